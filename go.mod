@@ -1,0 +1,50 @@
+module vmcastfs
+
+go 1.26.0
+
+require (
+	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP signatures; the maintained fork of x/crypto/openpgp
+	github.com/cenkalti/backoff/v5 v5.0.3 // exponential back-off with jitter for retries
+	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify: READY, STATUS and watchdog
+	github.com/dgraph-io/ristretto/v2 v2.4.2 // the memory tier of the block cache
+	github.com/dustin/go-humanize v1.0.1 // sizes in options and tables
+	github.com/google/renameio/v2 v2.0.2 // atomic replacement of small files
+	github.com/hanwen/go-fuse/v2 v2.12.1 // the FUSE protocol and inode tree
+	github.com/jdx/go-netrc v1.0.0 // netrc files
+	github.com/klauspost/compress v1.20.3 // zstd; faster gzip for packing
+	github.com/mmcdole/gofeed v1.4.2 // RSS, Atom and JSON Feed parsing
+	github.com/moby/sys/mountinfo v0.7.2 // parsing /proc/self/mountinfo
+	github.com/prometheus/client_golang v1.25.0 // metrics
+	github.com/rogpeppe/go-internal v1.16.0 // testscript, for tests of the command line
+	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
+	github.com/spf13/cobra v1.10.2 // commands, help, completions, man pages
+	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
+	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
+	golang.org/x/net v0.61.0 // character sets, HTML sanitising, proxy rules
+	golang.org/x/sync v0.24.0 // errgroup, semaphores
+	golang.org/x/sys v0.49.0 // system calls the standard library lacks
+	golang.org/x/term v0.47.0 // is this a terminal?
+	golang.org/x/text v0.43.0 // Unicode normalisation and case folding of names
+	golang.org/x/time v0.16.0 // bandwidth limiting
+)
+
+require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/cloudflare/circl v1.6.3 // indirect
+	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
+	github.com/mmcdole/goxpp/v2 v2.0.0 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
+	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/rivo/uniseg v0.4.7 // indirect
+	github.com/russross/blackfriday/v2 v2.1.0 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
