@@ -1,0 +1,38 @@
+package xvm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What is wrong with an archive, for errors.Is. Every error of Walk that is about the archive (and not about
+// reading it) is a *TarError wrapping one of these.
+var (
+	// ErrNotTar says that the bytes are something else: a web page, a compressed file, a bare disk image, nothing.
+	ErrNotTar = errors.New("not a tar archive")
+	// ErrTarRefused says that the archive is damaged in a way that makes every later header doubtful, is made to be
+	// read differently by different programs, or names one file twice. None of its members may be served.
+	ErrTarRefused = errors.New("archive refused")
+	// ErrTarLimit says that the archive exceeds one of Limits.
+	ErrTarLimit = errors.New("archive exceeds a limit")
+)
+
+// TarError says what is wrong with an archive, and where.
+type TarError struct {
+	Kind   error  // ErrNotTar, ErrTarRefused or ErrTarLimit
+	Offset int64  // bytes from the start of the archive to the header concerned
+	Name   string // the member concerned, fit for a terminal; "" if it is not known or does not matter
+	Reason string // one clause, fit for a terminal
+}
+
+func (e *TarError) Error() string {
+	switch {
+	case e.Kind == ErrNotTar:
+		return fmt.Sprintf("%v: %s", e.Kind, e.Reason)
+	case e.Name != "":
+		return fmt.Sprintf("%v: member %q at offset %d: %s", e.Kind, e.Name, e.Offset, e.Reason)
+	}
+	return fmt.Sprintf("%v: at offset %d: %s", e.Kind, e.Offset, e.Reason)
+}
+
+func (e *TarError) Unwrap() error { return e.Kind }
