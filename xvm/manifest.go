@@ -1,0 +1,280 @@
+package xvm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of a manifest.
+const (
+	MaxManifestSize    = 4 << 20 // bytes of a manifest; some 40 000 lines
+	MaxManifestEntries = 65536   // lines that carry a sum
+	maxManifestName    = 4096    // bytes of one name
+	maxManifestNotes   = 100     // warnings kept; the rest is only counted
+)
+
+// ErrManifest is wrapped by every error of [ParseManifest].
+var ErrManifest = errors.New("bad manifest")
+
+// ManifestError says which line of a manifest made the whole of it unusable.
+type ManifestError struct {
+	File   string // name of the manifest, as given to ParseManifest
+	Line   int    // counted from 1; 0 when the fault is not one line's
+	Reason string
+}
+
+func (e *ManifestError) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("bad manifest %q: %s", e.File, e.Reason)
+	}
+	return fmt.Sprintf("bad manifest %q, line %d: %s", e.File, e.Line, e.Reason)
+}
+
+// Unwrap makes errors.Is(err, ErrManifest) true.
+func (e *ManifestError) Unwrap() error { return ErrManifest }
+
+// Digest algorithms of a [Sum].
+const (
+	MD5    = "md5"
+	SHA1   = "sha1"
+	SHA256 = "sha256"
+	SHA512 = "sha512"
+)
+
+// Sum is one digest of a file's content.
+type Sum struct {
+	Algo   string // MD5, SHA1, SHA256 or SHA512
+	Hex    string // lower-case hexadecimal, of the algorithm's full length
+	Prefix int64  // 0: of the whole content; else of its first Prefix bytes only
+}
+
+// Weak reports whether the sum finds accidents but no longer resists an
+// attacker: MD5, and everything that covers a part only.
+func (s Sum) Weak() bool { return s.Algo == MD5 || s.Prefix != 0 }
+
+// Plain is what an XVM2 manifest says of a disk: the size of its plain
+// (uncompressed) content, and the digests one of which that content has.
+type Plain struct {
+	Size int64 // bytes, ≥ 0
+	// Any holds alternatives, the most telling first: the content is right
+	// when one of them matches. Enomaly's packager meant the MD5 of the whole
+	// disk but hashed the first MiB only, so for a disk beyond that size both
+	// readings are listed.
+	Any []Sum
+}
+
+// Manifest is a parsed manifest. It is immutable, so that any number of
+// goroutines may use it.
+type Manifest struct {
+	entries  map[string]*manifestEntry
+	warnings []string
+	dropped  int // warnings beyond maxManifestNotes
+}
+
+type manifestEntry struct {
+	sums        []Sum
+	plain       *Plain
+	unsupported []string
+}
+
+// Names lists every name of the manifest in its canonical form, sorted.
+func (m *Manifest) Names() []string {
+	names := make([]string, 0, len(m.entries))
+	for n := range m.entries {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Sums returns the digests of the member's bytes as stored in the archive,
+// the strongest algorithm first. All of them must match. It is nil when the
+// manifest does not list the member, or by digests only that are not supported.
+func (m *Manifest) Sums(member string) []Sum {
+	if e := m.lookup(member); e != nil {
+		return slices.Clone(e.sums)
+	}
+	return nil
+}
+
+// Plain returns what an XVM2 manifest says of the plain content of a disk.
+// The name is the plain one, without the suffix of the compression.
+func (m *Manifest) Plain(name string) (Plain, bool) {
+	e := m.lookup(name)
+	if e == nil || e.plain == nil {
+		return Plain{}, false
+	}
+	return Plain{Size: e.plain.Size, Any: slices.Clone(e.plain.Any)}, true
+}
+
+// Lists reports whether the manifest speaks of the member at all: by its name,
+// or, in an XVM2 manifest, by its name without ".gz".
+func (m *Manifest) Lists(member string) bool {
+	if m.lookup(member) != nil {
+		return true
+	}
+	if bare, ok := strings.CutSuffix(member, ".gz"); ok {
+		e := m.lookup(bare)
+		return e != nil && e.plain != nil
+	}
+	return false
+}
+
+// Unsupported says which of the member's digests cannot be checked, and why.
+func (m *Manifest) Unsupported(member string) []string {
+	if e := m.lookup(member); e != nil {
+		return slices.Clone(e.unsupported)
+	}
+	return nil
+}
+
+// Warnings tells of lines that are no digest in any known form and were
+// skipped. A file that only such a line names counts as unlisted.
+func (m *Manifest) Warnings() []string {
+	w := slices.Clone(m.warnings)
+	if m.dropped > 0 {
+		w = append(w, fmt.Sprintf("%d further lines skipped", m.dropped))
+	}
+	return w
+}
+
+func (m *Manifest) lookup(name string) *manifestEntry {
+	canon, err := manifestName(name)
+	if err != nil {
+		return nil
+	}
+	return m.entries[canon]
+}
+
+// ParseManifest reads a manifest in any of the forms that the package
+// documentation lists; file is its name, used in messages. The error is a
+// [*ManifestError]: a manifest that contradicts itself, names files outside the
+// package, exceeds a limit or holds no digest at all is refused as a whole.
+func ParseManifest(file string, b []byte) (*Manifest, error) {
+	fail := func(line int, format string, args ...any) (*Manifest, error) {
+		return nil, &ManifestError{File: file, Line: line, Reason: fmt.Sprintf(format, args...)}
+	}
+	if len(b) > MaxManifestSize {
+		return fail(0, "%d bytes exceed the limit of %d", len(b), MaxManifestSize)
+	}
+	if bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")) {
+		return fail(0, "it is UTF-16, expected UTF-8")
+	}
+	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
+
+	m := &Manifest{entries: make(map[string]*manifestEntry)}
+	count, dialect := 0, formUnknown
+	for number := 1; len(b) > 0; number++ {
+		var raw []byte
+		raw, b, _ = bytes.Cut(b, []byte("\n"))
+		text := string(bytes.TrimSuffix(raw, []byte("\r")))
+		switch {
+		case strings.TrimSpace(text) == "" || text[0] == '#':
+			continue
+		case strings.IndexByte(text, 0) >= 0:
+			return fail(number, "it holds a NUL byte")
+		case strings.HasPrefix(text, "-----BEGIN "):
+			return fail(number, "it is wrapped in armor; signatures are expected in a file of their own")
+		}
+		l, form := parseManifestLine(text, dialect)
+		if form == formUnknown {
+			m.warn("line %d of %q is no digest: skipped", number, file)
+			continue
+		}
+		if count++; count > MaxManifestEntries {
+			return fail(number, "more than %d entries", MaxManifestEntries)
+		}
+		if form != formTag {
+			dialect = form
+		}
+		name, err := manifestName(l.name)
+		if err != nil {
+			return fail(number, "%v", err)
+		}
+		if err := m.add(name, l); err != nil {
+			return fail(number, "%v", err)
+		}
+	}
+	if count == 0 {
+		return fail(0, "it holds no digest in any known form")
+	}
+	for _, e := range m.entries {
+		slices.SortStableFunc(e.sums, func(a, b Sum) int { return len(b.Hex) - len(a.Hex) })
+	}
+	return m, nil
+}
+
+func (m *Manifest) warn(format string, args ...any) {
+	if len(m.warnings) >= maxManifestNotes {
+		m.dropped++
+		return
+	}
+	m.warnings = append(m.warnings, fmt.Sprintf(format, args...))
+}
+
+// add enters one line, refusing what contradicts an earlier one.
+func (m *Manifest) add(name string, l manifestLine) error {
+	e := m.entries[name]
+	if e == nil {
+		e = &manifestEntry{}
+		m.entries[name] = e
+	}
+	if l.unsupported != "" {
+		if !slices.Contains(e.unsupported, l.unsupported) {
+			e.unsupported = append(e.unsupported, l.unsupported)
+		}
+		return nil
+	}
+	if l.plain != nil {
+		if e.plain != nil && (e.plain.Size != l.plain.Size || e.plain.Any[0] != l.plain.Any[0]) {
+			return fmt.Errorf("%q is listed twice, differently", name)
+		}
+		e.plain = l.plain
+		return nil
+	}
+	for _, s := range e.sums {
+		if s.Algo == l.sum.Algo {
+			if s.Hex != l.sum.Hex {
+				return fmt.Errorf("%q has two different %s sums", name, s.Algo)
+			}
+			return nil
+		}
+	}
+	e.sums = append(e.sums, l.sum)
+	return nil
+}
+
+// manifestName brings a name to the form members of an archive have: relative,
+// without empty and "." components. Names that cannot be a member are refused.
+func manifestName(name string) (string, error) {
+	if len(name) > maxManifestName {
+		return "", fmt.Errorf("a name of %d bytes exceeds the limit of %d", len(name), maxManifestName)
+	}
+	if !utf8.ValidString(name) {
+		return "", fmt.Errorf("name %q is not UTF-8", name)
+	}
+	for _, r := range name {
+		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
+			return "", fmt.Errorf("name %q holds a control character", name)
+		}
+	}
+	var parts []string
+	for p := range strings.SplitSeq(name, "/") {
+		switch p {
+		case "", ".":
+		case "..":
+			return "", fmt.Errorf("name %q leads out of the package", name)
+		default:
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return "", fmt.Errorf("name %q names no file", name)
+	}
+	return strings.Join(parts, "/"), nil
+}
