@@ -1,0 +1,40 @@
+package seekable
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrCorrupt: the compressed data contradicts its format or its own check.
+	ErrCorrupt = errors.New("compressed data is corrupt")
+	// ErrUnsupported: well formed as far as seen, but of a kind not decoded here (a filter, a dictionary).
+	ErrUnsupported = errors.New("unsupported compression feature")
+	// ErrLimit: decoding would exceed a limit of Options.
+	ErrLimit = errors.New("compressed data exceeds a limit")
+	// ErrPoints: the saved seek points are damaged, of another file, or do not agree with the data. Those points
+	// have been dropped; asking again decodes from what is known to be true.
+	ErrPoints = errors.New("seek points do not fit the file")
+	// ErrClosed: the Reader or the stream has been closed.
+	ErrClosed = errors.New("reader is closed")
+)
+
+// An Error says where decoding stopped. The bytes before Plain are valid. Unwrap gives one of the sentinels above,
+// io.ErrUnexpectedEOF for data that ends too early, or the source's own error.
+type Error struct {
+	Format Format
+	Stored int64 // offset in the compressed file, bytes
+	Plain  int64 // offset in the plain file, bytes
+	Err    error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s at stored offset %d, plain offset %d: %v", e.Format, e.Stored, e.Plain, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// corrupt makes an ErrCorrupt with a reason.
+func corrupt(reason string) error { return fmt.Errorf("%w: %s", ErrCorrupt, reason) }
+
+func unsupported(reason string) error { return fmt.Errorf("%w: %s", ErrUnsupported, reason) }
