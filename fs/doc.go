@@ -1,0 +1,2 @@
+// Package fs shows a tree of releases as a read-only FUSE filesystem.
+package fs
