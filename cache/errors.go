@@ -1,0 +1,58 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrCorrupt is what every read of a file gets once its content has been
+	// shown not to be what its sums promise, also after a restart.
+	ErrCorrupt = errors.New("content does not match its checksum")
+	// ErrTooLarge: the source produced more than Spec.MaxSize, or the file has
+	// more than MaxBlocks blocks.
+	ErrTooLarge = errors.New("larger than allowed")
+	// ErrClosed: the file handle or the cache was closed.
+	ErrClosed = errors.New("file of the cache is closed")
+
+	// errAbandoned ends a fetch that nobody waited for. A reader that joined it
+	// at the last moment starts over, so it never leaves this package.
+	errAbandoned = errors.New("fetch abandoned")
+)
+
+// CorruptError says which digest of a file did not match. It is ErrCorrupt.
+type CorruptError struct {
+	File   string // Spec.Label
+	Reason string // "sha256 is 12…, expected 34…"
+}
+
+func (e *CorruptError) Error() string { return fmt.Sprintf("%q is corrupt: %s", e.File, e.Reason) }
+func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+
+// BlockError says that one block did not match its sum, twice in a row. Other
+// blocks of the file are not concerned; reading this one again tries again.
+type BlockError struct {
+	File      string
+	Block     int64
+	Off       int64
+	Got, Want [32]byte
+}
+
+func (e *BlockError) Error() string {
+	return fmt.Sprintf("block %d (offset %d) of %q has sha256 %x, expected %x", e.Block, e.Off, e.File, e.Got, e.Want)
+}
+
+// SizeError says that a forward source ended before, or went on after, the
+// size its file was declared to have.
+type SizeError struct {
+	File     string
+	Declared int64
+	Got      int64 // where the source ended; Declared+1 if it went on
+}
+
+func (e *SizeError) Error() string {
+	if e.Got > e.Declared {
+		return fmt.Sprintf("%q goes on after its declared size of %d bytes", e.File, e.Declared)
+	}
+	return fmt.Sprintf("%q ends after %d of its declared %d bytes", e.File, e.Got, e.Declared)
+}

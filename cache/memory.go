@@ -1,0 +1,85 @@
+package cache
+
+import (
+	"sync/atomic"
+
+	"github.com/dgraph-io/ristretto/v2"
+)
+
+// memory is the memory tier: checked blocks, bounded in bytes. It may forget
+// or refuse any of them at any time, so nothing relies on it. A nil *memory is
+// a tier that holds nothing.
+type memory struct {
+	cache *ristretto.Cache[uint64, *memoryEntry]
+}
+
+// memoryEntry is the tier's one reference to a buffer; out makes sure that it
+// is given up once, however often ristretto reports the exit.
+type memoryEntry struct {
+	buf *buffer
+	out atomic.Bool
+}
+
+func (e *memoryEntry) leave() {
+	if e != nil && e.out.CompareAndSwap(false, true) {
+		e.buf.release()
+	}
+}
+
+// newMemory returns a tier of at most limit bytes of blocks; nil for 0.
+func newMemory(limit int64) (*memory, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	c, err := ristretto.NewCache(&ristretto.Config[uint64, *memoryEntry]{
+		// Ten counters per block that fits, as its manual advises.
+		NumCounters:        max(10*limit/DefaultBlockSize, 1000),
+		MaxCost:            limit,
+		BufferItems:        64,
+		IgnoreInternalCost: true,
+		OnExit:             (*memoryEntry).leave,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &memory{cache: c}, nil
+}
+
+// blockKey is the tier's key of block b of the content numbered id. It is
+// exact, not a hash: ids are below 1<<32 and so are blocks (MaxBlocks).
+func blockKey(id uint32, b int64) uint64 { return uint64(id)<<32 | uint64(uint32(b)) }
+
+// get returns the block with a reference for the caller, or nil.
+func (m *memory) get(key uint64) *buffer {
+	if m == nil {
+		return nil
+	}
+	e, ok := m.cache.Get(key)
+	if !ok || e == nil || !e.buf.tryRef() {
+		return nil
+	}
+	if e.buf.key != key {
+		e.buf.release()
+		return nil
+	}
+	return e.buf
+}
+
+// put offers a published block to the tier; the caller keeps its reference.
+func (m *memory) put(buf *buffer) {
+	if m == nil {
+		return
+	}
+	buf.ref()
+	e := &memoryEntry{buf: buf}
+	if !m.cache.Set(buf.key, e, int64(cap(buf.data))) {
+		e.leave()
+	}
+}
+
+// close empties the tier. No get or put may run or follow.
+func (m *memory) close() {
+	if m != nil {
+		m.cache.Close()
+	}
+}

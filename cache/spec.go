@@ -1,0 +1,201 @@
+package cache
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+
+	"vmcastfs/cache/store"
+)
+
+// Urgency says who waits for bytes. A source with few connections serves the
+// lower value first.
+type Urgency int
+
+const (
+	// Demand: a reader waits for exactly these bytes.
+	Demand Urgency = iota
+	// ReadAhead: a reader is likely to ask for them soon.
+	ReadAhead
+	// Background: completion of a file that nobody waits for.
+	Background
+)
+
+// String returns the name used in logs and metrics.
+func (u Urgency) String() string {
+	switch u {
+	case Demand:
+		return "demand"
+	case ReadAhead:
+		return "readahead"
+	case Background:
+		return "background"
+	}
+	return fmt.Sprintf("urgency(%d)", int(u))
+}
+
+// Source supplies the bytes of a plain file. Its methods are called from many
+// goroutines at once.
+type Source interface {
+	// Fetch returns a stream of exactly n bytes from off. The stream ends
+	// early only with an error other than io.EOF; retries happen inside. It
+	// must end soon after ctx does. The cache closes the stream, possibly
+	// before its end.
+	Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error)
+}
+
+// Forward is a Source that produces its bytes only forward: an inflating
+// reader, a server without ranges. The cache runs at most one Fetch of a
+// Forward source per file at a time, always with n = [store.Unknown], which
+// means: stream up to the true end, and report that by io.EOF.
+type Forward interface {
+	Source
+	// Start returns the greatest offset ≤ off where Fetch can begin without
+	// producing what lies before it. It is cheap and does no I/O.
+	Start(off int64) int64
+}
+
+// BlockSums knows the content of single blocks beforehand, so that each is
+// checked before anyone sees it. Its methods are called from many goroutines
+// at once and must be cheap.
+type BlockSums interface {
+	// Sum returns the SHA-256 of block b (the last one may be short), or zero
+	// when the block holds nothing but zeros (sum is then ignored). With ok
+	// false nothing is known about the block.
+	Sum(b int64) (sum [32]byte, zero bool, ok bool)
+}
+
+// Extent is a run of bytes of a plain file.
+type Extent struct{ Off, Len int64 }
+
+// Sum is the expected digest of a file.
+type Sum struct {
+	Algo   string // md5, sha1, sha256 or sha512
+	Hex    string
+	Prefix int64 // 0: the whole file; else its first Prefix bytes
+}
+
+// Policy says what a read gets before the whole file has been checked.
+type Policy int
+
+const (
+	// Lazy serves blocks as they were fetched (after the check of the block
+	// itself where Spec.Blocks has one).
+	Lazy Policy = iota
+	// Strict lets reads wait until the whole file is here and matches its sums.
+	Strict
+)
+
+// Limits of a Spec.
+const (
+	DefaultBlockSize = 64 << 10
+	MinBlockSize     = 4 << 10
+	MaxBlockSize     = 1 << 20
+	// MaxBlocks bounds the number of blocks of a file: 256 TiB in blocks of
+	// 64 KiB.
+	MaxBlocks = 1 << 32
+	// MaxSums bounds the sums checked in one pass over a file.
+	MaxSums = 16
+)
+
+// Spec describes a file to open. The first Open of a key decides; while it is
+// open, further opens of the same key share it and their Spec is ignored,
+// except that Policy Strict and Complete are honoured from any of them.
+type Spec struct {
+	// Key names the file on the local disk. It must change whenever the
+	// content may have (validator, length, manifest digest).
+	Key   store.Key
+	Label string // for messages: "debian-12.5/root.img"
+	// Size in bytes, or store.Unknown with a Forward source.
+	Size int64
+	// MaxSize, if not 0, is the most that a Forward source may produce; beyond
+	// it reads fail with ErrTooLarge.
+	MaxSize   int64
+	BlockSize int // bytes, 0 = DefaultBlockSize
+	Source    Source
+	// Whole: once begun, a Forward source is run to its end (a server without
+	// ranges). Ignored for other sources.
+	Whole bool
+	// Data lists what may be other than zero, in any order, overlaps allowed.
+	// What lies outside reads as zeros and is never fetched. nil: all is data.
+	Data []Extent
+	// Sums must all match once the file is complete. Without any (and without
+	// Blocks for every block) a complete file is "unverified".
+	Sums   []Sum
+	Blocks BlockSums
+	Policy Policy
+	// Complete: fetch and check the whole in the background once opened.
+	Complete bool
+}
+
+// normalize fills in defaults and refuses what makes no sense.
+func (s *Spec) normalize() error {
+	if s.BlockSize == 0 {
+		s.BlockSize = DefaultBlockSize
+	}
+	_, forward := s.Source.(Forward)
+	switch {
+	case s.Source == nil:
+		return fmt.Errorf("open %q: no source", s.Label)
+	case s.BlockSize < MinBlockSize || s.BlockSize > MaxBlockSize || s.BlockSize&(s.BlockSize-1) != 0:
+		return fmt.Errorf("open %q: block size %d is not a power of two from %d to %d", s.Label, s.BlockSize, MinBlockSize, MaxBlockSize)
+	case s.Size < 0 && s.Size != store.Unknown:
+		return fmt.Errorf("open %q: bad size %d", s.Label, s.Size)
+	case s.Size == store.Unknown && !forward:
+		return fmt.Errorf("open %q: a source of unknown size must be a forward one", s.Label)
+	case s.Size == store.Unknown && s.Data != nil:
+		return fmt.Errorf("open %q: extents of a file of unknown size", s.Label)
+	case s.MaxSize < 0:
+		return fmt.Errorf("open %q: bad largest size %d", s.Label, s.MaxSize)
+	case s.Size > int64(s.BlockSize)*MaxBlocks || s.MaxSize > 0 && s.Size > s.MaxSize:
+		return fmt.Errorf("open %q: %d bytes: %w", s.Label, s.Size, ErrTooLarge)
+	case len(s.Sums) > MaxSums:
+		return fmt.Errorf("open %q: %d sums, at most %d are possible", s.Label, len(s.Sums), MaxSums)
+	}
+	for _, sum := range s.Sums {
+		h, ok := newHash(sum.Algo)
+		if !ok {
+			return fmt.Errorf("open %q: unknown digest algorithm %q", s.Label, sum.Algo)
+		}
+		raw, err := hex.DecodeString(strings.ToLower(sum.Hex))
+		if err != nil || len(raw) != h.Size() {
+			return fmt.Errorf("open %q: %q is no %s digest", s.Label, sum.Hex, sum.Algo)
+		}
+		if sum.Prefix < 0 || s.Size >= 0 && sum.Prefix > s.Size {
+			return fmt.Errorf("open %q: digest of the first %d bytes of %d", s.Label, sum.Prefix, s.Size)
+		}
+	}
+	return nil
+}
+
+// mergeExtents returns the extents sorted, clipped to [0,size) and joined.
+// A nil list stays nil (all is data); an empty one stays empty (all is zero).
+func mergeExtents(in []Extent, size int64) []Extent {
+	if in == nil {
+		return nil
+	}
+	ext := make([]Extent, 0, len(in))
+	for _, e := range in {
+		if e.Off < 0 || e.Len <= 0 || e.Off >= size {
+			continue
+		}
+		// Compared this way round, Off+Len cannot overflow.
+		if e.Len > size-e.Off {
+			e.Len = size - e.Off
+		}
+		ext = append(ext, e)
+	}
+	sort.Slice(ext, func(i, j int) bool { return ext[i].Off < ext[j].Off })
+	out := ext[:0]
+	for _, e := range ext {
+		if n := len(out); n > 0 && e.Off <= out[n-1].Off+out[n-1].Len {
+			out[n-1].Len = max(out[n-1].Len, e.Off+e.Len-out[n-1].Off)
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}

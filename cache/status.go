@@ -1,0 +1,61 @@
+package cache
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats are counters of a cache since it was made. Every field only grows.
+type Stats struct {
+	Reads       int64 `json:"reads"`        // ReadAt calls
+	Hits        int64 `json:"hits"`         // ... that found every block local
+	HitNanos    int64 `json:"hit_nanos"`    // time spent in them
+	Misses      int64 `json:"misses"`       // ... that waited for a fetch
+	MissNanos   int64 `json:"miss_nanos"`   // time spent in them
+	AheadHits   int64 `json:"ahead_hits"`   // blocks a reader found already under way
+	MemoryHits  int64 `json:"memory_hits"`  // blocks served from memory
+	DiskHits    int64 `json:"disk_hits"`    // blocks served from disk
+	ServedBytes int64 `json:"served_bytes"` // bytes handed to readers
+	// Bytes fetched from sources, by urgency.
+	DemandBytes     int64 `json:"demand_bytes"`
+	ReadAheadBytes  int64 `json:"readahead_bytes"`
+	BackgroundBytes int64 `json:"background_bytes"`
+	Uncached        int64 `json:"uncached"`     // blocks served that the disk had no room for
+	WrongBlocks     int64 `json:"wrong_blocks"` // blocks that did not match their sum
+	Abandoned       int64 `json:"abandoned"`    // fetches ended because nobody waited
+}
+
+// counters are Stats as they are counted.
+type counters struct {
+	reads, hits, hitNanos, misses, missNanos, aheadHits atomic.Int64
+	memoryHits, diskHits, served                        atomic.Int64
+	fetched                                             [Background + 1]atomic.Int64
+	uncached, wrong, abandoned                          atomic.Int64
+}
+
+func (c *counters) stats() Stats {
+	return Stats{
+		Reads: c.reads.Load(), Hits: c.hits.Load(), HitNanos: c.hitNanos.Load(),
+		Misses: c.misses.Load(), MissNanos: c.missNanos.Load(), AheadHits: c.aheadHits.Load(),
+		MemoryHits: c.memoryHits.Load(), DiskHits: c.diskHits.Load(), ServedBytes: c.served.Load(),
+		DemandBytes: c.fetched[Demand].Load(), ReadAheadBytes: c.fetched[ReadAhead].Load(),
+		BackgroundBytes: c.fetched[Background].Load(),
+		Uncached:        c.uncached.Load(), WrongBlocks: c.wrong.Load(), Abandoned: c.abandoned.Load(),
+	}
+}
+
+// Status describes one file at one moment.
+type Status struct {
+	Label       string     `json:"label,omitempty"`
+	State       string     `json:"state"` // partial, verified, unverified, corrupt
+	Note        string     `json:"note,omitempty"`
+	Size        int64      `json:"size"` // -1: not known yet
+	CachedBytes int64      `json:"cached_bytes"`
+	ZeroBytes   int64      `json:"zero_bytes,omitempty"` // known to be zero without asking
+	InFlight    int        `json:"in_flight"`            // blocks on their way
+	Checked     int64      `json:"checked_bytes"`        // how far the check of the whole has come
+	Percent     float64    `json:"percent"`              // local share of what can be
+	Sums        []string   `json:"sums,omitempty"`       // "sha256:…" that matched
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+}
