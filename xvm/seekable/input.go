@@ -1,0 +1,184 @@
+package seekable
+
+import (
+	"context"
+	"io"
+)
+
+// Reads of the compressed file: the first chunk is small, since a random access may need no more, later ones grow to
+// chunkMax. They end at multiples of chunkMin, the block size of the usual source. From the second chunk on, the one
+// after it is read ahead while the decoder works.
+const (
+	chunkMin  = 64 << 10
+	chunkMax  = 256 << 10
+	inputTail = 64 // unread bytes that fill may carry over
+)
+
+// An input is the compressed file read forward. Decoders take bytes from buf[p:end]; fill gets more. It belongs to
+// one goroutine; close must be called.
+type input struct {
+	ctx  context.Context
+	src  ReaderAt
+	size int64 // of the file
+
+	buf []byte
+	p   int
+	end int
+	off int64 // file offset of buf[0]
+
+	at      int64 // file offset of the next chunk to ask for
+	want    int64 // its length, before alignment
+	spare   []byte
+	ahead   chan chunk
+	pending bool
+	err     error
+}
+
+type chunk struct {
+	buf []byte // data begins at inputTail
+	off int64
+	n   int
+	err error
+}
+
+// newInput begins at file offset off.
+func newInput(ctx context.Context, src ReaderAt, size, off int64) *input {
+	off = min(max(off, 0), size)
+	return &input{ctx: ctx, src: src, size: size, off: off, at: off, want: chunkMin, ahead: make(chan chunk, 1)}
+}
+
+// pos is the file offset of the next unread byte.
+func (in *input) pos() int64 { return in.off + int64(in.p) }
+
+// fill puts the next chunk behind the unread bytes, of which there may be at most inputTail. At the end of the file it
+// gives io.EOF and leaves them where they are.
+func (in *input) fill() error {
+	if in.err != nil {
+		return in.err
+	}
+	var c chunk
+	switch {
+	case in.pending:
+		c = <-in.ahead
+		in.pending = false
+	case in.at >= in.size:
+		return io.EOF
+	default:
+		c = in.load(in.take())
+	}
+	if c.err != nil {
+		in.err = c.err
+		return c.err
+	}
+	rest := in.buf[in.p:in.end]
+	start := inputTail - len(rest)
+	copy(c.buf[start:], rest)
+	if in.buf != nil {
+		in.spare = in.buf
+	}
+	first := in.buf == nil
+	in.buf, in.p, in.end, in.off = c.buf, start, inputTail+c.n, c.off-inputTail
+	if !first && in.at < in.size {
+		next := in.take()
+		in.pending = true
+		go func() { in.ahead <- in.load(next) }()
+	}
+	return nil
+}
+
+// take plans the next chunk.
+func (in *input) take() chunk {
+	n := in.want
+	if in.want < chunkMax {
+		in.want *= 2
+	}
+	n = min(max(n-in.at%chunkMin, 1), in.size-in.at)
+	c := chunk{buf: in.spare, off: in.at, n: int(n)}
+	in.spare = nil
+	in.at += n
+	return c
+}
+
+// load reads a planned chunk. It touches nothing of in that changes.
+func (in *input) load(c chunk) chunk {
+	if cap(c.buf) < inputTail+c.n {
+		size := chunkMax
+		if c.n <= chunkMin {
+			size = chunkMin
+		}
+		c.buf = make([]byte, inputTail+size)
+	}
+	c.buf = c.buf[:cap(c.buf)]
+	n, err := in.src.ReadAt(in.ctx, c.buf[inputTail:inputTail+c.n], c.off)
+	switch {
+	case n >= c.n:
+		err = nil
+	case err == nil || err == io.EOF:
+		err = io.ErrUnexpectedEOF // the source is shorter than it was said to be
+	}
+	c.err = err
+	return c
+}
+
+// close waits for the chunk under way, which the end of ctx hastens.
+func (in *input) close() {
+	if in.pending {
+		<-in.ahead
+		in.pending = false
+	}
+	in.err = ErrClosed
+}
+
+func (in *input) Read(p []byte) (int, error) {
+	if in.p == in.end {
+		if err := in.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, in.buf[in.p:in.end])
+	in.p += n
+	return n, nil
+}
+
+func (in *input) ReadByte() (byte, error) {
+	if in.p == in.end {
+		if err := in.fill(); err != nil {
+			return 0, err
+		}
+	}
+	b := in.buf[in.p]
+	in.p++
+	return b, nil
+}
+
+// full reads exactly len(p) bytes; a file that ends before gives io.ErrUnexpectedEOF.
+func (in *input) full(p []byte) error {
+	_, err := io.ReadFull(in, p)
+	if err == io.EOF && len(p) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// skip passes over n bytes.
+func (in *input) skip(n int64) error {
+	for n > 0 {
+		if in.p == in.end {
+			if err := in.fill(); err != nil {
+				return noEOF(err)
+			}
+		}
+		k := min(n, int64(in.end-in.p))
+		in.p += int(k)
+		n -= k
+	}
+	return nil
+}
+
+// noEOF makes an end of file in the middle of something what it is.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
