@@ -1,0 +1,83 @@
+package xvm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Validate says what is wrong with an index that was read back from a disk, if anything is: it holds whatever Walk
+// promises of names, offsets and sizes. Whether it is of the archive at hand is for the caller to know.
+func (x *Index) Validate() error {
+	if x.Version != IndexVersion {
+		return fmt.Errorf("tar index has version %d, not %d", x.Version, IndexVersion)
+	}
+	if x.Size < 0 {
+		return errors.New("tar index has a negative size")
+	}
+	names := make(map[string]*Member, len(x.Members))
+	var total int64
+	for i := range x.Members {
+		m := &x.Members[i]
+		clean, slash, reason := tarName(m.Name)
+		if clean != m.Name || slash || reason != "" {
+			return fmt.Errorf("tar index: bad name %q", tarDisplay(m.Name))
+		}
+		if names[m.Name] != nil {
+			return fmt.Errorf("tar index: %q is there twice", m.Name)
+		}
+		if err := m.validate(x.Size); err != nil {
+			return fmt.Errorf("tar index: member %q: %w", m.Name, err)
+		}
+		if m.Link == "" {
+			if total += m.Size; total < 0 {
+				return errors.New("tar index: sizes exceed 2^63-1")
+			}
+		} else if t := names[m.Link]; t == nil || t.Offset != m.Offset || t.Stored != m.Stored || t.Size != m.Size {
+			return fmt.Errorf("tar index: member %q: link to another file", m.Name)
+		}
+		names[m.Name] = m
+	}
+	for name := range names {
+		for i, c := range name {
+			if c == '/' && names[name[:i]] != nil {
+				return fmt.Errorf("tar index: %q is a file and a directory", name[:i])
+			}
+		}
+	}
+	for _, h := range x.Hidden {
+		if tarDisplay(h.Name) != h.Name || tarDisplay(h.Reason) != h.Reason {
+			return errors.New("tar index: hidden name does not print")
+		}
+	}
+	if tarDisplay(x.Truncated) != x.Truncated {
+		return errors.New("tar index: reason does not print")
+	}
+	return nil
+}
+
+// validate checks a member of an archive of size bytes.
+func (m *Member) validate(size int64) error {
+	switch {
+	case m.Offset < 0 || m.Stored < 0 || m.Offset > size || m.Stored > size-m.Offset:
+		return errors.New("beyond the archive")
+	case m.Size < 0 || m.Segments == nil && m.Size != m.Stored:
+		return errors.New("bad size")
+	case m.Mode&^0o444 != 0:
+		return errors.New("bad mode")
+	}
+	if m.Segments == nil {
+		return nil
+	}
+	end, archive := int64(0), m.Offset
+	for _, s := range m.Segments {
+		if s.Len <= 0 || s.Logical < end || s.Logical > m.Size || s.Len > m.Size-s.Logical ||
+			s.Archive != archive || s.Len > m.Offset+m.Stored-archive {
+			return errors.New("bad segments")
+		}
+		end, archive = s.Logical+s.Len, archive+s.Len
+	}
+	if archive != m.Offset+m.Stored {
+		return errors.New("segments do not add up")
+	}
+	return nil
+}
