@@ -1,0 +1,180 @@
+package feed
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mmcdole/gofeed"
+)
+
+// The ranks of an enclosure: of several in one item the lowest is the package,
+// the first in the feed among equals.
+const (
+	rankXVM     = iota // .xvm, .xvm2: what this is all about, may be signed and verified
+	rankArchive        // .ova, .xva, .tar: disks with a description
+	rankDisk           // a bare disk image
+	rankUnknown        // says nothing about itself
+	rankDoubt          // claims to be text or HTML; many servers' default
+	rankOther          // a picture, a signature, a torrent: never a package
+)
+
+// kinds are what file names end in, without the compression.
+var kinds = map[string]int{
+	".xvm": rankXVM, ".xvm2": rankXVM,
+	".ova": rankArchive, ".xva": rankArchive, ".tar": rankArchive, ".tgz": rankArchive, ".txz": rankArchive,
+	".img": rankDisk, ".raw": rankDisk, ".qcow2": rankDisk, ".qcow": rankDisk, ".vmdk": rankDisk, ".vhd": rankDisk,
+	".vhdx": rankDisk, ".vdi": rankDisk, ".hdd": rankDisk, ".hds": rankDisk, ".iso": rankDisk, ".ami": rankDisk,
+	".asc": rankOther, ".sig": rankOther, ".gpg": rankOther, ".torrent": rankOther, ".metalink": rankOther, ".meta4": rankOther,
+	".md5": rankOther, ".sha1": rankOther, ".sha256": rankOther, ".sha512": rankOther, ".txt": rankOther, ".pdf": rankOther,
+	".html": rankOther, ".htm": rankOther, ".xml": rankOther, ".json": rankOther,
+	".png": rankOther, ".jpg": rankOther, ".jpeg": rankOther, ".gif": rankOther, ".svg": rankOther, ".webp": rankOther,
+	".mp3": rankOther, ".mp4": rankOther, ".ogg": rankOther, ".m4a": rankOther, ".webm": rankOther,
+}
+
+// TypeOf is the MIME type for a package or image of this file name, as
+// [Channel] writes it.
+func TypeOf(name string) string {
+	base, ext := splitKind(name)
+	if base != "" {
+		return map[string]string{".gz": "application/gzip", ".xz": "application/x-xz", ".zst": "application/zstd", ".bz2": "application/x-bzip2"}[base]
+	}
+	switch {
+	case ext == ".xvm2":
+		return "application/enomalism2-xvm2"
+	case ext == ".xvm":
+		return "application/x-xvm"
+	case ext == ".ova", ext == ".xva", ext == ".tar":
+		return "application/x-tar"
+	}
+	return "application/octet-stream"
+}
+
+// splitKind returns the compression suffix of a file name, if any, and the
+// suffix in front of it, in lower case.
+func splitKind(name string) (compression, kind string) {
+	name = strings.ToLower(path.Base(name))
+	switch e := path.Ext(name); e {
+	case ".gz", ".xz", ".zst", ".bz2":
+		compression, name = e, strings.TrimSuffix(name, e)
+	}
+	return compression, path.Ext(name)
+}
+
+// rank judges an enclosure by the end of its name, then by its type.
+func rank(u *url.URL, mime string) int {
+	_, kind := splitKind(u.Path)
+	if r, ok := kinds[kind]; ok {
+		return r
+	}
+	major, _, _ := strings.Cut(mime, "/")
+	switch {
+	case strings.Contains(mime, "xvm"):
+		return rankXVM
+	case strings.Contains(mime, "x-tar"), strings.Contains(mime, "virtualbox"), strings.Contains(mime, "ovf"):
+		return rankArchive
+	case strings.Contains(mime, "disk"), strings.Contains(mime, "qemu"), strings.Contains(mime, "vmdk"), strings.Contains(mime, "cd-image"):
+		return rankDisk
+	case major == "image", major == "audio", major == "video", mime == "application/pdf", mime == "application/x-bittorrent", mime == "application/pgp-signature":
+		return rankOther
+	case major == "text", mime == "application/xhtml+xml":
+		return rankDoubt
+	}
+	return rankUnknown
+}
+
+// enclosure is one that may be used.
+type enclosure struct {
+	url    string
+	mime   string
+	length int64
+	rank   int
+	note   string // a warning
+}
+
+// choose returns the enclosures of an item that can be its package, best first,
+// or the reason why there are none.
+func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason error) {
+	reason = fmt.Errorf("it has no enclosure")
+	for n, e := range list {
+		if n == 256 {
+			break
+		}
+		u, err := enclosureURL(e.URL, base)
+		if err != nil {
+			reason = err
+			continue
+		}
+		mime, _, _ := strings.Cut(strings.ToLower(e.Type), ";")
+		c := enclosure{url: u.String(), mime: Sanitize(clip(mime, 100)), length: parseLength(e.Length)}
+		if c.rank = rank(u, c.mime); c.rank == rankOther {
+			reason = fmt.Errorf("its enclosure %s is no package", redact(u))
+			continue
+		}
+		if u.User != nil {
+			c.note = fmt.Sprintf("enclosure %s carries a password in its URL", redact(u))
+		}
+		found = append(found, c)
+	}
+	slices.SortStableFunc(found, func(a, b enclosure) int { return a.rank - b.rank })
+	return found[:min(len(found), 1+maxAlternates)], reason
+}
+
+// parseLength reads the length attribute: advice only, so that nonsense means
+// unknown (0).
+func parseLength(s string) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// enclosureURL makes an enclosure's URL absolute and applies the scheme rules:
+// http and https; file only in a feed that is itself a local file. Where they may
+// lead (private addresses, redirects) is the business of who connects.
+func enclosureURL(raw string, base *url.URL) (*url.URL, error) {
+	raw = strings.TrimSpace(raw)
+	switch {
+	case raw == "":
+		return nil, fmt.Errorf("its enclosure has no URL")
+	case len(raw) > maxURL:
+		return nil, fmt.Errorf("its enclosure's URL is longer than %d bytes", maxURL)
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("its enclosure's URL is malformed")
+	}
+	u = resolve(base, u)
+	u.Fragment, u.RawFragment = "", ""
+	u.Scheme = strings.ToLower(u.Scheme)
+	switch {
+	case u.Scheme == "http" || u.Scheme == "https":
+		if u.Hostname() == "" || u.Opaque != "" {
+			return nil, fmt.Errorf("its enclosure's URL names no host")
+		}
+	case u.Scheme == "file":
+		if base == nil || base.Scheme != "file" {
+			return nil, fmt.Errorf("its enclosure is a file: URL, which only a feed that is a local file may use")
+		}
+		if u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") || strings.ContainsRune(u.Path, 0) {
+			return nil, fmt.Errorf("its enclosure is a file: URL without an absolute path")
+		}
+		u.Host = ""
+	case u.Scheme == "":
+		return nil, fmt.Errorf("its enclosure's URL is relative, to nothing known")
+	default:
+		return nil, fmt.Errorf("its enclosure's URL has the scheme %q: only http and https are followed", Sanitize(clip(u.Scheme, 20)))
+	}
+	return u, nil
+}
+
+// redact is u without credentials and query, for messages.
+func redact(u *url.URL) string {
+	v := *u
+	v.User, v.RawQuery, v.ForceQuery, v.Fragment = nil, "", false, ""
+	return Sanitize(clip(v.String(), 200))
+}

@@ -1,0 +1,78 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Limits on what [Parse] accepts. They are far above what an honest feed
+// needs; what lies beyond them is refused or cut, never read on.
+const (
+	MaxBody  = 16 << 20 // bytes of a feed document, after decompression
+	MaxItems = 20000    // items kept; of more, the newest are (with a warning)
+	MaxDepth = 64       // nested XML elements
+
+	maxTokens     = 1_000_000 // XML tokens and attributes handed to the parser
+	maxItemTokens = 8000      // of these, in one item
+	maxOutside    = 20_000    // of these, outside of items
+	maxOutBytes   = 1 << 20   // bytes outside of items
+	maxItemBytes  = 512 << 10 // bytes of one item
+	maxAttrs      = 64        // attributes of one element
+	maxNamespaces = 64        // xmlns declarations in scope at one point
+	maxWarnings   = 100       // warnings kept per feed
+	maxURL        = 8192      // bytes of an enclosure URL
+	maxTitle      = 1024      // bytes of a title
+	maxID         = 1024      // bytes of an id taken as it is; a longer one is hashed
+	maxNotes      = 64 << 10  // bytes of release notes
+	maxAlternates = 16        // further packages of one item
+)
+
+// Errors that [Parse] and the [Poller] wrap. None of them ever replaces the
+// last good feed.
+var (
+	ErrTooLarge   = errors.New("feed is too large")
+	ErrHTML       = errors.New("this is an HTML page (a login page, a captive portal?), not a feed")
+	ErrNotFeed    = errors.New("this is not an RSS, Atom or JSON feed")
+	ErrEntities   = errors.New("feed declares XML entities")
+	ErrTooDeep    = errors.New("feed is nested too deeply")
+	ErrCharset    = errors.New("feed is not in a character set that can be read")
+	ErrNoReleases = errors.New("feed holds no release that can be used")
+	ErrDowngrade  = errors.New("feed asked for over https was answered over an insecure connection")
+)
+
+// SyntaxError says where a feed stops being well-formed.
+type SyntaxError struct {
+	Offset int64 // bytes from the start of the document in UTF-8
+	Err    error
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("feed is malformed near byte %d: %s", e.Offset, Sanitize(e.Err.Error()))
+}
+
+func (e *SyntaxError) Unwrap() error { return e.Err }
+
+// Feed is one document, parsed. It is not changed once returned.
+type Feed struct {
+	Title    string        // sanitised
+	Format   string        // "rss", "atom" or "json"
+	TTL      time.Duration // the channel's ttl; 0: none. At most [MaxInterval]
+	Skip     Skip          // the channel's skipHours and skipDays
+	Releases []Release     // newest first
+	Warnings []string      // sanitised; at most 101, the last then counts the rest
+}
+
+// Release is one item with a package.
+type Release struct {
+	ID         string    // guid, uuid, Atom or JSON id, else derived from the URL; printable, ≤ 1024 bytes, unique in a feed
+	Name       string    // directory name, see [Names]
+	Title      string    // sanitised, one line, ≤ 1024 bytes; may be empty
+	Published  time.Time // UTC; zero: unknown
+	Updated    time.Time // UTC; zero: unknown
+	URL        string    // of the package: absolute; http, https or, in a local feed, file
+	Length     int64     // bytes as the feed claims them: advice only; 0: unknown
+	Type       string    // MIME type as the feed claims it: lower case, no parameters
+	Alternates []string  // the item's other packages, best first
+	NotesHTML  string    // release notes as a harmless HTML fragment, ≤ 64 KiB of text
+}

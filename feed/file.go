@@ -1,0 +1,72 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// LocalPath reports whether spec, as given on a command line, means a local
+// file: a file: URL, or anything that is no URL. path is absolute.
+func LocalPath(spec string) (path string, ok bool, err error) {
+	if strings.Contains(spec, "://") || strings.HasPrefix(spec, "file:") {
+		u, err := url.Parse(spec)
+		if err != nil || !strings.EqualFold(u.Scheme, "file") {
+			return "", false, nil
+		}
+		if u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") {
+			return "", true, fmt.Errorf("%q names no file on this machine", spec)
+		}
+		return u.Path, true, nil
+	}
+	path, err = filepath.Abs(spec)
+	return path, true, err
+}
+
+// FetchFile is a Fetch for [PollerOptions] that reads a local file. Device,
+// inode, size and both times serve as its validator, so that an unchanged file
+// is not read. Only regular files of at most [MaxBody] bytes are read.
+func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
+	path, ok, err := LocalPath(spec)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%q is not a local file", spec)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang us
+	if err != nil {
+		return nil, fmt.Errorf("open feed: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open feed: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("feed %s is not a regular file", path)
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, errors.New("open feed: this system tells nothing about files")
+	}
+	now := fmt.Sprintf("%x-%x-%x-%d.%09d-%d.%09d", sys.Dev, sys.Ino, sys.Size, sys.Mtim.Sec, sys.Mtim.Nsec, sys.Ctim.Sec, sys.Ctim.Nsec)
+	final := (&url.URL{Scheme: "file", Path: path}).String()
+	if now == etag {
+		return &Document{ETag: now, FinalURL: final, NotModified: true}, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(f, MaxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("read feed: %w", err)
+	}
+	if len(body) > MaxBody {
+		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, MaxBody>>20)
+	}
+	return &Document{Body: body, ETag: now, FinalURL: final}, nil
+}

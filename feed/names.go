@@ -1,0 +1,166 @@
+package feed
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxNames is how many names are remembered, those of releases long gone
+// included.
+const maxNames = 5 * MaxItems
+
+// Names assigns directory names to releases for good: a release keeps the name
+// it was given first, through refreshes, restarts, new titles and changed
+// order, and that name goes to no other release, not even after the release
+// has left the feed. (Only when 100 000 names are remembered are those forgotten
+// that were not seen for longest.)
+//
+// New names come from the title (see [SafeName]), else the id. A name that is
+// reserved, or looks like one already given, gets a suffix of eight hex digits
+// of the id's SHA-256, or more should that be taken too. Of several new releases the oldest
+// is served first, then the one with the lesser id, so that the outcome does
+// not depend on the order of the feed.
+//
+// The zero value is ready. Names is safe for concurrent use, and marshals to
+// JSON.
+type Names struct {
+	mu    sync.Mutex // guards all below; nothing is called with it held
+	byID  map[string]*nameEntry
+	taken map[string]string // folded name to id
+	round int64             // counts calls of assign
+}
+
+type nameEntry struct {
+	Name string `json:"name"`
+	Seen int64  `json:"seen"` // the round that had it last
+}
+
+// assign sets Name of every release. The ids must be unique.
+func (n *Names) assign(releases []Release) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.init()
+	n.round++
+	var fresh []*Release
+	for i := range releases {
+		r := &releases[i]
+		if e := n.byID[r.ID]; e != nil {
+			r.Name, e.Seen = e.Name, n.round
+			continue
+		}
+		fresh = append(fresh, r)
+	}
+	slices.SortFunc(fresh, func(a, b *Release) int {
+		return cmp.Or(a.Published.Compare(b.Published), cmp.Compare(a.ID, b.ID))
+	})
+	for _, r := range fresh {
+		r.Name = n.invent(r.Title, r.ID)
+		n.byID[r.ID] = &nameEntry{r.Name, n.round}
+		n.taken[fold(r.Name)] = r.ID
+	}
+	n.forget()
+}
+
+func (n *Names) init() {
+	if n.byID == nil {
+		n.byID, n.taken = map[string]*nameEntry{}, map[string]string{}
+	}
+}
+
+// invent returns a name that nobody has.
+func (n *Names) invent(title, id string) string {
+	base := cmp.Or(SafeName(title), SafeName(id), "release")
+	free := func(name string) bool {
+		f := fold(name)
+		_, taken := n.taken[f]
+		return !taken && !reserved[f]
+	}
+	if free(base) {
+		return base
+	}
+	d := digest(id)
+	for digits := 8; digits < len(d); digits += 8 {
+		if name := base + "-" + d[:digits]; free(name) {
+			return name
+		}
+	}
+	return base + "-" + d // whoever has this name has found a collision of SHA-256
+}
+
+// forget drops the entries not seen for longest once there are too many.
+func (n *Names) forget() {
+	if len(n.byID) <= maxNames {
+		return
+	}
+	ids := make([]string, 0, len(n.byID))
+	for id := range n.byID {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b string) int {
+		return cmp.Or(cmp.Compare(n.byID[a].Seen, n.byID[b].Seen), cmp.Compare(a, b))
+	})
+	for _, id := range ids[:len(ids)-maxNames] {
+		delete(n.taken, fold(n.byID[id].Name))
+		delete(n.byID, id)
+	}
+}
+
+// namesJSON is the persisted form.
+type namesJSON struct {
+	Version int                   `json:"version"`
+	Round   int64                 `json:"round"`
+	Names   map[string]*nameEntry `json:"names"` // by id
+}
+
+// MarshalJSON writes the assignment, the same bytes for the same state.
+func (n *Names) MarshalJSON() ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.init()
+	return json.Marshal(namesJSON{1, n.round, n.byID})
+}
+
+// UnmarshalJSON replaces the assignment by a persisted one. Entries that no
+// assignment could have made (damage, or a hand) are left out.
+func (n *Names) UnmarshalJSON(b []byte) error {
+	var j namesJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return fmt.Errorf("read names: %w", err)
+	}
+	if j.Version != 1 {
+		return fmt.Errorf("read names: version %d is not known", j.Version)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.byID, n.taken, n.round = nil, nil, j.Round
+	n.init()
+	for id, e := range j.Names {
+		if e == nil || id == "" || !isName(e.Name) {
+			continue
+		}
+		f := fold(e.Name)
+		if other, taken := n.taken[f]; taken && other < id {
+			continue
+		} else if taken {
+			delete(n.byID, other)
+		}
+		n.byID[id], n.taken[f] = e, id
+	}
+	return nil
+}
+
+// isName reports whether name is one that invent could have made.
+func isName(name string) bool {
+	if len(name) > maxName {
+		cut := strings.LastIndexByte(name, '-')
+		if cut < 0 || strings.Trim(name[cut+1:], "0123456789abcdef") != "" || len(name)-cut > 65 {
+			return false
+		}
+		name = name[:cut]
+	}
+	return name != "" && SafeName(name) == name && !reserved[fold(name)]
+}

@@ -1,0 +1,311 @@
+package feed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mmcdole/gofeed"
+	ext "github.com/mmcdole/gofeed/extensions"
+	"github.com/mmcdole/gofeed/rss"
+)
+
+// Parse reads a feed document: RSS 2.0 and its predecessors, Atom, JSON Feed,
+// and the dialects of Enomalism and Archipel (the package documentation tells
+// what is done for them). body is the document as received, after transfer
+// decoding; base is the URL it finally came from, against which relative
+// enclosure URLs are resolved, or the path or file: URL of a local file. names gives
+// the releases their directory names; nil starts an assignment anew.
+//
+// Items that cannot be used are left out, each with a warning. A feed without
+// any item is valid and empty; one with items of which none can be used is an error that
+// wraps [ErrNoReleases]. After an error names is as it was.
+//
+// Parse reads neither files nor network, does not keep body, and may be called concurrently.
+func Parse(body []byte, base string, names *Names) (*Feed, error) {
+	if len(body) > MaxBody {
+		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, MaxBody>>20)
+	}
+	baseURL, err := parseBase(base)
+	if err != nil {
+		return nil, err
+	}
+	doc, warning, err := toUTF8(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(doc) > MaxBody {
+		return nil, fmt.Errorf("%w: more than %d MiB in UTF-8", ErrTooLarge, MaxBody>>20)
+	}
+	f := &Feed{}
+	if warning != "" {
+		f.Warnings = append(f.Warnings, warning)
+	}
+	src, err := f.decode(doc, baseURL)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.fill(src, baseURL); err != nil {
+		return nil, err
+	}
+	if names == nil {
+		names = new(Names)
+	}
+	names.assign(f.Releases)
+	f.capWarnings()
+	return f, nil
+}
+
+// parseBase takes a URL, or an absolute path as a file: URL.
+func parseBase(base string) (*url.URL, error) {
+	if strings.HasPrefix(base, "/") {
+		return &url.URL{Scheme: "file", Path: base}, nil
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, errors.New("feed URL is malformed")
+	}
+	u.Scheme = strings.ToLower(u.Scheme)
+	u.User = nil // the feed's own credentials are not for its enclosures
+	return u, nil
+}
+
+// decode brings a document through guard and parser. One that is malformed is
+// tried once more after repair.
+func (f *Feed) decode(doc []byte, base *url.URL) (*gofeed.Feed, error) {
+	doc = bytes.TrimSpace(doc)
+	guard := guardXML
+	switch {
+	case len(doc) > 0 && doc[0] == '{':
+		guard = func(doc []byte, _ *url.URL) ([]byte, []string, error) { return guardJSON(doc) }
+	case len(doc) == 0:
+		return nil, fmt.Errorf("%w: it is empty", ErrNotFeed)
+	case doc[0] != '<':
+		return nil, ErrNotFeed
+	}
+	src, warnings, err := guarded(guard, doc, base)
+	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) && doc[0] == '<' {
+		if fixed := repair(doc); fixed != nil && len(fixed) <= 2*MaxBody {
+			var err2 error
+			if src, warnings, err2 = guarded(guard, fixed, base); err2 == nil {
+				err = nil
+				warnings = append(warnings, "feed is malformed and was repaired: text is not escaped")
+			}
+		}
+	}
+	f.Warnings = append(f.Warnings, warnings...)
+	return src, err
+}
+
+func guarded(guard func([]byte, *url.URL) ([]byte, []string, error), doc []byte, base *url.URL) (*gofeed.Feed, []string, error) {
+	doc, warnings, err := guard(doc, base)
+	if err != nil {
+		return nil, nil, err
+	}
+	src, err := runParser(doc)
+	return src, warnings, err
+}
+
+// runParser is gofeed. A panic in there would take the mount down with it, and
+// is an error of the feed.
+func runParser(doc []byte) (src *gofeed.Feed, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			src, err = nil, &SyntaxError{0, fmt.Errorf("the parser failed: %v", p)}
+		}
+	}()
+	p := gofeed.NewParser()
+	p.KeepOriginalFeed = true // the universal form has no ttl
+	p.RSSTranslator = &gofeed.DefaultRSSTranslator{DisableContentImageScan: true}
+	src, err = p.Parse(bytes.NewReader(doc))
+	switch {
+	case errors.Is(err, gofeed.ErrFeedTypeNotDetected):
+		return nil, ErrNotFeed
+	case err != nil:
+		return nil, &SyntaxError{int64(len(doc)), err}
+	}
+	return src, nil
+}
+
+// fill makes releases of items.
+func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
+	f.Title = title(src.Title)
+	f.Format = src.FeedType
+	if r, ok := src.OriginalFeed().(*rss.Feed); ok {
+		f.TTL = parseTTL(r.TTL)
+		f.Skip = parseSkip(r.SkipHours, r.SkipDays)
+	}
+	var first error // why the first unusable item is
+	soon := time.Now().Add(24 * time.Hour)
+	f.Releases = make([]Release, 0, len(src.Items))
+	for n, item := range src.Items {
+		r, note, err := release(item, base)
+		what := fmt.Sprintf("item %d (%s)", n+1, clip(r.label(), 80))
+		switch {
+		case err != nil:
+			f.warn("%s is left out: %s", what, err)
+			if first == nil {
+				first = fmt.Errorf("%s: %w", what, err)
+			}
+			continue
+		case note != "":
+			f.warn("%s: %s", what, note)
+		case r.Published.IsZero() && item.Published != "":
+			f.warn("%s: its date %q is not understood", what, Sanitize(clip(item.Published, 60)))
+		case r.Published.After(soon):
+			f.warn("%s is dated in the future: %s", what, r.Published.Format(time.RFC3339))
+		}
+		f.Releases = append(f.Releases, r)
+	}
+	f.order()
+	if len(f.Releases) == 0 && len(src.Items) > 0 {
+		return fmt.Errorf("%w: none of its %d items; the first, %w", ErrNoReleases, len(src.Items), first)
+	}
+	return nil
+}
+
+// order sorts newest first: by date of publication, then of update, then as
+// the feed has them; undated releases come last. Of releases with the same id
+// the first then stays.
+func (f *Feed) order() {
+	slices.SortStableFunc(f.Releases, func(a, b Release) int {
+		if c := b.Published.Compare(a.Published); c != 0 {
+			return c
+		}
+		return b.Updated.Compare(a.Updated)
+	})
+	seen := make(map[string]bool, len(f.Releases))
+	f.Releases = slices.DeleteFunc(f.Releases, func(r Release) bool {
+		if seen[r.ID] {
+			f.warn("release %s is left out: a newer one has the same id", clip(r.label(), 80))
+			return true
+		}
+		seen[r.ID] = true
+		return false
+	})
+}
+
+// release reads one item. note is a warning that does not keep it out.
+func release(item *gofeed.Item, base *url.URL) (r Release, note string, err error) {
+	r = Release{
+		Title:     title(item.Title),
+		Published: date(item.Published, item.PublishedParsed),
+		Updated:   date(item.Updated, item.UpdatedParsed),
+	}
+	if r.Published.IsZero() {
+		r.Published = r.Updated
+	}
+	found, err := choose(item.Enclosures, base)
+	if len(found) == 0 {
+		return r, "", err
+	}
+	best := found[0]
+	r.URL, r.Length, r.Type = best.url, best.length, best.mime
+	for _, e := range found[1:] {
+		r.Alternates = append(r.Alternates, e.url)
+	}
+	r.ID = identify(item, r.URL)
+	notes := item.Description
+	if strings.TrimSpace(notes) == "" {
+		notes = item.Content
+	}
+	r.NotesHTML = SanitizeHTML(notes)
+	return r, best.note, nil
+}
+
+// label is what warnings call a release.
+func (r *Release) label() string {
+	if r.Title != "" {
+		return r.Title
+	}
+	if r.ID != "" {
+		return r.ID
+	}
+	return "untitled"
+}
+
+// identify returns the id of an item: its guid (Atom's and JSON Feed's id), the
+// uuid of Enomalism and Archipel, else one derived from the package's URL. An id that
+// could not be shown as it is, or is too long, is replaced by its digest.
+func identify(item *gofeed.Item, packageURL string) string {
+	for _, id := range []string{item.GUID, uuid(item)} {
+		id = strings.TrimSpace(id)
+		switch {
+		case id == "":
+			continue
+		case len(id) > maxID || Sanitize(id) != id:
+			return "sha256:" + digest(id)
+		}
+		return id
+	}
+	return "sha256:" + digest(packageURL)
+}
+
+// uuid finds <uuid> in an item, with or without a namespace, in any case.
+func uuid(item *gofeed.Item) string {
+	for name, value := range item.Custom {
+		if strings.EqualFold(name, "uuid") {
+			return value
+		}
+	}
+	var found []string
+	for _, elements := range item.Extensions {
+		for name, list := range elements {
+			if strings.EqualFold(name, "uuid") {
+				found = append(found, values(list)...)
+			}
+		}
+	}
+	slices.Sort(found) // maps have no order
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
+func values(list []ext.Extension) (v []string) {
+	for _, e := range list {
+		if e.Value != "" {
+			v = append(v, e.Value)
+		}
+	}
+	return v
+}
+
+func title(s string) string { return Sanitize(clip(plainText(clip(s, 8*maxTitle)), maxTitle)) }
+
+// date prefers our own reading to the parser's, which is the wider one.
+func date(raw string, parsed *time.Time) time.Time {
+	if t, ok := ParseDate(raw); ok {
+		return t
+	}
+	if parsed != nil && parsed.Year() >= 1970 && parsed.Year() <= 9999 {
+		return parsed.UTC()
+	}
+	return time.Time{}
+}
+
+// parseTTL reads a ttl in minutes; nonsense is none.
+func parseTTL(s string) time.Duration {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
+	if err != nil || n <= 0 {
+		return 0
+	}
+	return min(time.Duration(n)*time.Minute, MaxInterval)
+}
+
+func (f *Feed) warn(format string, args ...any) {
+	f.Warnings = append(f.Warnings, fmt.Sprintf(format, args...))
+}
+
+// capWarnings keeps the first warnings and counts the others.
+func (f *Feed) capWarnings() {
+	if n := len(f.Warnings); n > maxWarnings {
+		f.Warnings = append(f.Warnings[:maxWarnings:maxWarnings], fmt.Sprintf("and %d more", n-maxWarnings))
+	}
+}

@@ -1,0 +1,89 @@
+package feed
+
+import (
+	"bytes"
+	"html"
+	"regexp"
+)
+
+// textElements are elements of which only text is ever expected, written
+// without a prefix or attributes, as the generators in need of repair do.
+var textElements = regexp.MustCompile(`(?i)<(title|description|link|guid|uuid|pubDate)>`)
+
+// repair escapes what a generator forgot to escape: Archipel's agents put the
+// names that users gave their machines between <title> and </title> as they
+// are, so that "R&D <new> < old" breaks the whole feed. Between the start tag of a
+// text element and the next end tag of that name, every '<' becomes an entity, as does
+// every '&' that begins none. CDATA sections are left alone, and so is an
+// element that is not closed within 64 KiB. Parse tries it only on a document that
+// is malformed as it stands; a well-formed one is never touched. nil: nothing
+// to repair.
+func repair(doc []byte) []byte {
+	var out bytes.Buffer
+	at := 0
+	for at < len(doc) {
+		m := textElements.FindSubmatchIndex(doc[at:])
+		if m == nil {
+			break
+		}
+		begin := at + m[1]
+		window := doc[begin:min(len(doc), begin+maxNotes)]
+		n := endTag(window, doc[at+m[2]:at+m[3]])
+		if n < 0 || bytes.HasPrefix(bytes.TrimLeft(window, " \t\r\n"), []byte("<![CDATA[")) {
+			out.Write(doc[at:begin])
+			at = begin
+			continue
+		}
+		out.Write(doc[at:begin])
+		escapeText(&out, window[:n])
+		at = begin + n
+	}
+	if out.Len() == 0 {
+		return nil
+	}
+	out.Write(doc[at:])
+	if bytes.Equal(out.Bytes(), doc) {
+		return nil
+	}
+	return out.Bytes()
+}
+
+// endTag finds "</name" (in the same case) in b, -1 if it is not there.
+func endTag(b, name []byte) int {
+	for at := 0; ; {
+		n := bytes.Index(b[at:], []byte("</"))
+		if n < 0 {
+			return -1
+		}
+		at += n
+		if rest := b[at+2:]; bytes.HasPrefix(rest, name) && len(rest) > len(name) && (rest[len(name)] == '>' || rest[len(name)] == ' ') {
+			return at
+		}
+		at += 2
+	}
+}
+
+// escapeText writes text with '<' and lone '&' escaped; entities stay.
+func escapeText(out *bytes.Buffer, text []byte) {
+	for i, c := range text {
+		switch {
+		case c == '<':
+			out.WriteString("&lt;")
+		case c == '&' && !isEntity(text[i:]):
+			out.WriteString("&amp;")
+		default:
+			out.WriteByte(c)
+		}
+	}
+}
+
+// isEntity reports whether b begins with a character reference to a character.
+func isEntity(b []byte) bool {
+	end := bytes.IndexByte(b[:min(len(b), 34)], ';')
+	if end < 2 {
+		return false
+	}
+	s := string(b[:end+1])
+	u := html.UnescapeString(s)
+	return u != s && len(u) < len(s) && u[len(u)-1] != ';' && u[0] >= ' '
+}

@@ -1,0 +1,130 @@
+package feed
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Sanitize makes foreign text fit for one line of a terminal, a log or an
+// error message: escape sequences (CSI, OSC, DCS and their C1 forms) vanish
+// whole; other control characters, bidirectional controls, zero-width and
+// other invisible characters, private-use and unassigned code points and
+// invalid UTF-8 vanish; runs of white space become one space; no space is left
+// at either end. Text that needs nothing is returned as it is.
+func Sanitize(s string) string {
+	if isClean(s) {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	space := false
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if skip := escapeLen(s[i:], r, n); skip > 0 {
+			i += skip
+			continue
+		}
+		i += n
+		switch {
+		case r == utf8.RuneError && n <= 1:
+		case unicode.IsSpace(r):
+			space = true
+		case !visible(r):
+		default:
+			if space && b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			space = false
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// isClean reports whether Sanitize would return s itself; only plain ASCII is
+// looked at, all else takes the long way.
+func isClean(s string) bool {
+	prev := byte(' ')
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c > '~' || c == ' ' && prev == ' ' {
+			return false
+		}
+		prev = c
+	}
+	return s == "" || prev != ' '
+}
+
+// visible reports whether r takes room on a screen and stays where it is put.
+func visible(r rune) bool {
+	switch {
+	case r < 0x7f:
+		return r > ' '
+	case !unicode.IsGraphic(r), // controls, formats, surrogates, private use, unassigned
+		unicode.Is(unicode.Variation_Selector, r),
+		unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r),
+		r == utf8.RuneError:
+		return false
+	}
+	return true
+}
+
+// escapeLen is the length of the terminal escape sequence that s begins with,
+// 0 if there is none. An unfinished string sequence ends after 256 bytes or at
+// the end of its line, so that a lone introducer cannot swallow the text.
+func escapeLen(s string, r rune, n int) int {
+	kind := r
+	if r == 0x1b {
+		if len(s) < 2 {
+			return 1
+		}
+		kind = rune(s[1]) + 0x40 // ESC [ is U+009B and so on
+		n = 2
+		if s[1] < '@' || s[1] > '_' {
+			return 2
+		}
+	} else if r < 0x80 || r > 0x9f {
+		return 0
+	}
+	switch kind {
+	case 0x9b: // CSI: parameters and intermediates, one final byte
+		for n < len(s) && n < 64 {
+			c := s[n]
+			if c < ' ' || c > '~' {
+				return n
+			}
+			n++
+			if c >= '@' {
+				return n
+			}
+		}
+		return n
+	case 0x90, 0x98, 0x9d, 0x9e, 0x9f: // DCS SOS OSC PM APC: up to BEL or ST
+		for i := n; i < len(s) && i < 256; i++ {
+			switch {
+			case s[i] == 0x07:
+				return i + 1
+			case s[i] == 0x1b && i+1 < len(s) && s[i+1] == '\\':
+				return i + 2
+			case s[i] == 0xc2 && i+1 < len(s) && s[i+1] == 0x9c:
+				return i + 2
+			case s[i] == '\n':
+				return n
+			}
+		}
+		return n
+	}
+	return n
+}
+
+// clip cuts s to at most n bytes, between runes.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
