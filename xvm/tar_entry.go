@@ -95,6 +95,9 @@ func (w *tarWalker) describe(e *tarEntry) error {
 	if e.pax != nil && e.pax.sparse.values["name"] != "" {
 		e.name, reason = e.pax.sparse.values["name"], ""
 	}
+	if e.flag != 'S' && e.block.strayMap() {
+		reason = "its header has a sparse map although it is not sparse, which some programs heed"
+	}
 	if reason != "" {
 		return w.refuse(e, reason)
 	}
@@ -105,7 +108,7 @@ func (w *tarWalker) describe(e *tarEntry) error {
 		e.link = e.pax.link
 	}
 	n, err := tarNumber(e.block[124:136])
-	if err == errTarBlank && strings.IndexByte("123456", e.flag) >= 0 {
+	if err == errTarBlank && strings.IndexByte("123456V", e.flag) >= 0 {
 		n, err = 0, nil
 	}
 	if err != nil {

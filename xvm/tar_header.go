@@ -78,6 +78,11 @@ func (b tarBlock) name() (name, reason string) {
 	return name, ""
 }
 
+// strayMap says whether a header that is not of type S has what libarchive takes for a sparse map or a real size.
+func (b tarBlock) strayMap() bool {
+	return b.format() == tarGNU && (b[386] != 0 || b[482] != 0 || b[483] != 0)
+}
+
 func (b tarBlock) modTime() time.Time {
 	sec, err := tarNumber(b[136:148])
 	if err != nil {

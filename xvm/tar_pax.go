@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -31,15 +32,15 @@ func tarPaxRecords(body []byte, each func(key, value string) error) error {
 	for len(body) > 0 {
 		sp := bytes.IndexByte(body, ' ')
 		if sp < 1 || sp > 10 || body[0] == '0' {
-			return fmt.Errorf("extended header has a record without a length")
+			return errors.New("extended header has a record without a length")
 		}
 		n, err := strconv.ParseUint(string(body[:sp]), 10, 31)
 		if err != nil || int(n) <= sp+1 || int(n) > len(body) || body[n-1] != '\n' {
-			return fmt.Errorf("extended header has a record of a wrong length")
+			return errors.New("extended header has a record of a wrong length")
 		}
 		key, value, ok := bytes.Cut(body[sp+1:n-1], []byte("="))
 		if !ok || len(key) == 0 || bytes.IndexByte(key, 0) >= 0 {
-			return fmt.Errorf("extended header has a record without a key")
+			return errors.New("extended header has a record without a key")
 		}
 		if err := each(string(key), string(value)); err != nil {
 			return err
@@ -132,7 +133,7 @@ func (s *tarPaxSparse) pair(key, value string, maxRegions int) error {
 		return fmt.Errorf("sparse map is malformed: %w", err)
 	}
 	if s.halfPair != (key == "GNU.sparse.numbytes") {
-		return fmt.Errorf("sparse map is malformed: offsets and lengths do not alternate")
+		return errors.New("sparse map is malformed: offsets and lengths do not alternate")
 	}
 	s.any, s.halfPair = true, !s.halfPair
 	if !s.halfPair {

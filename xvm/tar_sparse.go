@@ -15,7 +15,7 @@ var errTarRegions = errors.New("sparse maps have too many regions")
 
 // tarSegments checks a sparse map and says where its data is. Data begins at archive and is stored bytes long in all.
 // An inner region that is not a multiple of 512 bytes is refused: GNU tar pads each region in the archive to a block,
-// Go and libarchive do not.
+// Go and libarchive do not. The last region, often an empty one, must end the file: GNU tar takes the size from it.
 func tarSegments(regions []tarRegion, archive, stored, size int64) ([]Segment, error) {
 	segments := make([]Segment, 0, min(len(regions), 1024))
 	var end, used int64
@@ -41,8 +41,11 @@ func tarSegments(regions []tarRegion, archive, stored, size int64) ([]Segment, e
 		}
 		used += r.len
 	}
-	if used != stored {
+	switch {
+	case used != stored:
 		return nil, errors.New("sparse map has less data than is stored")
+	case end != size:
+		return nil, errors.New("sparse map ends before the file, whose size programs then disagree on")
 	}
 	return segments, nil
 }

@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/text/cases"
@@ -183,7 +184,7 @@ func (p *tarPending) add(flag byte, body []byte, maxRegions int) (err error) {
 	}
 	s := tarString(body)
 	if s == "" {
-		return fmt.Errorf("long name is empty")
+		return errors.New("long name is empty")
 	}
 	if flag == 'L' {
 		p.name = &s
@@ -213,7 +214,7 @@ func (w *tarWalker) block(ctx context.Context, off int64) ([]byte, error) {
 }
 
 func (w *tarWalker) refuse(e *tarEntry, reason string) error {
-	return &TarError{Kind: ErrTarRefused, Offset: e.at, Name: tarDisplay(e.name), Reason: reason}
+	return &TarError{Kind: ErrTarRefused, Offset: e.at, Name: tarDisplay(e.name), Reason: tarDisplay(reason)}
 }
 
 // tarNext is the offset of the header after n bytes at body. n is less than 2^63-512-body.
