@@ -1,0 +1,207 @@
+package seekable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// A runner is a live decoder: one goroutine decodes into two buffers in turn, so that decoding overlaps with reading
+// the file and with what the consumer does. It outlives the Stream that started it, and the end of that Stream's
+// context; parked, it blocks with its buffers full until it is used again or closed.
+type runner struct {
+	r      *Reader
+	run    *run
+	ctx    *runnerContext
+	cancel context.CancelFunc
+	full   chan piece
+	free   chan []byte
+
+	// The following belong to the Stream that has the runner, or to the pool when it is parked.
+	off   int64  // plain offset of rest
+	rest  []byte // decoded, not yet taken
+	buf   []byte // the buffer rest lies in
+	err   error  // what follows rest: the runner has ended
+	since time.Time
+}
+
+type piece struct {
+	b   []byte
+	err error
+}
+
+const (
+	pieceBuffers = 2
+	pieceBuffer  = 128 << 10
+)
+
+// runnerContext lives as long as the runner, and has the values of the context that uses it now.
+type runnerContext struct {
+	context.Context
+	user atomic.Pointer[context.Context]
+}
+
+func (c *runnerContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	if user := c.user.Load(); user != nil {
+		return context.WithoutCancel(*user).Value(key)
+	}
+	return nil
+}
+
+// start makes a runner at point p. The caller has counted it in r.wg.
+func (r *Reader) start(ctx context.Context, p point) *runner {
+	life, cancel := context.WithCancel(context.Background())
+	w := &runner{
+		r: r, run: r.x.begin(p), ctx: &runnerContext{Context: life}, cancel: cancel,
+		full: make(chan piece, 1), free: make(chan []byte, pieceBuffers), off: p.out,
+	}
+	w.ctx.user.Store(&ctx)
+	for range pieceBuffers {
+		w.free <- nil
+	}
+	go w.decode(p)
+	return w
+}
+
+// decode is the goroutine.
+func (w *runner) decode(p point) {
+	defer w.r.wg.Done()
+	defer w.cancel()
+	out, pos := p.out, func() int64 { return p.in / 8 }
+	step := func() (b []byte, err error) { return nil, nil }
+	var dec decoder
+	defer func() {
+		if dec != nil {
+			dec.close()
+		}
+	}()
+	s := site{
+		open: func(off int64) *input { return newInput(w.ctx, w.r.src, w.r.stored, off) },
+		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow,
+	}
+	step = func() (b []byte, err error) {
+		// The formats not decoded here are left to libraries; none may take the process down.
+		defer func() {
+			if e := recover(); e != nil {
+				err = corrupt(fmt.Sprint(e))
+			}
+		}()
+		select {
+		case b = <-w.free:
+		case <-w.ctx.Done():
+			return nil, ErrClosed
+		}
+		if b == nil {
+			b = make([]byte, pieceBuffer)
+		}
+		if dec == nil {
+			if dec, err = openDecoder(w.r.format, s, p); err != nil {
+				return nil, err
+			}
+			pos = dec.pos
+		}
+		b = b[:cap(b)]
+		n := 0
+		for n < len(b) && err == nil {
+			var k int
+			k, err = dec.Read(b[n:])
+			n += k
+		}
+		out += int64(n)
+		if err == nil && out > w.r.limit {
+			err = fmt.Errorf("%w: more than %d plain bytes", ErrLimit, w.r.limit)
+		}
+		if err == nil {
+			err = w.r.x.beyond(w.run, out)
+		}
+		return b[:n], err
+	}
+	for {
+		b, err := step()
+		if err != nil && err != io.EOF {
+			err = w.blame(err, pos(), out)
+		}
+		select {
+		case w.full <- piece{b, err}:
+		case <-w.ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// blame gives an error its place, and asks whether a false seek point may be the cause.
+func (w *runner) blame(err error, stored, plain int64) error {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
+		err = w.r.x.failed(w.run, err)
+	}
+	return &Error{Format: w.r.format, Stored: stored, Plain: plain, Err: err}
+}
+
+func openDecoder(f Format, s site, p point) (decoder, error) {
+	switch f {
+	case Gzip:
+		return openGzip(s, p)
+	}
+	return nil, unsupported(string(f))
+}
+
+// more waits for the next piece if there is nothing left of this one. An error is the runner's end; that of ctx is not.
+func (w *runner) more(ctx context.Context) error {
+	if len(w.rest) > 0 {
+		return nil
+	}
+	if w.err != nil {
+		return w.err
+	}
+	if w.r.x.stale(w.run) {
+		w.err = &Error{Format: w.r.format, Plain: w.off, Err: ErrPoints}
+		return w.err
+	}
+	if w.buf != nil {
+		w.free <- w.buf
+		w.buf = nil
+	}
+	select {
+	case p := <-w.full:
+		w.buf, w.rest, w.err = p.b, p.b, p.err
+		if len(w.rest) == 0 {
+			return w.err
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.ctx.Done():
+		// It ends after its last piece, which may lie there.
+		select {
+		case p := <-w.full:
+			w.buf, w.rest, w.err = p.b, p.b, p.err
+		default:
+			w.err = ErrClosed
+		}
+		if len(w.rest) == 0 {
+			return w.err
+		}
+		return nil
+	}
+}
+
+// take copies what is there to p, or passes over len(p) bytes of it.
+func (w *runner) take(p []byte) int {
+	n := copy(p, w.rest)
+	w.skip(n)
+	return n
+}
+
+func (w *runner) skip(n int) {
+	w.rest = w.rest[n:]
+	w.off += int64(n)
+}

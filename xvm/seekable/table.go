@@ -1,0 +1,48 @@
+package seekable
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+)
+
+// tableOnce reads a file's own table once. A failure to read the file is not kept: the next caller tries again.
+type tableOnce struct {
+	mu   sync.Mutex // held while the table is read; taken before the index's mutex
+	done bool
+}
+
+// loadTable shows the index what an xz index or a zstd seek table says. A table that is missing or makes no sense is
+// no error: the file may still be decoded forward, and what is wrong with it shows then.
+func (r *Reader) loadTable(ctx context.Context) error {
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
+	if r.table.done {
+		return nil
+	}
+	var err error
+	switch r.format {
+	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) || err == io.ErrUnexpectedEOF {
+		r.o.Logger.Debug("compressed file without a usable table", "format", r.format, "err", err)
+		err = nil
+	}
+	r.table.done = err == nil
+	return err
+}
+
+// readAt reads exactly len(p) bytes of the file.
+func (r *Reader) readAt(ctx context.Context, p []byte, off int64) error {
+	if off < 0 || off+int64(len(p)) > r.stored {
+		return io.ErrUnexpectedEOF
+	}
+	n, err := r.src.ReadAt(ctx, p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
