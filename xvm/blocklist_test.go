@@ -200,7 +200,7 @@ func TestBlockListWriterRefuses(t *testing.T) {
 // TestBlockListMemory keeps the promise of some 32 bytes a block, and of next
 // to none for zeros, however many there are.
 func TestBlockListMemory(t *testing.T) {
-	const n, zeros = 100_000, 30_000_000
+	const n, zeros = 100_000, 4_000_000
 	var text bytes.Buffer
 	w := NewBlockListWriter(&text)
 	if err := w.Begin("a", "", (n+zeros)*4096, 4096); err != nil {

@@ -1,0 +1,163 @@
+package xvm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+// Limits of a detached signature.
+const (
+	MaxSignatureSize = 256 << 10        // bytes of the file
+	MaxSignatures    = 16               // signatures in the file
+	maxClockSkew     = 10 * time.Minute // a signature may be this far in the future
+)
+
+// ErrSignature is wrapped by every error of [Keyring.Verify].
+var ErrSignature = errors.New("no good signature")
+
+// SignatureFault says why one signature does not count.
+type SignatureFault struct {
+	KeyID  string // of the key that claims to have made it; "" when it names none
+	Reason string
+}
+
+func (f SignatureFault) String() string {
+	if f.KeyID == "" {
+		return f.Reason
+	}
+	return "key " + f.KeyID + ": " + f.Reason
+}
+
+// SignatureError says why none of the signatures over a file counts.
+type SignatureError struct {
+	Faults []SignatureFault // one for each signature, or one about the file
+}
+
+func (e *SignatureError) Error() string {
+	s := make([]string, len(e.Faults))
+	for i, f := range e.Faults {
+		s[i] = f.String()
+	}
+	return ErrSignature.Error() + ": " + strings.Join(s, "; ")
+}
+
+// Unwrap makes errors.Is(err, ErrSignature) true.
+func (e *SignatureError) Unwrap() error { return ErrSignature }
+
+// Verdict is a good signature by a trusted key.
+type Verdict struct {
+	Signer      string           // a user id of the key, made harmless for a terminal
+	KeyID       string           // of the primary key or subkey that signed, 16 hexadecimal digits
+	Fingerprint string           // of the primary key
+	Time        time.Time        // the signature claims to have been made
+	Others      []SignatureFault // signatures beside it that do not count
+}
+
+// Verify checks a detached signature, armored or binary, over exactly the bytes
+// of signed. Of several signatures one must be good. now is the time at which
+// keys and signatures must be unexpired. The rules are in the package
+// documentation; the error is a [*SignatureError].
+func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*Verdict, error) {
+	sigs, err := splitSignatures(signature)
+	if err != nil {
+		return nil, &SignatureError{Faults: []SignatureFault{{Reason: err.Error()}}}
+	}
+	var good *Verdict
+	var faults []SignatureFault
+	for _, raw := range sigs {
+		v, fault := k.verifyOne(signed, raw, now)
+		switch {
+		case v == nil:
+			faults = append(faults, fault)
+		case good == nil:
+			good = v
+		}
+	}
+	if good == nil {
+		return nil, &SignatureError{Faults: faults}
+	}
+	good.Others = faults
+	return good, nil
+}
+
+// splitSignatures takes a signature file apart into signature packets. Anything
+// else in it, and first of all a message that carries a text of its own, is
+// refused: what counts is our copy of the signed bytes.
+func splitSignatures(b []byte) ([][]byte, error) {
+	switch {
+	case len(b) > MaxSignatureSize:
+		return nil, fmt.Errorf("%d bytes exceed the limit of %d", len(b), MaxSignatureSize)
+	case len(b) == 0:
+		return nil, errors.New("the signature is empty")
+	}
+	bodies := [][]byte{b}
+	if b[0]&0x80 == 0 {
+		blocks, err := armorBlocks(b)
+		if err != nil {
+			return nil, err
+		}
+		bodies = bodies[:0]
+		for _, a := range blocks {
+			switch a.kind {
+			case openpgp.SignatureType:
+				bodies = append(bodies, a.body)
+			case openpgp.PublicKeyType: // keys that come with a package are never trusted
+			default:
+				return nil, fmt.Errorf("%.40q is no detached signature", a.kind)
+			}
+		}
+	}
+	var sigs [][]byte
+	for _, body := range bodies {
+		r := packet.NewOpaqueReader(bytes.NewReader(body))
+		for {
+			p, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("malformed packets: %v", err)
+			}
+			const signature, marker = 2, 10
+			switch p.Tag {
+			case signature:
+				var raw bytes.Buffer
+				if err := p.Serialize(&raw); err != nil {
+					return nil, err
+				}
+				sigs = append(sigs, raw.Bytes())
+			case marker:
+			default:
+				return nil, fmt.Errorf("a message (packet type %d), no detached signature", p.Tag)
+			}
+			if len(sigs) > MaxSignatures {
+				return nil, fmt.Errorf("more than %d signatures", MaxSignatures)
+			}
+		}
+	}
+	if len(sigs) == 0 {
+		return nil, errors.New("it holds no signature")
+	}
+	return sigs, nil
+}
+
+func decodeArmor(b []byte, kind string) (armorBlock, error) {
+	// A bare signature of GnuPG lacks nothing, but the decoder wants lines to end.
+	block, err := armor.Decode(io.MultiReader(bytes.NewReader(b), strings.NewReader("\n")))
+	if err != nil || block.Type != kind {
+		return armorBlock{}, fmt.Errorf("armor %.40q is malformed", kind)
+	}
+	body, err := io.ReadAll(block.Body)
+	if err != nil {
+		return armorBlock{}, fmt.Errorf("armor %.40q is malformed: %v", kind, err)
+	}
+	return armorBlock{kind: kind, body: body}, nil
+}

@@ -1,0 +1,185 @@
+package xvm
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+// minKeyBits is the least size of an RSA or DSA key. GnuPG may make a key of one
+// bit less than it was asked for.
+const minKeyBits = 2047
+
+// weakDigest reports whether a second file with the same digest can be made.
+func weakDigest(h crypto.Hash) bool {
+	return h == crypto.MD5 || h == crypto.SHA1 || h == crypto.RIPEMD160
+}
+
+// verifyOne checks one signature packet. Without a verdict the fault says why.
+func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *Verdict, fault SignatureFault) {
+	defer func() {
+		// The bytes are a stranger's and the parser is not ours: should it
+		// ever panic, one signature is bad, and no guest loses its disk.
+		if r := recover(); r != nil {
+			v, fault.Reason = nil, "malformed signature"
+		}
+	}()
+	p, err := packet.Read(bytes.NewReader(raw))
+	sig, ok := p.(*packet.Signature)
+	if err != nil || !ok {
+		fault.Reason = cleanText(fmt.Sprintf("malformed or unsupported signature: %v", err), 200)
+		return nil, fault
+	}
+	if sig.IssuerKeyId == nil {
+		fault.Reason = "the signature does not name its key"
+		return nil, fault
+	}
+	fault.KeyID = keyIDText(*sig.IssuerKeyId)
+	if fault.Reason = checkSignature(sig, now); fault.Reason != "" {
+		return nil, fault
+	}
+	if sig.CreationTime.After(now) { // by no more than the allowed skew
+		now = sig.CreationTime
+	}
+	fault.Reason = "not in the keyring"
+	for _, i := range k.byID[*sig.IssuerKeyId] {
+		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.keys[i].packets)))
+		if err != nil {
+			continue // it was readable when the keyring was loaded
+		}
+		fault.Reason = verifyBy(e, signed, raw, sig, now)
+		if fault.Reason == "" {
+			return &Verdict{
+				Signer:      k.keys[i].info.Identity,
+				KeyID:       fault.KeyID,
+				Fingerprint: k.keys[i].info.Fingerprint,
+				Time:        sig.CreationTime,
+			}, fault
+		}
+	}
+	return nil, fault
+}
+
+// checkSignature is the part of the policy that needs no key.
+func checkSignature(sig *packet.Signature, now time.Time) string {
+	switch {
+	case sig.SigType != packet.SigTypeBinary && sig.SigType != packet.SigTypeText:
+		return fmt.Sprintf("a signature of type 0x%02x, not over a file", byte(sig.SigType))
+	case weakDigest(sig.Hash):
+		return fmt.Sprintf("the signature uses the broken digest %v", sig.Hash)
+	case sig.CreationTime.After(now.Add(maxClockSkew)):
+		return "the signature is dated in the future: " + dateText(sig.CreationTime)
+	case sig.SigLifetimeSecs != nil && sig.CreationTime.Before(now) && sig.SigExpired(now):
+		return "the signature expired on " + dateText(sig.CreationTime.Add(time.Duration(*sig.SigLifetimeSecs)*time.Second))
+	}
+	return ""
+}
+
+// verifyBy checks the signature against one key of the keyring, and returns why
+// it does not count, or "".
+func verifyBy(e *openpgp.Entity, signed, raw []byte, sig *packet.Signature, now time.Time) string {
+	config := &packet.Config{Time: func() time.Time { return now }}
+	primary, sub := e.PrimaryKey, (*openpgp.Subkey)(nil)
+	pub := primary
+	if *sig.IssuerKeyId != primary.KeyId {
+		for i := range e.Subkeys {
+			if e.Subkeys[i].PublicKey.KeyId == *sig.IssuerKeyId {
+				sub, pub = &e.Subkeys[i], e.Subkeys[i].PublicKey
+			}
+		}
+	}
+	if !sig.CheckKeyIdOrFingerprint(pub) {
+		return "not in the keyring"
+	}
+	for _, key := range []*packet.PublicKey{primary, pub} {
+		if weak := weakKey(key, config); weak != "" {
+			return weak
+		}
+	}
+	if reason := unusableKey(e, sub, sig.CreationTime, now, config); reason != "" {
+		return reason
+	}
+	if sig.CreationTime.Before(pub.CreationTime) {
+		return "the signature is older than its key"
+	}
+	for _, n := range sig.Notations {
+		if n.IsCritical {
+			return cleanText(fmt.Sprintf("the signature has a critical notation %q, which is not known", n.Name), 200)
+		}
+	}
+	h, err := sig.PrepareVerify()
+	if err != nil {
+		return cleanText(fmt.Sprintf("unsupported signature: %v", err), 200)
+	}
+	var content io.Writer = h
+	if sig.SigType == packet.SigTypeText {
+		content = openpgp.NewCanonicalTextHash(h)
+	}
+	if _, err := content.Write(signed); err != nil {
+		return err.Error()
+	}
+	if pub.VerifySignature(h, sig) != nil {
+		return "the signature does not match the file"
+	}
+	return ""
+}
+
+// weakKey refuses keys that are within reach of an attacker.
+func weakKey(key *packet.PublicKey, config *packet.Config) string {
+	switch key.PubKeyAlgo {
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly, packet.PubKeyAlgoDSA:
+		if n, err := key.BitLength(); err != nil || n < minKeyBits {
+			return fmt.Sprintf("the key is too weak: %d bits, at least %d are asked for", n, minKeyBits+1)
+		}
+	case packet.PubKeyAlgoECDSA, packet.PubKeyAlgoEdDSA:
+		if curve, err := key.Curve(); err != nil || config.RejectCurve(curve) {
+			return fmt.Sprintf("the key uses curve %.40q, which is not accepted", curve)
+		}
+	}
+	return ""
+}
+
+// unusableKey tells why a key may not have signed at the time at, or "". As in
+// GnuPG a key is what its owner says of it now: an owner who extends its life
+// replaces the self-signature, so that none need be left as old as the
+// signatures the key has made. Only a revocation looks back: a key that was
+// compromised, or revoked without a reason, never signed anything; one that was
+// superseded or retired signed whatever it did before.
+func unusableKey(e *openpgp.Entity, sub *openpgp.Subkey, at, now time.Time, config *packet.Config) string {
+	if e.Revoked(at) {
+		return "the key is revoked"
+	}
+	self, err := e.PrimarySelfSignature(now, config)
+	if err != nil {
+		return "the key has no valid self-signature"
+	}
+	expired := e.PrimaryKey.KeyExpired(self, now)
+	if direct, err := e.LatestValidDirectSignature(now, config); err == nil {
+		expired = expired || e.PrimaryKey.KeyExpired(direct, now)
+	}
+	if expired {
+		return "the key has expired"
+	}
+	if sub != nil {
+		if self, err = sub.LatestValidBindingSignature(now, config); err != nil {
+			return "the subkey is not validly bound to its primary key"
+		}
+		if sub.Revoked(self, at) {
+			return "the subkey is revoked"
+		}
+		if sub.Expired(self, now) {
+			return "the subkey has expired"
+		}
+	}
+	if !self.FlagsValid || !self.FlagSign {
+		return "the key is not for signing"
+	}
+	return ""
+}
+
+func dateText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -1,0 +1,389 @@
+package xvm
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+)
+
+func readKeyFile(t testing.TB, dir, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// signatureCases are what testdata/keys/make.sh makes; want is "" for a good
+// signature, else part of the reason.
+var signatureCases = []struct{ name, key, sig, want string }{
+	{"rsa", "rsa.key", "rsa.sig", ""},
+	{"dsa of 2048 bits", "dsa.key", "dsa.sig", ""},
+	{"ecdsa", "ecdsa.key", "ecdsa.sig", ""},
+	{"ed25519", "ed25519.key", "ed25519.sig", ""},
+	{"signing subkey", "subkey.key", "subkey.sig", ""},
+	{"binary signature", "rsa.key", "binary.sig", ""},
+	{"text signature", "rsa.key", "text.sig", ""},
+	{"second of two keys", "two.key", "ed25519.sig", ""},
+	{"second of two binary keys", "two.gpg", "ed25519.sig", ""},
+	{"S5 over another file", "rsa.key", "other.sig", "does not match"},
+	{"S6 inline", "rsa.key", "inline.sig", "no detached signature"},
+	{"S6 inline binary", "rsa.key", "inlinebinary.sig", "no detached signature"},
+	{"S6 cleartext", "rsa.key", "clear.sig", "a cleartext message"},
+	{"S7 unknown issuer", "rsa.key", "ed25519.sig", "not in the keyring"},
+	{"S7 two, both good", "two.key", "both.sig", ""},
+	{"S7 two, one unknown", "rsa.key", "both.sig", ""},
+	{"S7 two, the good one unknown", "rsa.key", "mixed.sig", "does not match"},
+	{"S7 two, one bad", "two.key", "mixed.sig", ""},
+	{"S7 junk around", "rsa.key", "junk.sig", ""},
+	{"S8 sha-1 digest", "sha1.key", "sha1.sig", "broken digest SHA-1"},
+	{"S8 weak rsa", "weakrsa.key", "weakrsa.sig", "too weak: 1024 bits"},
+	{"S8 weak dsa", "weakdsa.key", "weakdsa.sig", "too weak: 1024 bits"},
+	{"S9 expired key", "expired.key", "expired.sig", "the key has expired"},
+	{"S9 expired signature", "sigexpired.key", "sigexpired.sig", "signature expired on 2020-01-02"},
+	{"S9 expiry extended later", "extended.key", "extended.sig", ""},
+	{"S9 revoked as compromised", "revoked.key", "revoked.sig", "the key is revoked"},
+	{"S9 revoked later as superseded", "superseded.key", "superseded.sig", ""},
+	{"S9 signed in the future", "future.key", "future.sig", "dated in the future: 2060-01-01"},
+	{"S11 key beside the signature", "rsa.key", "withkey.sig", ""},
+	{"S11 key in the signature file only", "dsa.key", "withkey.sig", "not in the keyring"},
+	{"no signature at all", "rsa.key", "message.txt", "neither armored nor binary"},
+	{"a key for a signature", "rsa.key", "rsa.key", "no signature"},
+}
+
+func checkSignatures(t *testing.T, dir string, now time.Time) {
+	message := readKeyFile(t, dir, "message.txt")
+	for _, tt := range signatureCases {
+		t.Run(tt.name, func(t *testing.T) {
+			k, err := LoadKeyring(filepath.Join(dir, tt.key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sig := readKeyFile(t, dir, tt.sig)
+			v, err := k.Verify(message, sig, now)
+			if tt.want != "" {
+				if v != nil || !errors.Is(err, ErrSignature) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("Verify = %v, %v, want %q", v, err, tt.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			info := k.Keys()[0]
+			if strings.HasPrefix(tt.key, "two") && !strings.HasPrefix(v.Signer, "rsa") {
+				info = k.Keys()[1]
+			}
+			if v.Signer != info.Identity || v.Fingerprint != info.Fingerprint || v.Time.IsZero() || len(v.KeyID) != 16 {
+				t.Errorf("%+v by %+v", v, info)
+			}
+			if name, _, _ := strings.Cut(tt.sig, "."); strings.HasPrefix(tt.key, name) && v.Signer != name+" <"+name+"@example.org>" {
+				t.Errorf("signer %q", v.Signer)
+			}
+			if (v.KeyID != info.KeyID) != (tt.key == "subkey.key") {
+				t.Errorf("key id %s, primary %s", v.KeyID, info.KeyID)
+			}
+			// Whatever is flipped in the signed bytes, the signature is bad.
+			for i := range message {
+				tampered := bytes.Clone(message)
+				tampered[i] ^= 1
+				if v, err := k.Verify(tampered, sig, now); err == nil {
+					t.Fatalf("byte %d flipped: %+v", i, v)
+				}
+			}
+			if _, err := k.Verify(append(bytes.Clone(message), '\n'), sig, now); err == nil {
+				t.Error("a line appended is not noticed")
+			}
+		})
+	}
+}
+
+func TestSignatures(t *testing.T) {
+	checkSignatures(t, "testdata/keys", time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
+}
+
+// requireTool skips a test that lacks a program, but not in CI.
+func requireTool(t *testing.T, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// TestSignaturesOfGnuPG makes all keys and signatures afresh.
+func TestSignaturesOfGnuPG(t *testing.T) {
+	requireTool(t, "gpg")
+	if testing.Short() {
+		t.Skip("makes keys")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("sh", "testdata/keys/make.sh", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	checkSignatures(t, dir, time.Now())
+}
+
+func TestSignatureFaultsAreTold(t *testing.T) {
+	k, err := LoadKeyring("testdata/keys/rsa.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, now := readKeyFile(t, "testdata/keys", "message.txt"), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	other, err := LoadKeyring("testdata/keys/ed25519.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := other.Keys()[0].KeyID
+	v, err := k.Verify(message, readKeyFile(t, "testdata/keys", "both.sig"), now)
+	if err != nil || len(v.Others) != 1 || v.Others[0].KeyID != id {
+		t.Errorf("%+v, %v", v, err)
+	}
+	_, err = k.Verify(message, readKeyFile(t, "testdata/keys", "ed25519.sig"), now)
+	var se *SignatureError
+	if !errors.As(err, &se) || len(se.Faults) != 1 || se.Faults[0].KeyID != id || !strings.Contains(err.Error(), id) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestS7TooManySignatures(t *testing.T) {
+	k, err := LoadKeyring("testdata/keys/rsa.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := readKeyFile(t, "testdata/keys", "binary.sig")
+	for _, sig := range [][]byte{nil, bytes.Repeat(one, MaxSignatures+1), make([]byte, MaxSignatureSize+1), {0x80}, {0xc2, 0xff, 0xff, 0xff, 0xff, 0xff}} {
+		if _, err := k.Verify(nil, sig, time.Now()); !errors.Is(err, ErrSignature) {
+			t.Errorf("%d bytes: %v", len(sig), err)
+		}
+	}
+}
+
+// TestS9Subkeys: subkeys that are not for signing, or that do not vouch for
+// their primary key in turn, sign nothing.
+func TestS9Subkeys(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	now := at.Add(time.Hour)
+	for name, tt := range map[string]struct {
+		change func(binding *packet.Signature)
+		want   string
+	}{
+		"untouched":             {func(*packet.Signature) {}, ""},
+		"for encryption only":   {func(b *packet.Signature) { b.FlagSign, b.FlagEncryptStorage = false, true }, "not for signing"},
+		"without cross-binding": {func(b *packet.Signature) { b.EmbeddedSignature = nil }, "not validly bound"},
+		"expired":               {func(b *packet.Signature) { life := uint32(60); b.KeyLifetimeSecs = &life }, "subkey has expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := signConfig(at)
+			e, err := openpgp.NewEntity("sub", "", "sub@example.org", config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.AddSigningSubkey(config); err != nil {
+				t.Fatal(err)
+			}
+			s := &Signer{entity: e}
+			sig, err := s.Sign([]byte("x"), at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sub := &e.Subkeys[len(e.Subkeys)-1]
+			binding := sub.Bindings[0].Packet
+			tt.change(binding)
+			if err := binding.SignKey(sub.PublicKey, e.PrivateKey, config); err != nil {
+				t.Fatal(err)
+			}
+			public, err := s.PublicKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			k, err := ParseKeyring(public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := k.Verify([]byte("x"), sig, now)
+			if tt.want == "" {
+				if err != nil || v.KeyID == k.Keys()[0].KeyID {
+					t.Errorf("%+v %v", v, err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%+v %v, want %q", v, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestSigner(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s, err := NewSigner("Demo", "demo@example.org", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := s.SecretKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := s.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = ParseSigner(secret, nil); err != nil {
+		t.Fatal(err)
+	}
+	if s.Identity() != "Demo <demo@example.org>" || len(s.Fingerprint()) != 40 {
+		t.Errorf("%q %q", s.Identity(), s.Fingerprint())
+	}
+	data := []byte("content\n")
+	sig, err := s.Sign(data, at.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.Sign(data, at.Add(time.Hour)); err != nil || !bytes.Equal(sig, again) {
+		t.Errorf("not reproducible: %v", err)
+	}
+	if _, err := s.Sign(data, at.Add(-time.Hour)); err == nil {
+		t.Error("signed before the key was made")
+	}
+	k, err := ParseKeyring(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Verify(data, sig, at.Add(2*time.Hour)); err != nil {
+		t.Error(err)
+	}
+	// A clock that is a little slow is no reason to refuse.
+	if _, err := k.Verify(data, sig, at.Add(time.Hour-maxClockSkew+time.Second)); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.Verify(data, sig, at.Add(time.Hour-maxClockSkew-time.Second)); err == nil {
+		t.Error("signed in the future")
+	}
+	if _, err := ParseSigner(public, nil); err == nil {
+		t.Error("a public key is taken for a secret one")
+	}
+	for name, pass := range map[string]string{"rsa.sec": "", "pass.sec": "secret"} {
+		s, err := ParseSigner(readKeyFile(t, "testdata/keys", name), []byte(pass))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := LoadKeyring(filepath.Join("testdata/keys", strings.Replace(name, ".sec", ".key", 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+		sig, err := s.Sign(data, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Verify(data, sig, now); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := ParseSigner(readKeyFile(t, "testdata/keys", "pass.sec"), []byte("wrong")); err == nil {
+		t.Error("a wrong passphrase is accepted")
+	}
+	if s, err := ParseSigner(readKeyFile(t, "testdata/keys", "pass.sec"), nil); err != nil {
+		t.Error(err)
+	} else if _, err := s.Sign(data, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)); err == nil || !strings.Contains(err.Error(), "passphrase") {
+		t.Errorf("signed without the passphrase: %v", err)
+	}
+}
+
+// TestSignerSatisfiesGnuPG lets gpg check what we sign.
+func TestSignerSatisfiesGnuPG(t *testing.T) {
+	requireTool(t, "gpg")
+	home, err := os.MkdirTemp("/tmp", "vmcast-gpg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd := exec.Command("gpgconf", "--kill", "all")
+		cmd.Env = append(os.Environ(), "GNUPGHOME="+home)
+		cmd.Run()
+		os.RemoveAll(home)
+	})
+	at := time.Now().Add(-time.Hour)
+	s, err := NewSigner("Demo", "demo@example.org", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := s.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := s.Sign([]byte("content\n"), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"key": public, "sig": sig, "file": []byte("content\n")} {
+		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"--import", "key"}, {"--verify", "sig", "file"}} {
+		cmd := exec.Command("gpg", append([]string{"--batch"}, args...)...)
+		cmd.Dir = home
+		cmd.Env = append(os.Environ(), "GNUPGHOME="+home, "LC_ALL=C")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("gpg %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestVerifyConcurrently(t *testing.T) {
+	k, err := LoadKeyring("testdata/keys/two.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, sig := readKeyFile(t, "testdata/keys", "message.txt"), readKeyFile(t, "testdata/keys", "both.sig")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := k.Verify(message, sig, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestWeakDigests(t *testing.T) {
+	for h, want := range map[crypto.Hash]bool{crypto.MD5: true, crypto.SHA1: true, crypto.RIPEMD160: true, crypto.SHA256: false, crypto.SHA512: false} {
+		if weakDigest(h) != want {
+			t.Errorf("%v", h)
+		}
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	k, err := LoadKeyring("testdata/keys/two.key")
+	if err != nil {
+		f.Fatal(err)
+	}
+	message, now := readKeyFile(f, "testdata/keys", "message.txt"), time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	for _, name := range []string{"binary.sig", "rsa.sig", "both.sig", "clear.sig", "inlinebinary.sig", "text.sig", "withkey.sig"} {
+		f.Add(readKeyFile(f, "testdata/keys", name))
+	}
+	f.Fuzz(func(t *testing.T, sig []byte) {
+		v, err := k.Verify(message, sig, now)
+		if (v == nil) == (err == nil) {
+			t.Fatalf("%v, %v", v, err)
+		}
+		if _, err := k.Verify([]byte("something else"), sig, now); err == nil {
+			t.Fatal("a signature over anything")
+		}
+	})
+}

@@ -1,0 +1,15 @@
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA512
+
+b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2  root.img
+-----BEGIN PGP SIGNATURE-----
+
+iQFEBAEBCgAuFiEEb55Q6nfaleDPV70hlSgbsw4c7BYFAmsDQnQQHHJzYUBleGFt
+cGxlLm9yZwAKCRCVKBuzDhzsFhpeB/4haciAerHg50uh1BICZWhFQYqOa+XRCsVl
+MYdomyCYnZQ1yIoWerb5r8cesKf8a2Kj8T7TYfD9d/pzWgornjNKrtINJbRYNunA
+5Hxpos01nEfjInvMgfBZVB8YM1wjIvGuzfSOLnJ7699Sw0EVuQBw0oIOuhy8Vj3Z
+9D9joq3NgnKKAJ/Rtg+MuDt+0ZL89ow2pbgY/14tJBiJyjj1bO9Ha0tudVm+gnev
+QmS6Y0hY0n7fwuDs+myS8cHTxpMnBJF/AlrIxg1wlrcljMaj4V7QWVnfJ1aHopWv
+zh+C3ruR3G9fOynI3b8Ih8CHoiubKKThoJU1hWSrozhBeu81UClj
+=hFvb
+-----END PGP SIGNATURE-----
