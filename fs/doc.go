@@ -1,2 +1,72 @@
-// Package fs shows a tree of releases as a read-only FUSE filesystem.
+// Package fs mounts a [Tree] of releases as a read-only FUSE filesystem.
+//
+// # The tree
+//
+//	/                  one directory per release, feed.xml, latest -> newest
+//	/REL/              the files of the package
+//	/.vmcastfs/        not listed; holds status.json, made afresh by every open
+//
+// Files are 0444 and directories 0555, less the umask. Times are the archive's
+// for files, the publication date for releases, the feed's for the root.
+//
+// # Nodes never change
+//
+// Everything about a node (content, size, times, inode number) is fixed when it
+// is looked up. What changes is the root's list of names: a refreshed feed.xml,
+// a moved "latest" and a replaced archive are new nodes under the old name, and
+// whoever holds the old one keeps it. So the kernel may keep attributes, entries
+// and pages of a release for an hour, and bytes of two generations cannot mix.
+// go-fuse tells nodes apart by inode number and generation; the number is the
+// stable one that stat shows, the generation is 64 bits of a SHA-256 over the
+// identity of the node, so that two names whose numbers collide, by chance or by
+// design of a hostile feed, still are two nodes.
+//
+// Entries of the root live one second, and the notifier (one goroutine, no lock
+// held, notify.go) also drops the changed ones at once. It tells the kernel of
+// names in the root only, because lookups there never wait: a notification needs
+// the directory's lock, and so cannot get stuck behind the network. Directories
+// are dropped with NotifyEntry rather than NotifyDelete: the latter marks the
+// kernel's inode dead, and a release that returns to the feed before the kernel
+// has forgotten it would stay empty.
+//
+// A release that left the feed stays visible as long as one of its files is open.
+//
+// # Waiting
+//
+// ls, stat, df and getfattr answer from memory, except that the first look into
+// a release waits for its index, and the first look at a name may wait for its
+// size. Such waits, and reads, end when the kernel interrupts the request: at
+// once if the caller is being killed, else after [Options].InterruptGrace, so that a
+// profiling signal or a terminal resize does not turn a read that is merely slow into EINTR
+// (or, on a mapped page, into SIGBUS). See interrupt.go. The context passed down
+// is ended when the request is answered, so nothing may outlive it by accident.
+//
+// # One I/O mode per inode
+//
+// The kernel serves an inode either from its page cache or by passthrough to a
+// local file, never both at once: mixing them fails open(2) with EIO. Hence the mode is
+// chosen when the number of opens goes from zero to one and kept until it is
+// zero again (iomode.go). An image that completes while open is served from the
+// page cache until then. go-fuse switches passthrough off for the whole mount
+// when one registration fails, which would break that rule for inodes already in
+// passthrough; so a file is registered on trial first, and refused files are
+// served from the page cache.
+//
+// # Locks
+//
+// vfs.mu and ioMode.mu are leaves: no lock is taken and nothing that can wait is
+// called while one is held. POSIX, OFD and flock locks stay in the kernel, which is
+// all that hypervisors on one host need. No call into go-fuse is made with a lock held.
+//
+// # Choices
+//
+//   - Plain data replies, no splice: with requests of 1 MiB splice fails and logs,
+//     and go-fuse's author measured 10 % at best.
+//   - KEEP_CACHE and explicit invalidation: content is immutable, so the kernel
+//     need not compare times. DIRECT_IO only for status.json.
+//   - ASYNC_DIO: QEMU's cache=none,aio=native really queues requests.
+//   - 256 requests in the background, as reads that wait for a dead server occupy
+//     these slots and would otherwise stop read-ahead of cached images.
+//   - Extended attributes user.vmcast.* answer by name and are not listed, so that
+//     cp -a and rsync -X leave them alone.
 package fs

@@ -1,0 +1,142 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+const xattrPrefix = "user.vmcast."
+
+// fileNode is a file of a release.
+type fileNode struct {
+	node
+	id      fusefs.StableAttr
+	parent  releaseID
+	release Release
+	file    File
+	size    int64
+	time    time.Time
+	io      ioMode
+	errs    limiter
+	corrupt atomic.Bool // a read said so
+}
+
+func fileIdentity(parent releaseID, f File) fusefs.StableAttr {
+	id := identity(syscall.S_IFREG, parent.name, parent.generation, f.Name())
+	id.Ino = usableIno(f.Inode())
+	return id
+}
+
+func newFileNode(r *releaseNode, f File) *fileNode {
+	return &fileNode{
+		node:    node{vfs: r.vfs},
+		id:      fileIdentity(r.key, f),
+		parent:  r.key,
+		release: r.release,
+		file:    f,
+		size:    max(f.Size(), 0),
+		time:    firstTime(f.ModTime(), r.time),
+	}
+}
+
+func (f *fileNode) attr(out *fuse.Attr) {
+	f.vfs.setAttr(out, f.id, 1, f.size, f.time)
+	out.Blocks = uint64(max(f.file.Blocks(), 0))
+}
+
+var _ = (fusefs.NodeGetattrer)((*fileNode)(nil))
+
+func (f *fileNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.attr(&out.Attr)
+	out.SetTimeout(foreverish)
+	return 0
+}
+
+var _ = (fusefs.NodeGetxattrer)((*fileNode)(nil))
+
+func (f *fileNode) Getxattr(_ context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
+	if !strings.HasPrefix(attr, xattrPrefix) {
+		return 0, syscall.ENODATA
+	}
+	value, ok := f.file.Attr(attr)
+	if !ok {
+		return 0, syscall.ENODATA
+	}
+	if len(value) > len(dest) {
+		return uint32(len(value)), syscall.ERANGE
+	}
+	return uint32(copy(dest, value)), 0
+}
+
+var _ = (fusefs.NodeOpener)((*fileNode)(nil))
+
+func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	if writing(flags) {
+		return nil, 0, syscall.EROFS
+	}
+	w := f.vfs.wait(ctx)
+	defer w.finish()
+	src, err := f.file.Open(w)
+	if err != nil {
+		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.file.Name())
+		return nil, 0, errno
+	}
+	h := &handle{node: f, src: src}
+	h.backing = f.io.opened(src, f.offer(src))
+	f.vfs.addHandle(h)
+	return h, fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, 0
+}
+
+// offer returns src's local file if the kernel would take it for passthrough.
+// Only the first open of an inode decides, so only that asks.
+func (f *fileNode) offer(src Handle) *os.File {
+	if !f.vfs.passthrough.Load() || !f.io.idle() {
+		return nil
+	}
+	local, ok := src.PassthroughFile()
+	if !ok {
+		return nil
+	}
+	if err := f.vfs.tryPassthrough(local); err != nil {
+		if errors.Is(err, syscall.EPERM) {
+			f.vfs.passthrough.Store(false)
+		}
+		f.vfs.log.Info("no passthrough; reads go through the page cache instead",
+			"release", f.parent.name, "file", f.file.Name(), "err", err)
+		return nil
+	}
+	return local
+}
+
+// tryPassthrough registers local with the kernel, and takes it back: go-fuse
+// registers it again, but may not fail (see the package comment).
+func (v *vfs) tryPassthrough(local *os.File) error {
+	var id int32
+	errno := syscall.EBADF
+	if err := withFd(local, func(fd int) {
+		id, errno = v.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
+	}); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return errno
+	}
+	v.server.UnregisterBackingFd(id)
+	return nil
+}
+
+func withFd(f *os.File, do func(fd int)) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Control(func(fd uintptr) { do(int(fd)) })
+}

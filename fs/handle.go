@@ -1,0 +1,107 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// handle is an open fileNode.
+type handle struct {
+	node    *fileNode
+	src     Handle
+	backing *os.File // in passthrough mode: what the kernel reads
+}
+
+var _ = (fusefs.FileReader)((*handle)(nil))
+
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	v, size := h.node.vfs, h.node.size
+	if off < 0 || off >= size {
+		return fuse.ReadResultData(nil), 0
+	}
+	dest = dest[:min(int64(len(dest)), size-off)]
+	start := time.Now()
+	w := v.wait(ctx)
+	defer w.finish()
+	n, err := h.src.ReadAt(w, dest, off)
+	took := time.Since(start)
+	v.stats.read(n, took)
+	if n == len(dest) {
+		return fuse.ReadResultData(dest), 0
+	}
+	// The kernel would take a short answer for the end of the file and show zeros.
+	if err == nil || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%d of %d bytes: %w", n, len(dest), io.ErrUnexpectedEOF)
+	}
+	errno, corrupt := v.errno(w, err, &h.node.errs, "read",
+		"release", h.node.parent.name, "file", h.node.file.Name(), "offset", off, "length", len(dest))
+	if errno == syscall.EINTR {
+		v.stats.interrupted.Add(1)
+	} else {
+		v.stats.errors.Add(1)
+	}
+	if corrupt && !h.node.corrupt.Swap(true) {
+		v.distrust(h.node)
+	}
+	return nil, errno
+}
+
+var _ = (fusefs.FileLseeker)((*handle)(nil))
+
+func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	size := h.node.size
+	if off >= uint64(size) {
+		return 0, syscall.ENXIO
+	}
+	var at int64
+	var err error
+	switch whence {
+	case unix.SEEK_DATA:
+		at, err = h.src.SeekData(int64(off))
+		if err == nil && at >= size {
+			return 0, syscall.ENXIO
+		}
+	case unix.SEEK_HOLE:
+		at, err = h.src.SeekHole(int64(off))
+		at = min(at, size)
+	default:
+		return 0, syscall.EINVAL
+	}
+	if err == nil && at < int64(off) {
+		err = fmt.Errorf("seek from %d went back to %d", off, at)
+	}
+	if err != nil {
+		h.node.vfs.report(&h.node.errs, err, syscall.EIO, "seek", "release", h.node.parent.name, "file", h.node.file.Name())
+		return 0, syscall.EIO
+	}
+	return uint64(at), 0
+}
+
+var _ = (fusefs.FilePassthroughFder)((*handle)(nil))
+
+// PassthroughFd is asked once per inode. The descriptor outlives the call as the
+// owner of the backing file is closed after the last release of the inode.
+func (h *handle) PassthroughFd() (int, bool) {
+	if h.backing == nil {
+		return -1, false
+	}
+	var n int
+	err := withFd(h.backing, func(fd int) { n = fd })
+	return n, err == nil
+}
+
+var _ = (fusefs.FileReleaser)((*handle)(nil))
+
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.node.vfs.removeHandle(h)
+	return 0
+}

@@ -1,0 +1,239 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// FSType is the type of our mounts in /proc/self/mountinfo.
+const FSType = "fuse." + subtype
+
+const (
+	subtype       = "vmcastfs"
+	maxBackground = 256 // go-fuse hands it to the kernel as 16 bits
+)
+
+// A Server is a mounted filesystem.
+type Server struct {
+	vfs  *vfs
+	dir  string // absolute, no symlinks
+	dev  string // major:minor
+	done chan struct{}
+}
+
+// Mount mounts tree and returns when the root answers. ctx bounds the mounting,
+// not the life of the mount: that ends with [Server.Unmount] or an umount by
+// anybody else, see [Server.Wait].
+//
+// As root it mounts directly, else through fusermount3. A stale mount of a dead
+// vmcastfs on the directory is cleaned away first.
+func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
+	o = o.withDefaults()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if o.Source == "" {
+		return nil, errors.New("mount: no source")
+	}
+	if err := CleanStale(o.Dir); err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	dir, err := resolve(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	if st, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	} else if !st.IsDir() {
+		return nil, fmt.Errorf("mount: %q: %w", dir, syscall.ENOTDIR)
+	}
+
+	v := newVFS(tree, o)
+	options := v.fuseOptions()
+	raw := fusefs.NewNodeFS(v.root, options)
+	server, err := fuse.NewServer(raw, dir, &options.MountOptions)
+	if err != nil {
+		err = fmt.Errorf("mount on %q: %w", dir, err)
+		return nil, errors.Join(err, CleanStale(dir))
+	}
+	v.server = server
+	v.passthrough.Store(!o.NoPassthrough && server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH != 0)
+
+	s := &Server{vfs: v, dir: dir, done: make(chan struct{})}
+	shown := v.view()
+	unsubscribe := tree.Subscribe(v.poke)
+	v.poke() // in case the tree changed between the two lines above
+	go s.serve(server, shown, unsubscribe)
+	if err := server.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount on %q: %w", dir, err), detach(dir))
+	}
+	if m, err := mountAt(dir); err == nil && m != nil {
+		s.dev = fmt.Sprintf("%d:%d", m.Major, m.Minor)
+		s.raiseReadAhead()
+	}
+	return s, nil
+}
+
+func (v *vfs) fuseOptions() *fusefs.Options {
+	o := v.opts
+	negative := shortly
+	level := slog.LevelWarn
+	if o.Debug {
+		level = slog.LevelDebug
+	}
+	logger := slog.NewLogLogger(v.log.With("from", "go-fuse").Handler(), level)
+	m := fuse.MountOptions{
+		AllowOther:               o.AllowOther,
+		Options:                  append([]string{"default_permissions"}, o.Extra...),
+		MaxBackground:            maxBackground,
+		MaxWrite:                 o.MaxRead, // go-fuse derives max_read from it
+		FsName:                   o.Source,
+		Name:                     subtype,
+		Debug:                    o.Debug,
+		Logger:                   logger,
+		IgnoreSecurityLabels:     true,
+		ExplicitDataCacheControl: true,
+		DisableSplice:            true,
+		PanicHandler:             v.panicked,
+		ExtraCapabilities:        fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO,
+	}
+	if os.Geteuid() == 0 {
+		m.DirectMountStrict = true // a fallback would hide the reason of a failure
+		m.DirectMountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	} else {
+		m.Options = append(m.Options, "ro", "nosuid", "nodev", "noexec")
+	}
+	return &fusefs.Options{
+		MountOptions:    m,
+		NegativeTimeout: &negative,
+		NullPermissions: true,
+		Logger:          logger,
+		RootStableAttr:  &fusefs.StableAttr{Ino: rootIno},
+	}
+}
+
+// serve answers requests until the connection ends, and then cleans up.
+func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
+	defer close(s.done)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.vfs.notifier(stop, shown)
+	}()
+	server.Serve()
+	unsubscribe()
+	close(stop)
+	<-stopped
+	s.vfs.closeAll()
+}
+
+// raiseReadAhead lifts the limit that the kernel puts on what FUSE asks for.
+func (s *Server) raiseReadAhead() {
+	kb := s.vfs.opts.ReadAheadKB
+	if kb < 0 {
+		return
+	}
+	path := "/sys/class/bdi/" + s.dev + "/read_ahead_kb"
+	if err := os.WriteFile(path, strconv.AppendInt(nil, int64(kb), 10), 0); err != nil {
+		s.vfs.log.Info("read-ahead stays at the kernel's default", "err", err)
+	}
+}
+
+// Dir is the mount point as an absolute path without symlinks.
+func (s *Server) Dir() string { return s.dir }
+
+// Wait returns when the filesystem is unmounted, whoever did it, and all it held
+// is closed.
+func (s *Server) Wait() { <-s.done }
+
+// Done is closed when Wait returns.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Stats may be called at any time.
+func (s *Server) Stats() Stats {
+	out := s.vfs.stats.snapshot()
+	s.vfs.mu.Lock()
+	defer s.vfs.mu.Unlock()
+	out.OpenFiles = len(s.vfs.open)
+	return out
+}
+
+// Distrust has the kernel drop the pages it has of the open files with this
+// inode number, so that their readers meet the error that [Handle] gives by now.
+// Call it when a file has become corrupt. It does not block.
+func (s *Server) Distrust(inode uint64) {
+	ino := usableIno(inode)
+	for _, f := range s.vfs.openNodes(ino) {
+		s.vfs.distrust(f)
+	}
+}
+
+func (v *vfs) openNodes(ino uint64) []*fileNode {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var nodes []*fileNode
+	for h := range v.open {
+		if h.node.id.Ino == ino {
+			nodes = append(nodes, h.node)
+		}
+	}
+	return nodes
+}
+
+// Unmount unmounts. While files are in use it tries again until ctx ends; then it
+// detaches the mount if lazy is set, and fails with EBUSY otherwise. A detached
+// mount serves its open files until they are closed or the process exits; Wait
+// tells. If somebody else has unmounted it, that is success.
+func (s *Server) Unmount(ctx context.Context, lazy bool) error {
+	const longest = 250 * time.Millisecond
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, longest) {
+		err := s.unmount()
+		if err == nil {
+			select {
+			case <-s.done:
+			case <-ctx.Done(): // another mount namespace may hold a copy of the mount
+			}
+			return nil
+		}
+		if !errors.Is(err, syscall.EBUSY) {
+			return fmt.Errorf("unmount %q: %w", s.dir, err)
+		}
+		select {
+		case <-s.done:
+			return nil
+		case <-ctx.Done():
+			if !lazy {
+				return fmt.Errorf("unmount %q: %w", s.dir, err)
+			}
+			return detach(s.dir)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// unmount tries once, and only if the mount on our directory is ours.
+func (s *Server) unmount() error {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	m, err := mountAt(s.dir)
+	if err != nil {
+		return err
+	}
+	if m == nil || s.dev != fmt.Sprintf("%d:%d", m.Major, m.Minor) {
+		return nil
+	}
+	return unmountDir(s.dir, 0)
+}

@@ -1,0 +1,87 @@
+package fs
+
+import (
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Options say where and how to mount. Dir and Source are required.
+type Options struct {
+	// Dir is the mount point, an existing directory.
+	Dir string
+	// Source is shown as the mounted device, byte for byte; mount -a compares it
+	// with fstab. It must hold no credentials.
+	Source string
+
+	// AllowOther lets other users in, as the modes permit. It is always so for
+	// mounts by root, since hypervisors seldom run as root; an ordinary user
+	// needs user_allow_other in /etc/fuse.conf.
+	AllowOther bool
+	// UID and GID own everything; 0 is the mounting user.
+	UID, GID uint32
+	// Umask is taken away from 0444 (files) and 0555 (directories).
+	Umask uint32
+	// Extra are further mount options handed to the kernel, such as
+	// "context=...".
+	Extra []string
+
+	// ReadAheadKB is the kernel's read-ahead on this mount in KiB. 0 is 512;
+	// negative leaves the kernel's 128. Only root can raise it.
+	ReadAheadKB int
+	// MaxRead is the largest single read request in bytes, 128 KiB to 1 MiB.
+	// 0 is 512 KiB. Each request being served holds a buffer of its size.
+	MaxRead int
+	// NoPassthrough keeps the kernel from reading complete files by itself.
+	NoPassthrough bool
+	// InterruptGrace is how long a wait goes on after a signal that does not
+	// kill the caller. 0 is one second; negative is none.
+	InterruptGrace time.Duration
+
+	// Errors translates the tree's errors, first match wins; see errno.go for
+	// those known anyway.
+	Errors []ErrorRule
+
+	Logger *slog.Logger // nil: silent
+	// Debug logs every FUSE message at debug level.
+	Debug bool
+}
+
+// An ErrorRule says what errors.Is(err, Err) means to a caller.
+type ErrorRule struct {
+	Err   error
+	Errno syscall.Errno
+	// Corrupt makes the kernel drop the pages it has of the file, so that
+	// readers of pages served earlier see the error too.
+	Corrupt bool
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	root := os.Geteuid() == 0
+	o.AllowOther = o.AllowOther || root
+	if o.UID == 0 {
+		o.UID = uint32(os.Geteuid())
+	}
+	if o.GID == 0 {
+		o.GID = uint32(os.Getegid())
+	}
+	o.Umask &= 0o777
+	if o.ReadAheadKB == 0 {
+		o.ReadAheadKB = 512
+	}
+	if o.MaxRead == 0 {
+		o.MaxRead = 512 << 10
+	}
+	o.MaxRead = min(max(o.MaxRead, 128<<10), 1<<20)
+	switch {
+	case o.InterruptGrace == 0:
+		o.InterruptGrace = time.Second
+	case o.InterruptGrace < 0:
+		o.InterruptGrace = 0
+	}
+	return o
+}

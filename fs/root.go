@@ -1,0 +1,119 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+const (
+	feedName   = "feed.xml"
+	latestName = "latest"
+	hiddenName = ".vmcastfs"
+	statusName = "status.json"
+)
+
+// rootNode is the top directory. Its operations never wait.
+type rootNode struct{ node }
+
+var _ = (fusefs.NodeLookuper)((*rootNode)(nil))
+
+func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	out.SetEntryTimeout(shortly)
+	snap := r.vfs.tree.Snapshot()
+	switch name {
+	case feedName:
+		n := newFeedNode(r.vfs, snap)
+		n.attr(&out.Attr)
+		out.SetAttrTimeout(foreverish)
+		return r.NewInode(ctx, n, n.id), 0
+	case latestName:
+		target := snap.Latest()
+		if target == "" {
+			return nil, syscall.ENOENT
+		}
+		n := newLatestNode(r.vfs, target, snap)
+		n.attr(&out.Attr)
+		out.SetAttrTimeout(foreverish)
+		return r.NewInode(ctx, n, n.id), 0
+	case hiddenName:
+		n := newHiddenNode(r.vfs)
+		n.attr(&out.Attr)
+		out.SetEntryTimeout(foreverish)
+		out.SetAttrTimeout(foreverish)
+		return r.NewInode(ctx, n, n.id), 0
+	}
+	rel, ok := r.vfs.release(name)
+	if !ok {
+		return nil, syscall.ENOENT
+	}
+	n := newReleaseNode(r.vfs, rel, snap.FeedTime())
+	n.attr(&out.Attr)
+	out.SetAttrTimeout(foreverish)
+	return r.NewInode(ctx, n, n.id), 0
+}
+
+var _ = (fusefs.NodeReaddirer)((*rootNode)(nil))
+
+func (r *rootNode) Readdir(context.Context) (fusefs.DirStream, syscall.Errno) {
+	snap := r.vfs.tree.Snapshot()
+	list := append(dots(rootIno, rootIno), dirEntry(feedName, newFeedNode(r.vfs, snap).id))
+	if target := snap.Latest(); target != "" {
+		list = append(list, dirEntry(latestName, newLatestNode(r.vfs, target, snap).id))
+	}
+	for _, rel := range r.vfs.releases() {
+		list = append(list, dirEntry(rel.Name(), releaseIdentity(rel)))
+	}
+	return fusefs.NewListDirStream(list), 0
+}
+
+var _ = (fusefs.NodeGetattrer)((*rootNode)(nil))
+
+func (r *rootNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	snap := r.vfs.tree.Snapshot()
+	id := fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: rootIno}
+	r.vfs.setAttr(&out.Attr, id, 3+len(r.vfs.releases()), 0, snap.FeedTime())
+	out.SetTimeout(shortly)
+	return 0
+}
+
+// hiddenNode is .vmcastfs.
+type hiddenNode struct {
+	node
+	id fusefs.StableAttr
+}
+
+func newHiddenNode(v *vfs) *hiddenNode {
+	return &hiddenNode{node: node{vfs: v}, id: identity(syscall.S_IFDIR, "", 0, hiddenName)}
+}
+
+func (h *hiddenNode) attr(out *fuse.Attr) { h.vfs.setAttr(out, h.id, 2, 0, h.vfs.started) }
+
+var _ = (fusefs.NodeGetattrer)((*hiddenNode)(nil))
+
+func (h *hiddenNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	h.attr(&out.Attr)
+	out.SetTimeout(foreverish)
+	return 0
+}
+
+var _ = (fusefs.NodeLookuper)((*hiddenNode)(nil))
+
+func (h *hiddenNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if name != statusName {
+		return nil, syscall.ENOENT
+	}
+	n := newStatusNode(h.vfs)
+	n.attr(&out.Attr)
+	out.SetEntryTimeout(foreverish)
+	return h.NewInode(ctx, n, n.id), 0
+}
+
+var _ = (fusefs.NodeReaddirer)((*hiddenNode)(nil))
+
+func (h *hiddenNode) Readdir(context.Context) (fusefs.DirStream, syscall.Errno) {
+	list := append(dots(h.id.Ino, rootIno), dirEntry(statusName, newStatusNode(h.vfs).id))
+	return fusefs.NewListDirStream(list), 0
+}

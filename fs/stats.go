@@ -1,0 +1,62 @@
+package fs
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// latencyBuckets covers 1 µs to about a minute.
+const latencyBuckets = 28
+
+// Stats counts what came to this process; reads that the kernel answered from
+// its page cache or by passthrough did not.
+type Stats struct {
+	Reads       uint64        `json:"reads"`
+	Bytes       uint64        `json:"bytes"`
+	Errors      uint64        `json:"errors"`
+	Interrupted uint64        `json:"interrupted"`
+	Panics      uint64        `json:"panics"`
+	OpenFiles   int           `json:"open_files"`
+	Opens       uint64        `json:"opens"`
+	Passthrough uint64        `json:"passthrough_opens"`
+	ReadTime    time.Duration `json:"read_time_ns"`
+	// Latency[i] is the number of reads that took less than 1<<i µs, and at
+	// least half of that; the last one takes whatever was slower.
+	Latency [latencyBuckets]uint64 `json:"latency_log2_us"`
+}
+
+type stats struct {
+	reads, bytes, errors, interrupted atomic.Uint64
+	panics, opens, passthrough        atomic.Uint64
+	readTime                          atomic.Int64
+	latency                           [latencyBuckets]atomic.Uint64
+}
+
+func (s *stats) read(n int, took time.Duration) {
+	s.reads.Add(1)
+	s.bytes.Add(uint64(n))
+	s.readTime.Add(int64(took))
+	s.latency[latencyBucket(took)].Add(1)
+}
+
+func latencyBucket(d time.Duration) int {
+	return min(bits.Len64(uint64(max(d, 0)/time.Microsecond)), latencyBuckets-1)
+}
+
+func (s *stats) snapshot() Stats {
+	out := Stats{
+		Reads:       s.reads.Load(),
+		Bytes:       s.bytes.Load(),
+		Errors:      s.errors.Load(),
+		Interrupted: s.interrupted.Load(),
+		Panics:      s.panics.Load(),
+		Opens:       s.opens.Load(),
+		Passthrough: s.passthrough.Load(),
+		ReadTime:    time.Duration(s.readTime.Load()),
+	}
+	for i := range s.latency {
+		out.Latency[i] = s.latency[i].Load()
+	}
+	return out
+}

@@ -1,0 +1,108 @@
+package fs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// maxStale bounds the dead mounts CleanStale removes from one directory.
+const maxStale = 64
+
+// IsStale tells whether the filesystem on dir is a FUSE mount whose process is
+// gone: "transport endpoint is not connected".
+func IsStale(dir string) bool {
+	// Unlike stat, statfs is never answered from the kernel's caches.
+	var st unix.Statfs_t
+	return errors.Is(unix.Statfs(dir, &st), syscall.ENOTCONN)
+}
+
+// CleanStale detaches stale mounts of vmcastfs from dir. It leaves alone what
+// works, and refuses to touch other filesystems.
+func CleanStale(dir string) error {
+	for range maxStale {
+		if !IsStale(dir) {
+			return nil
+		}
+		path, err := resolve(dir)
+		if err != nil {
+			return err
+		}
+		m, err := mountAt(path)
+		if err != nil {
+			return err
+		}
+		if m == nil || m.FSType != FSType {
+			return fmt.Errorf("%q: %w, and it is no mount of vmcastfs: unmount it first", dir, syscall.ENOTCONN)
+		}
+		if err := detach(path); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%q: too many stale mounts", dir)
+}
+
+// resolve makes dir absolute and free of symlinks even if it is a stale mount
+// point, which cannot be looked at.
+func resolve(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if path, err := filepath.EvalSymlinks(abs); err == nil {
+		return path, nil
+	} else if !errors.Is(err, syscall.ENOTCONN) {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(abs)), nil
+}
+
+// mountAt returns the topmost mount on dir, nil if there is none.
+func mountAt(dir string) (*mountinfo.Info, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil || len(mounts) == 0 {
+		return nil, err
+	}
+	return mounts[len(mounts)-1], nil
+}
+
+func detach(dir string) error {
+	if err := unmountDir(dir, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach %q: %w", dir, err)
+	}
+	return nil
+}
+
+// unmountDir unmounts dir, by fusermount3 if we may not do so ourselves.
+func unmountDir(dir string, flags int) error {
+	err := unix.Unmount(dir, flags|unix.UMOUNT_NOFOLLOW)
+	if err == nil || !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	bin, lookErr := exec.LookPath("fusermount3")
+	if lookErr != nil {
+		bin = "/usr/bin/fusermount3" // PATH may be empty
+	}
+	args := []string{"-u"}
+	if flags&unix.MNT_DETACH != 0 {
+		args = append(args, "-z")
+	}
+	out, err := exec.Command(bin, append(args, "--", dir)...).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if bytes.Contains(out, []byte(syscall.EBUSY.Error())) || bytes.Contains(out, []byte("busy")) {
+		return syscall.EBUSY
+	}
+	return fmt.Errorf("fusermount3: %w: %s", err, bytes.TrimSpace(out))
+}
