@@ -30,7 +30,6 @@ var kinds = map[string]int{
 	".vhdx": rankDisk, ".vdi": rankDisk, ".hdd": rankDisk, ".hds": rankDisk, ".iso": rankDisk, ".ami": rankDisk,
 	".asc": rankOther, ".sig": rankOther, ".gpg": rankOther, ".torrent": rankOther, ".metalink": rankOther, ".meta4": rankOther,
 	".md5": rankOther, ".sha1": rankOther, ".sha256": rankOther, ".sha512": rankOther, ".txt": rankOther, ".pdf": rankOther,
-	".html": rankOther, ".htm": rankOther, ".xml": rankOther, ".json": rankOther,
 	".png": rankOther, ".jpg": rankOther, ".jpeg": rankOther, ".gif": rankOther, ".svg": rankOther, ".webp": rankOther,
 	".mp3": rankOther, ".mp4": rankOther, ".ogg": rankOther, ".m4a": rankOther, ".webm": rankOther,
 }

@@ -92,7 +92,7 @@ func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err err
 }
 
 func (g *xmlGuard) token(tok xml.Token, from, to int) error {
-	cost := 1
+	cost, cutting := 1, g.cutAt != 0
 	switch t := tok.(type) {
 	case xml.Directive:
 		if err := checkDirective(t); err != nil {
@@ -104,7 +104,7 @@ func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 		}
 	case xml.CharData:
 		if g.dating {
-			g.item.dateFrom, g.item.dateTo, g.dating = int32(from), int32(to), false
+			g.date(string(t), from, to)
 		}
 	case xml.StartElement:
 		cost += len(t.Attr)
@@ -117,7 +117,7 @@ func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 		}
 	}
 	switch {
-	case g.cutAt != 0:
+	case cutting || g.cutAt != 0:
 		return nil
 	case g.itemAt != 0:
 		g.item.tokens += int32(cost)
@@ -182,7 +182,7 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 		g.item, g.itemAt = xmlItem{start: int32(from)}, depth
 	case (inItem || g.itemAt == 0 && depth <= 3 && (parent == "channel" || depth == 2)) && !wanted[name]:
 		g.cutAt, g.cutFrom = depth, from
-	case inItem && g.item.dateTo == 0 && isDate(name):
+	case inItem && isDate(name):
 		g.dating = true
 	case inItem && base != nil && (name == "enclosure" || name == "link"):
 		if tag := rebase(t, base, g.doc[from:to]); tag != nil {
@@ -190,6 +190,18 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 		}
 	}
 	return nil
+}
+
+// date notes the open item's date, and writes it in the form that the parser
+// tries first: a feed's usual one comes after a hundred others.
+func (g *xmlGuard) date(text string, from, to int) {
+	g.dating = false
+	if g.item.dateTo == 0 {
+		g.item.dateFrom, g.item.dateTo = int32(from), int32(to)
+	}
+	if t, ok := ParseDate(text); ok {
+		g.edits = append(g.edits, edit{from, to, t.AppendFormat(nil, time.RFC3339Nano)})
+	}
 }
 
 func (g *xmlGuard) close(t xml.EndElement, from, to int) error {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"html"
 	"regexp"
+	"strings"
+	"unicode/utf8"
 )
 
 // textElements are elements of which only text is ever expected, written
@@ -85,5 +87,9 @@ func isEntity(b []byte) bool {
 	}
 	s := string(b[:end+1])
 	u := html.UnescapeString(s)
-	return u != s && len(u) < len(s) && u[len(u)-1] != ';' && u[0] >= ' '
+	if u == s || strings.HasSuffix(u, ";") {
+		return false
+	}
+	r, _ := utf8.DecodeRuneInString(u)
+	return r >= ' ' && r != utf8.RuneError && r != 0xfffe && r != 0xffff
 }
