@@ -38,3 +38,5 @@ func (e *Error) Unwrap() error { return e.Err }
 func corrupt(reason string) error { return fmt.Errorf("%w: %s", ErrCorrupt, reason) }
 
 func unsupported(reason string) error { return fmt.Errorf("%w: %s", ErrUnsupported, reason) }
+
+func limited(what string, n int64) error { return fmt.Errorf("%w: %s of %d", ErrLimit, what, n) }

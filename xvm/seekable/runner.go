@@ -150,6 +150,8 @@ func openDecoder(f Format, s site, p point) (decoder, error) {
 	switch f {
 	case Gzip:
 		return openGzip(s, p)
+	case XZ:
+		return openXZ(s, p)
 	}
 	return nil, unsupported(string(f))
 }

@@ -1,0 +1,153 @@
+package seekable
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+)
+
+func TestXZ(t *testing.T) {
+	for name, plain := range plains() {
+		for _, args := range [][]string{
+			{"xz", "-0"}, {"xz", "-6"}, {"xz", "-0", "--block-size=300000"}, {"xz", "-0", "-T2", "--block-size=1MiB", "--check=crc32"},
+			{"xz", "-1", "--check=sha256", "--block-size=65536"}, {"xz", "-0", "--check=none"},
+		} {
+			t.Run(fmt.Sprint(name, args[1:]), func(t *testing.T) {
+				data := command(t, plain, args...)
+				r := newReader(t, XZ, data, Options{})
+				if n, known, err := r.Size(background); n != int64(len(plain)) || !known || err != nil {
+					t.Fatalf("size %d %v %v", n, known, err)
+				}
+				sweep(t, XZ, data, plain)
+			})
+		}
+	}
+}
+
+// TestXZBlocks: a block is reached without decoding, and nearly without reading, what lies before it.
+func TestXZBlocks(t *testing.T) {
+	plain := disk(8<<20, 3)
+	src := &counting{memory: command(t, plain, "xz", "-0", "--block-size=262144")}
+	r, err := Open(XZ, src, int64(len(src.memory)), Options{Every: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, known, err := r.Size(background); n != int64(len(plain)) || !known || err != nil {
+		t.Fatal(n, known, err)
+	}
+	for _, off := range []int64{7 << 20, 3<<20 + 5, 5<<20 - 1} {
+		if s := r.Start(off); s != off&^(256<<10-1) {
+			t.Errorf("start of %d is %d", off, s)
+		}
+		before := src.total()
+		got, err := readFrom(r, off, 1000)
+		if err != nil || !bytes.Equal(got, plain[off:off+1000]) {
+			t.Fatal(off, err)
+		}
+		if n := src.total() - before; n > 600<<10 {
+			t.Errorf("%d bytes read for 1000", n)
+		}
+	}
+}
+
+// TestXZStreams: several streams with padding between and behind them.
+func TestXZStreams(t *testing.T) {
+	var plain, data []byte
+	for i := range 5 {
+		b := disk(100_000*i, uint64(i))
+		plain = append(plain, b...)
+		data = append(data, command(t, b, "xz", "-0", "--block-size=90000", fmt.Sprintf("--check=%s", []string{"crc32", "crc64", "sha256", "none", "crc64"}[i]))...)
+		data = append(data, make([]byte, 4*i*700)...)
+	}
+	r := newReader(t, XZ, data, Options{})
+	if n, known, err := r.Size(background); n != int64(len(plain)) || !known || err != nil {
+		t.Fatal(n, known, err)
+	}
+	sweep(t, XZ, data, plain)
+	bad := append(bytes.Clone(data), 0, 0)
+	if got, err := readFrom(newReader(t, XZ, bad, Options{}), 0, -1); !errors.Is(err, ErrCorrupt) || !bytes.Equal(got, plain) {
+		t.Error(len(got), err)
+	}
+}
+
+// TestXZDamage: each flipped byte and each cut is noticed, and nothing wrong comes before.
+func TestXZDamage(t *testing.T) {
+	plain := disk(40_000, 3)
+	data := command(t, plain, "xz", "-0", "--block-size=10000")
+	for at := 0; at < len(data); at += 1 + len(data)/500 {
+		bad := bytes.Clone(data)
+		bad[at] ^= 4
+		got, err := readFrom(newReader(t, XZ, bad, Options{}), 0, -1)
+		if err == nil {
+			t.Errorf("flip at %d of %d: no error", at, len(data))
+		}
+		if n := len(got) &^ 0xffff; !bytes.HasPrefix(plain, got[:n]) {
+			t.Errorf("flip at %d: wrong bytes", at)
+		}
+		got, err = readFrom(newReader(t, XZ, data[:at], Options{}), 0, -1)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.HasPrefix(plain, got) {
+			t.Errorf("cut at %d: %v after %d", at, err, len(got))
+		}
+	}
+}
+
+// TestC1XZ: dictionaries, false sizes.
+func TestC1XZ(t *testing.T) {
+	data := command(t, make([]byte, 8<<20), "xz", "--lzma2=dict=64MiB", "-T1")
+	r := newReader(t, XZ, data, Options{MaxWindow: 1 << 20})
+	if _, err := readFrom(r, 0, -1); !errors.Is(err, ErrLimit) {
+		t.Error(err)
+	}
+	r = newReader(t, XZ, data, Options{MaxSize: 1 << 20})
+	if _, _, err := r.Size(background); !errors.Is(err, ErrLimit) {
+		t.Error(err)
+	}
+	data = command(t, disk(100_000, 1), "xz", "--x86", "--lzma2=preset=0")
+	if _, err := readFrom(newReader(t, XZ, data, Options{}), 0, -1); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
+func FuzzXZ(f *testing.F) {
+	for _, n := range []int{0, 1, 5000} {
+		f.Add(command(f, disk(n, 1), "xz", "-0", "--block-size=2000"))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { fuzzReader(t, XZ, data) })
+}
+
+// fuzzReader: no panic, no hang, and random access agrees with the way from the beginning.
+func fuzzReader(t *testing.T, f Format, data []byte) {
+	r, err := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20, Every: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	forward, _ := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20})
+	defer forward.Close()
+	forward.table.done = true
+	plain, plainErr := readFrom(forward, 0, -1)
+	n, known, _ := r.Size(background)
+	for _, off := range []int64{int64(len(plain)) / 2, int64(len(plain)) - 1, 0} {
+		if off < 0 {
+			continue
+		}
+		got, err := readFrom(r, off, -1)
+		if plainErr == nil && (err != nil && !errors.Is(err, ErrCorrupt) || err == nil && !bytes.Equal(got, plain[off:]) && known) {
+			t.Fatalf("from %d: %v, %d bytes of %d; size %d", off, err, len(got), len(plain), n)
+		}
+	}
+	if plainErr == nil {
+		fresh, _ := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20})
+		defer fresh.Close()
+		points, _ := forward.Points()
+		if err := fresh.Restore(points); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readFrom(fresh, int64(len(plain))/3, -1); err != nil || !bytes.Equal(got, plain[len(plain)/3:]) {
+			t.Fatalf("restored: %v", err)
+		}
+	}
+}
