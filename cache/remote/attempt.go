@@ -1,0 +1,127 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"vmcastfs/cache"
+)
+
+const (
+	// maxGulp is how much of a body is read at once under a bandwidth limit.
+	maxGulp = 32 << 10
+	// maxRest is how much of an unwanted body is read to keep its connection, in bytes.
+	maxRest = 4 << 10
+	// restTime is how long that may take.
+	restTime = time.Second
+)
+
+// An attempt is one request and its answer. It holds a place in the queue of the origin
+// until it is closed.
+type attempt struct {
+	client  *Client
+	slot    *origin // where it queues
+	origin  *origin // where the answer came from
+	urgency cache.Urgency
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	watch  *watch
+	resp   *http.Response
+	eof    bool
+}
+
+// attempt sends a GET on a route, to its URL or one to which that led before.
+func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http.Header, u cache.Urgency) (*attempt, *url.URL, error) {
+	a := &attempt{client: c, slot: c.origin(originOf(to)), urgency: u}
+	if err := a.slot.enter(ctx, u); err != nil {
+		return nil, to, err
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
+	a.watch.start()
+	resp, final, err := c.do(a.ctx, r, to, header)
+	a.watch.stop(minProgress)
+	a.origin = c.origin(originOf(final))
+	if err != nil {
+		err = sortError(err)
+		a.fail(err)
+		a.cancel(nil)
+		a.slot.leave(u)
+		return nil, to, err
+	}
+	a.resp = resp
+	return a, final, nil
+}
+
+// fail counts an error against the origin, unless it is the caller who gave up.
+func (a *attempt) fail(err error) {
+	if cause := context.Cause(a.ctx); cause == nil || cause == errStalled {
+		a.origin.failed(err)
+	}
+}
+
+// Read reads the body, watched, counted and within the bandwidth limit.
+func (a *attempt) Read(p []byte) (int, error) {
+	if a.client.limiter != nil {
+		p = p[:min(len(p), maxGulp)]
+	}
+	a.watch.start()
+	n, err := a.resp.Body.Read(p)
+	a.watch.stop(n)
+	if n > 0 {
+		a.origin.received(n, a.urgency)
+		a.throttle(n)
+	}
+	switch {
+	case err == io.EOF:
+		a.eof = true
+	case err != nil && a.ctx.Err() != nil:
+		err = context.Cause(a.ctx)
+	}
+	return n, err
+}
+
+// throttle waits until n bytes are within the bandwidth limit, or the attempt ends.
+func (a *attempt) throttle(n int) {
+	if a.client.limiter == nil {
+		return
+	}
+	pause := a.client.limiter.ReserveN(time.Now(), n).Delay()
+	if pause <= 0 {
+		return
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.ctx.Done():
+	}
+}
+
+// close ends the attempt. done says that nothing more is wanted of the body, and the end
+// of it near: then it is read, so that the connection can be used again.
+func (a *attempt) close(done bool) {
+	if !a.eof && a.ctx.Err() == nil && (done || a.resp.ContentLength >= 0 && a.resp.ContentLength <= maxRest) {
+		a.watch.left = min(restTime, a.client.options.StallTimeout)
+		io.CopyN(io.Discard, a, maxRest)
+	}
+	a.resp.Body.Close()
+	a.cancel(nil)
+	a.slot.leave(a.urgency)
+}
+
+// reject closes the attempt because of err.
+func (a *attempt) reject(err error) error {
+	if _, isStatus := errors.AsType[*StatusError](err); !isStatus || temporary(err) {
+		a.fail(err)
+	} else {
+		a.origin.succeeded()
+	}
+	a.close(false)
+	return err
+}

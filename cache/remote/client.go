@@ -1,0 +1,213 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/time/rate"
+)
+
+// maxHops is how many redirects are followed.
+const maxHops = 10
+
+// A Client fetches over HTTP for one feed. All methods may be called concurrently.
+type Client struct {
+	options     Options
+	credentials *credentials
+	limiter     *rate.Limiter // nil without a bandwidth limit
+	proxy       func(*url.URL) (*url.URL, error)
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelFunc
+
+	tls *tls.Config
+
+	mu         sync.Mutex // guards all below; taken before origin.mu
+	transports map[path]*http.Transport
+	origins    map[string]*origin
+	classes    map[string]class // by origin
+}
+
+// NewClient checks the options and reads the certificate files they name; nothing is
+// connected to yet.
+func NewClient(o Options) (*Client, error) {
+	o = o.withDefaults()
+	config, err := tlsConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := proxyFunc(o)
+	if err != nil {
+		return nil, err
+	}
+	if !httpguts.ValidHeaderFieldValue(o.UserAgent) {
+		return nil, fmt.Errorf("user agent %q is no header value", o.UserAgent)
+	}
+	c := &Client{
+		options:     o,
+		credentials: newCredentials(o),
+		proxy:       proxy,
+		tls:         config,
+		transports:  map[path]*http.Transport{},
+		origins:     map[string]*origin{},
+		classes:     map[string]class{},
+	}
+	if o.Bandwidth > 0 {
+		c.limiter = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/20, maxGulp), 1<<30)))
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends everything under way with [ErrClosed].
+func (c *Client) Close() error {
+	c.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+	return nil
+}
+
+// bind returns a context that also ends, with ErrClosed, when the client is closed.
+func (c *Client) bind(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
+}
+
+// A route is a URL with what decides where it may lead and who may see which secrets.
+type route struct {
+	url        *url.URL
+	origin     string // of url
+	user       *url.Userinfo
+	base       *url.URL // of the feed that named url; nil if that is a local file
+	baseOrigin string   // "" for a local file
+	configured bool     // url is not named by a feed, but by the administrator
+}
+
+// newRoute returns the route to raw as named by the feed at base; with base "" raw is
+// itself what the administrator configured. A base that is no http(s) URL is a local file.
+func newRoute(raw, base string) (*route, error) {
+	u, user, err := parseURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	r := &route{url: u, origin: originOf(u), user: user}
+	if base == "" {
+		r.base, r.baseOrigin, r.configured = u, r.origin, true
+	} else if b, _, err := parseURL(base); err == nil {
+		r.base, r.baseOrigin = b, originOf(b)
+	}
+	return r, nil
+}
+
+// do sends a GET to url, which is that of the route or one to which it led before, and
+// follows redirects. It returns the final answer, whatever its status, and its URL.
+func (c *Client) do(ctx context.Context, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
+	for hop := 0; ; hop++ {
+		resp, err := c.hop(ctx, r, to, header)
+		if err != nil {
+			return nil, to, err
+		}
+		location := resp.Header.Get("Location")
+		switch resp.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+			http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return resp, to, nil
+		}
+		io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
+		resp.Body.Close()
+		if location == "" {
+			return nil, to, fmt.Errorf("%w: a redirect without a location", ErrProtocol)
+		}
+		if hop == maxHops {
+			return nil, to, fmt.Errorf("more than %d redirects: %w", maxHops, ErrRefused)
+		}
+		next, err := redirect(to, location)
+		if err != nil {
+			return nil, to, err
+		}
+		to = next
+	}
+}
+
+// redirect resolves a Location. Userinfo in it is dropped.
+func redirect(from *url.URL, location string) (*url.URL, error) {
+	if len(location) > maxURL {
+		return nil, fmt.Errorf("redirect to a URL of %d bytes: %w", len(location), ErrRefused)
+	}
+	to, err := from.Parse(location)
+	if err != nil {
+		return nil, fmt.Errorf("redirect to what is no URL: %w", ErrRefused)
+	}
+	to.User, to.Fragment, to.RawFragment = nil, "", ""
+	if err := checkURL(to); err != nil {
+		return nil, fmt.Errorf("redirect: %w", err)
+	}
+	if from.Scheme == "https" && to.Scheme != "https" {
+		return nil, fmt.Errorf("redirect from https to http: %w", ErrRefused)
+	}
+	return to, nil
+}
+
+// hop sends one request and returns its answer.
+func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Header) (*http.Response, error) {
+	from := anywhere
+	if !r.configured || originOf(to) != r.origin {
+		from = c.classOfBase(ctx, r.base)
+	}
+	proxy, err := c.proxy(to)
+	if err != nil {
+		return nil, errors.New("the proxy's URL is not valid")
+	}
+	if proxy != nil {
+		// The proxy resolves the name; only a literal address can be checked here.
+		if ip, err := netip.ParseAddr(to.Hostname()); err == nil {
+			if err := allow(from, ip); err != nil {
+				return nil, err
+			}
+		}
+		from = anywhere
+	}
+	req := (&http.Request{Method: http.MethodGet, URL: to, Host: to.Host, Header: header.Clone(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1})
+	req.Header.Set("User-Agent", c.options.UserAgent)
+	if err := c.credentials.authorize(r, to, req.Header); err != nil {
+		return nil, err
+	}
+	key := originOf(to)
+	if proxy == nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+			if !info.Reused {
+				c.sawAddress(key, info.Conn.RemoteAddr())
+			}
+		}})
+	}
+	origin := c.origin(key)
+	begun := time.Now()
+	resp, err := c.transport(path{from, proxy != nil, key == r.baseOrigin}).RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	origin.answered(time.Since(begun))
+	return resp, nil
+}

@@ -1,0 +1,143 @@
+package remote
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"vmcastfs/cache"
+)
+
+// maxMaxAge caps Document.MaxAge.
+const maxMaxAge = 7 * 24 * time.Hour
+
+// A Document is a small file fetched whole.
+type Document struct {
+	Body         []byte        // decoded; nil if NotModified
+	ETag         string        // as given, also if weak; "" if none
+	LastModified string        // as given; "" if none
+	FinalURL     string        // after redirects, without userinfo; relative links in Body count from it. For messages use Display
+	ContentType  string        // as given
+	NotModified  bool          // the document with the given ETag or date stands
+	MaxAge       time.Duration // of Cache-Control, at most a week; 0 if not said
+}
+
+// Get fetches a document of at most limit bytes, counted after decoding, all within
+// Options.DocumentTimeout and without retries: who polls a feed has a rhythm of its own.
+// etag and lastModified are those of the copy at hand, if any. The URL counts as named by
+// the administrator.
+func (c *Client) Get(ctx context.Context, url, etag, lastModified string, limit int64) (*Document, error) {
+	d, err := c.get(ctx, url, etag, lastModified, limit)
+	if _, isStatus := errors.AsType[*StatusError](err); err != nil && !isStatus {
+		return nil, fmt.Errorf("get %s: %w", Display(url), err)
+	}
+	return d, err
+}
+
+func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit int64) (*Document, error) {
+	r, err := newRoute(url, "")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.bind(ctx)
+	defer cancel(nil)
+	ctx, stop := context.WithTimeoutCause(ctx, c.options.DocumentTimeout,
+		&TemporaryError{display(r.url), fmt.Errorf("not complete after %v", c.options.DocumentTimeout)})
+	defer stop()
+
+	header := http.Header{"Accept-Encoding": {"gzip"}}
+	for key, value := range map[string]string{"If-None-Match": etag, "If-Modified-Since": lastModified} {
+		if value != "" && len(value) <= maxValidator && httpguts.ValidHeaderFieldValue(value) {
+			header.Set(key, value)
+		}
+	}
+	a, final, err := c.attempt(ctx, r, r.url, header, cache.Demand)
+	if err != nil {
+		return nil, err
+	}
+	h := a.resp.Header
+	d := &Document{
+		ETag:         orNone(h.Get("ETag")),
+		LastModified: orNone(h.Get("Last-Modified")),
+		FinalURL:     final.String(),
+		ContentType:  orNone(h.Get("Content-Type")),
+		MaxAge:       maxAge(h),
+	}
+	switch a.resp.StatusCode {
+	case http.StatusOK:
+		d.Body, err = readDocument(a, limit)
+	case http.StatusNotModified:
+		d.NotModified = true
+		if header.Get("If-None-Match") == "" && header.Get("If-Modified-Since") == "" {
+			err = fmt.Errorf("%w: status 304 for an unconditional request", ErrProtocol)
+		}
+	default:
+		err = statusError(a.resp, display(final))
+	}
+	if err != nil {
+		return nil, a.reject(err)
+	}
+	a.origin.succeeded()
+	a.close(true)
+	return d, nil
+}
+
+// readDocument reads and decodes a body of at most limit bytes, before and after.
+func readDocument(a *attempt, limit int64) ([]byte, error) {
+	var body io.Reader = &capped{a, limit}
+	switch coding := strings.ToLower(a.resp.Header.Get("Content-Encoding")); coding {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		zr, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, fmt.Errorf("decode gzip: %w", err)
+		}
+		body = &capped{zr, limit}
+	default:
+		return nil, fmt.Errorf("%w: Content-Encoding %.40q was not asked for", ErrProtocol, coding)
+	}
+	return io.ReadAll(body)
+}
+
+// A capped reader fails with ErrTooLarge once more than left bytes have come.
+type capped struct {
+	r    io.Reader
+	left int64
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.left -= int64(n); c.left < 0 {
+		return 0, ErrTooLarge
+	}
+	return n, err
+}
+
+// orNone returns a header value unless it is too long to be meant.
+func orNone(s string) string {
+	if len(s) > maxValidator {
+		return ""
+	}
+	return s
+}
+
+// maxAge reads Cache-Control: max-age (RFC 9111, section 5.2.2.1).
+func maxAge(h http.Header) time.Duration {
+	for directive := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if !strings.EqualFold(name, "max-age") {
+			continue
+		}
+		if seconds, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32); err == nil && seconds > 0 {
+			return min(time.Duration(seconds)*time.Second, maxMaxAge)
+		}
+	}
+	return 0
+}

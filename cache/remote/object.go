@@ -1,0 +1,259 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"vmcastfs/cache"
+)
+
+// headSize is how much of an object Open asks for, in bytes: enough for the metadata of a
+// package that has it in front.
+const headSize = 128 << 10
+
+// An Object is what a URL named when it was opened. Its methods may be called
+// concurrently.
+type Object struct {
+	client *Client
+	route  *route
+	id     Identity
+	head   []byte
+	shown  string
+
+	mu       sync.Mutex // guards all below; no other lock is taken under it
+	resolved *url.URL   // where redirects led last; nil to start from route.url
+	final    error      // ErrChanged, once seen; or why the URL is unusable
+}
+
+// Open asks for the first 128 KiB of a URL and pins what the server says of the object.
+// base is the URL of the feed that named it, which decides what addresses it may lead to
+// and who sees which credentials; "" if the administrator named it. Failures are retried
+// as those of [Object.Fetch].
+func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
+	r, err := newRoute(url, base)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", Display(url), err)
+	}
+	ctx, cancel := c.bind(ctx)
+	defer cancel(nil)
+	retry := c.newRetry(r, cancel)
+	retry.soft.start()
+	defer retry.soft.stop(0)
+	for {
+		o, err := c.open(ctx, r)
+		if err == nil {
+			return o, nil
+		}
+		if err := retry.failed(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Resume is Open from a persisted identity, without a request. If the URL is not usable,
+// every Fetch says so.
+func (c *Client) Resume(url, base string, id Identity) *Object {
+	o := &Object{client: c, id: id, shown: Display(url)}
+	o.route, o.final = newRoute(url, base)
+	return o
+}
+
+// Identity returns what was pinned at Open.
+func (o *Object) Identity() Identity { return o.id }
+
+// Head returns the first bytes of the object, up to 128 KiB; nothing after Resume. They
+// must not be modified.
+func (o *Object) Head() []byte { return o.head }
+
+// URL returns the URL as given to Open, as it may be shown; see [Display].
+func (o *Object) URL() string { return o.shown }
+
+// open makes one attempt at Open.
+func (c *Client) open(ctx context.Context, r *route) (*Object, error) {
+	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
+	a, final, err := c.attempt(ctx, r, r.url, header, cache.Demand)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{client: c, route: r, shown: display(r.url), resolved: final}
+	var want int64
+	o.id, want, err = identify(a.resp, display(final))
+	if err != nil {
+		return nil, a.reject(err)
+	}
+	o.head = make([]byte, want)
+	n, err := io.ReadFull(a, o.head)
+	if (err == io.EOF || err == io.ErrUnexpectedEOF) && a.eof && o.id.Size == unknown {
+		o.head, o.id.Size, err = o.head[:n:n], int64(n), nil
+	}
+	if err != nil {
+		return nil, a.reject(err)
+	}
+	a.origin.succeeded()
+	a.close(o.id.Ranged)
+	return o, nil
+}
+
+// identify reads the answer to Open's request: who the object is, and how many bytes of
+// it are to be read.
+func identify(resp *http.Response, url string) (Identity, int64, error) {
+	if err := plain(resp.Header); err != nil {
+		return Identity{}, 0, err
+	}
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+		r, err := rangeOf(resp)
+		if err != nil {
+			return Identity{}, 0, err
+		}
+		want := min(headSize, r.total)
+		if r.first != 0 || r.total == unknown || r.last+1 != want || resp.ContentLength >= 0 && resp.ContentLength != want {
+			return Identity{}, 0, fmt.Errorf("%w: asked for the first %d bytes, got Content-Range %.80q and length %d",
+				ErrProtocol, headSize, resp.Header.Get("Content-Range"), resp.ContentLength)
+		}
+		return identityOf(resp.Header, r.total, true), want, nil
+	case http.StatusOK:
+		if resp.Header.Get("Content-Range") != "" {
+			return Identity{}, 0, fmt.Errorf("%w: status 200 with a Content-Range", ErrProtocol)
+		}
+		want := int64(headSize)
+		if resp.ContentLength >= 0 {
+			want = min(want, resp.ContentLength)
+		}
+		return identityOf(resp.Header, max(resp.ContentLength, unknown), false), want, nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && r.first == unknown && r.total == 0 {
+			return identityOf(resp.Header, 0, true), 0, nil
+		}
+	}
+	return Identity{}, 0, statusError(resp, url)
+}
+
+// plain refuses content codings: offsets would count the wrong bytes.
+func plain(h http.Header) error {
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return fmt.Errorf("%w: Content-Encoding %.40q was not asked for", ErrProtocol, coding)
+	}
+	return nil
+}
+
+func rangeOf(resp *http.Response) (contentRange, error) {
+	if strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "multipart/byteranges") {
+		return contentRange{}, fmt.Errorf("%w: several ranges in answer to one", ErrProtocol)
+	}
+	values := resp.Header.Values("Content-Range")
+	if len(values) != 1 {
+		return contentRange{}, fmt.Errorf("%w: status 206 with %d Content-Range headers", ErrProtocol, len(values))
+	}
+	r, err := parseContentRange(values[0])
+	if err != nil || r.first == unknown {
+		return contentRange{}, fmt.Errorf("%w: Content-Range %.80q", ErrProtocol, values[0])
+	}
+	return r, nil
+}
+
+// checkRange decides whether resp is bytes off to end of the object.
+func (o *Object) checkRange(resp *http.Response, off, end int64) error {
+	if err := plain(resp.Header); err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusPartialContent, http.StatusOK:
+	case http.StatusRequestedRangeNotSatisfiable:
+		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && r.total != o.id.Size {
+			return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+		}
+		return fmt.Errorf("%w: status 416 for a range inside the object", ErrProtocol)
+	default:
+		return statusError(resp, o.shown)
+	}
+	sure, err := o.id.check(resp.Header)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK {
+		if !sure && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size && resp.Header.Get("Content-Range") == "" {
+			return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
+		}
+		return fmt.Errorf("%w: status 200 for a range", ErrProtocol)
+	}
+	r, err := rangeOf(resp)
+	if err != nil {
+		return err
+	}
+	if !sure && r.total != unknown && r.total != o.id.Size {
+		return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+	}
+	if r != (contentRange{off, end - 1, o.id.Size}) || resp.ContentLength >= 0 && resp.ContentLength != end-off {
+		return fmt.Errorf("%w: asked for bytes %d-%d/%d, got Content-Range %.80q and length %d",
+			ErrProtocol, off, end-1, o.id.Size, resp.Header.Get("Content-Range"), resp.ContentLength)
+	}
+	return nil
+}
+
+// checkWhole decides whether resp is the whole object from its beginning.
+func (o *Object) checkWhole(resp *http.Response) error {
+	if err := plain(resp.Header); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Range") != "" {
+		if resp.StatusCode < 300 {
+			return fmt.Errorf("%w: status %d for the whole object", ErrProtocol, resp.StatusCode)
+		}
+		return statusError(resp, o.shown)
+	}
+	if _, err := o.id.check(resp.Header); err != nil {
+		return err
+	}
+	if o.id.Size != unknown && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size {
+		return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
+	}
+	return nil
+}
+
+// location returns where to ask, and whether redirects led there before.
+func (o *Object) location() (to *url.URL, remembered bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.final != nil:
+		return nil, false, o.final
+	case o.resolved == nil || *o.resolved == *o.route.url:
+		return o.route.url, false, nil
+	}
+	return o.resolved, true, nil
+}
+
+// remember keeps where redirects led; nil forgets it.
+func (o *Object) remember(to *url.URL) {
+	o.mu.Lock()
+	o.resolved = to
+	o.mu.Unlock()
+}
+
+// seal makes ErrChanged final.
+func (o *Object) seal(err error) {
+	if !errors.Is(err, ErrChanged) {
+		return
+	}
+	o.mu.Lock()
+	if o.final == nil {
+		o.final = err
+		o.client.options.Logger.Warn("object has changed on the server", "url", o.shown, "err", err)
+	}
+	o.mu.Unlock()
+}
+
+// OneStream returns the object as a source that is only read forward from its start,
+// which is what a server without ranges can do.
+func (o *Object) OneStream() cache.Forward { return oneStream{o} }
+
+type oneStream struct{ *Object }
+
+func (oneStream) Start(int64) int64 { return 0 }

@@ -1,0 +1,87 @@
+package remote
+
+import (
+	"context"
+	"slices"
+
+	"vmcastfs/cache"
+)
+
+const urgencies = int(cache.Background) + 1
+
+// A queue admits a limited number of requests to one origin, the urgent first. One place
+// is kept free for demand, and background gets a quarter of the places, so that what
+// nobody waits for is never what a reader waits behind. The caller holds the lock that
+// guards it.
+type queue struct {
+	limit   int
+	busy    [urgencies]int
+	waiting [urgencies][]chan struct{} // first come first served; closed on admission
+}
+
+func (q *queue) total() (n int) {
+	for _, b := range q.busy {
+		n += b
+	}
+	return n
+}
+
+// fits reports whether a request of urgency u may begin now.
+func (q *queue) fits(u cache.Urgency) bool {
+	total := q.total()
+	switch u {
+	case cache.Demand:
+		return total < q.limit
+	case cache.ReadAhead:
+		return total < max(q.limit-1, 1)
+	default:
+		return total < max(q.limit-1, 1) && q.busy[u] < max(q.limit/4, 1)
+	}
+}
+
+// admit lets in all who may enter.
+func (q *queue) admit() {
+	for u := range q.waiting {
+		for len(q.waiting[u]) > 0 && q.fits(cache.Urgency(u)) {
+			q.busy[u]++
+			close(q.waiting[u][0])
+			q.waiting[u] = q.waiting[u][1:]
+		}
+		if len(q.waiting[u]) > 0 {
+			return
+		}
+	}
+}
+
+// enter waits for a place, to be given back by leave.
+func (o *origin) enter(ctx context.Context, u cache.Urgency) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	admitted := make(chan struct{})
+	o.mu.Lock()
+	o.queue.waiting[u] = append(o.queue.waiting[u], admitted)
+	o.queue.admit()
+	o.mu.Unlock()
+	select {
+	case <-admitted:
+		return nil
+	case <-ctx.Done():
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i := slices.Index(o.queue.waiting[u], admitted); i >= 0 {
+		o.queue.waiting[u] = slices.Delete(o.queue.waiting[u], i, i+1)
+	} else {
+		o.queue.busy[u]--
+	}
+	o.queue.admit()
+	return context.Cause(ctx)
+}
+
+func (o *origin) leave(u cache.Urgency) {
+	o.mu.Lock()
+	o.queue.busy[u]--
+	o.queue.admit()
+	o.mu.Unlock()
+}

@@ -1,0 +1,165 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	// maxUnusable is how many unusable answers in a row are final, even when hard: the
+	// server is there, and waiting will not teach it HTTP.
+	maxUnusable = 3
+	// goodProgress is how many bytes make up for the failures before them.
+	goodProgress = 64 << 10
+)
+
+var (
+	errStalled = errors.New("the server sends nothing")
+	errTimeo   = errors.New("gave up")
+)
+
+// A retry decides, failure by failure, whether one operation goes on.
+type retry struct {
+	url     string // for messages
+	options *Options
+	backoff *backoff.ExponentialBackOff
+	soft    *watch // nil when hard
+
+	unusable int
+	got      int64
+	last     error
+}
+
+// newRetry begins an operation, which cancel ends.
+func (c *Client) newRetry(r *route, cancel context.CancelCauseFunc) *retry {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = c.options.RetryMin, c.options.RetryMax
+	b.Multiplier, b.RandomizationFactor = 2, 0.5
+	b.Reset()
+	retry := &retry{url: display(r.url), options: &c.options, backoff: b}
+	if !c.options.Hard {
+		retry.soft = newWatch(cancel, c.options.Timeo, errTimeo)
+	}
+	return retry
+}
+
+// progress says that n bytes have arrived.
+func (r *retry) progress(n int) {
+	if r.got += int64(n); r.got >= goodProgress {
+		r.got, r.unusable = 0, 0
+		r.backoff.Reset()
+	}
+}
+
+// failed pauses after err and returns nil to try again, else the final error.
+func (r *retry) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return r.ended(ctx, err)
+	}
+	if errors.Is(err, ErrProtocol) {
+		if r.unusable++; r.unusable >= maxUnusable {
+			return r.wrap(err)
+		}
+	} else if !temporary(err) {
+		return r.wrap(err)
+	}
+	r.last = err
+	pause := r.backoff.NextBackOff()
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		pause = max(pause, min(status.retryAfter, r.options.RetryAfterMax))
+	}
+	r.options.Logger.Debug("retrying", "url", r.url, "pause", pause, "err", err)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return r.ended(ctx, err)
+	}
+}
+
+// ended says why the operation's context did.
+func (r *retry) ended(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if cause != errTimeo {
+		return cause
+	}
+	if r.last != nil && errors.Is(err, errTimeo) {
+		err = r.last
+	}
+	return &TemporaryError{r.url, fmt.Errorf("gave up after %v: %w", r.options.Timeo, err)}
+}
+
+func (r *retry) wrap(err error) error {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status
+	}
+	return fmt.Errorf("%s: %w", r.url, err)
+}
+
+// temporary reports whether another attempt may do better. Certificates that do not
+// verify and statuses that are answers (4xx) are not temporary: retrying for ever would
+// turn a clear error into a hang.
+func temporary(err error) bool {
+	for _, final := range []error{ErrChanged, ErrRefused, ErrClosed, ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		switch status.Code {
+		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+			return true
+		case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+			return false
+		}
+		return status.Code >= 500
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return false
+	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return false
+	}
+	return true
+}
+
+// sort gives errors of net/http that have no type of their own the meaning they have.
+func sortError(err error) error {
+	if err == nil || errors.Is(err, ErrProtocol) {
+		return err
+	}
+	message := err.Error()
+	for _, part := range []string{"response header", "malformed HTTP", "malformed MIME"} {
+		if strings.Contains(message, part) {
+			return fmt.Errorf("%w: %s", ErrProtocol, truncate(message, 200))
+		}
+	}
+	return err
+}
+
+// statusError makes the error of an answer that is no success.
+func statusError(resp *http.Response, url string) *StatusError {
+	return &StatusError{Code: resp.StatusCode, URL: url, retryAfter: retryAfter(resp.Header)}
+}
+
+// retryAfter reads seconds or a date (RFC 9110, section 10.2.3); 0 if there is neither.
+func retryAfter(h http.Header) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+		return max(0, time.Duration(seconds)*time.Second)
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(date))
+	}
+	return 0
+}

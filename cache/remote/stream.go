@@ -1,0 +1,198 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"vmcastfs/cache"
+)
+
+var _ cache.Source = (*Object)(nil)
+
+// Fetch returns a stream of exactly n bytes from off, or up to the end of the object if n
+// is -1. Errors are returned by Fetch when there is no first answer, later by Read, and
+// then they stay. Broken bodies are resumed where they broke.
+//
+// The stream lives as long as ctx, and must be closed; a stream that is not read keeps its
+// place among the MaxConns requests to its origin. It is for one goroutine at a time.
+//
+// If the server has no ranges, the object is asked for from its start and the first off
+// bytes are thrown away; see [Object.OneStream].
+func (o *Object) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	size := o.id.Size
+	if off < 0 || n < unknown || size != unknown && (off > size || n > size-off) {
+		return nil, fmt.Errorf("fetch %s: %d bytes at %d are not within %d", o.shown, n, off, size)
+	}
+	if u < cache.Demand || u > cache.Background {
+		u = cache.Background
+	}
+	s := &stream{object: o, urgency: u, off: off, end: off + n}
+	if n == unknown {
+		s.end = size
+	}
+	if _, _, err := o.location(); err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", o.shown, err)
+	}
+	s.ctx, s.cancel = o.client.bind(ctx)
+	s.retry = o.client.newRetry(o.route, s.cancel)
+	if s.off != s.end {
+		s.retry.soft.start()
+		err := s.connect()
+		s.retry.soft.stop(0)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// A stream is bytes off to end of an object, attempt after attempt.
+type stream struct {
+	object  *Object
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	urgency cache.Urgency
+	off     int64
+	end     int64 // unknown: wherever the body ends
+	retry   *retry
+	attempt *attempt // nil between attempts
+	broken  error    // how the last attempt ended, if it is not dealt with yet
+	err     error    // final
+}
+
+// Read implements io.Reader.
+func (s *stream) Read(p []byte) (int, error) {
+	if s.err != nil || len(p) == 0 {
+		return 0, s.err
+	}
+	if s.off == s.end {
+		return 0, io.EOF
+	}
+	s.retry.soft.start()
+	n, err := s.read(p)
+	s.retry.soft.stop(n)
+	s.err = err
+	if n > 0 {
+		return n, nil
+	}
+	return n, err
+}
+
+func (s *stream) read(p []byte) (int, error) {
+	for {
+		if s.broken != nil {
+			err := s.broken
+			s.broken = nil
+			if err := s.retry.failed(s.ctx, err); err != nil {
+				return 0, err
+			}
+		}
+		if s.attempt == nil {
+			if err := s.connect(); err != nil {
+				return 0, err
+			}
+		}
+		if s.end != unknown {
+			p = p[:min(int64(len(p)), s.end-s.off)]
+		}
+		n, err := s.attempt.Read(p)
+		s.off += int64(n)
+		s.retry.progress(n)
+		switch {
+		case s.off == s.end || err == io.EOF && s.end == unknown:
+			if s.end == unknown {
+				s.end = s.off
+			}
+			if s.attempt.eof {
+				s.finish(true)
+			}
+			if n == 0 {
+				return 0, io.EOF
+			}
+			return n, nil
+		case err == io.EOF:
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			s.attempt.fail(err)
+			s.finish(false)
+			s.broken = fmt.Errorf("body broke at offset %d: %w", s.off, err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// Close ends the stream.
+func (s *stream) Close() error {
+	s.finish(s.off == s.end)
+	s.cancel(nil)
+	if s.err == nil {
+		s.err = errors.New("read of a closed stream")
+	}
+	return nil
+}
+
+// finish ends the attempt, if there is one.
+func (s *stream) finish(done bool) {
+	if s.attempt != nil {
+		s.attempt.close(done)
+		s.attempt = nil
+	}
+}
+
+// connect gets an answer that continues at off.
+func (s *stream) connect() error {
+	o := s.object
+	for {
+		to, remembered, err := o.location()
+		if err != nil {
+			return fmt.Errorf("fetch %s: %w", o.shown, err)
+		}
+		var header http.Header
+		check := o.checkWhole
+		if o.id.Ranged {
+			header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", s.off, s.end-1)}}
+			if v := o.id.ifRange(); v != "" {
+				header.Set("If-Range", v)
+			}
+			check = func(resp *http.Response) error { return o.checkRange(resp, s.off, s.end) }
+		} else {
+			header = http.Header{}
+		}
+		header.Set("Accept-Encoding", "identity")
+		a, final, err := o.client.attempt(s.ctx, o.route, to, header, s.urgency)
+		if err == nil {
+			if err = check(a.resp); err != nil {
+				err = a.reject(err)
+			}
+		}
+		if err == nil && !o.id.Ranged {
+			if _, err = io.CopyN(io.Discard, a, s.off); err != nil {
+				err = a.reject(fmt.Errorf("body broke before offset %d: %w", s.off, err))
+			}
+		}
+		if err == nil {
+			a.origin.succeeded()
+			o.remember(final)
+			s.attempt = a
+			return nil
+		}
+		if remembered && s.ctx.Err() == nil {
+			// Perhaps only that place has gone: signed URLs expire, mirrors die.
+			o.remember(nil)
+			if !temporary(err) {
+				continue
+			}
+		}
+		o.seal(err)
+		if err := s.retry.failed(s.ctx, err); err != nil {
+			return err
+		}
+	}
+}
