@@ -24,8 +24,8 @@ const (
 // until it is closed.
 type attempt struct {
 	client  *Client
-	slot    *origin // where it queues
-	origin  *origin // where the answer came from
+	slot    *peer // where it queues
+	peer    *peer // where the answer came from
 	urgency cache.Urgency
 
 	ctx    context.Context
@@ -37,7 +37,7 @@ type attempt struct {
 
 // attempt sends a GET on a route, to its URL or one to which that led before.
 func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http.Header, u cache.Urgency) (*attempt, *url.URL, error) {
-	a := &attempt{client: c, slot: c.origin(originOf(to)), urgency: u}
+	a := &attempt{client: c, slot: c.peer(originOf(to)), urgency: u}
 	if err := a.slot.enter(ctx, u); err != nil {
 		return nil, to, err
 	}
@@ -46,7 +46,7 @@ func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http
 	a.watch.start()
 	resp, final, err := c.do(a.ctx, r, to, header)
 	a.watch.stop(minProgress)
-	a.origin = c.origin(originOf(final))
+	a.peer = c.peer(originOf(final))
 	if err != nil {
 		err = sortError(err)
 		a.fail(err)
@@ -61,7 +61,7 @@ func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http
 // fail counts an error against the origin, unless it is the caller who gave up.
 func (a *attempt) fail(err error) {
 	if cause := context.Cause(a.ctx); cause == nil || cause == errStalled {
-		a.origin.failed(err)
+		a.peer.failed(err)
 	}
 }
 
@@ -74,7 +74,7 @@ func (a *attempt) Read(p []byte) (int, error) {
 	n, err := a.resp.Body.Read(p)
 	a.watch.stop(n)
 	if n > 0 {
-		a.origin.received(n, a.urgency)
+		a.peer.received(n, a.urgency)
 		a.throttle(n)
 	}
 	switch {
@@ -120,7 +120,7 @@ func (a *attempt) reject(err error) error {
 	if _, isStatus := errors.AsType[*StatusError](err); !isStatus || temporary(err) {
 		a.fail(err)
 	} else {
-		a.origin.succeeded()
+		a.peer.succeeded()
 	}
 	a.close(false)
 	return err

@@ -32,9 +32,9 @@ type Client struct {
 
 	tls *tls.Config
 
-	mu         sync.Mutex // guards all below; taken before origin.mu
+	mu         sync.Mutex // guards all below; taken before peer.mu
 	transports map[path]*http.Transport
-	origins    map[string]*origin
+	peers      map[string]*peer
 	classes    map[string]class // by origin
 }
 
@@ -59,7 +59,7 @@ func NewClient(o Options) (*Client, error) {
 		proxy:       proxy,
 		tls:         config,
 		transports:  map[path]*http.Transport{},
-		origins:     map[string]*origin{},
+		peers:       map[string]*peer{},
 		classes:     map[string]class{},
 	}
 	if o.Bandwidth > 0 {
@@ -199,7 +199,7 @@ func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Hea
 			}
 		}})
 	}
-	origin := c.origin(key)
+	peer := c.peer(key)
 	begun := time.Now()
 	resp, err := c.transport(path{from, proxy != nil, key == r.baseOrigin}).RoundTrip(req.WithContext(ctx))
 	if err != nil {
@@ -208,6 +208,6 @@ func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Hea
 		}
 		return nil, err
 	}
-	origin.answered(time.Since(begun))
+	peer.answered(time.Since(begun))
 	return resp, nil
 }

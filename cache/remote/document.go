@@ -84,7 +84,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 	if err != nil {
 		return nil, a.reject(err)
 	}
-	a.origin.succeeded()
+	a.peer.succeeded()
 	a.close(true)
 	return d, nil
 }

@@ -95,7 +95,7 @@ func (c *Client) open(ctx context.Context, r *route) (*Object, error) {
 	if err != nil {
 		return nil, a.reject(err)
 	}
-	a.origin.succeeded()
+	a.peer.succeeded()
 	a.close(o.id.Ranged)
 	return o, nil
 }

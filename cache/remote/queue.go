@@ -54,34 +54,34 @@ func (q *queue) admit() {
 }
 
 // enter waits for a place, to be given back by leave.
-func (o *origin) enter(ctx context.Context, u cache.Urgency) error {
+func (p *peer) enter(ctx context.Context, u cache.Urgency) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
 	admitted := make(chan struct{})
-	o.mu.Lock()
-	o.queue.waiting[u] = append(o.queue.waiting[u], admitted)
-	o.queue.admit()
-	o.mu.Unlock()
+	p.mu.Lock()
+	p.queue.waiting[u] = append(p.queue.waiting[u], admitted)
+	p.queue.admit()
+	p.mu.Unlock()
 	select {
 	case <-admitted:
 		return nil
 	case <-ctx.Done():
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if i := slices.Index(o.queue.waiting[u], admitted); i >= 0 {
-		o.queue.waiting[u] = slices.Delete(o.queue.waiting[u], i, i+1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.queue.waiting[u], admitted); i >= 0 {
+		p.queue.waiting[u] = slices.Delete(p.queue.waiting[u], i, i+1)
 	} else {
-		o.queue.busy[u]--
+		p.queue.busy[u]--
 	}
-	o.queue.admit()
+	p.queue.admit()
 	return context.Cause(ctx)
 }
 
-func (o *origin) leave(u cache.Urgency) {
-	o.mu.Lock()
-	o.queue.busy[u]--
-	o.queue.admit()
-	o.mu.Unlock()
+func (p *peer) leave(u cache.Urgency) {
+	p.mu.Lock()
+	p.queue.busy[u]--
+	p.queue.admit()
+	p.mu.Unlock()
 }

@@ -55,8 +55,8 @@ type OriginStats struct {
 	Failing   bool      `json:"failing"` // nothing has succeeded since LastTime
 }
 
-// An origin is the state kept per origin.
-type origin struct {
+// A peer is the state kept per origin.
+type peer struct {
 	log *slog.Logger
 
 	mu    sync.Mutex // guards all below; no other lock is taken under it
@@ -65,109 +65,109 @@ type origin struct {
 	used  time.Time
 }
 
-func (o *origin) snapshot() OriginStats {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s := o.stats
-	s.InFlight = o.queue.total()
-	for _, w := range o.queue.waiting {
+func (p *peer) snapshot() OriginStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.InFlight = p.queue.total()
+	for _, w := range p.queue.waiting {
 		s.Waiting += len(w)
 	}
 	return s
 }
 
-func (o *origin) answered(latency time.Duration) {
-	o.mu.Lock()
-	o.stats.Requests++
-	o.stats.Latency.add(latency)
-	o.mu.Unlock()
+func (p *peer) answered(latency time.Duration) {
+	p.mu.Lock()
+	p.stats.Requests++
+	p.stats.Latency.add(latency)
+	p.mu.Unlock()
 }
 
-func (o *origin) received(n int, u cache.Urgency) {
-	o.mu.Lock()
+func (p *peer) received(n int, u cache.Urgency) {
+	p.mu.Lock()
 	switch u {
 	case cache.Demand:
-		o.stats.Bytes.Demand += int64(n)
+		p.stats.Bytes.Demand += int64(n)
 	case cache.ReadAhead:
-		o.stats.Bytes.ReadAhead += int64(n)
+		p.stats.Bytes.ReadAhead += int64(n)
 	default:
-		o.stats.Bytes.Background += int64(n)
+		p.stats.Bytes.Background += int64(n)
 	}
-	o.mu.Unlock()
+	p.mu.Unlock()
 }
 
 // failed notes an error, and logs the first in a row.
-func (o *origin) failed(err error) {
+func (p *peer) failed(err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
-	o.mu.Lock()
-	first := !o.stats.Failing
-	o.stats.Errors++
-	o.stats.LastError, o.stats.LastTime, o.stats.Failing = err.Error(), time.Now(), true
-	o.mu.Unlock()
+	p.mu.Lock()
+	first := !p.stats.Failing
+	p.stats.Errors++
+	p.stats.LastError, p.stats.LastTime, p.stats.Failing = err.Error(), time.Now(), true
+	p.mu.Unlock()
 	if first {
-		o.log.Warn("origin fails", "origin", o.stats.Origin, "err", err)
+		p.log.Warn("origin fails", "origin", p.stats.Origin, "err", err)
 	}
 }
 
 // succeeded notes a good answer.
-func (o *origin) succeeded() {
-	o.mu.Lock()
-	again, since := o.stats.Failing, o.stats.LastTime
-	o.stats.Failing = false
-	o.mu.Unlock()
+func (p *peer) succeeded() {
+	p.mu.Lock()
+	again, since := p.stats.Failing, p.stats.LastTime
+	p.stats.Failing = false
+	p.mu.Unlock()
 	if again {
-		o.log.Info("origin answers again", "origin", o.stats.Origin, "last_error", since)
+		p.log.Info("origin answers again", "origin", p.stats.Origin, "last_error", since)
 	}
 }
 
-// origin returns the state of the origin named key.
-func (c *Client) origin(key string) *origin {
+// peer returns the state of the origin named key.
+func (c *Client) peer(key string) *peer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	o := c.origins[key]
-	if o == nil {
-		if len(c.origins) >= maxOrigins {
+	p := c.peers[key]
+	if p == nil {
+		if len(c.peers) >= maxOrigins {
 			c.forgetOrigin()
 		}
-		o = &origin{log: c.options.Logger}
-		o.queue.limit = c.options.MaxConns
-		o.stats.Origin = key
-		c.origins[key] = o
+		p = &peer{log: c.options.Logger}
+		p.queue.limit = c.options.MaxConns
+		p.stats.Origin = key
+		c.peers[key] = p
 	}
-	o.mu.Lock()
-	o.used = time.Now()
-	o.mu.Unlock()
-	return o
+	p.mu.Lock()
+	p.used = time.Now()
+	p.mu.Unlock()
+	return p
 }
 
 // forgetOrigin drops the idle origin that was used least recently; the caller holds c.mu.
 func (c *Client) forgetOrigin() {
 	var oldest string
 	var when time.Time
-	for key, o := range c.origins {
-		o.mu.Lock()
-		idle, used := o.queue.total() == 0, o.used
-		o.mu.Unlock()
+	for key, p := range c.peers {
+		p.mu.Lock()
+		idle, used := p.queue.total() == 0, p.used
+		p.mu.Unlock()
 		if idle && (oldest == "" || used.Before(when)) {
 			oldest, when = key, used
 		}
 	}
-	delete(c.origins, oldest)
+	delete(c.peers, oldest)
 }
 
 // Stats returns what is known of each origin, by name.
 func (c *Client) Stats() []OriginStats {
 	c.mu.Lock()
-	origins := make([]*origin, 0, len(c.origins))
-	for _, o := range c.origins {
-		origins = append(origins, o)
+	peers := make([]*peer, 0, len(c.peers))
+	for _, p := range c.peers {
+		peers = append(peers, p)
 	}
 	c.mu.Unlock()
-	list := make([]OriginStats, len(origins))
-	for i, o := range origins {
-		list[i] = o.snapshot()
+	list := make([]OriginStats, len(peers))
+	for i, p := range peers {
+		list[i] = p.snapshot()
 	}
 	slices.SortFunc(list, func(a, b OriginStats) int { return strings.Compare(a.Origin, b.Origin) })
 	return list

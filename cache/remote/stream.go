@@ -178,7 +178,7 @@ func (s *stream) connect() error {
 			}
 		}
 		if err == nil {
-			a.origin.succeeded()
+			a.peer.succeeded()
 			o.remember(final)
 			s.attempt = a
 			return nil

@@ -1,0 +1,85 @@
+// Package remote reads objects over HTTP by ranges, and trusts no server further than it
+// must. It is the cache's source of bytes and fetches the feed.
+//
+// # Objects
+//
+// [Client.Open] asks for the first 128 KiB with a GET (not HEAD, which some servers answer
+// differently) and pins an [Identity]: strong ETag, Last-Modified, length, and whether the
+// server has ranges. From then on every answer must be of that object:
+//
+//   - Equal strong ETags prove it. If the server has stopped sending one, equal
+//     Last-Modified and length are taken instead. Weak and malformed ETags are no validators
+//     at all, and none is longer than 1 KiB.
+//   - A validator that differs is [ErrChanged], which stays: bytes of two versions are never
+//     mixed, also when a server flaps between two. Validators that are missing make the answer
+//     unusable.
+//   - If-Range is sent with a strong ETag, or with a Last-Modified at least one second older
+//     than the Date of the same answer, as RFC 9110 (13.1.5, 8.8.2.2) permits. Servers that
+//     ignore it are found out by the checks above.
+//   - An object without any validator is pinned by its length alone ([Identity.Pinned]); its
+//     content is then only as good as the sums it is checked against.
+//
+// A partial answer must be status 206 with exactly the range asked for, the length of the
+// object as total, a matching Content-Length if there is one, one part, and no content
+// coding; else it is thrown away ([ErrProtocol]). Status 200 for a range is read no further.
+// A server that answers Open with 200 has no ranges: its objects are streamed from their
+// start. One that sends a Content-Encoding although identity was asked for (as Apache does
+// for files its AddEncoding names) is not usable.
+//
+// # Failures
+//
+// What may pass is tried again: network errors, broken and stalled bodies (from the byte
+// where they broke), status 408, 425, 429 and 5xx. Pauses start at RetryMin and double up to
+// RetryMax, ±50 %, or are what Retry-After says, up to RetryAfterMax; 64 KiB received make
+// up for the failures before them. Hard fetches go on until their context ends, soft ones
+// until nothing has arrived for Timeo ([TemporaryError]). An unusable answer is final the
+// third time in a row, a certificate that does not verify and all other statuses at once:
+// these are answers, and waiting would only turn them into a hang. None of that but
+// ErrChanged is remembered: the next fetch asks again.
+//
+// Two timers watch an attempt: one for connecting, one that ends it when less than 4 KiB
+// arrive in StallTimeout. They stand still while the reader is busy elsewhere.
+//
+// # Where it goes, and what it tells whom
+//
+// Only http and https, at most 10 redirects, never from https to http. Where redirects led
+// is remembered and asked directly; any failure there forgets it and starts again from the
+// URL of the feed (signed URLs expire), within the same identity.
+//
+// Addresses are public, private (RFC 1918, ULA, CGNAT and other special ranges), link-local
+// or loopback; IPv4 embedded in IPv6 counts as what it embeds. What a feed names or
+// redirects to may be public or of the feed's own class; link-local and loopback feeds may
+// also name private addresses. The class of a feed is that of the address it was reached at,
+// the most public one if there were several. The check is made on the address being connected
+// to, after name resolution, on every hop, and connections made under different rules are
+// never shared. The feed's own URL comes from the administrator and may be anywhere; a local
+// feed file counts as loopback. Through a proxy, which resolves names itself, only literal
+// addresses can be checked.
+//
+// Credentials: the token file and the client certificate are for the origin (scheme, host,
+// port) of the feed; a netrc entry or userinfo in a URL for the origin of the URL it belongs
+// to, before any redirect; the default entry of a netrc file for the feed's origin only.
+// Redirects to other origins see none. There are no cookies and no Referer. Messages and logs
+// show URLs without userinfo and query ([Display]).
+//
+// # Order and limits
+//
+// At most MaxConns requests are under way per origin, the urgent first: demand, read-ahead,
+// background. The last place is only for demand, and background gets a quarter. Over plain
+// http this is HTTP/1.1 with connections kept alive, over TLS HTTP/2 where the server has it.
+// Bandwidth is one limit over all bodies.
+//
+//	header of an answer        64 KiB
+//	URL, Location              8 KiB
+//	redirects                  10
+//	ETag, Last-Modified        1 KiB each, longer ones are ignored
+//	netrc, token file          1 MiB
+//	document                   the caller's limit, before and after decoding
+//	origins remembered         1024
+//
+// # Locks
+//
+// Client.mu is taken before peer.mu; Object.mu, credentials.mu and secretFile.mu are
+// taken with neither held, credentials.mu before secretFile.mu. None is held across I/O on
+// the network.
+package remote
