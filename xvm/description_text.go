@@ -32,7 +32,7 @@ func cleanText(s string, max int) string {
 		for cut > 0 && !utf8.RuneStart(out[cut]) {
 			cut--
 		}
-		out = out[:cut]
+		out = strings.TrimRight(out[:cut], " ")
 	}
 	return out
 }

@@ -1,0 +1,196 @@
+package xvm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func readDescription(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata/description", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestParseDescription(t *testing.T) {
+	for name, want := range map[string]Description{
+		"xvm.xml": {
+			Kind: "xvm", Name: "debian-12.5", Summary: "Debian 12 with a serial console", Arch: "x86_64", MemoryMiB: 512, CPUs: 2, Machine: "pv",
+			Kernel: "vmlinuz", Ramdisk: "initrd.img", Cmdline: "root=/dev/xvda1 ro console=hvc0",
+			Drives: []Drive{
+				{File: "root.img", Target: "xvda1", Bus: "xen", Format: "raw", Boot: 1},
+				{File: "swap.img", Target: "xvda2", Bus: "xen", Format: "raw"},
+				{File: "tools.iso", Target: "hdc", Bus: "ide", CDROM: true, ReadOnly: true},
+			},
+			NICs: []NIC{{Model: "netfront", MAC: "52:54:00:12:34:56", Network: "default"}},
+		},
+		"xvm-old.xml": {
+			Kind: "xvm", Name: "Debian 3.1", Summary: "minimal install optimized for XEN", MemoryMiB: 128, CPUs: 1,
+			Kernel: "vmlinuz-2.6-xen", Ramdisk: "initrd-2.6-xen.img", Cmdline: "root=/dev/sda1 ro",
+			Drives: []Drive{{File: "imagefile", Target: "sda1"}, {File: "imagefile2", Target: "sda2"}},
+			NICs:   []NIC{{Network: "xenbr0"}},
+		},
+		"libvirt-xvm2.xml": {
+			Kind: "libvirt", Name: "wiki", UUID: "6f1c1d5e-0b1a-4c6b-9a55-0123456789ab", MemoryMiB: 512, CPUs: 1, Arch: "i686", Machine: "hvm",
+			Drives: []Drive{
+				{File: "hd0.img.gz", Target: "hda", Boot: 2},
+				{File: "cdrom1.iso.gz", Target: "hdc", Bus: "ide", CDROM: true, ReadOnly: true, Boot: 1},
+			},
+			NICs: []NIC{{Model: "rtl8139", MAC: "00:16:3e:01:02:03", Network: "br0"}},
+		},
+		"libvirt-archipel.xml": {
+			Kind: "libvirt", Name: "web & mail", Summary: "company=x;", MemoryMiB: 2048, CPUs: 4, Arch: "x86_64", Machine: "hvm", Firmware: "uefi",
+			Drives:   []Drive{{File: "drive.qcow2", Target: "vda", Bus: "virtio", Format: "qcow2", Boot: 1}},
+			NICs:     []NIC{{Model: "virtio", Network: "default"}},
+			Warnings: []string{"a disk that is no file is ignored", "<emulator> is ignored", "<commandline> is ignored"},
+		},
+		"vmware.ovf": {
+			Kind: "ovf", Name: "box", Summary: "A box", MemoryMiB: 2048, CPUs: 2, Firmware: "uefi",
+			Drives: []Drive{{File: "box-file2.iso", Bus: "sata", CDROM: true, ReadOnly: true}, {File: "box-disk1.vmdk", Bus: "scsi", Boot: 1}},
+			NICs:   []NIC{{Model: "e1000", Network: "VM"}},
+		},
+		"hostile.xml": {
+			Kind: "libvirt", Name: "\ufffd31mred\ufffddlrow, -drive file=/etc/shadow", Machine: "hvm",
+			Drives: []Drive{{File: "shadow", Target: "vda"}}, // of the package, if it has such a member
+			NICs:   []NIC{{}},
+			Warnings: []string{
+				"memory of 99999999 eib is out of range", `a number of "-4" processors is out of range`,
+				`file "../../../boot/vmlinuz" is no member of a package`, `file "json:{\"driver\":\"nbd\"}" is no member of a package`,
+				"the kernel's command line is too long or not printable", `file "../../etc/shadow" is no member of a package`,
+				`file "nbd://evil/x" is no member of a package`, "a disk that is no file is ignored", "<loader> is ignored", "<emulator> is ignored",
+				"<filesystem> is ignored", "<hostdev> is ignored", "<commandline> is ignored",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseDescription(readDescription(t, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(*got, want) {
+				t.Errorf("got  %+v\nwant %+v", *got, want)
+			}
+		})
+	}
+}
+
+func TestDescriptionRefused(t *testing.T) {
+	deep := strings.Repeat("<a>", maxXMLDepth+1) + strings.Repeat("</a>", maxXMLDepth+1)
+	for name, text := range map[string]string{
+		"F1 billion laughs":   `<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><xvm><name>&b;</name></xvm>`,
+		"F2 external entity":  `<!DOCTYPE d [<!ENTITY e SYSTEM "file:///etc/passwd">]><xvm><name>&e;</name></xvm>`,
+		"entity, no doctype":  `<xvm><name>&e;</name></xvm>`,
+		"F6 depth":            "<xvm>" + deep + "</xvm>",
+		"nodes":               "<xvm>" + strings.Repeat("<a/>", maxXMLNodes) + "</xvm>",
+		"T18 size":            "<xvm>" + strings.Repeat(" ", MaxDescriptionSize) + "</xvm>",
+		"empty":               "",
+		"cut":                 "<xvm><name>x</name>",
+		"two roots":           "<xvm/><xvm/>",
+		"not xml":             "hello",
+		"html":                "<html><body>404</body></html>",
+		"wrong charset":       `<?xml version="1.0" encoding="no-such"?><xvm/>`,
+		"not utf-8":           "<xvm><name>\xff</name></xvm>",
+		"unquoted attributes": "<xvm a=b/>",
+	} {
+		if d, err := ParseDescription([]byte(text)); !errors.Is(err, ErrDescription) || d != nil {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+}
+
+func TestDescriptionMemory(t *testing.T) {
+	for text, want := range map[string]int{
+		"<memory>512</memory>": 512, `<memory unit="GiB">1.5</memory>`: 1536, "<memory>1G</memory>": 1024, "<memory>262144 KiB</memory>": 256,
+		"<memory>0</memory>": 0, "<memory>-1</memory>": 0, "<memory>x</memory>": 0, "<memory>999999999999999999 TiB</memory>": 0,
+		`<memory unit="byte * 2^20">64</memory>`: 64, `<memory unit="byte * 2^99">64</memory>`: 0, "<memory>1 B</memory>": 1, `<ram size="96"/>`: 96,
+	} {
+		d, err := ParseDescription([]byte("<xvm>" + text + "</xvm>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.MemoryMiB != want {
+			t.Errorf("%s: %d MiB, want %d", text, d.MemoryMiB, want)
+		}
+	}
+}
+
+func TestMarshalXVM(t *testing.T) {
+	for _, name := range []string{"xvm.xml", "xvm-old.xml", "libvirt-xvm2.xml", "libvirt-archipel.xml", "vmware.ovf", "hostile.xml"} {
+		d, err := ParseDescription(readDescription(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.MarshalXVM(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d, err := ParseDescription(readDescription(t, "xvm.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.MarshalXVM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Replace(string(readDescription(t, "xvm.xml")), "  <future>unknown to this version</future>\n", "", 1); string(b) != want {
+		t.Errorf("%s", b)
+	}
+	for name, d := range map[string]Description{
+		"control character": {Name: "a\x1bb"},
+		"path":              {Drives: []Drive{{File: "../x"}}},
+		"target":            {Drives: []Drive{{File: "x", Target: "../x"}}},
+		"no file":           {Drives: []Drive{{Target: "vda"}}},
+		"memory":            {MemoryMiB: -1},
+		"cmdline":           {Cmdline: "a\nb"},
+		"mac":               {NICs: []NIC{{MAC: "x"}}},
+	} {
+		if b, err := d.MarshalXVM(); err == nil {
+			t.Errorf("%s: %s", name, b)
+		}
+	}
+}
+
+func TestCleanText(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain": "plain", " a \t\n b ": "a b", "a\x1b[31mb": "a\ufffd[31mb", "a\u202eb": "a\ufffdb", "a\u200bb": "a\ufffdb", "\xffx": "\ufffdx",
+		"日本": "日本", "é": "é", "a\u2028b": "a b",
+	} {
+		if got := cleanText(in, 100); got != want {
+			t.Errorf("cleanText(%q) = %q, want %q", in, got, want)
+		}
+	}
+	for n := range 12 {
+		if got := cleanText("aéé 日本 x", n); got != cleanText(got, n) || len(got) > n || !utf8.ValidString(got) {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+}
+
+func FuzzParseDescription(f *testing.F) {
+	for _, name := range []string{"xvm.xml", "xvm-old.xml", "libvirt-xvm2.xml", "libvirt-archipel.xml", "vmware.ovf", "hostile.xml"} {
+		f.Add(readDescription(f, name))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := ParseDescription(b)
+		if err != nil {
+			return
+		}
+		// Whatever was read is safe: it survives our own schema unchanged.
+		if _, err := d.MarshalXVM(); err != nil {
+			t.Fatalf("%v\n%+v", err, d)
+		}
+		for _, s := range append(d.Warnings, fmt.Sprintf("%v", *d)) {
+			if strings.ContainsAny(s, "\x1b\x00\n\u202e") {
+				t.Fatalf("%q", s)
+			}
+		}
+	})
+}
