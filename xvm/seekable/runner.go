@@ -152,6 +152,8 @@ func openDecoder(f Format, s site, p point) (decoder, error) {
 		return openGzip(s, p)
 	case XZ:
 		return openXZ(s, p)
+	case Zstd:
+		return openZstd(s, p)
 	}
 	return nil, unsupported(string(f))
 }

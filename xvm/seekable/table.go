@@ -25,6 +25,8 @@ func (r *Reader) loadTable(ctx context.Context) error {
 	switch r.format {
 	case XZ:
 		err = r.xzTable(ctx)
+	case Zstd:
+		err = r.zstdTable(ctx)
 	}
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) || err == io.ErrUnexpectedEOF {
 		r.o.Logger.Debug("compressed file without a usable table", "format", r.format, "err", err)
