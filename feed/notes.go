@@ -56,7 +56,7 @@ var swallowed = map[atom.Atom]bool{
 // closed. The result is at most 64 KiB, the rest being cut off, and sanitising
 // it again changes nothing.
 func SanitizeHTML(s string) string {
-	w := notesWriter{room: maxNotes - MaxDepth*len("</blockquote>")}
+	w := notesWriter{room: maxNotes}
 	z := html.NewTokenizer(strings.NewReader(strings.ToValidUTF8(clip(s, maxItemBytes), "")))
 	for w.room > 0 {
 		kind := z.Next()
@@ -71,7 +71,7 @@ func SanitizeHTML(s string) string {
 // notesWriter writes the harmless part of a stream of HTML tokens.
 type notesWriter struct {
 	b    strings.Builder
-	room int       // bytes that may yet be written, end tags at the end apart
+	room int       // bytes that may yet be written; what is open has its end tags paid
 	open []string  // elements written and not yet closed
 	skip atom.Atom // the swallowed element we are inside of, 0: none
 	deep int       // how often
@@ -111,10 +111,11 @@ func (w *notesWriter) token(t html.Token) {
 	case end:
 		if n := len(w.open); n > 0 && w.open[n-1] == t.Data {
 			w.open = w.open[:n-1]
-			w.write("</" + t.Data + ">")
+			w.b.WriteString("</" + t.Data + ">")
 		}
 	case len(w.open) < MaxDepth:
-		if tag := "<" + t.Data + href(t) + ">"; w.write(tag) {
+		tag := "<" + t.Data + href(t) + ">"
+		if w.room -= len("</" + t.Data + ">"); w.write(tag) {
 			w.open = append(w.open, t.Data)
 		}
 	}

@@ -296,7 +296,7 @@ func parseTTL(s string) time.Duration {
 	if err != nil || n <= 0 {
 		return 0
 	}
-	return min(time.Duration(n)*time.Minute, MaxInterval)
+	return time.Duration(min(n, int64(MaxInterval/time.Minute))) * time.Minute
 }
 
 func (f *Feed) warn(format string, args ...any) {

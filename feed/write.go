@@ -131,7 +131,9 @@ func (c Channel) Update(old []byte) ([]byte, error) {
 		r := &was.Releases[i]
 		byURL[r.URL], byID[r.ID] = r, r
 	}
-	c.Items = slices.Clone(c.Items)
+	if c.Items, err = c.normal(); err != nil {
+		return nil, err
+	}
 	for i := range c.Items {
 		e := &c.Items[i]
 		r := byID[e.ID]

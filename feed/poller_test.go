@@ -1,0 +1,453 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeServer answers fetches from a script and records when they came.
+type fakeServer struct {
+	mu    sync.Mutex
+	doc   Document
+	err   error
+	delay time.Duration
+	calls []fetchCall
+}
+
+type fetchCall struct {
+	at                 time.Time
+	etag, lastModified string
+}
+
+func (s *fakeServer) fetch(ctx context.Context, url, etag, lastModified string) (*Document, error) {
+	s.mu.Lock()
+	s.calls = append(s.calls, fetchCall{time.Now(), etag, lastModified})
+	doc, err, delay := s.doc, s.err, s.delay
+	s.mu.Unlock()
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if doc.ETag != "" && etag == doc.ETag {
+		return &Document{NotModified: true, ETag: etag, MaxAge: doc.MaxAge}, nil
+	}
+	return &doc, nil
+}
+
+func (s *fakeServer) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *fakeServer) take() []fetchCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls
+	s.calls = nil
+	return c
+}
+
+// gaps are the times between calls.
+func gaps(calls []fetchCall) (d []time.Duration) {
+	for i := 1; i < len(calls); i++ {
+		d = append(d, calls[i].at.Sub(calls[i-1].at))
+	}
+	return d
+}
+
+// polling runs body in a bubble with a running poller on an https feed.
+func polling(t *testing.T, s *fakeServer, o PollerOptions, body func(t *testing.T, p *Poller)) {
+	synctest.Test(t, func(t *testing.T) {
+		o.Fetch = s.fetch
+		if o.URL == "" {
+			o.URL = "https://user:secret@h.example/feed.xml?key=abc"
+		}
+		p, err := NewPoller(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { p.Run(ctx); close(done) }()
+		synctest.Wait()
+		body(t, p)
+		cancel()
+		<-done
+	})
+}
+
+func between(t *testing.T, what string, got, low, high time.Duration) {
+	t.Helper()
+	if got < low || got > high {
+		t.Errorf("%s: %v, want %v to %v", what, got, low, high)
+	}
+}
+
+func TestPollerHonoursTTLAndMaxAge(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		channel     string
+		maxAge, opt time.Duration
+		want        time.Duration
+	}{
+		{"default", "", 0, 0, DefaultInterval},
+		{"ttl", "<ttl>120</ttl>", 0, 0, 2 * time.Hour},
+		{"max-age", "", 3 * time.Hour, 0, 3 * time.Hour},
+		{"the longer one", "<ttl>120</ttl>", time.Hour, 0, 2 * time.Hour},
+		{"too short", "", time.Second, 0, MinInterval},
+		{"too long", "<ttl>2000000000</ttl>", 0, 0, MaxInterval},
+		{"overflow", "<ttl>99999999999999999999</ttl>", 1<<63 - 1, 0, MaxInterval},
+		{"refresh wins", "<ttl>120</ttl><skipDays><day>Saturday</day></skipDays>", time.Hour, 7 * time.Second, 7 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			body := strings.Replace(rssOf(item("a", "1", "")), "<title>t</title>", "<title>t</title>"+tc.channel, 1)
+			s := &fakeServer{doc: Document{Body: []byte(body), ETag: `"1"`, LastModified: "yesterday", MaxAge: tc.maxAge}}
+			polling(t, s, PollerOptions{Refresh: tc.opt}, func(t *testing.T, p *Poller) {
+				time.Sleep(5 * tc.want)
+				calls := s.take()
+				if len(calls) < 4 {
+					t.Fatalf("%d calls", len(calls))
+				}
+				for _, g := range gaps(calls) {
+					between(t, "gap", g, tc.want, tc.want+tc.want/10)
+				}
+				if calls[0].etag != "" || calls[1].etag != `"1"` || calls[1].lastModified != "yesterday" {
+					t.Errorf("not conditional: %+v", calls)
+				}
+				if st := p.Status(); st.Stale || st.LastError != "" || st.Releases != 1 || st.LastSuccess != st.LastAttempt || !st.Next.After(time.Now()) {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
+}
+
+func TestPollerSkips(t *testing.T) {
+	// The bubble's clock starts at midnight UTC, Saturday 2000-01-01.
+	body := strings.Replace(rssOf(item("a", "1", "")), "<title>t</title>",
+		"<title>t</title><ttl>60</ttl><skipHours><hour>1</hour><hour>2</hour><hour>3</hour></skipHours><skipDays><day>Sunday</day></skipDays>", 1)
+	s := &fakeServer{doc: Document{Body: []byte(body)}}
+	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
+		time.Sleep(4 * 24 * time.Hour)
+		for _, c := range s.take() {
+			u := c.at.UTC()
+			if u.Hour() >= 1 && u.Hour() <= 3 || u.Weekday() == time.Sunday {
+				t.Errorf("polled on %v", u)
+			}
+		}
+	})
+	if s := parseSkip([]string{"24", " 5 ", "25", "-1", "x"}, []string{"monday", "Blursday"}); s != (Skip{Hours: 1 | 1<<5, Days: 2}) {
+		t.Errorf("%+v", s)
+	}
+	var hours []string
+	for h := range 24 {
+		hours = append(hours, fmt.Sprint(h))
+	}
+	if s := parseSkip(hours, []string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"}); s != (Skip{}) {
+		t.Errorf("a feed can forbid itself: %+v", s)
+	}
+}
+
+func TestPollerBacksOff(t *testing.T) {
+	s := &fakeServer{err: errors.New("dial \x1b[31mhttps://user:secret@h.example/feed.xml?key=abc: refused")}
+	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
+		time.Sleep(2 * time.Hour)
+		want := firstRetry
+		for i, g := range gaps(s.take()) {
+			between(t, fmt.Sprint("gap ", i), g, want*3/4, want)
+			want = min(2*want, maxRetry)
+		}
+		st := p.Status()
+		if f, raw := p.Feed(); f != nil || raw != nil {
+			t.Error("there is a feed")
+		}
+		if !st.Stale || st.Failures < 10 || !st.LastSuccess.IsZero() || st.URL != "https://h.example/feed.xml" {
+			t.Errorf("%+v", st)
+		}
+		if b, _ := json.Marshal(st); strings.Contains(string(b), "secret") || strings.Contains(string(b), "abc") || strings.Contains(string(b), "u001b") {
+			t.Errorf("status tells too much: %s", b)
+		}
+		s.set(func() { s.err, s.doc = nil, Document{Body: []byte(rssOf(item("a", "1", "")))} })
+		if err := p.Refresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if st := p.Status(); st.Stale || st.Failures != 0 || st.LastError != "" || st.Releases != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+type retryError struct{ after time.Duration }
+
+func (retryError) Error() string               { return "503" }
+func (e retryError) RetryAfter() time.Duration { return e.after }
+
+func TestPollerRetryAfter(t *testing.T) {
+	for after, want := range map[time.Duration]time.Duration{5 * time.Minute: 5 * time.Minute, 100 * time.Hour: maxRetryAfter} {
+		s := &fakeServer{err: fmt.Errorf("get: %w", retryError{after})}
+		polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
+			time.Sleep(2*want + time.Second)
+			for _, g := range gaps(s.take()) {
+				between(t, "gap", g, want, max(want, maxRetry))
+			}
+		})
+	}
+	if retryAfter(retryError{-time.Hour}) != 0 {
+		t.Error("negative Retry-After")
+	}
+}
+
+func TestF8PollerKeepsLastGood(t *testing.T) {
+	good := []byte(rssOf(item("a", "1", ""), item("b", "2", "")))
+	s := &fakeServer{doc: Document{Body: good, ETag: "1"}}
+	var seen []int
+	o := PollerOptions{Refresh: time.Minute, OnFeed: func(f *Feed, raw []byte) { seen = append(seen, len(f.Releases)) }}
+	polling(t, s, o, func(t *testing.T, p *Poller) {
+		first, _ := p.Feed()
+		for name, bad := range map[string]func(){
+			"F8 html":        func() { s.doc = Document{Body: fixture(t, "portal.html")} },
+			"F1 entities":    func() { s.doc = Document{Body: []byte("<!DOCTYPE a [<!ENTITY b 'c'>]>" + rssOf())} },
+			"F3 too large":   func() { s.doc = Document{Body: make([]byte, MaxBody+1)} },
+			"F9 binary":      func() { s.doc = Document{Body: []byte("\x00\xff\x00")} },
+			"F10 no package": func() { s.doc = Document{Body: []byte(rssOf("<item><title>x</title></item>"))} },
+			"F15 downgrade":  func() { s.doc = Document{Body: good, FinalURL: "http://h.example/feed.xml"} },
+			"other scheme":   func() { s.doc = Document{Body: good, FinalURL: "file:///etc/passwd"} },
+			"empty body":     func() { s.doc = Document{} },
+			"no item left":   func() { s.doc = Document{Body: []byte(rssOf())} },
+			"cut off":        func() { s.doc = Document{Body: good[:len(good)-20]} },
+			"unreachable":    func() { s.err = errors.New("no route to host") },
+			"never ending":   func() { s.delay = time.Hour }, // F4
+		} {
+			s.set(func() { s.doc, s.err, s.delay = Document{Body: good, ETag: "1"}, nil, 0; bad() })
+			err := p.Refresh(t.Context())
+			f, raw := p.Feed()
+			st := p.Status()
+			if err == nil || f != first || string(raw) != string(good) || !st.Stale || st.LastError == "" || st.Releases != 2 {
+				t.Errorf("%s: %v, %+v", name, err, st)
+			}
+			if name == "F15 downgrade" && !errors.Is(err, ErrDowngrade) {
+				t.Errorf("%v", err)
+			}
+			if name == "never ending" && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v", err)
+			}
+			s.set(func() { s.doc, s.err, s.delay = Document{Body: good, ETag: "1"}, nil, 0 })
+			if err := p.Refresh(t.Context()); err != nil || p.Status().Stale {
+				t.Errorf("after %s: %v", name, err)
+			}
+		}
+		if fmt.Sprint(seen) != "[2]" {
+			t.Errorf("OnFeed: %v", seen)
+		}
+	})
+}
+
+func TestF12NewPackageUnderOldID(t *testing.T) {
+	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", ""), item("b", "2", "")))}}
+	var got []*Feed
+	polling(t, s, PollerOptions{OnFeed: func(f *Feed, _ []byte) { got = append(got, f) }}, func(t *testing.T, p *Poller) {
+		s.set(func() { s.doc.Body = []byte(strings.Replace(string(s.doc.Body), "/1.xvm", "/1-new.xvm", 1)) })
+		if err := p.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 2 || !warned(got[1], "release a has a new package") || len(got[1].Warnings) != 1 || got[0].Releases[0].Name != got[1].Releases[0].Name {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestPollerRestart(t *testing.T) {
+	var store []byte
+	o := PollerOptions{
+		Load: func() ([]byte, error) {
+			if store == nil {
+				return nil, os.ErrNotExist
+			}
+			return store, nil
+		},
+		Save: func(b []byte) error { store = b; return nil },
+	}
+	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("vm", "young", "2021-01-01"), item("vm", "old", "2020-01-01"))), ETag: "1"}}
+	var names map[string]string
+	polling(t, s, o, func(t *testing.T, p *Poller) {
+		f, _ := p.Feed()
+		names = nameMap(f.Releases)
+	})
+	if strings.Contains(string(store), "secret") {
+		t.Error("credentials are saved")
+	}
+	if names["old"] != "vm" {
+		t.Fatalf("%q", names)
+	}
+
+	// The server is down: the feed is there all the same, and says that it is stale.
+	s.set(func() { s.err = errors.New("down") })
+	s.take()
+	polling(t, s, o, func(t *testing.T, p *Poller) {
+		f, raw := p.Feed()
+		st := p.Status()
+		if f == nil || fmt.Sprint(nameMap(f.Releases)) != fmt.Sprint(names) || string(raw) != string(s.doc.Body) || !st.Stale || st.LastSuccess.IsZero() {
+			t.Errorf("%+v", st)
+		}
+		if c := s.take(); c[0].etag != "1" {
+			t.Errorf("%+v", c)
+		}
+		// Back again with an older release that would like the name.
+		s.set(func() {
+			s.err = nil
+			s.doc = Document{Body: []byte(rssOf(item("vm", "oldest", "2019-01-01"), item("vm", "young", "2021-01-01"))), ETag: "2"}
+		})
+		if err := p.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f, _ = p.Feed()
+		if got := nameMap(f.Releases); got["young"] != names["young"] || got["oldest"] == "vm" {
+			t.Errorf("%q", got)
+		}
+	})
+
+	// Another feed's document, and a damaged one, are of no use.
+	whole := store
+	for name, damage := range map[string]func(){
+		"other feed": func() { o.URL = "https://other.example/feed.xml" },
+		"cut off":    func() { o.URL, store = "", whole[:len(whole)/2] },
+		"empty":      func() { store = []byte("{}") },
+		"no names": func() {
+			store = []byte(`{"version":1,"url":"` + urlKey("https://user:secret@h.example/feed.xml?key=abc") + `","names":null,"body":"eA=="}`)
+		},
+	} {
+		damage()
+		s.set(func() { s.err = errors.New("down") })
+		polling(t, s, o, func(t *testing.T, p *Poller) {
+			if f, _ := p.Feed(); f != nil {
+				t.Errorf("%s: there is a feed", name)
+			}
+			s.set(func() { s.err = nil })
+			if err := p.Refresh(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+func TestPollerRefreshIsCancelled(t *testing.T) {
+	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", "")))}, delay: time.Minute}
+	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.Refresh(ctx); !errors.Is(err, context.DeadlineExceeded) { // waits for the poll of Run
+			t.Errorf("%v", err)
+		}
+		if st := p.Status(); st.Failures != 0 {
+			t.Errorf("somebody's patience counts as a failure: %+v", st)
+		}
+		time.Sleep(time.Minute)
+		if f, _ := p.Feed(); f == nil {
+			t.Error("the poll that was waited for is lost")
+		}
+	})
+}
+
+func TestPollerOnLocalFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vmcast.xml")
+	write := func(items ...string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(rssOf(items...)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`<item><guid>1</guid><enclosure url="a.xvm"/></item>`)
+	calls := 0
+	p, err := NewPoller(PollerOptions{URL: path, Fetch: FetchFile, OnFeed: func(*Feed, []byte) { calls++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := p.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, _ := p.Feed()
+	if calls != 1 || f.Releases[0].URL != "file://"+filepath.Join(filepath.Dir(path), "a.xvm") {
+		t.Errorf("%d calls, %+v", calls, f)
+	}
+	write(`<item><guid>2</guid><enclosure url="b.xvm"/></item>`) // the same size
+	if err := p.Refresh(t.Context()); err != nil || calls != 2 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+	if p.interval() != LocalInterval {
+		t.Errorf("%v", p.interval())
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Refresh(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if f, _ := p.Feed(); f == nil || f.Releases[0].ID != "2" {
+		t.Error("the last good feed went with the file")
+	}
+}
+
+func TestFetchFile(t *testing.T) {
+	dir := t.TempDir()
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(big, MaxBody+1); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []string{dir, big, fifo, "/dev/zero", filepath.Join(dir, "none"), "http://h/x", "file://host/x", "file:x"} {
+		if d, err := FetchFile(t.Context(), spec, "", ""); err == nil {
+			t.Errorf("%s: %+v", spec, d)
+		}
+	}
+	for spec, want := range map[string]string{"/a/b.xml": "/a/b.xml", "file:///a%20b.xml": "/a b.xml", "FILE://localhost/x": "/x", "/a/../b": "/b"} {
+		if path, ok, err := LocalPath(spec); path != want || !ok || err != nil {
+			t.Errorf("%s: %q %v %v", spec, path, ok, err)
+		}
+	}
+	for _, spec := range []string{"http://h/x", "https://h/x", "ftp://h/x"} {
+		if path, ok, _ := LocalPath(spec); ok {
+			t.Errorf("%s: %q", spec, path)
+		}
+	}
+	if path, ok, err := LocalPath("vmcast.xml"); !ok || err != nil || !filepath.IsAbs(path) {
+		t.Errorf("%q %v %v", path, ok, err)
+	}
+}
+
+func TestNewPollerRefuses(t *testing.T) {
+	for _, o := range []PollerOptions{{}, {URL: "http://h/"}, {Fetch: FetchFile}, {URL: "http://h:x/", Fetch: FetchFile}} {
+		if _, err := NewPoller(o); err == nil {
+			t.Errorf("%+v", o)
+		}
+	}
+}
