@@ -15,7 +15,7 @@ type ReaderAt interface {
 // ErrTarLimit.
 type Limits struct {
 	Members     int   // headers of any type, shown or hidden; 65536
-	HeaderBytes int64 // bytes of names, extended headers and sparse maps in the whole archive; 16 MiB
+	HeaderBytes int64 // bytes of names, extended headers and sparse maps in the whole archive, and 64 for each directory that names imply; 16 MiB
 	Regions     int   // regions in all sparse maps together; 262144
 	Size        int64 // apparent size of all members together, in bytes; 64 TiB
 	Requests    int   // calls of ReadAt; 32768

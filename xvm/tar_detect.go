@@ -29,8 +29,8 @@ var tarMagics = []struct {
 	{1080, "\x53\xef", "a bare ext file system"},
 }
 
-// tarProbe looks at the beginning of the archive and says what it is if it is not a tar archive.
-func (w *tarWalker) tarProbe(ctx context.Context) error {
+// probe looks at the beginning of the archive and says what it is if it is not a tar archive.
+func (w *tarWalker) probe(ctx context.Context) error {
 	not := func(format string, args ...any) error {
 		return &TarError{Kind: ErrNotTar, Reason: fmt.Sprintf(format, args...)}
 	}

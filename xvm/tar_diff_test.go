@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -334,6 +336,24 @@ func tarReadTestdata(file string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, 8<<20))
 }
 
+// tarMend puts right sums into the header blocks at offsets.
+func tarMend(b []byte, headers []int) {
+	for _, off := range headers {
+		if off+512 > len(b) {
+			continue
+		}
+		h := b[off : off+512]
+		copy(h[148:], "        ")
+		var sum int64
+		for _, c := range h {
+			sum += int64(c)
+		}
+		if sum > 8*' ' {
+			copy(h[148:], tarOctal(sum)[5:])
+		}
+	}
+}
+
 // tarMutate changes an archive in a few places, mostly where headers are, and mends the sums.
 func tarMutate(rnd *rand.Rand, archive []byte) []byte {
 	b := bytes.Clone(archive)
@@ -354,29 +374,18 @@ func tarMutate(rnd *rand.Rand, archive []byte) []byte {
 			}
 		}
 	}
-	if rnd.IntN(8) == 0 { // a block more, less, or twice
-		at := rnd.IntN(len(b)/512) * 512
-		b = append(bytes.Clone(b[:at]), b[min(len(b), at+512*rnd.IntN(3)):]...)
-	}
-	for _, off := range headers {
-		if off+512 > len(b) {
-			continue
-		}
-		h := b[off : off+512]
-		copy(h[148:], "        ")
-		var sum int64
-		for _, c := range h {
-			sum += int64(c)
-		}
-		if sum > 8*32 {
-			copy(h[148:], tarOctal(sum)[5:])
-		}
+	tarMend(b, headers)
+	if rnd.IntN(4) == 0 { // some blocks less, twice, or from elsewhere
+		at, from := rnd.IntN(len(b)/512)*512, headers[rnd.IntN(len(headers))]
+		moved := archive[from:min(len(archive), from+512*rnd.IntN(4))]
+		b = slices.Concat(b[:at], moved, b[min(len(b), at+512*rnd.IntN(3)):])
 	}
 	return b
 }
 
 func tarSeeds(t testing.TB) map[string][]byte {
 	tarNeed(t, "tar")
+	tarNeed(t, "bsdtar")
 	dir := t.TempDir()
 	for name, content := range map[string]string{"a": "first", "b": strings.Repeat("second", 200), strings.Repeat("n", 120): "long"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
@@ -407,18 +416,24 @@ func tarSeeds(t testing.TB) map[string][]byte {
 		}
 		seeds[name] = out
 	}
+	out, err := exec.Command("bsdtar", "--format=pax", "-cf", "-", "-C", dir, "a", "b", "s", "z").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seeds["bsdtar"] = out
 	return seeds
 }
 
-// TestTarDifferentialMutated compares with the programs on damaged archives. VMCASTFS_TAR_MUTATIONS sets how many.
+// TestTarDifferentialMutated compares with the programs on damaged archives. VMCASTFS_TAR_MUTATIONS sets how many of
+// each format, VMCASTFS_TAR_SEED which.
 func TestTarDifferentialMutated(t *testing.T) {
-	tarNeed(t, "bsdtar")
-	count := 12
+	count, random := 12, uint64(1)
 	fmt.Sscan(os.Getenv("VMCASTFS_TAR_MUTATIONS"), &count)
+	fmt.Sscan(os.Getenv("VMCASTFS_TAR_SEED"), &random)
 	for name, seed := range tarSeeds(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rnd := rand.New(rand.NewPCG(1, uint64(len(name))))
+			rnd := rand.New(rand.NewPCG(random, crc64.Checksum([]byte(name), crc64.MakeTable(crc64.ISO))))
 			for i := range count {
 				archive := tarMutate(rnd, seed)
 				tarCompare(t, archive, tarViews(t, archive))

@@ -17,6 +17,9 @@ const (
 	tarOther // a link that is not followed, a device
 )
 
+// tarDirCost is what a directory that is only implied by names takes from Limits.HeaderBytes: about its memory.
+const tarDirCost = 64
+
 // errTarCut says that the archive ends before a sparse map does.
 var errTarCut = errors.New("archive ends within a sparse map")
 
@@ -158,12 +161,15 @@ func (w *tarWalker) layOut(ctx context.Context, e *tarEntry, m *Member) (end int
 		if e.block.format() != tarGNU || e.pax != nil {
 			return 0, errors.New("sparse member of a kind that is read differently by different programs")
 		}
-		regions, m.Size, end, err = w.tarOldGNUMap(ctx, e.block, e.body)
+		regions, m.Size, end, err = w.oldGNUMap(ctx, e.block, e.body)
 	case e.pax != nil && e.pax.sparse.any:
+		if e.block.format() != tarUstar { // GNU tar does not heed the map then
+			return 0, errors.New("sparse member of a kind that is read differently by different programs")
+		}
 		if e.stored > w.win.size-e.body {
 			return 0, errTarCut
 		}
-		regions, m.Size, end, err = w.tarPaxMap(ctx, &e.pax.sparse, e.body, e.stored)
+		regions, m.Size, end, err = w.paxMap(ctx, &e.pax.sparse, e.body, e.stored)
 		m.Stored -= end - e.body
 	default:
 		return e.body, nil
@@ -208,6 +214,9 @@ func (w *tarWalker) place(e *tarEntry, clean string, kind tarKind) (below string
 		case tarOther:
 			return "it is reached through a link or a device", nil
 		case tarNothing:
+			if err := w.charge(e.at, tarDirCost); err != nil {
+				return "", err
+			}
 			w.paths[clean[:i]] = tarDir
 		}
 	}

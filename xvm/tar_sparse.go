@@ -50,9 +50,9 @@ func tarSegments(regions []tarRegion, archive, stored, size int64) ([]Segment, e
 	return segments, nil
 }
 
-// tarOldGNUMap reads the map of a member of type S: four regions in its header and 21 in each block that follows, as
+// oldGNUMap reads the map of a member of type S: four regions in its header and 21 in each block that follows, as
 // long as a flag says that one does. It returns the offset behind the last of them.
-func (w *tarWalker) tarOldGNUMap(ctx context.Context, b tarBlock, next int64) (regions []tarRegion, size, end int64, err error) {
+func (w *tarWalker) oldGNUMap(ctx context.Context, b tarBlock, next int64) (regions []tarRegion, size, end int64, err error) {
 	if size, err = tarNumber(b[483:495]); err != nil {
 		return nil, 0, 0, fmt.Errorf("real size: %w", err)
 	}
@@ -92,9 +92,9 @@ func (w *tarWalker) tarOldGNUMap(ctx context.Context, b tarBlock, next int64) (r
 	}
 }
 
-// tarPaxMap reads the map of a member with GNU.sparse.* records, whose body of stored bytes begins at body. Formats
+// paxMap reads the map of a member with GNU.sparse.* records, whose body of stored bytes begins at body. Formats
 // 0.0 and 0.1 have it in the records, 1.0 at the start of the body. It returns the offset behind it.
-func (w *tarWalker) tarPaxMap(ctx context.Context, s *tarPaxSparse, body, stored int64) (regions []tarRegion, size, end int64, err error) {
+func (w *tarWalker) paxMap(ctx context.Context, s *tarPaxSparse, body, stored int64) (regions []tarRegion, size, end int64, err error) {
 	v := func(name string) string { return s.values[name] }
 	version := v("major") + "." + v("minor")
 	sizeKey := "size"
@@ -109,7 +109,7 @@ func (w *tarWalker) tarPaxMap(ctx context.Context, s *tarPaxSparse, body, stored
 		return nil, 0, 0, fmt.Errorf("real size: %w", err)
 	}
 	if sizeKey == "realsize" {
-		regions, end, err = w.tarBodyMap(ctx, body, stored)
+		regions, end, err = w.bodyMap(ctx, body, stored)
 		return regions, size, end, err
 	}
 	regions = s.pairs
@@ -136,8 +136,8 @@ func (w *tarWalker) tarPaxMap(ctx context.Context, s *tarPaxSparse, body, stored
 	return regions, size, body, nil
 }
 
-// tarBodyMap reads a map of format 1.0: decimal numbers, one a line, the count first, padded to a block.
-func (w *tarWalker) tarBodyMap(ctx context.Context, body, stored int64) (regions []tarRegion, end int64, err error) {
+// bodyMap reads a map of format 1.0: decimal numbers, one a line, the count first, padded to a block.
+func (w *tarWalker) bodyMap(ctx context.Context, body, stored int64) (regions []tarRegion, end int64, err error) {
 	var block []byte // what is left of the block before end
 	end = body
 	number := func() (int64, error) {

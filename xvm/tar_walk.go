@@ -68,7 +68,7 @@ func Walk(ctx context.Context, r ReaderAt, size int64, lim Limits) (*Index, erro
 		folded:      map[string]bool{},
 		fold:        cases.Fold(),
 	}
-	if err := w.tarProbe(ctx); err != nil {
+	if err := w.probe(ctx); err != nil {
 		return nil, err
 	}
 	for off, done := int64(0), false; !done; {
@@ -99,8 +99,8 @@ func (w *tarWalker) step(ctx context.Context, off int64) (next int64, done bool,
 		return 0, true, w.end(ctx, off)
 	}
 	if !b.sumOK() {
-		w.truncate(fmt.Sprintf("no valid header at offset %d; what follows is not shown", off))
-		return 0, true, nil
+		// GNU tar and libarchive look for the next good header, and may find a second member of some name.
+		return 0, false, &TarError{Kind: ErrTarRefused, Offset: off, Reason: "no valid header, or garbage between members"}
 	}
 	if w.members--; w.members < 0 {
 		return 0, false, &TarError{Kind: ErrTarLimit, Offset: off, Reason: "it has too many members"}

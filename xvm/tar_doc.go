@@ -1,0 +1,62 @@
+// # Tar archives
+//
+// Walk reads the headers of an archive by ranges and makes an Index: which files there are, and where in the archive
+// their content is. It reads no content, except what comes along with small members and the map of a sparse one.
+//
+// Requests. The window into the archive is 4 KiB after a jump, and doubles up to 512 KiB as long as the next header
+// is within 64 KiB of what has been read. So a large member costs one request of 4 KiB wherever it is, and ten
+// thousand small ones some thirty requests. No byte is asked for twice. The caller may well have the head of the
+// archive in memory: the small windows at the start are then free.
+//
+// What is read: the v7, ustar (POSIX.1-1988), GNU and PAX (POSIX.1-2001) formats; GNU long names and links; sizes in
+// octal and base-256; sparse files in the old GNU form and in PAX forms 0.0, 0.1 and 1.0; hard links to earlier files.
+// Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Basic Tar
+// Format" and "Storing Sparse Files".
+//
+// The yardstick is GNU tar. Where GNU tar, libarchive and Go's archive/tar do not agree on a name, a size or content,
+// or one of them heeds what another skips, the archive is refused: its maker's sums and signatures were made with one
+// reading, its user may check them with another. The tests compare with all three.
+//
+// Each entry of an archive comes to one of these:
+//
+//   - It is shown: a Member.
+//   - It is hidden, with a reason (Hidden), and what is around it is shown. Directories are neither.
+//   - The walk ends there with a reason (Index.Truncated), and what is before it is shown.
+//   - The archive is refused (ErrTarRefused) or exceeds a limit (ErrTarLimit).
+//
+// Names are compared and shown in one form: one leading "/" (Archipel) and leading "./" (tar of ".") dropped,
+// components of 1 to 255 printing UTF-8 characters joined by "/".
+//
+//	what                                                                   outcome
+//	".." component, second "/", "." or empty component inside, backslash,  hidden; but refused if it comes to the
+//	  drive letter, control, bidi or other character that does not print,    same path as another entry
+//	  not UTF-8, leading "-", a comma (it ends a QEMU option), over 255
+//	  bytes in a component, 2048 in all, or 64 components
+//	differs from an earlier name in case or Unicode form only              hidden
+//	symbolic link, and what is below one; device, pipe, unknown type       hidden
+//	hard link to anything but an earlier shown file                        hidden
+//	volume label, part of a multi-volume file, old list of names           hidden
+//	file cut off by the end of the archive                                 hidden; walk ends
+//	no end mark, lone zero block, extended header without a member         walk ends
+//	anything behind the end mark                                           not looked at
+//	bad header sum (some programs search for the next good header)         refused; at offset 0: ErrNotTar
+//	two entries of one path, a path that is a file and a directory         refused
+//	content behind a link, directory, device or volume label               refused
+//	several extended headers for one member, L or K with x                 refused
+//	malformed extended header; doubled, empty or NUL-holding record that   refused
+//	  matters; global record that does
+//	size that is negative, malformed or above 2^63-1                       refused
+//	sparse map that is unsorted, overlaps, leaves the file, differs from   refused
+//	  what is stored, ends before the file, or has an inner region that
+//	  is not a multiple of 512 bytes (GNU tar pads it, others do not)
+//	other sparse forms (star, Solaris), Solaris X and A headers            refused
+//
+// A file that is cut off is hidden, not shown with an unreadable rest: it can match no sum, and a guest that has
+// booted from it would fail later. An unknown type with content is skipped as GNU tar does.
+//
+// The size of an extended header (PAX size) goes before the one in the member's header, for the content and for where
+// the next header is.
+//
+// Limits are in Limits; besides, an extended header or long name has at most 1 MiB. Memory is in proportion to what
+// the limits allow: with the defaults some 50 MiB at worst, for a common archive a few KiB.
+package xvm
