@@ -154,6 +154,8 @@ func openDecoder(f Format, s site, p point) (decoder, error) {
 		return openXZ(s, p)
 	case Zstd:
 		return openZstd(s, p)
+	case Bzip2:
+		return openBzip2(s, p)
 	}
 	return nil, unsupported(string(f))
 }
