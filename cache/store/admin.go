@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// Stats counts what happened since Open, in this process, beside the size of the cache as a whole.
+type Stats struct {
+	Bytes        int64 // disk space that blocks take now, whoever wrote them
+	Limit        int64 // as given to Open; 0: none
+	MinFree      int64
+	Free         int64 // what the filesystem has left for us
+	Files        int   // in the directory
+	Open         int   // of those, open in this process
+	EvictedFiles int64 // whole files removed to make room
+	EvictedBytes int64 // disk space freed to make room
+	Damaged      int64 // blocks dropped because their bytes did not match
+	Full         int64 // blocks refused with ErrFull
+}
+
+// Stats looks at the directory, which takes a stat for each file.
+func (s *Store) Stats() Stats {
+	free, _ := s.free()
+	all, _ := s.entries()
+	s.mu.Lock()
+	open := len(s.open)
+	s.mu.Unlock()
+	return Stats{
+		Bytes: s.usage(), Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
+		Files: len(all), Open: open,
+		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),
+		Damaged: s.damaged.Load(), Full: s.full.Load(),
+	}
+}
+
+// Info describes a cached file.
+type Info struct {
+	Key       Key
+	Size      int64 // bytes, or Unknown
+	BlockSize int
+	Blocks    int64 // present
+	Bytes     int64 // in those
+	Disk      int64 // bytes of disk they take
+	State     FileState
+	Note      string
+	Used      time.Time // to about a minute
+	InUse     bool      // open, here or in another process
+	Err       error     // why the rest is not known, or nil
+}
+
+// List describes all files of the cache, the least recently used first. It reads their journals.
+func (s *Store) List() ([]Info, error) {
+	all, err := s.entries()
+	if err != nil {
+		return nil, fmt.Errorf("list cache: %w", err)
+	}
+	infos := make([]Info, 0, len(all))
+	for _, e := range all {
+		i, err := s.info(e)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		i.Err = err
+		infos = append(infos, i)
+	}
+	return infos, nil
+}
+
+func (s *Store) info(e entry) (Info, error) {
+	i := Info{Key: e.key, Size: Unknown, Used: e.used}
+	s.mu.Lock()
+	i.InUse = s.open[e.key] != nil
+	s.mu.Unlock()
+	f, err := s.acquire(e.key, 0)
+	if err != nil {
+		return i, err
+	}
+	i.InUse = i.InUse || lockedElsewhere(f.lock, lockOpen)
+	i.Size, i.BlockSize, i.State, i.Note = f.Size(), f.BlockSize(), f.State(), f.Note()
+	i.Blocks, i.Bytes = f.Present()
+	if st, err := s.files.stat(string(e.key) + dataSuffix); err == nil {
+		i.Disk = st.Blocks * 512
+	}
+	return i, f.Close()
+}
+
+// Remove deletes a file from the cache; [ErrInUse] if it is open anywhere, [fs.ErrNotExist] if it is not there.
+func (s *Store) Remove(k Key) error {
+	err := k.check()
+	if err == nil {
+		_, err = s.files.stat(string(k) + journalSuffix)
+	}
+	if err == nil {
+		_, err = s.removeFile(k)
+	}
+	if err != nil {
+		return fmt.Errorf("remove cached file %.12s: %w", string(k), err)
+	}
+	return nil
+}
+
+// Prune makes the blocks of the cache take at most target bytes of disk, as far as the rules of eviction let it, and
+// returns how many bytes that freed.
+func (s *Store) Prune(target int64) (freed int64, err error) {
+	s.quota.mu.Lock()
+	defer s.quota.mu.Unlock()
+	before := s.usage()
+	if before > target {
+		s.evict(before - target)
+	}
+	return before - s.usage(), nil
+}
+
+// Progress of Verify.
+type Progress struct {
+	Files, FilesDone   int
+	Blocks, BlocksDone int64 // of the files looked at so far, this one included
+	Damaged            int64 // blocks, all dropped
+	Failed             int   // files that could not be opened
+}
+
+// Verify reads every present block of every file and drops those that are damaged. progress, if not nil, is called
+// now and then. The error is ctx's, or that the directory cannot be read.
+func (s *Store) Verify(ctx context.Context, progress func(Progress)) (Progress, error) {
+	all, err := s.entries()
+	if err != nil {
+		return Progress{}, fmt.Errorf("verify cache: %w", err)
+	}
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	p := Progress{Files: len(all)}
+	for _, e := range all {
+		f, err := s.acquire(e.key, 0)
+		switch {
+		case err == nil:
+			err = f.verify(ctx, &p, progress)
+			err = errors.Join(err, f.Close())
+		case !errors.Is(err, fs.ErrNotExist):
+			s.log.Warn("cannot verify cached file", "file", e.key, "err", err)
+			p.Failed++
+			err = nil
+		default:
+			err = nil
+		}
+		if err != nil {
+			return p, fmt.Errorf("verify cache: %w", err)
+		}
+		p.FilesDone++
+		progress(p)
+	}
+	return p, nil
+}
+
+func (f *File) verify(ctx context.Context, p *Progress, progress func(Progress)) error {
+	f.mu.RLock()
+	end := f.im.end()
+	p.Blocks += f.im.present
+	f.mu.RUnlock()
+	buf := make([]byte, f.blockSize)
+	for b := f.NextPresent(0); b < end; b = f.NextPresent(b + 1) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var damage *DamagedError
+		_, err := f.ReadBlock(b, buf)
+		if errors.As(err, &damage) {
+			p.Damaged++
+		} else if err != nil && !errors.Is(err, ErrAbsent) {
+			return err
+		}
+		if p.BlocksDone++; p.BlocksDone%256 == 0 {
+			progress(*p)
+		}
+	}
+	return nil
+}

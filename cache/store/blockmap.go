@@ -1,0 +1,225 @@
+package store
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+const (
+	pageBlocks = 1024
+	pageWords  = pageBlocks / 64
+)
+
+// A page holds what is known of 1024 blocks. Its checksums are allocated with its first block of data, so that a hole
+// of a terabyte costs half a kilobyte per 1024 blocks.
+type page struct {
+	present [pageWords]uint64
+	zero    [pageWords]uint64 // subset of present
+	used    [2][pageWords]atomic.Uint64
+	sums    *[pageBlocks]uint32
+}
+
+// blockMap is the presence of a file's blocks in memory. Pages come into being when they are first written to.
+// It has no lock: File.mu guards it. Only use may be called under a read lock.
+type blockMap struct {
+	pages   []*page
+	present int64 // blocks, those of zeros included
+	zeros   int64 // blocks
+	era     int   // which of a page's used maps is the current one
+}
+
+func (m *blockMap) page(b int64) *page {
+	if i := b / pageBlocks; i < int64(len(m.pages)) {
+		return m.pages[i]
+	}
+	return nil
+}
+
+func (m *blockMap) makePage(b int64) *page {
+	i := int(b / pageBlocks)
+	if i >= len(m.pages) {
+		m.pages = append(m.pages, make([]*page, i+1-len(m.pages))...)
+	}
+	if m.pages[i] == nil {
+		m.pages[i] = new(page)
+	}
+	return m.pages[i]
+}
+
+func place(b int64) (word int, bit uint64) {
+	return int(b % pageBlocks / 64), 1 << (b % 64)
+}
+
+func (m *blockMap) get(b int64) (sum uint32, zero, ok bool) {
+	p := m.page(b)
+	if p == nil {
+		return 0, false, false
+	}
+	w, bit := place(b)
+	if p.present[w]&bit == 0 {
+		return 0, false, false
+	}
+	if p.zero[w]&bit != 0 {
+		return 0, true, true
+	}
+	return p.sums[b%pageBlocks], false, true
+}
+
+func (m *blockMap) set(b int64, sum uint32) {
+	p := m.makePage(b)
+	w, bit := place(b)
+	if p.present[w]&bit == 0 {
+		m.present++
+	}
+	if p.zero[w]&bit != 0 {
+		m.zeros--
+	}
+	p.present[w] |= bit
+	p.zero[w] &^= bit
+	if p.sums == nil {
+		p.sums = new([pageBlocks]uint32)
+	}
+	p.sums[b%pageBlocks] = sum
+}
+
+func (m *blockMap) setZeros(b, n int64) {
+	for b, n := b, n; n > 0; {
+		p := m.makePage(b)
+		w, mask, k := wordMask(b, n)
+		m.present += int64(bits.OnesCount64(mask &^ p.present[w]))
+		m.zeros += int64(bits.OnesCount64(mask &^ p.zero[w]))
+		p.present[w] |= mask
+		p.zero[w] |= mask
+		b, n = b+k, n-k
+	}
+}
+
+func (m *blockMap) drop(b, n int64) {
+	for n > 0 && b < int64(len(m.pages))*pageBlocks {
+		w, mask, k := wordMask(b, n)
+		if p := m.page(b); p != nil {
+			m.present -= int64(bits.OnesCount64(mask & p.present[w]))
+			m.zeros -= int64(bits.OnesCount64(mask & p.zero[w]))
+			p.present[w] &^= mask
+			p.zero[w] &^= mask
+		} else {
+			k = min(n, pageBlocks-b%pageBlocks)
+		}
+		b, n = b+k, n-k
+	}
+}
+
+// wordMask gives the bits of the word holding b that lie in [b, b+n), and how many blocks that covers.
+func wordMask(b, n int64) (word int, mask uint64, covered int64) {
+	at := b % 64
+	covered = min(n, 64-at)
+	mask = ^uint64(0) >> (64 - covered) << at
+	return int(b % pageBlocks / 64), mask, covered
+}
+
+// next returns the first block in [b, end) whose word, as bits selects it, has its bit set; else end.
+// A page that does not exist is passed to bits as nil.
+func (m *blockMap) next(b, end int64, word func(p *page, w int) uint64) int64 {
+	for b < end {
+		p := m.page(b)
+		if p == nil && word(nil, 0) == 0 {
+			if b >= int64(len(m.pages))*pageBlocks {
+				return end
+			}
+			b += pageBlocks - b%pageBlocks
+			continue
+		}
+		w, mask, k := wordMask(b, end-b)
+		if x := word(p, w) & mask; x != 0 {
+			return b - b%64 + int64(bits.TrailingZeros64(x))
+		}
+		b += k
+	}
+	return end
+}
+
+func (m *blockMap) nextPresent(b, end int64) int64 {
+	return m.next(b, end, func(p *page, w int) uint64 {
+		if p == nil {
+			return 0
+		}
+		return p.present[w]
+	})
+}
+
+func (m *blockMap) nextMissing(b, end int64) int64 {
+	return m.next(b, end, func(p *page, w int) uint64 {
+		if p == nil {
+			return ^uint64(0)
+		}
+		return ^p.present[w]
+	})
+}
+
+func (m *blockMap) nextZero(b, end int64) int64 {
+	return m.next(b, end, func(p *page, w int) uint64 {
+		if p == nil {
+			return 0
+		}
+		return p.zero[w]
+	})
+}
+
+func (m *blockMap) nextNonzero(b, end int64) int64 {
+	return m.next(b, end, func(p *page, w int) uint64 {
+		if p == nil {
+			return ^uint64(0)
+		}
+		return ^p.zero[w]
+	})
+}
+
+// nextCold finds a block that takes disk space and was not used in this era or the one before.
+func (m *blockMap) nextCold(b, end int64) int64 {
+	return m.next(b, end, func(p *page, w int) uint64 {
+		if p == nil {
+			return 0
+		}
+		return p.present[w] &^ p.zero[w] &^ p.used[0][w].Load() &^ p.used[1][w].Load()
+	})
+}
+
+// use notes that a block was wanted. Safe under a read lock.
+func (m *blockMap) use(b int64) {
+	p := m.page(b)
+	if p == nil {
+		return
+	}
+	w, bit := place(b)
+	if u := &p.used[m.era][w]; u.Load()&bit == 0 {
+		u.Or(bit)
+	}
+}
+
+// age begins a new era: what was used in the last but one, and not since, is cold.
+func (m *blockMap) age() {
+	m.era ^= 1
+	for _, p := range m.pages {
+		if p == nil {
+			continue
+		}
+		for w := range p.used[m.era] {
+			p.used[m.era][w].Store(0)
+		}
+	}
+}
+
+// takeUse copies the eras of another map of the same file.
+func (m *blockMap) takeUse(o *blockMap) {
+	m.era = o.era
+	for i, p := range m.pages {
+		if p == nil || i >= len(o.pages) || o.pages[i] == nil {
+			continue
+		}
+		for e := range p.used {
+			for w := range p.used[e] {
+				p.used[e][w].Store(o.pages[i].used[e][w].Load())
+			}
+		}
+	}
+}

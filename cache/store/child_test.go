@@ -1,0 +1,3 @@
+package store
+
+func child(cmd string) int { return 2 }

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// evict frees want bytes, or as many as it can, and returns how many: first whole files that nobody has open, the
+// least recently used first; then cold blocks of the files open here, pinned ones last. The caller holds quota.mu.
+func (s *Store) evict(want int64) (freed int64) {
+	for _, e := range s.idle() {
+		if freed >= want {
+			return freed
+		}
+		if n, err := s.removeFile(e.key); err == nil {
+			s.log.Info("cached file evicted", "file", e.key, "bytes", n)
+			s.evictedFiles.Add(1)
+			s.evictedBytes.Add(n)
+			freed += n
+		}
+	}
+	open := s.openFiles()
+	slices.SortFunc(open, func(a, b *File) int {
+		if a, b := a.pinned(), b.pinned(); a != b {
+			if b {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.lastUse.Load(), b.lastUse.Load())
+	})
+	for _, f := range open {
+		if freed < want {
+			n := f.evictCold(want - freed)
+			s.evictedBytes.Add(n)
+			freed += n
+		}
+		if err := s.release(f); err != nil {
+			s.warn("cannot close cached file", "file", f.key, "err", err)
+		}
+	}
+	return freed
+}
+
+func (f *File) pinned() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.pins > 0
+}
+
+// entry is a cached file as the directory shows it.
+type entry struct {
+	key  Key
+	used time.Time
+}
+
+// entries lists the files of the directory, the least recently used first.
+func (s *Store) entries() ([]entry, error) {
+	names, err := s.files.names()
+	if err != nil {
+		return nil, err
+	}
+	var all []entry
+	for _, n := range names {
+		k, ok := strings.CutSuffix(n, journalSuffix)
+		if !ok || Key(k).check() != nil {
+			continue
+		}
+		e := entry{key: Key(k)}
+		if st, err := s.files.stat(k + lockSuffix); err == nil {
+			e.used = time.Unix(st.Mtim.Unix())
+		}
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return a.used.Compare(b.used) })
+	return all, nil
+}
+
+// idle lists the files that are not open in this process.
+func (s *Store) idle() []entry {
+	all, err := s.entries()
+	if err != nil {
+		s.warn("cannot list the cache", "err", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil })
+}
+
+// removeFile deletes a file that nobody has open, and returns the disk space of its blocks.
+func (s *Store) removeFile(k Key) (int64, error) {
+	name := string(k)
+	lock, err := s.files.open(name+lockSuffix, unix.O_RDWR|unix.O_CREAT)
+	if err != nil {
+		return 0, err
+	}
+	defer lock.Close()
+	if ok, err := tryLock(lock, unix.F_WRLCK, lockOpen); err != nil || !ok {
+		return 0, cmp.Or(err, ErrInUse)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(lock.Fd()), &st); err != nil || st.Nlink == 0 {
+		return 0, cmp.Or(err, fs.ErrNotExist)
+	}
+	data, err := s.files.stat(name + dataSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	// Freeing a great file takes a while: it happens under another name, after the lock is given back.
+	gone := gonePrefix + randomName()
+	errs := []error{s.files.remove(name + journalSuffix), s.files.rename(name+dataSuffix, gone), s.files.remove(name + lockSuffix)}
+	lock.Close()
+	errs = append(errs, s.files.remove(gone))
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	return data.Blocks * 512, nil
+}
+
+// evictCold punches out blocks that were not used for one era at least, and returns how many bytes that freed. A file
+// that another process has pinned is left to that process, which knows what is cold there.
+func (f *File) evictCold(want int64) (freed int64) {
+	if lockedElsewhere(f.lock, lockPin) {
+		return 0
+	}
+	done, err := f.lockJournal()
+	if err != nil {
+		return 0
+	}
+	defer done()
+	if !f.tryHold() {
+		return 0
+	}
+	defer f.endHold()
+	var buf []byte
+	var gone []record
+	for at := int64(0); freed < want; {
+		b, n := f.coldRun(at, want-freed)
+		if n == 0 || f.punch(b, n) != nil {
+			break
+		}
+		freed += n * int64(f.blockSize)
+		gone = append(gone, record{kind: kindDrop, pos: b, value: uint32(n)})
+		buf = appendRecord(buf, f.j.h.salt, gone[len(gone)-1])
+		at = b + n
+	}
+	if freed == 0 {
+		return 0
+	}
+	if err := f.append(buf); err != nil {
+		f.s.warn("cannot journal eviction", "file", f.key, "err", err) // the checksums tell
+	}
+	f.applyAll(gone)
+	return freed
+}
+
+// coldRun finds the next blocks to evict at or after b: neighbours, as many as are wanted.
+func (f *File) coldRun(b, want int64) (first, n int64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	end := f.im.end()
+	cold := func(b int64) bool {
+		_, dirty := f.dirty[b]
+		return !dirty && f.im.nextCold(b, b+1) == b
+	}
+	for first = f.im.nextCold(b, end); first < end && !cold(first); {
+		first = f.im.nextCold(first+1, end)
+	}
+	for first+n < end && n*int64(f.blockSize) < want && cold(first+n) {
+		n++
+	}
+	return first, n
+}

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bytes of a file's lock file. Locks are open-file-description locks: they end with the process that holds them,
+// and two Stores in one process exclude each other as two processes do.
+const (
+	lockJournal = 0  // exclusive: appending, compacting, punching holes, removing
+	lockOpen    = 1  // shared while open anywhere; exclusive to remove the file
+	lockPin     = 2  // shared while pinned
+	lockHold    = 3  // shared while the kernel may read the data file; exclusive to punch
+	lockClaims  = 16 // + block: exclusive while a process fetches that block
+)
+
+// Bytes of the lock file of the directory.
+const (
+	lockUse   = 0 // shared while open; exclusive for a later version that converts the directory
+	lockSetup = 1 // exclusive while the directory is being made
+	lockEvict = 2 // exclusive while making room
+)
+
+// lockPatience bounds the wait for another process's short lock. A process that is stopped while it holds one must
+// not stop the others for longer.
+const lockPatience = 5 * time.Second
+
+func flock(f *os.File, cmd int, kind int16, at int64) (unix.Flock_t, error) {
+	lk := unix.Flock_t{Type: kind, Start: at, Len: 1}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return lk, err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			inner = unix.FcntlFlock(fd, cmd, &lk)
+			if inner != unix.EINTR {
+				return
+			}
+		}
+	})
+	return lk, errors.Join(err, inner)
+}
+
+// tryLock takes the lock if no other process is in the way.
+func tryLock(f *os.File, kind int16, at int64) (bool, error) {
+	_, err := flock(f, unix.F_OFD_SETLK, kind, at)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// waitLock takes the lock, waiting at most patience; then the error is ErrBusy.
+func waitLock(f *os.File, kind int16, at int64, patience time.Duration) error {
+	pause := 200 * time.Microsecond
+	for deadline := time.Now().Add(patience); ; {
+		ok, err := tryLock(f, kind, at)
+		if err != nil {
+			return fmt.Errorf("lock %q: %w", f.Name(), err)
+		}
+		if ok {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("lock %q: %w", f.Name(), ErrBusy)
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 10*time.Millisecond)
+	}
+}
+
+func unlock(f *os.File, at int64) {
+	// Fails only on a closed file, whose locks are gone.
+	_, _ = flock(f, unix.F_OFD_SETLK, unix.F_UNLCK, at)
+}
+
+// lockedElsewhere reports whether another process holds any lock on the byte.
+func lockedElsewhere(f *os.File, at int64) bool {
+	lk, err := flock(f, unix.F_OFD_GETLK, unix.F_WRLCK, at)
+	return err == nil && lk.Type != unix.F_UNLCK
+}

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	leaseTime  = 2 * time.Second // after which others' writes are looked at again
+	leaseShare = 8               // a lease is this part of the room left: so many processes can take one at once
+	leaseMax   = 256 << 20
+	fullTime   = 250 * time.Millisecond // how long ErrFull is answered without looking again
+)
+
+// quota keeps the disk within Limit and MinFree. The truth is what the filesystem says is allocated, for all
+// processes; between two looks a process writes within a lease, a part of the room that was left.
+type quota struct {
+	// mu is held while looking and evicting, both IO. It is the first in the lock order.
+	mu        sync.Mutex
+	fullUntil time.Time
+
+	lease    atomic.Int64 // bytes that may still be reserved without looking
+	expires  atomic.Int64 // when the lease ends, ns
+	reserved atomic.Int64 // bytes ever reserved
+	written  atomic.Int64 // of those, bytes that are on the disk
+}
+
+// reserve asks for n bytes of disk. What is reserved is later added to quota.written, or taken back.
+func (s *Store) reserve(n int64) error {
+	if s.opt.Limit <= 0 && s.opt.MinFree <= 0 {
+		return nil
+	}
+	q := &s.quota
+	q.reserved.Add(n)
+	if time.Now().UnixNano() < q.expires.Load() && q.lease.Add(-n) >= 0 {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if time.Now().UnixNano() < q.expires.Load() && q.lease.Add(-n) >= 0 {
+		return nil // somebody else looked
+	}
+	if !s.look() {
+		q.reserved.Add(-n)
+		return fmt.Errorf("limit %d, floor %d bytes: %w", s.opt.Limit, s.opt.MinFree, ErrFull)
+	}
+	return nil
+}
+
+// makeRoom evicts about n bytes at least because the disk itself is full; it reports whether it found any.
+func (s *Store) makeRoom(n int64) bool {
+	q := &s.quota
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if time.Now().Before(q.fullUntil) {
+		return false
+	}
+	freed := s.evict(max(n, 1<<20))
+	if freed < n {
+		q.fullUntil = time.Now().Add(fullTime)
+	}
+	return freed >= n
+}
+
+// look measures, makes room if more is reserved than there is, and takes a new lease. The caller holds
+// quota.mu and has reserved what it needs.
+func (s *Store) look() bool {
+	q := &s.quota
+	q.lease.Store(math.MinInt64 / 2)
+	if time.Now().Before(q.fullUntil) {
+		return false
+	}
+	room := s.room()
+	if room < 0 {
+		// Another process may be making room now: only who has the lock does, after looking again.
+		if waitLock(s.lock, unix.F_WRLCK, lockEvict, lockPatience) == nil {
+			if room = s.room(); room < 0 {
+				// Some slack, so that not every block has to make room for itself.
+				s.evict(-room + s.opt.Limit/32)
+				room = s.room()
+			}
+			unlock(s.lock, lockEvict)
+		}
+	}
+	if room < 0 {
+		q.fullUntil = time.Now().Add(fullTime)
+		return false
+	}
+	q.lease.Store(min(room/leaseShare, leaseMax))
+	q.expires.Store(time.Now().Add(leaseTime).UnixNano())
+	return true
+}
+
+// room is how many bytes can be written beyond those reserved; negative if those are too many already. What is being
+// written while we measure counts twice rather than not at all.
+func (s *Store) room() int64 {
+	q := &s.quota
+	written := q.written.Load()
+	room := int64(math.MaxInt64)
+	if s.opt.Limit > 0 {
+		room = s.opt.Limit - s.usage() - (q.reserved.Load() - written)
+	}
+	if s.opt.MinFree > 0 {
+		if free, err := s.free(); err == nil {
+			room = min(room, free-s.opt.MinFree-(q.reserved.Load()-written))
+		}
+	}
+	return room
+}
+
+func (s *Store) free() (int64, error) {
+	var st unix.Statfs_t
+	if err := control(s.files.f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+		return 0, err
+	}
+	return int64(min(st.Bavail, math.MaxInt64/uint64(st.Bsize))) * st.Bsize, nil
+}
+
+// usage is what all data files take on the disk, those on their way out included.
+func (s *Store) usage() int64 {
+	names, err := s.files.names()
+	if err != nil {
+		return math.MaxInt64 / 2 // unknown is too much
+	}
+	var sum int64
+	for _, n := range names {
+		if strings.HasSuffix(n, dataSuffix) || strings.HasPrefix(n, gonePrefix) {
+			if st, err := s.files.stat(n); err == nil {
+				sum += st.Blocks * 512
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of [Open]. The zero value of everything but Dir is a sensible default.
+type Options struct {
+	Dir       string        // made with mode 0700 if it does not exist
+	Limit     int64         // bytes of disk for blocks, in all processes that share Dir; 0: none
+	MinFree   int64         // bytes to be left free on Dir's filesystem; 0: none
+	Logger    *slog.Logger  // nil: silent
+	SyncEvery time.Duration // how often written blocks are made durable and shown to other processes; 0: 200 ms
+
+	age time.Duration // how long an era of use lasts; 0: 10 minutes
+}
+
+// Store is an open cache directory. All methods may be called concurrently.
+type Store struct {
+	opt   Options
+	log   *slog.Logger
+	top   dir
+	files dir
+	docs  dir
+	lock  *os.File
+	quota quota
+
+	kick chan struct{} // a file has something to journal
+	stop chan struct{} // closed by Close
+	done chan struct{} // closed by the flusher
+
+	damaged, full, evictedFiles, evictedBytes atomic.Int64
+	logged                                    atomic.Int64 // when the last limited line was written, ns
+
+	// mu guards open and closed. It is held for memory only, and is taken after quota.mu and before anything of a File.
+	mu     sync.Mutex
+	open   map[Key]*slot
+	closed bool
+}
+
+// slot is a file's place in the table of open files.
+type slot struct {
+	refs  int
+	ready chan struct{} // closed when file and err are set
+	file  *File
+	err   error
+}
+
+// Open opens the cache directory, or makes one. The directory must belong to this user and be empty or a cache; its mode
+// becomes 0700. A directory of a version this code does not know gives [ErrFormat].
+func Open(o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.SyncEvery <= 0 {
+		o.SyncEvery = 200 * time.Millisecond
+	}
+	if o.age <= 0 {
+		o.age = 10 * time.Minute
+	}
+	top, err := openDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opt: o, log: o.Logger, top: top,
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		open: map[Key]*slot{},
+	}
+	if err := s.setup(); err != nil {
+		s.closeDirs()
+		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("cache directory %q is not writable: %w", o.Dir, err)
+		}
+		return nil, fmt.Errorf("cache directory %q: %w", o.Dir, err)
+	}
+	go s.flusher()
+	return s, nil
+}
+
+func (s *Store) setup() (err error) {
+	if s.lock, err = s.top.open("lock", unix.O_RDWR|unix.O_CREAT); err != nil {
+		return err
+	}
+	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
+		return err
+	}
+	if err := waitLock(s.lock, unix.F_WRLCK, lockSetup, lockPatience); err != nil {
+		return err
+	}
+	defer unlock(s.lock, lockSetup)
+	if err := s.top.checkVersion(); err != nil {
+		return err
+	}
+	if s.files, err = s.top.sub("files"); err != nil {
+		return err
+	}
+	if s.docs, err = s.top.sub("docs"); err != nil {
+		return err
+	}
+	s.files.sweep()
+	return nil
+}
+
+func (s *Store) closeDirs() {
+	for _, f := range []*os.File{s.docs.f, s.files.f, s.lock, s.top.f} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Close journals what is not yet and closes all files that are still open; they fail from then on.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	slots := s.open
+	s.open = map[Key]*slot{}
+	s.mu.Unlock()
+	close(s.stop)
+	<-s.done
+	var errs []error
+	for _, sl := range slots {
+		<-sl.ready
+		if sl.file != nil {
+			errs = append(errs, sl.file.flush(), sl.file.shut())
+		}
+	}
+	s.closeDirs()
+	return errors.Join(errs...)
+}
+
+// File opens the file k, or adds it to the cache. size is in bytes, or [Unknown]; blockSize is a power of two from
+// [MinBlockSize] to [MaxBlockSize]. A file that is in the cache already keeps what it was made with; if that differs,
+// the error is [ErrGeometry]. Opening takes time in proportion to the blocks present, not to the size. Everyone in
+// this process who opens k shares one File, which ends with its last Close.
+func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
+	if err := checkBlockSize(blockSize); err != nil {
+		return nil, err
+	}
+	if size != Unknown {
+		if err := checkSize(size, blockSize); err != nil {
+			return nil, err
+		}
+	}
+	f, err := s.acquire(k, blockSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = s.acquire(k, blockSize) // we had joined someone who only looked whether it is there
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.blockSize != blockSize {
+		err = fmt.Errorf("open cached file %.12s with block size %d: it has %d: %w", string(k), blockSize, f.blockSize, ErrGeometry)
+	} else if size != Unknown {
+		err = f.SetSize(size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	s.files.touch(string(k) + lockSuffix)
+	return f, nil
+}
+
+// acquire opens k, or joins those who have it open. With blockSize 0 the file must exist.
+func (s *Store) acquire(k Key, blockSize int) (*File, error) {
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("open cached file %.12s: %w", string(k), os.ErrClosed)
+	}
+	sl := s.open[k]
+	if sl != nil {
+		sl.refs++
+		s.mu.Unlock()
+		<-sl.ready
+		return sl.file, sl.err
+	}
+	sl = &slot{refs: 1, ready: make(chan struct{})}
+	s.open[k] = sl
+	s.mu.Unlock()
+
+	sl.file, sl.err = s.openFile(k, blockSize)
+	if sl.err != nil {
+		sl.err = fmt.Errorf("open cached file %.12s: %w", string(k), sl.err)
+		s.mu.Lock()
+		if s.open[k] == sl {
+			delete(s.open, k)
+		}
+		s.mu.Unlock()
+	}
+	close(sl.ready)
+	return sl.file, sl.err
+}
+
+// release gives back one reference. The last one journals what is left first, and counts again: someone may have
+// opened the file in the meantime.
+func (s *Store) release(f *File) error {
+	s.mu.Lock()
+	sl := s.open[f.key]
+	if sl == nil || sl.file != f {
+		s.mu.Unlock()
+		return nil // Store.Close was faster
+	}
+	if sl.refs > 1 {
+		sl.refs--
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	err := f.flush()
+
+	s.mu.Lock()
+	sl.refs--
+	last := sl.refs == 0 && s.open[f.key] == sl
+	if last {
+		delete(s.open, f.key)
+	}
+	s.mu.Unlock()
+	if last {
+		err = errors.Join(err, f.shut())
+	}
+	return err
+}
+
+// openFiles returns the files open now, each with a reference that the caller releases.
+func (s *Store) openFiles() []*File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*File
+	for _, sl := range s.open {
+		select {
+		case <-sl.ready:
+			if sl.file != nil {
+				sl.refs++
+				all = append(all, sl.file)
+			}
+		default:
+		}
+	}
+	return all
+}
+
+// warn logs at most one line a second: a dying disk must not fill the log as well.
+func (s *Store) warn(msg string, args ...any) {
+	now := time.Now().UnixNano()
+	if last := s.logged.Load(); now-last >= int64(time.Second) && s.logged.CompareAndSwap(last, now) {
+		s.log.Warn(msg, args...)
+	}
+}
+
+func randomName() string { return rand.Text() }
