@@ -357,6 +357,7 @@ func TestPriorities(t *testing.T) {
 	for _, a := range ahead {
 		a.Close()
 	}
+	wg.Wait()
 	if n := c.Stats()[0].InFlight; n != 0 {
 		t.Errorf("%d places not given back", n)
 	}
