@@ -42,17 +42,15 @@ func (e *BlockError) Error() string {
 	return fmt.Sprintf("block %d (offset %d) of %q has sha256 %x, expected %x", e.Block, e.Off, e.File, e.Got, e.Want)
 }
 
-// SizeError says that a forward source ended before, or went on after, the
-// size its file was declared to have.
+// SizeError says that a forward source came to its end before the size that
+// its file was declared to have. (One that goes on after it proves the file
+// corrupt; one that ends early may have been cut off.)
 type SizeError struct {
 	File     string
 	Declared int64
-	Got      int64 // where the source ended; Declared+1 if it went on
+	Got      int64 // where the source ended
 }
 
 func (e *SizeError) Error() string {
-	if e.Got > e.Declared {
-		return fmt.Sprintf("%q goes on after its declared size of %d bytes", e.File, e.Declared)
-	}
 	return fmt.Sprintf("%q ends after %d of its declared %d bytes", e.File, e.Got, e.Declared)
 }

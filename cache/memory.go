@@ -46,7 +46,7 @@ func newMemory(limit int64) (*memory, error) {
 }
 
 // blockKey is the tier's key of block b of the content numbered id. It is
-// exact, not a hash: ids are below 1<<32 and so are blocks (MaxBlocks).
+// exact, not a hash: ids are below 1<<32, and so are blocks.
 func blockKey(id uint32, b int64) uint64 { return uint64(id)<<32 | uint64(uint32(b)) }
 
 // get returns the block with a reference for the caller, or nil.

@@ -68,6 +68,11 @@ type BlockSums interface {
 	Sum(b int64) (sum [32]byte, zero bool, ok bool)
 }
 
+// Judge says what a complete file is, given for each of Spec.Sums whether it
+// matched, and why in a clause. It may wait, until ctx ends: for another file
+// that vouches for this one. [store.Partial] means that it cannot tell now.
+type Judge func(ctx context.Context, matched []bool) (store.FileState, string)
+
 // Extent is a run of bytes of a plain file.
 type Extent struct{ Off, Len int64 }
 
@@ -94,9 +99,9 @@ const (
 	DefaultBlockSize = 64 << 10
 	MinBlockSize     = 4 << 10
 	MaxBlockSize     = 1 << 20
-	// MaxBlocks bounds the number of blocks of a file: 256 TiB in blocks of
-	// 64 KiB.
-	MaxBlocks = 1 << 32
+	// MaxBlocks bounds the number of blocks of a file, as the store does: 64 TiB
+	// in blocks of 32 KiB or more.
+	MaxBlocks = store.MaxBlocks
 	// MaxSums bounds the sums checked in one pass over a file.
 	MaxSums = 16
 )
@@ -124,9 +129,15 @@ type Spec struct {
 	Data []Extent
 	// Sums must all match once the file is complete. Without any (and without
 	// Blocks for every block) a complete file is "unverified".
-	Sums   []Sum
-	Blocks BlockSums
-	Policy Policy
+	Sums []Sum
+	// Judge, if not nil, decides instead what the complete file is, from which
+	// of Sums matched.
+	Judge Judge
+	// Changed, if not nil, is called after the state of the file has changed;
+	// it must not block and must not call the file.
+	Changed func(s store.FileState)
+	Blocks  BlockSums
+	Policy  Policy
 	// Complete: fetch and check the whole in the background once opened.
 	Complete bool
 }
@@ -150,7 +161,7 @@ func (s *Spec) normalize() error {
 		return fmt.Errorf("open %q: extents of a file of unknown size", s.Label)
 	case s.MaxSize < 0:
 		return fmt.Errorf("open %q: bad largest size %d", s.Label, s.MaxSize)
-	case s.Size > int64(s.BlockSize)*MaxBlocks || s.MaxSize > 0 && s.Size > s.MaxSize:
+	case s.Size > min(store.MaxSize, int64(s.BlockSize)*MaxBlocks) || s.MaxSize > 0 && s.Size > s.MaxSize:
 		return fmt.Errorf("open %q: %d bytes: %w", s.Label, s.Size, ErrTooLarge)
 	case len(s.Sums) > MaxSums:
 		return fmt.Errorf("open %q: %d sums, at most %d are possible", s.Label, len(s.Sums), MaxSums)

@@ -3,6 +3,8 @@ package cache
 import (
 	"sync/atomic"
 	"time"
+
+	"vmcastfs/cache/store"
 )
 
 // Stats are counters of a cache since it was made. Every field only grows.
@@ -58,4 +60,48 @@ type Status struct {
 	Sums        []string   `json:"sums,omitempty"`       // "sha256:…" that matched
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+}
+
+// Status describes the file at this moment.
+func (h *File) Status() Status {
+	h.use.RLock()
+	defer h.use.RUnlock()
+	f := h.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := Status{
+		Label: f.spec.Label, State: store.Partial.String(), Size: f.size.Load(),
+		InFlight: len(f.flight), Checked: f.checked, Sums: f.sums,
+	}
+	if f.lastErr != nil {
+		at := f.lastErrAt
+		s.LastError, s.LastErrorAt = f.lastErr.Error(), &at
+	}
+	if h.closed {
+		return s
+	}
+	state := f.sf.State()
+	if bad := f.corrupt.Load(); bad != nil {
+		state, s.Note = store.Corrupt, bad.Reason
+	} else {
+		s.Note = f.sf.Note()
+	}
+	s.State = state.String()
+	if s.Size < 0 {
+		_, s.CachedBytes = f.sf.Present()
+		return s
+	}
+	if f.data != nil {
+		s.ZeroBytes = s.Size
+		for _, e := range f.data {
+			s.ZeroBytes -= e.Len
+		}
+	}
+	_, s.CachedBytes = f.sf.Present()
+	if wanted := s.Size - s.ZeroBytes; wanted > 0 {
+		s.Percent = min(100, 100*float64(s.CachedBytes)/float64(wanted))
+	} else {
+		s.Percent = 100
+	}
+	return s
 }

@@ -37,22 +37,19 @@ type digest struct {
 	algo   string
 	prefix int64
 	hash   hash.Hash
-	want   []string // lower-case hex
 }
 
 func newDigests(sums []Sum) *digests {
 	d := &digests{}
 next:
 	for _, s := range sums {
-		want := strings.ToLower(s.Hex)
-		for i := range d.list {
-			if d.list[i].algo == s.Algo && d.list[i].prefix == s.Prefix {
-				d.list[i].want = append(d.list[i].want, want)
+		for _, g := range d.list {
+			if g.algo == s.Algo && g.prefix == s.Prefix {
 				continue next
 			}
 		}
 		if h, ok := newHash(s.Algo); ok {
-			d.list = append(d.list, digest{s.Algo, s.Prefix, h, []string{want}})
+			d.list = append(d.list, digest{s.Algo, s.Prefix, h})
 		}
 	}
 	return d
@@ -71,28 +68,33 @@ func (d *digests) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check compares after the last byte: the digests that matched, as
-// "algo:hex" (with "/prefix" for a partial one), and the first difference.
-func (d *digests) check() (matched []string, mismatch string) {
-	for _, g := range d.list {
-		name := g.algo
-		if g.prefix > 0 {
-			name = fmt.Sprintf("%s of the first %d bytes", g.algo, g.prefix)
+// check compares after the last byte: for each of sums whether it matched, the
+// labels of those that did ("sha256:12…", with "/1048576" for a prefix), and
+// what the first difference is.
+func (d *digests) check(sums []Sum) (ok []bool, matched []string, mismatch string) {
+	ok = make([]bool, len(sums))
+	for i, s := range sums {
+		got, name := "", s.Algo
+		if s.Prefix > 0 {
+			name = fmt.Sprintf("%s of the first %d bytes", s.Algo, s.Prefix)
 		}
-		if g.prefix > d.pos {
-			return nil, fmt.Sprintf("%s is due, but it has only %d", name, d.pos)
-		}
-		got := hex.EncodeToString(g.hash.Sum(nil))
-		for _, want := range g.want {
-			if got != want {
-				return nil, fmt.Sprintf("%s is %s, expected %s", name, got, want)
+		for _, g := range d.list {
+			if g.algo == s.Algo && g.prefix == s.Prefix {
+				got = hex.EncodeToString(g.hash.Sum(nil))
 			}
 		}
-		label := g.algo + ":" + got
-		if g.prefix > 0 {
-			label += fmt.Sprintf("/%d", g.prefix)
+		ok[i] = strings.EqualFold(got, s.Hex) && s.Prefix <= d.pos
+		switch {
+		case ok[i] && s.Prefix > 0:
+			matched = append(matched, fmt.Sprintf("%s:%s/%d", s.Algo, got, s.Prefix))
+		case ok[i]:
+			matched = append(matched, s.Algo+":"+got)
+		case mismatch != "":
+		case s.Prefix > d.pos:
+			mismatch = fmt.Sprintf("%s is due, but it has only %d", name, d.pos)
+		default:
+			mismatch = fmt.Sprintf("%s is %s, expected %s", name, got, strings.ToLower(s.Hex))
 		}
-		matched = append(matched, label)
 	}
-	return matched, ""
+	return ok, matched, mismatch
 }

@@ -1,0 +1,87 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+func localFile(t testing.TB, memory int64, size int) *File {
+	data := truth(size)
+	c := newCache(t, Options{Memory: memory})
+	f := mustOpen(t, c, Spec{Size: int64(size), Source: &script{data: data}})
+	if err := f.Complete(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestHitAllocates: a hit allocates nothing, from disk or memory, also while
+// the file is still incomplete.
+func TestHitAllocates(t *testing.T) {
+	for _, memory := range []int64{0, 8 << 20} {
+		for _, whole := range []bool{true, false} {
+			f := localFile(t, memory, 1<<20)
+			f.f.whole.Store(whole)
+			small, large := make([]byte, 4096), make([]byte, 256<<10)
+			f.ReadAt(ctx, small, 4096)
+			f.f.c.mem.wait()
+			if n := testing.AllocsPerRun(200, func() {
+				f.ReadAt(ctx, small, 4096)
+				f.ReadAt(ctx, large, 0)
+			}); n > 0 {
+				t.Errorf("memory %d, whole %v: %v allocations per hit", memory, whole, n)
+			}
+		}
+	}
+}
+
+// wait lets what was put arrive.
+func (m *memory) wait() {
+	if m != nil {
+		m.cache.Wait()
+	}
+}
+
+// BenchmarkRandom4K reads 4 KiB at random from a complete file of 8 MiB, as a
+// guest does with O_DIRECT.
+func BenchmarkRandom4K(b *testing.B) {
+	for _, memory := range []int64{0, 16 << 20} {
+		b.Run(fmt.Sprintf("memory=%dMiB", memory>>20), func(b *testing.B) {
+			const size = 8 << 20
+			f := localFile(b, memory, size)
+			p := make([]byte, 4096)
+			r := rand.New(rand.NewPCG(1, 2))
+			read := func() {
+				if _, err := f.ReadAt(ctx, p, r.Int64N(size/4096)*4096); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range 2000 {
+				read()
+			}
+			f.f.c.mem.wait()
+			b.SetBytes(4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				read()
+			}
+		})
+	}
+}
+
+// BenchmarkSequential reads a complete file in 128 KiB, as the kernel does.
+func BenchmarkSequential(b *testing.B) {
+	const size = 64 << 20
+	f := localFile(b, 16<<20, size)
+	p := make([]byte, 128<<10)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		for off := int64(0); off < size; off += int64(len(p)) {
+			if _, err := f.ReadAt(ctx, p, off); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package cache
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// readTrace returns the recorded reads of a boot, "offset length" per line.
+func readTrace(t testing.TB) (reads []Extent) {
+	f, err := os.Open("testdata/boot.trace")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var e Extent
+		if _, err := fmt.Sscan(s.Text(), &e.Off, &e.Len); err != nil {
+			t.Fatal(err)
+		}
+		reads = append(reads, e)
+	}
+	return reads
+}
+
+// TestReplayBoot replays a recorded boot of a raw 1 GiB image, cold, over a
+// modelled wide-area link (30 ms, 100 Mbit/s) and a local one, in fake time.
+func TestReplayBoot(t *testing.T) {
+	reads := readTrace(t)
+	for _, tc := range []struct {
+		name  string
+		rtt   time.Duration
+		rate  int64
+		most  time.Duration
+		bytes int64
+	}{
+		{"wan", 30 * time.Millisecond, 12_500_000, 7 * time.Second, 80e6},
+		{"lan", time.Millisecond, 125_000_000, 800 * time.Millisecond, 80e6},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			st := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				src := newLink(1<<30, tc.rtt, tc.rate)
+				c := newCache(t, Options{Store: newStoreAt(t, st)})
+				f := mustOpen(t, c, Spec{Size: 1 << 30, Source: src, Complete: true})
+				begun := time.Now()
+				buf := make([]byte, 1<<20)
+				for _, r := range reads {
+					if _, err := f.ReadAt(context.Background(), buf[:r.Len], r.Off); err != nil {
+						t.Fatal(err)
+					}
+				}
+				took := time.Since(begun)
+				bytes := src.bytes.Load()
+				t.Logf("%d reads in %v, %.1f MB in %d ranges", len(reads), took.Round(time.Millisecond), float64(bytes)/1e6, src.asked.Load())
+				if took > tc.most || bytes > tc.bytes {
+					t.Errorf("more than %v or %d MB", tc.most, tc.bytes/1e6)
+				}
+			})
+		})
+	}
+}
+
+// TestSequentialCold reads a cold file as cat does and compares with what one
+// stream (curl) would take for the same bytes over the same link.
+func TestSequentialCold(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		rtt  time.Duration
+		rate int64
+		most time.Duration // per cent of one stream
+	}{
+		{"wan", 30 * time.Millisecond, 12_500_000, 102},
+		{"lan", time.Millisecond, 125_000_000, 102},
+		// Five round trips until the window is wide; a real stream starts
+		// slowly too, the modelled one does not.
+		{"long fat", 80 * time.Millisecond, 62_500_000, 120},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			st := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				const size = 256 << 20
+				src := newLink(size, tc.rtt, tc.rate)
+				c := newCache(t, Options{Store: newStoreAt(t, st)})
+				f := mustOpen(t, c, Spec{Size: size, Source: src})
+				begun := time.Now()
+				buf := make([]byte, 128<<10)
+				for off := int64(0); off < size; off += int64(len(buf)) {
+					if _, err := f.ReadAt(context.Background(), buf, off); err != nil {
+						t.Fatal(err)
+					}
+				}
+				took := time.Since(begun)
+				curl := tc.rtt + time.Duration(size*int64(time.Second)/tc.rate)
+				t.Logf("%v, one stream %v: %.3f, %d ranges", took, curl, float64(took)/float64(curl), src.asked.Load())
+				if took > curl*tc.most/100 {
+					t.Errorf("more than %d %% of one stream", tc.most)
+				}
+			})
+		})
+	}
+}
