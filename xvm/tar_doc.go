@@ -58,5 +58,5 @@
 // the next header is.
 //
 // Limits are in Limits; besides, an extended header or long name has at most 1 MiB. Memory is in proportion to what
-// the limits allow: with the defaults some 50 MiB at worst, for a common archive a few KiB.
+// the limits allow: with the defaults some 100 MiB at worst while the walk runs, for a common archive a few KiB.
 package xvm
