@@ -1,0 +1,133 @@
+package remote
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vmcastfs/cache/origin"
+)
+
+// authorization returns what a Get of url shows to its origin.
+func authorization(t *testing.T, s *origin.Server, c *Client, url string) string {
+	t.Helper()
+	s.ResetStats()
+	if _, err := c.Get(t.Context(), url, "", "", testSize); err != nil {
+		t.Fatal(err)
+	}
+	return s.Log()[0].Header.Get("Authorization")
+}
+
+func TestTokenFileIsReadAgain(t *testing.T) {
+	s, _ := serve(t)
+	name := writeFile(t, "token", "one\n")
+	c := client(t, func(o *Options) { o.TokenFile = name })
+	expect := func(want string) {
+		t.Helper()
+		if got := authorization(t, s, c, s.URL()+"/f"); got != "Bearer "+want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	replace := func(text string) {
+		os.WriteFile(name+".new", []byte(text), 0o600)
+		os.Rename(name+".new", name)
+	}
+	expect("one")
+	replace("two")
+	expect("two")
+	os.Truncate(name, 0) // in the middle of being written
+	expect("two")
+	os.Remove(name)
+	expect("two")
+	replace("three")
+	expect("three")
+	replace("a b\nc")
+	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", testSize); err == nil || strings.Contains(err.Error(), "a b") {
+		t.Errorf("two words for a token: %v", err)
+	}
+	c = client(t, func(o *Options) { o.TokenFile = filepath.Join(t.TempDir(), "absent") })
+	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", testSize); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("no token file: %v", err)
+	}
+}
+
+func TestNetrc(t *testing.T) {
+	s, _ := serve(t)
+	for text, want := range map[string]string{
+		"machine 127.0.0.1 login a password b":                                           "a:b",
+		"machine 127.0.0.1\n  login a\n  password b\nmachine other login x password y\n": "a:b",
+		"machine other login x password y":                                               "",
+		"machine other login x password y default login d password e":                    "d:e",
+		"default login d password e":                                                     "d:e",
+		"machine 127.0.0.1 login a password b\ndefault login d password e":               "a:b",
+		"machine":                     "",
+		"machine 127.0.0.1 login":     "machine:",
+		"# nothing but a comment\n\n": "",
+		"machine machine":             "",
+	} {
+		c := client(t, func(o *Options) { o.Netrc = writeFile(t, "netrc", text) })
+		got := authorization(t, s, c, s.URL()+"/f")
+		r := http.Request{Header: http.Header{"Authorization": {got}}}
+		login, password, _ := r.BasicAuth()
+		if want == "machine:" {
+			continue // nonsense in, nonsense out, but no panic
+		}
+		if pair := login + ":" + password; pair != want && (want != "" || got != "") {
+			t.Errorf("%q: %q", text, pair)
+		}
+	}
+	// The default entry is not for hosts that a feed names.
+	c := client(t, func(o *Options) { o.Netrc = writeFile(t, "netrc", "default login d password e\n") })
+	s.ResetStats()
+	if _, err := c.Open(t.Context(), s.URL()+"/f", "http://127.0.0.1:1/feed"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Log()[0].Header.Get("Authorization"); got != "" {
+		t.Errorf("the default entry was shown: %q", got)
+	}
+}
+
+func TestProxy(t *testing.T) {
+	var asked atomic.Value
+	var s http.Server
+	proxy := listen(t, &s, func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.RequestURI)
+		http.ServeContent(w, r, "", time.Unix(1e9, 0), strings.NewReader("through the proxy"))
+	})
+	c := client(t, func(o *Options) { o.Proxy = proxy })
+	o, err := c.Open(t.Context(), "http://images.invalid/f", "http://feed.invalid/feed")
+	if err != nil || string(o.Head()) != "through the proxy" || asked.Load() != "http://images.invalid/f" {
+		t.Errorf("%v, the proxy was asked for %v", err, asked.Load())
+	}
+	if _, err := c.Open(t.Context(), "http://10.0.0.1/f", publicFeed); err == nil {
+		t.Error("a private address through the proxy")
+	}
+	t.Setenv("http_proxy", proxy)
+	t.Setenv("no_proxy", "direct.invalid")
+	c = client(t, func(o *Options) { o.Proxy = ""; o.Timeo = time.Millisecond })
+	if _, err := c.Open(t.Context(), "http://images.invalid/g", publicFeed); err != nil || asked.Load() != "http://images.invalid/g" {
+		t.Errorf("from the environment: %v", err)
+	}
+	asked.Store("")
+	if _, err := c.Open(t.Context(), "http://direct.invalid/g", publicFeed); err == nil || asked.Load() != "" {
+		t.Errorf("no_proxy: %v, asked for %v", err, asked.Load())
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	text := writeFile(t, "text", "no PEM here")
+	for name, o := range map[string]Options{
+		"no such authority": {CACert: "/nonexistent"}, "bad authority": {CACert: text}, "certificate without key": {Cert: text},
+		"key without certificate": {Key: text}, "bad certificate": {Cert: text, Key: text}, "proxy": {Proxy: "ftp://h"},
+		"proxy without host": {Proxy: "x"}, "user agent": {UserAgent: "a\r\nb"},
+	} {
+		if c, err := NewClient(o); err == nil {
+			c.Close()
+			t.Error(name)
+		}
+	}
+}
