@@ -106,3 +106,17 @@ func unmountDir(dir string, flags int) error {
 	}
 	return fmt.Errorf("fusermount3: %w: %s", err, bytes.TrimSpace(out))
 }
+
+// UnmountDir unmounts whatever vmcastfs has on dir, from any process. While
+// files are open it fails with EBUSY; lazy detaches at once.
+func UnmountDir(dir string, lazy bool) error {
+	path, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	flags := 0
+	if lazy {
+		flags = unix.MNT_DETACH
+	}
+	return unmountDir(path, flags)
+}

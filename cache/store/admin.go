@@ -70,6 +70,17 @@ func (s *Store) List() ([]Info, error) {
 	return infos, nil
 }
 
+// Stat describes one cached file; [fs.ErrNotExist] if there is none.
+func (s *Store) Stat(k Key) (Info, error) {
+	if err := k.check(); err != nil {
+		return Info{}, err
+	}
+	if _, err := s.files.stat(string(k) + journalSuffix); err != nil {
+		return Info{}, err
+	}
+	return s.info(entry{key: k})
+}
+
 func (s *Store) info(e entry) (Info, error) {
 	i := Info{Key: e.key, Size: Unknown, Used: e.used}
 	s.mu.Lock()

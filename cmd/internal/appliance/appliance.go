@@ -1,0 +1,160 @@
+package appliance
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"vmcastfs/feed"
+	"vmcastfs/xvm"
+)
+
+// Names in the package.
+const (
+	DiskName = "disk.img"
+	DataName = "data.img"
+)
+
+// Appliance is a feed with its packages and the key that signed them.
+type Appliance struct {
+	Feed     []byte            // RSS, for FeedPath
+	Packages map[string][]byte // by path on the server
+	Key      []byte            // the publisher's public key, armored
+	Disk     []byte            // plain content of the newest release's disk
+	Data     []byte            // ... and of its compressed image
+}
+
+// FeedPath is where the feed goes on its server.
+const FeedPath = "/vmcast.xml"
+
+// Options shape an Appliance; zero values mean the ones given.
+type Options struct {
+	DiskSize int64 // 64 MiB
+	DataSize int   // 4 MiB
+	Chunks   int   // 24; what the boot reads
+}
+
+// Build makes an appliance with two releases whose packages lie at baseURL.
+func Build(baseURL string, o Options) (*Appliance, error) {
+	if o.DiskSize == 0 {
+		o.DiskSize = 64 << 20
+	}
+	if o.DataSize == 0 {
+		o.DataSize = 4 << 20
+	}
+	if o.Chunks == 0 {
+		o.Chunks = 24
+	}
+	published := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	signer, err := xvm.NewSigner("vmcastfs demo", "demo@localhost", published)
+	if err != nil {
+		return nil, err
+	}
+	a := &Appliance{Packages: make(map[string][]byte)}
+	if a.Key, err = signer.PublicKey(); err != nil {
+		return nil, err
+	}
+	channel := feed.Channel{Title: "vmcastfs demo", Self: baseURL + FeedPath, TTL: time.Hour}
+	for i, version := range []string{"1.0", "1.1"} {
+		at := published.AddDate(0, i, 0)
+		if a.Disk, err = Disk(o.DiskSize, o.Chunks, uint64(i)); err != nil {
+			return nil, err
+		}
+		a.Data = dataImage(o.DataSize, uint64(i))
+		pkg, err := build(version, a.Disk, a.Data, signer, at)
+		if err != nil {
+			return nil, err
+		}
+		path := "/demo-" + version + ".xvm"
+		a.Packages[path] = pkg
+		channel.Items = append(channel.Items, feed.Entry{
+			ID: "vmcastfs-demo-" + version, Title: "demo " + version, URL: baseURL + path,
+			Length: int64(len(pkg)), Published: at,
+			NotesHTML: "<p>A disk that boots, checks itself and switches off.</p>",
+		})
+	}
+	a.Feed, err = channel.Marshal()
+	return a, err
+}
+
+// build makes one package: what describes it first, so that one range gets it.
+func build(version string, disk, data []byte, signer *xvm.Signer, at time.Time) ([]byte, error) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(data); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	description := fmt.Appendf(nil, `<?xml version="1.0" encoding="UTF-8"?>
+<xvm>
+  <name>demo %s</name>
+  <memory unit="MiB">16</memory>
+  <vcpu>1</vcpu>
+  <disk file="%s" target="vda"/>
+  <disk file="%s.gz" target="vdb"/>
+</xvm>
+`, version, DiskName, DataName)
+	members := []member{
+		{"xvm.xml", description}, {DiskName, disk}, {DataName + ".gz", packed.Bytes()},
+	}
+	var manifest []byte
+	for _, m := range members {
+		s1, s256 := sha1.Sum(m.content), sha256.Sum256(m.content)
+		manifest = xvm.AppendGNU(manifest, xvm.Sum{Algo: xvm.SHA1, Hex: hex.EncodeToString(s1[:])}, m.name)
+		manifest = xvm.AppendTag(manifest, xvm.Sum{Algo: xvm.SHA256, Hex: hex.EncodeToString(s256[:])}, m.name)
+	}
+	overManifest, err := signer.Sign(manifest, at)
+	if err != nil {
+		return nil, err
+	}
+	overDescription, err := signer.Sign(description, at)
+	if err != nil {
+		return nil, err
+	}
+	first := []member{
+		{"xvm.xml", description}, {"manifest.txt", manifest},
+		{"mf-signature.asc", overManifest}, {"signature.asc", overDescription},
+	}
+	return archive(append(first, members[1:]...), at)
+}
+
+type member struct {
+	name    string
+	content []byte
+}
+
+func archive(members []member, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		h := &tar.Header{Name: m.name, Mode: 0o644, Size: int64(len(m.content)), ModTime: at, Format: tar.FormatUSTAR}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(m.content); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// dataImage is content that compresses about as a file system does.
+func dataImage(size int, seed uint64) []byte {
+	p := make([]byte, size)
+	fill(p, seed+1000)
+	for i := 0; i < len(p); i += 512 {
+		clear(p[i : i+min(300, len(p)-i)])
+		copy(p[i:], fmt.Sprintf("sector %d of the data image, release %d\n", i/512, seed))
+	}
+	return p
+}

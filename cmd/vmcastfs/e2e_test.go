@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vmcastfs/cache/origin"
+	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/fs"
+	"vmcastfs/fs/catalog"
+)
+
+// The end-to-end tests run the built binary as a stranger would.
+
+var binary string // path of the built vmcastfs
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "vmcastfs-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "vmcastfs")
+	args := []string{"build", "-o", binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Symlink("vmcastfs", filepath.Join(dir, "mount.vmcastfs")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// need finds a tool; in CI its absence is a failure.
+func need(t testing.TB, tool string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		missing(t, tool)
+	}
+	return path
+}
+
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Skipf("%s is missing", what)
+}
+
+// world is a served appliance and the directories of one vmcastfs.
+type world struct {
+	t      *testing.T
+	origin *origin.Server
+	app    *appliance.Appliance
+	feed   string // URL
+	dir    string // mount point
+	cache  string
+	opts   []string // further -o options
+}
+
+// newWorld serves a small appliance and prepares a mount of it.
+func newWorld(t *testing.T, o appliance.Options) *world {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		missing(t, "/dev/fuse")
+	}
+	w := &world{t: t, origin: origin.New(), dir: t.TempDir(), cache: t.TempDir()}
+	if err := w.origin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.origin.Close() })
+	if o.DiskSize == 0 {
+		o.DiskSize = 8 << 20
+	}
+	if o.DataSize == 0 {
+		o.DataSize = 2 << 20
+	}
+	app, err := appliance.Build(w.origin.URL(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.app = app
+	w.feed = w.origin.URL() + appliance.FeedPath
+	w.origin.PutBytes(appliance.FeedPath, app.Feed)
+	for path, content := range app.Packages {
+		w.origin.PutBytes(path, content)
+	}
+	return w
+}
+
+// options is the -o list.
+func (w *world) options(more ...string) string {
+	list := append([]string{"cache=" + w.cache, "state=" + w.cache + "-state", "cache_free=0"}, w.opts...)
+	return strings.Join(append(list, more...), ",")
+}
+
+// mount mounts in the background and unmounts at the end of the test.
+func (w *world) mount(more ...string) {
+	w.t.Helper()
+	if out, err := w.run("mount", "-o", w.options(more...), w.feed, w.dir); err != nil {
+		w.t.Fatalf("mount: %v\n%s", err, out)
+	}
+	w.t.Cleanup(func() { _ = fs.UnmountDir(w.dir, true) })
+}
+
+// umount unmounts and waits for the daemon to end, so that the cache is free
+// and what it held is on disk.
+func (w *world) umount() {
+	w.t.Helper()
+	pids := w.daemons()
+	if out, err := w.run("umount", w.dir); err != nil {
+		w.t.Fatalf("umount: %v\n%s", err, out)
+	}
+	for _, pid := range pids {
+		w.waitGone(pid)
+	}
+}
+
+// run executes the binary to its end.
+func (w *world) run(args ...string) (string, error) { return runBinary(w.t, args...) }
+
+func runBinary(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
+	return string(out), err
+}
+
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// daemons are the processes that serve the mount point.
+func (w *world) daemons() []int {
+	var pids []int
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		line, err := os.ReadFile(p)
+		if err != nil || !bytes.HasPrefix(line, []byte(binary)) || !bytes.Contains(line, []byte(w.dir)) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(p, "/proc/%d/", &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (w *world) waitGone(pid int) {
+	w.t.Helper()
+	for range 500 {
+		if syscall.Kill(pid, 0) != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.t.Fatalf("the daemon %d does not end", pid)
+}
+
+// path is a file of the mount.
+func (w *world) path(name ...string) string {
+	return filepath.Join(append([]string{w.dir}, name...)...)
+}
+
+// packageStats sums what crossed the network for packages.
+func (w *world) packageStats() origin.Stats {
+	var sum origin.Stats
+	for path := range w.app.Packages {
+		st := w.origin.Stats(path)
+		sum.Requests += st.Requests
+		sum.BytesSent += st.BytesSent
+	}
+	return sum
+}
+
+func (w *world) status() catalog.Status {
+	w.t.Helper()
+	raw, err := os.ReadFile(w.path(".vmcastfs/status.json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var st catalog.Status
+	if err := json.Unmarshal(raw, &st); err != nil {
+		w.t.Fatalf("status.json: %v", err)
+	}
+	return st
+}
+
+// readAll reads a file whole through the mount.
+func readAll(t testing.TB, path string) []byte {
+	t.Helper()
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// hold keeps a file open, so that its background completion goes on.
+func hold(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+}
+
+// eventually waits for a condition that needs no more than the time given.
+func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s", limit, what)
+}
+
+var _ io.Reader

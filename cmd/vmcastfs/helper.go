@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// mountHelper is `mount.vmcastfs FEED DIR [-sfnv] [-N NS] [-o OPTIONS] [-t TYPE]`
+// as mount(8) calls it: options may follow the operands, -f is "fake".
+func (e *env) mountHelper(ctx context.Context, args []string) error {
+	call, err := parseHelperArgs(args)
+	if err != nil {
+		return err
+	}
+	opts := defaultOptions()
+	notes, err := opts.parse(call.options, call.sloppy)
+	if err != nil {
+		return err
+	}
+	if err := opts.check(); err != nil {
+		return err
+	}
+	for _, note := range notes {
+		fmt.Fprintln(e.stderr, "mount.vmcastfs:", note)
+	}
+	if call.fake {
+		return nil
+	}
+	return e.mount(ctx, mountCall{feed: call.feed, dir: call.dir, list: call.options, opts: opts, background: true, verbose: call.verbose})
+}
+
+// helperCall is a parsed command line of mount(8).
+type helperCall struct {
+	feed, dir, options    string
+	sloppy, fake, verbose bool
+}
+
+func parseHelperArgs(args []string) (helperCall, error) {
+	var c helperCall
+	var operands, lists []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if len(arg) < 2 || arg[0] != '-' {
+			operands = append(operands, arg)
+			continue
+		}
+		for j := 1; j < len(arg); j++ {
+			switch f := arg[j]; f {
+			case 's':
+				c.sloppy = true
+			case 'f':
+				c.fake = true
+			case 'v':
+				c.verbose = true
+			case 'n', 'r', 'w': // no mtab; ro and rw come as options too
+			case 'o', 't', 'N':
+				value := arg[j+1:]
+				if value == "" {
+					i++
+					if i == len(args) {
+						return c, usagef("-%c needs a value", f)
+					}
+					value = args[i]
+				}
+				if f == 'o' {
+					lists = append(lists, value)
+				}
+				j = len(arg)
+			default:
+				return c, usagef("unknown option -%c; usage: mount.vmcastfs FEED DIR [-sfnv] [-o OPTIONS]", f)
+			}
+		}
+	}
+	if len(operands) != 2 {
+		return c, usagef("usage: mount.vmcastfs FEED DIR [-sfnv] [-o OPTIONS]")
+	}
+	c.feed, c.dir, c.options = operands[0], operands[1], strings.Join(lists, ",")
+	return c, nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// rooms says which rooms of ours each room may import. What is not named here
+// may be imported by nobody but commands.
+var rooms = map[string][]string{
+	"cache/store":  {},
+	"cache/origin": {},
+	"feed":         {},
+	"xvm":          {},
+	"xvm/seekable": {},
+	"cache":        {"cache/store"},
+	"cache/remote": {"cache", "cache/store"},
+	"fs/catalog":   {"cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs":           {"fs/catalog", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+}
+
+// owners says which room alone may import a library.
+var owners = map[string]string{
+	"github.com/hanwen/go-fuse/":       "fs",
+	"github.com/mmcdole/gofeed":        "feed",
+	"github.com/dgraph-io/ristretto/":  "cache",
+	"github.com/ProtonMail/go-crypto/": "xvm",
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	const module = "vmcastfs/"
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "-deps", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	seen := 0
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		room, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			continue
+		}
+		seen++
+		allowed, known := rooms[room]
+		command := strings.HasPrefix(room, "cmd/")
+		helper := strings.Contains(room, "/internal/") // of the room it lies in
+		if !known && !command && !helper {
+			t.Errorf("room %s is not in the plan of the rooms", room)
+		}
+		for _, imp := range p.Imports {
+			for library, owner := range owners {
+				if strings.HasPrefix(imp, library) && room != owner && !strings.HasPrefix(room, owner+"/") {
+					t.Errorf("%s imports %s, which is %s's alone", room, imp, owner)
+				}
+			}
+			to, ours := strings.CutPrefix(imp, module)
+			if !ours || command {
+				continue
+			}
+			ok := helper || strings.HasPrefix(to, room+"/internal/")
+			for _, a := range allowed {
+				ok = ok || a == to
+			}
+			if !ok {
+				t.Errorf("%s must not import %s", room, to)
+			}
+		}
+	}
+	if seen < len(rooms) {
+		t.Errorf("only %d packages of ours were listed", seen)
+	}
+}

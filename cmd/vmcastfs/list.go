@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+)
+
+// listed is a release as `list --json` prints it.
+type listed struct {
+	Name      string      `json:"name"`
+	Title     string      `json:"title"`
+	ID        string      `json:"id"`
+	Published *time.Time  `json:"published,omitempty"`
+	URL       string      `json:"url"`
+	Size      int64       `json:"size"` // of the package; as the feed claims it if State is not "indexed"
+	Signature string      `json:"signature,omitempty"`
+	Signer    string      `json:"signer,omitempty"`
+	State     string      `json:"state"`
+	Error     string      `json:"error,omitempty"`
+	Images    []listImage `json:"images"`
+}
+
+type listImage struct {
+	Name  string `json:"name"`
+	Size  int64  `json:"size"` // -1: not known yet
+	State string `json:"state"`
+}
+
+// listCommand is `vmcastfs list [--json] FEED`.
+func (e *env) listCommand() *cobra.Command {
+	var asJSON bool
+	var list string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list [--json] FEED",
+		Short: "show the releases of a feed",
+		Long: `list shows the releases of a feed without mounting it: name, date, size, images,
+signature and state. It reads the headers of the packages it has not seen yet,
+a few small requests each; a release that cannot be read is listed with the
+reason, and makes the exit status 1.`,
+		Args: exactArgs(1, "a FEED"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := defaultOptions()
+			o.Hard = false
+			o.Timeo = 15 * time.Second
+			if _, err := o.parse(list, false); err != nil {
+				return err
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			feedURL, err := feedArgument(args[0])
+			if err != nil {
+				return err
+			}
+			s, err := openSession(cmd.Context(), feedURL, o, e.quietLog())
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return e.list(cmd.Context(), s.catalog, asJSON, limit)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
+	cmd.Flags().StringVarP(&list, "options", "o", "", "mount options that concern the network, cache and trust")
+	cmd.Flags().IntVarP(&limit, "number", "n", 0, "only the newest N releases (0: all)")
+	return cmd
+}
+
+func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit int) error {
+	releases := c.Snapshot().Releases()
+	if limit > 0 && limit < len(releases) {
+		releases = releases[:limit]
+	}
+	rows := make([]listed, len(releases))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, r := range releases {
+		g.Go(func() error {
+			rows[i] = listRelease(gctx, r)
+			return gctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return withCode(exitInterrupted, err)
+	}
+	faults := 0
+	for _, row := range rows {
+		if row.Error != "" {
+			faults++
+		}
+	}
+	if asJSON {
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(rows); err != nil {
+			return err
+		}
+	} else if err := e.printList(rows); err != nil {
+		return err
+	}
+	if faults > 0 {
+		return withCode(exitFailed, fmt.Errorf("%d of %d releases cannot be used", faults, len(rows)))
+	}
+	return nil
+}
+
+func listRelease(ctx context.Context, r *catalog.Release) listed {
+	_, _ = r.Package(ctx) // its error is in the status
+	st, item := r.Status(), r.Item()
+	row := listed{
+		Name: st.Name, Title: st.Title, ID: st.ID, Published: st.Published, URL: st.URL,
+		Size: item.Length, State: st.State, Error: st.Error, Images: []listImage{},
+	}
+	p, ok := r.Peek()
+	if !ok {
+		return row
+	}
+	row.Size = p.Size()
+	row.Signature, row.Signer = st.Trust.Manifest.State, st.Trust.Manifest.Signer
+	for _, f := range st.Files {
+		if f.Image {
+			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State})
+		}
+	}
+	return row
+}
+
+func (e *env) printList(rows []listed) error {
+	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "RELEASE\tDATE\tSIZE\tSIGNATURE\tSTATE\tIMAGES")
+	for _, row := range rows {
+		date, images := "-", ""
+		if row.Published != nil {
+			date = row.Published.Format("2006-01-02")
+		}
+		for i, im := range row.Images {
+			if i > 0 {
+				images += ", "
+			}
+			images += im.Name
+			if im.Size >= 0 {
+				images += " (" + humanize.IBytes(uint64(im.Size)) + ", " + im.State + ")"
+			}
+		}
+		state := row.State
+		if row.Error != "" {
+			state += ": " + feed.Sanitize(row.Error)
+		}
+		signature := row.Signature
+		if signature == "" {
+			signature = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, feed.Sanitize(images))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"log/syslog"
+	"os"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// logFile is the log of a mount: log=FILE, else stderr. Once a process has
+// gone to the background, stderr belongs to whoever called mount, so unless it
+// is the journal the log moves to syslog.
+//
+// mu guards out.
+type logFile struct {
+	*slog.Logger
+	file    *os.File // of log=FILE, or nil
+	journal bool     // stderr is the journal, which reads priorities
+
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (e *env) openLog(o options, verbose bool) (*logFile, error) {
+	l := &logFile{out: e.stderr}
+	if o.Log != "" {
+		f, err := os.OpenFile(o.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		if err != nil {
+			return nil, withCode(exitSystem, fmt.Errorf("log: %w", err))
+		}
+		l.out, l.file = f, f
+	} else {
+		l.journal, _ = journal.StderrIsJournalStream()
+	}
+	level := slog.LevelInfo
+	switch {
+	case o.Debug || verbose:
+		level = slog.LevelDebug
+	case l.file == nil && isTerminal(os.Stderr):
+		level = slog.LevelWarn // somebody is looking: only what matters
+	}
+	l.Logger = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: l.dropTime}))
+	return l, nil
+}
+
+// dropTime leaves the time to the journal and syslog, which have their own.
+func (l *logFile) dropTime(groups []string, a slog.Attr) slog.Attr {
+	if l.file == nil && len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// Write gets one line of the text handler.
+func (l *logFile) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.journal {
+		return l.out.Write(line)
+	}
+	if _, err := l.out.Write(append([]byte(priority(line)), line...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// priority is what sd-daemon(3) has before a line of that level.
+func priority(line []byte) string {
+	switch {
+	case bytes.HasPrefix(line, []byte("level=ERROR")):
+		return "<3>"
+	case bytes.HasPrefix(line, []byte("level=WARN")):
+		return "<4>"
+	case bytes.HasPrefix(line, []byte("level=INFO")):
+		return "<6>"
+	}
+	return "<7>"
+}
+
+// detach gives the terminal back to whoever called mount: the log goes on in
+// syslog, unless it has a file or stderr is the journal.
+func (l *logFile) detach() {
+	if l.journal {
+		return
+	}
+	if l.file == nil {
+		var out io.Writer = io.Discard
+		if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "vmcastfs"); err == nil {
+			out = w
+		}
+		l.mu.Lock()
+		l.out = out
+		l.mu.Unlock()
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer null.Close()
+	for fd := range 3 {
+		_ = unix.Dup3(int(null.Fd()), fd, 0)
+	}
+}
+
+func (l *logFile) close() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}
+
+// quietLog is for commands whose output is the answer: only what went wrong.
+func (e *env) quietLog() *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

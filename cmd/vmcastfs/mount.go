@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/cache"
+	"vmcastfs/fs"
+	"vmcastfs/fs/catalog"
+)
+
+// mountCall is one mount to make.
+type mountCall struct {
+	feed, dir  string
+	list       string // the -o list as given, for the background process
+	opts       options
+	background bool
+	verbose    bool
+}
+
+// mountCommand is `vmcastfs mount [-f] [-o OPTS] FEED DIR`.
+func (e *env) mountCommand() *cobra.Command {
+	var lists []string
+	var foreground, verbose bool
+	var help strings.Builder
+	writeOptionHelp(&help)
+	cmd := &cobra.Command{
+		Use:   "mount [-f] [-o OPTIONS] FEED DIR",
+		Short: "mount a feed on a directory",
+		Long: `mount shows the feed FEED, an http(s) address or a local file, on the
+directory DIR. It returns when the mount answers; with -f it stays in the
+foreground and ends with the mount. Send it SIGHUP to look at the feed at once.
+
+Options, as in fstab (- and _ are the same in their names); those of mount(8)
+are accepted:
+` + help.String() + `
+Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
+8 interrupted; 32 mount failed.`,
+		Example: `  vmcastfs mount https://example.org/vmcast.xml /srv/vmcast
+  vmcastfs mount -f -o cache=/var/tmp/vm,verify=strict ./vmcast.xml /mnt`,
+		Args: exactArgs(2, "a FEED and a DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			call := mountCall{feed: args[0], dir: args[1], list: strings.Join(lists, ","), background: !foreground, verbose: verbose}
+			call.opts = defaultOptions()
+			notes, err := call.opts.parse(call.list, false)
+			if err == nil {
+				err = call.opts.check()
+			}
+			if err != nil {
+				return err
+			}
+			for _, note := range notes {
+				fmt.Fprintln(e.stderr, "vmcastfs:", note)
+			}
+			return e.mount(cmd.Context(), call)
+		},
+	}
+	cmd.Flags().StringArrayVarP(&lists, "options", "o", nil, "mount options, separated by commas")
+	cmd.Flags().BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more")
+	return cmd
+}
+
+// exactArgs is cobra.ExactArgs with a sentence.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("%s needs %s; usage: %s", cmd.Name(), what, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// mount makes the mount, here or in a background process.
+func (e *env) mount(ctx context.Context, call mountCall) error {
+	feedURL, err := feedArgument(call.feed)
+	if err != nil {
+		return err
+	}
+	dir, err := mountDir(call.dir, call.opts)
+	if err != nil {
+		return err
+	}
+	if call.background {
+		args := []string{"mount", "-f"}
+		if call.list != "" {
+			args = append(args, "-o", absoluteOptions(call.list, call.opts))
+		}
+		if call.verbose {
+			args = append(args, "-v")
+		}
+		return e.startDaemon(ctx, append(args, "--", feedURL, dir))
+	}
+
+	ready := inheritReadiness()
+	log, err := e.openLog(call.opts, call.verbose)
+	if err != nil {
+		ready.tell(err)
+		return err
+	}
+	defer log.close()
+	err = e.serve(ctx, call, feedURL, dir, log, ready)
+	ready.tell(err)
+	return err
+}
+
+// serve mounts and stays until the mount ends.
+func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, log *logFile, ready *readiness) error {
+	o := call.opts
+	s, err := openSession(ctx, feedURL, o, log.Logger)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	server, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
+		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
+		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
+		Errors: errorRules(), Logger: log.Logger, Debug: o.Debug,
+	})
+	if err != nil {
+		return withCode(exitMount, err)
+	}
+	log.Info("mounted", "feed", s.catalog.Status().Feed.URL, "on", dir)
+	if ready.daemon() {
+		log.detach()
+		_ = os.Chdir("/")
+	}
+	ready.tell(nil)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=mounted on "+dir)
+	if !ready.daemon() && isTerminal(os.Stderr) {
+		fmt.Fprintf(e.stderr, "vmcastfs: mounted on %s; Ctrl-C unmounts\n", dir)
+	}
+
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-server.Done():
+			log.Info("unmounted", "dir", dir)
+			return nil
+		case <-hup:
+			go func() { _ = s.catalog.Refresh(ctx) }() // the outcome is in log and status
+		case <-ctx.Done():
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountGrace)
+			err := server.Unmount(end, true)
+			cancel()
+			if err != nil {
+				log.Error("unmount failed", "err", err)
+				return withCode(exitMount, err)
+			}
+			select {
+			case <-server.Done():
+			default:
+				log.Warn("detached; files that are still open are served until they are closed or another signal comes", "dir", dir)
+				<-server.Done()
+			}
+			log.Info("unmounted", "dir", dir)
+			return nil
+		}
+	}
+}
+
+// unmountGrace is how long a busy mount is waited for at a signal before it is
+// detached lazily: who has files open keeps them until then.
+const unmountGrace = 10 * time.Second
+
+// source is what the mount shows as its device: what was asked for, byte for
+// byte, since mount -a compares it with fstab.
+func (c mountCall) source(feedURL string) string {
+	if strings.Contains(c.feed, "://") {
+		return c.feed
+	}
+	return feedURL
+}
+
+// errorRules translate what the rooms below return for system calls.
+func errorRules() []fs.ErrorRule {
+	return []fs.ErrorRule{
+		{Err: cache.ErrCorrupt, Errno: syscall.EIO, Corrupt: true},
+		{Err: catalog.ErrRefused, Errno: syscall.EACCES},
+		{Err: catalog.ErrReplaced, Errno: syscall.EIO},
+		{Err: catalog.ErrNotPackage, Errno: syscall.EIO},
+	}
+}
+
+// mountDir checks the mount point, and that the cache is not below it: the
+// daemon would wait for itself.
+func mountDir(arg string, o options) (string, error) {
+	dir, err := filepath.Abs(arg)
+	if err != nil {
+		return "", usagef("%w", err)
+	}
+	switch info, err := os.Stat(dir); {
+	case fs.IsStale(dir): // a dead mount, which mounting replaces
+	case errors.Is(err, os.ErrNotExist):
+		return "", withCode(exitMount, fmt.Errorf("mount point %s does not exist: create it with mkdir", dir))
+	case err != nil:
+		return "", withCode(exitMount, fmt.Errorf("mount point: %w", err))
+	case !info.IsDir():
+		return "", withCode(exitMount, fmt.Errorf("mount point %s is no directory", dir))
+	}
+	for _, inner := range []string{o.Cache, o.State} {
+		if rel, err := filepath.Rel(dir, inner); inner != "" && err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return "", usagef("%s lies below the mount point %s and would disappear under it: choose another with -o cache=DIR or -o state=DIR", inner, dir)
+		}
+	}
+	return dir, nil
+}
+
+// absoluteOptions is the list with the paths made absolute, for a process that
+// is going to leave this directory.
+func absoluteOptions(list string, o options) string {
+	items := splitOptions(list)
+	for i, item := range items {
+		name, value, _ := strings.Cut(item, "=")
+		for _, k := range optionTable() {
+			if k.name == strings.ReplaceAll(name, "-", "_") && (k.arg == "DIR" || k.arg == "FILE" || k.arg == "PATH") {
+				if abs, err := filepath.Abs(value); err == nil {
+					item = name + "=" + abs
+				}
+			}
+		}
+		items[i] = strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(item)
+	}
+	return strings.Join(items, ",")
+}

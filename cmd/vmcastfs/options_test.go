@@ -1,0 +1,110 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseOptions(t *testing.T) {
+	for _, c := range []struct {
+		list string
+		ok   func(o options) bool
+		err  string
+	}{
+		{"", func(o options) bool { return o.Hard }, ""},
+		{"ro,_netdev,nofail,defaults,x-systemd.automount,x-anything=1,noatime,user", func(o options) bool { return true }, ""},
+		{"cache_size=10G", func(o options) bool { return o.CacheSize == 10<<30 }, ""},
+		{"cache-size=1.5GiB,memory=0", func(o options) bool { return o.CacheSize == 3<<29 && o.Memory == 0 }, ""},
+		{"bwlimit=1000", func(o options) bool { return o.Bandwidth == 1000 }, ""},
+		{"soft,timeo=5", func(o options) bool { return !o.Hard && o.Timeo == 5*time.Second }, ""},
+		{"soft,hard,timeo=2m", func(o options) bool { return o.Hard && o.Timeo == 2*time.Minute }, ""},
+		{`cache=/a\,b,verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
+		{"umask=027", func(o options) bool { return o.Umask == 0o227 }, ""},
+		{"profile=off,complete=off", func(o options) bool { return !o.Profile && !o.Complete }, ""},
+		{"nonsense", nil, `unknown option "nonsense"`},
+		{"verify=maybe", nil, "must be lazy or strict"},
+		{"cache", nil, "needs a value"},
+		{"soft=1", nil, "takes no value"},
+		{"max_conns=0", nil, "from 1 to 64"},
+		{"cache_size=lots", nil, "must be a size"},
+		{"refresh=0", nil, "at least 1s"},
+		{"timeo=-1s", nil, "must be a duration"},
+		{"umask=9", nil, "octal"},
+		{"uid=root", nil, "must be a number"},
+	} {
+		o := defaultOptions()
+		_, err := o.parse(c.list, false)
+		switch {
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+			t.Errorf("%q: error %v, want %q", c.list, err, c.err)
+		case c.err == "" && (err != nil || !c.ok(o)):
+			t.Errorf("%q: %v, %+v", c.list, err, o)
+		}
+	}
+	o := defaultOptions()
+	if _, err := o.parse("nonsense,also=this", true); err != nil {
+		t.Errorf("sloppy: %v", err)
+	}
+	if notes, err := o.parse("rw", false); err != nil || len(notes) != 1 {
+		t.Errorf("rw: %q, %v", notes, err)
+	}
+}
+
+func TestCheckOptions(t *testing.T) {
+	for _, c := range []struct {
+		change func(o *options)
+		sig    string
+		err    string
+	}{
+		{func(o *options) {}, "ignore", ""},
+		{func(o *options) { o.Keyring = "/keys" }, "require", ""},
+		{func(o *options) { o.Keyring, o.Sig = "/keys", "ignore" }, "ignore", ""},
+		{func(o *options) { o.Sig = "require" }, "", "needs trusted keys"},
+		{func(o *options) { o.Cert = "/c" }, "", "go together"},
+		{func(o *options) { o.Cache = "" }, "", "cache=DIR"},
+	} {
+		o := defaultOptions()
+		o.Keyring, o.Cache = "", "/c"
+		c.change(&o)
+		err := o.check()
+		if c.err == "" && (err != nil || o.Sig != c.sig) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%+v: sig %q, %v", c, o.Sig, err)
+		}
+	}
+}
+
+func TestAbsoluteOptionsSurvive(t *testing.T) {
+	o := defaultOptions()
+	list := absoluteOptions(`cache=a\,b,soft,state=s\\t,proxy=http://h/x\,y`, o)
+	p := defaultOptions()
+	if _, err := p.parse(list, false); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(p.Cache, "/") || !strings.HasSuffix(p.Cache, "/a,b") || !strings.HasSuffix(p.State, `/s\t`) || p.Proxy != "http://h/x,y" || p.Hard {
+		t.Errorf("%s gives %+v", list, p)
+	}
+}
+
+func TestHelperArgs(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want helperCall
+		err  string
+	}{
+		{"F D", helperCall{feed: "F", dir: "D"}, ""},
+		{"F D -o a,b", helperCall{feed: "F", dir: "D", options: "a,b"}, ""},
+		{"-o a F D -o b", helperCall{feed: "F", dir: "D", options: "a,b"}, ""},
+		{"F D -sfnv -oa", helperCall{feed: "F", dir: "D", options: "a", sloppy: true, fake: true, verbose: true}, ""},
+		{"F D -t vmcastfs.x -N /ns -rw", helperCall{feed: "F", dir: "D"}, ""},
+		{"F", helperCall{}, "usage"},
+		{"F D E", helperCall{}, "usage"},
+		{"F D -o", helperCall{}, "needs a value"},
+		{"F D -z", helperCall{}, "unknown option -z"},
+	} {
+		got, err := parseHelperArgs(strings.Fields(c.args))
+		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) || c.err == "" && (err != nil || got != c.want) {
+			t.Errorf("%q: %+v, %v", c.args, got, err)
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// rootCommand is `vmcastfs` with all its commands.
+func (e *env) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "vmcastfs",
+		Short: "mount a VMcast feed of virtual machines",
+		Long: `vmcastfs mounts a VMcast feed: every release is a directory, and its disk
+images are files that QEMU and Xen boot from at once. Only the blocks a guest
+reads cross the network; they are checked and kept in a cache.`,
+		Example: `  vmcastfs demo
+  vmcastfs mount https://example.org/vmcast.xml /srv/vmcast
+  qemu-system-x86_64 -drive file=/srv/vmcast/latest/disk.img,format=raw,snapshot=on
+  vmcastfs status /srv/vmcast`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; `%s --help` tells more", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		e.mountCommand(), e.umountCommand(), e.listCommand(), e.demoCommand(),
+	)
+	return root
+}
+
+// version is the module's version, or the revision it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 && (v == "" || v == "(devel)") {
+			v = s.Value[:12]
+		}
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	return v
+}

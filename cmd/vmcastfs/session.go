@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+	"vmcastfs/xvm"
+)
+
+// session is everything below the mount: cache, network and the catalog of a
+// feed.
+type session struct {
+	store   *store.Store
+	cache   *cache.Cache
+	remote  *remote.Client
+	catalog *catalog.Catalog
+	log     *slog.Logger
+}
+
+// openSession wires the rooms together and loads the feed.
+func openSession(ctx context.Context, feedURL string, o options, log *slog.Logger) (_ *session, err error) {
+	s := &session{log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	var keyring *xvm.Keyring
+	if o.Keyring != "" {
+		if keyring, err = xvm.LoadKeyring(o.Keyring); err != nil {
+			return nil, withCode(exitFailed, fmt.Errorf("keyring %s: %w", o.Keyring, err))
+		}
+		for _, w := range keyring.Warnings() {
+			log.Warn("keyring: " + w)
+		}
+	}
+	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
+	if err != nil {
+		return nil, withCode(exitSystem, fmt.Errorf("cache directory %s: %w; name another one with -o cache=DIR", o.Cache, err))
+	}
+	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: o.Memory, Logger: log})
+	if err != nil {
+		return nil, withCode(exitInternal, err)
+	}
+	s.remote, err = remote.NewClient(remote.Options{
+		Hard: o.Hard, Timeo: o.Timeo, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
+		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile,
+		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
+	})
+	if err != nil {
+		return nil, withCode(exitFailed, err)
+	}
+	s.catalog = catalog.New(catalog.Config{
+		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
+		Keyring: keyring, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
+		Complete: o.Complete, Refresh: o.Refresh, Logger: log,
+	})
+	if o.Sig == "ignore" {
+		log.Warn("signatures are not required: whoever controls the feed or the network decides what is mounted")
+	}
+	if err := s.catalog.Start(ctx); err != nil {
+		return nil, withCode(exitMount, explainFeed(err))
+	}
+	return s, nil
+}
+
+// explainFeed adds what to do about a feed that cannot be had.
+func explainFeed(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, feed.ErrHTML):
+		hint = "; is there a login page or a proxy between?"
+	case errors.Is(err, remote.ErrNotFound):
+		hint = "; check the address"
+	case errors.Is(err, feed.ErrNotFeed), errors.Is(err, feed.ErrNoReleases):
+		hint = "; check that this is the address of a VMcast feed"
+	case isTemporary(err):
+		hint = "; check the address and the network (there is no earlier copy of this feed to show)"
+	}
+	return fmt.Errorf("%w%s", err, hint)
+}
+
+func isTemporary(err error) bool {
+	var t *remote.TemporaryError
+	return errors.As(err, &t) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// close ends everything, in the order of dependence.
+func (s *session) close() {
+	if s.catalog != nil {
+		s.catalog.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
+	if s.remote != nil {
+		s.remote.Close()
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("cache not closed cleanly", "err", err)
+		}
+	}
+}
+
+// feedArgument makes a FEED argument independent of the working directory.
+// Credentials in it are refused: they would show in /proc/mounts and ps.
+func feedArgument(arg string) (string, error) {
+	u, err := url.Parse(arg)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		if u.User != nil {
+			return "", usagef("the feed's address must not hold a password, everybody could see it in /proc/mounts: use -o netrc=FILE or -o token_file=FILE")
+		}
+		if u.Host == "" {
+			return "", usagef("%q names no server", arg)
+		}
+		return arg, nil
+	}
+	if err == nil && u.Scheme == "file" {
+		arg = u.Path
+	} else if err == nil && len(u.Scheme) > 1 {
+		return "", usagef("cannot fetch %q: a feed is an http or https address, or a local file", arg)
+	}
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", usagef("%w", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", withCode(exitMount, fmt.Errorf("feed %s: %w; a feed is an http or https address, or a local file", arg, err))
+	}
+	return path, nil
+}

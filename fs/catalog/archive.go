@@ -1,0 +1,147 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+)
+
+// archive is an enclosure whose identity is pinned: its bytes come from one
+// version of the object or not at all.
+type archive struct {
+	cache.Source
+	id   remote.Identity
+	head []byte // the first bytes, if they came with opening
+}
+
+// openArchive finds out what url is now. Base is the feed's own URL.
+func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, error) {
+	if path, ok := localPath(rawURL); ok {
+		l, err := openLocal(path)
+		if err != nil {
+			return nil, err
+		}
+		return &archive{Source: l, id: l.identity()}, nil
+	}
+	obj, err := c.cfg.Remote.Open(ctx, rawURL, c.cfg.FeedURL)
+	if err != nil {
+		return nil, err
+	}
+	return remoteArchive(obj), nil
+}
+
+// resumeArchive takes up an archive whose identity is known, without asking.
+func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, error) {
+	if path, ok := localPath(rawURL); ok {
+		return &archive{Source: &local{path: path, id: id}, id: id}, nil
+	}
+	return remoteArchive(c.cfg.Remote.Resume(rawURL, c.cfg.FeedURL, id)), nil
+}
+
+func remoteArchive(obj *remote.Object) *archive {
+	a := &archive{Source: obj, id: obj.Identity(), head: obj.Head()}
+	if !a.id.Ranged {
+		a.Source = obj.OneStream()
+	}
+	return a
+}
+
+// localPath tells whether a URL names a file of this machine.
+func localPath(rawURL string) (string, bool) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "file" {
+		return "", false
+	}
+	return u.Path, true
+}
+
+// local is an archive on this machine. Its validator is time and size.
+type local struct {
+	path string
+	id   remote.Identity
+}
+
+func openLocal(path string) (*local, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w: it is no regular file", path, ErrNotPackage)
+	}
+	return &local{path: path, id: localIdentity(info)}, nil
+}
+
+func localIdentity(info os.FileInfo) remote.Identity {
+	return remote.Identity{
+		LastModified: info.ModTime().UTC().Format(time.RFC3339Nano),
+		Size:         info.Size(),
+		Ranged:       true,
+	}
+}
+
+func (l *local) identity() remote.Identity { return l.id }
+
+func (l *local) Fetch(_ context.Context, off, n int64, _ cache.Urgency) (io.ReadCloser, error) {
+	f, err := os.Open(l.path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && localIdentity(info) != l.id {
+		err = fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &localReader{r: io.NewSectionReader(f, off, n), f: f}, nil
+}
+
+type localReader struct {
+	r *io.SectionReader
+	f *os.File
+}
+
+func (r *localReader) Read(p []byte) (int, error) { return r.r.Read(p) }
+func (r *localReader) Close() error               { return r.f.Close() }
+
+// ReadAt reads for the tar walk, which wants plain reads: from the head where
+// that reaches, else by a range.
+func (a *archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	want := p
+	var atEnd error
+	if off >= a.id.Size {
+		return 0, io.EOF
+	}
+	if rest := a.id.Size - off; int64(len(want)) > rest {
+		want, atEnd = want[:rest], io.EOF
+	}
+	n := 0
+	if off < int64(len(a.head)) {
+		n = copy(want, a.head[off:])
+	}
+	if n < len(want) {
+		body, err := a.Fetch(ctx, off+int64(n), int64(len(want)-n), cache.Demand)
+		if err != nil {
+			return n, err
+		}
+		defer body.Close()
+		m, err := io.ReadFull(body, want[n:])
+		n += m
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return n, err
+		}
+	}
+	return n, atEnd
+}

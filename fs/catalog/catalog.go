@@ -1,0 +1,233 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
+	"vmcastfs/feed"
+	"vmcastfs/xvm"
+)
+
+// Config is what a Catalog works with. FeedURL, Store, Cache and Remote are
+// needed.
+type Config struct {
+	FeedURL string // http(s) URL, or the absolute path of a local file
+	Store   *store.Store
+	Cache   *cache.Cache
+	Remote  *remote.Client
+
+	Keyring       *xvm.Keyring  // nil: signatures are not checked
+	RequireSigned bool          // serve only what a key of the keyring signed
+	Strict        bool          // the first read of an image waits until the whole matches
+	Complete      bool          // fetch the rest of an open image in the background
+	Refresh       time.Duration // between looks at the feed; 0: as the feed says
+	Logger        *slog.Logger
+}
+
+// Catalog is a feed with its packages, joined with the cache. It is safe for
+// any number of goroutines.
+//
+// mu guards releases, snapshot's replacement, subscribers and closed. It is a
+// leaf: nothing is called with it held but a Release's own mu is never taken
+// before it.
+type Catalog struct {
+	cfg    Config
+	poller *feed.Poller
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	snapshot atomic.Pointer[Snapshot]
+
+	mu          sync.Mutex
+	closed      bool
+	releases    map[string]*Release // by id: the current generation
+	subscribers map[int]func()
+	nextSub     int
+}
+
+// Snapshot is one immutable state of the feed.
+type Snapshot struct {
+	feed     *feed.Feed
+	raw      []byte
+	time     time.Time
+	releases []*Release
+	byName   map[string]*Release
+}
+
+// FeedXML is the last good feed, verbatim.
+func (s *Snapshot) FeedXML() []byte { return s.raw }
+
+// FeedTime is when it was fetched.
+func (s *Snapshot) FeedTime() time.Time { return s.time }
+
+// Title is the channel's.
+func (s *Snapshot) Title() string { return s.feed.Title }
+
+// Warnings are what was wrong with the feed.
+func (s *Snapshot) Warnings() []string { return s.feed.Warnings }
+
+// Releases lists the releases, newest first.
+func (s *Snapshot) Releases() []*Release { return s.releases }
+
+// Release finds a release by its directory name.
+func (s *Snapshot) Release(name string) (*Release, bool) {
+	r, ok := s.byName[name]
+	return r, ok
+}
+
+// Latest is the newest release, or nil.
+func (s *Snapshot) Latest() *Release {
+	if len(s.releases) == 0 {
+		return nil
+	}
+	return s.releases[0]
+}
+
+// New makes a Catalog. It does no I/O; Start does.
+func New(cfg Config) *Catalog {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Catalog{
+		cfg:         cfg,
+		releases:    make(map[string]*Release),
+		subscribers: make(map[int]func()),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
+	return c
+}
+
+// Close ends all background work and waits for it.
+func (c *Catalog) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.work.Wait()
+}
+
+// background runs fn on the catalog's own context, until Close; false if that
+// has begun.
+func (c *Catalog) background(fn func(ctx context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.work.Go(func() { fn(c.ctx) })
+	return true
+}
+
+// Snapshot returns the present state.
+func (c *Catalog) Snapshot() *Snapshot { return c.snapshot.Load() }
+
+// Subscribe has changed called after Snapshot, the files of a package or the
+// state of a file became another. It must not block.
+func (c *Catalog) Subscribe(changed func()) (cancel func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nextSub
+	c.nextSub++
+	c.subscribers[n] = changed
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.subscribers, n)
+	}
+}
+
+func (c *Catalog) notify() {
+	c.mu.Lock()
+	fns := make([]func(), 0, len(c.subscribers))
+	for _, fn := range c.subscribers {
+		fns = append(fns, fn)
+	}
+	c.mu.Unlock()
+	for _, fn := range fns {
+		fn()
+	}
+}
+
+// publish makes f the state of the feed. A release whose enclosure is the
+// same stays the object it is; one whose enclosure moved becomes a new
+// generation.
+func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
+	c.mu.Lock()
+	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
+	current := make(map[string]*Release, len(f.Releases))
+	for _, item := range f.Releases {
+		r := c.releases[item.ID]
+		switch {
+		case r == nil:
+			r = &Release{cat: c, item: item, generation: 1}
+		case r.item.URL != item.URL || r.item.Length != item.Length:
+			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
+			r = &Release{cat: c, item: item, generation: r.generation + 1}
+		}
+		current[item.ID] = r
+		s.releases = append(s.releases, r)
+		s.byName[item.Name] = r
+	}
+	c.releases = current
+	c.snapshot.Store(s)
+	c.mu.Unlock()
+	c.notify()
+}
+
+// replace puts a new generation in the place of r, whose archive is not the
+// one it was any more.
+func (c *Catalog) replace(r *Release) {
+	c.mu.Lock()
+	if c.releases[r.item.ID] != r {
+		c.mu.Unlock()
+		return // done already, or gone from the feed
+	}
+	next := &Release{cat: c, item: r.item, generation: r.generation + 1}
+	c.releases[r.item.ID] = next
+	old := c.snapshot.Load()
+	s := *old
+	s.releases = make([]*Release, len(old.releases))
+	s.byName = make(map[string]*Release, len(old.byName))
+	for i, x := range old.releases {
+		if x == r {
+			x = next
+		}
+		s.releases[i] = x
+		s.byName[x.Name()] = x
+	}
+	c.snapshot.Store(&s)
+	c.mu.Unlock()
+	if err := c.cfg.Store.DeleteDoc(kindPackage, r.docName()); err != nil {
+		c.cfg.Logger.Warn("the old index is not deleted", "release", r.Name(), "err", err)
+	}
+	c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
+	c.notify()
+}
+
+// noteCorrupt announces that a file's content is wrong. It is called with
+// locks of the cache held.
+func (c *Catalog) noteCorrupt(f *File) {
+	c.cfg.Logger.Error("an image is corrupt; reading it fails from now on", "release", f.pkg.release.Name(), "file", f.name)
+	c.background(func(context.Context) { c.notify() })
+}
+
+// saveDoc persists v; that it fails costs time later, nothing else.
+func (c *Catalog) saveDoc(kind, name string, v any) {
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = c.cfg.Store.PutDoc(kind, name, raw)
+	}
+	if err != nil {
+		c.cfg.Logger.Warn("not kept on disk", "what", kind, "err", err)
+	}
+}

@@ -1,0 +1,95 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"vmcastfs/feed"
+)
+
+const (
+	kindFeed = "feed"
+	// freshWait is how long a start waits for a newer feed when it has one
+	// already; the refresh goes on behind it.
+	freshWait = 3 * time.Second
+)
+
+// Start loads the feed and begins to keep it up to date. With a last good feed
+// on disk it succeeds without the server; else the feed must be had. On
+// success Snapshot shows the feed.
+func (c *Catalog) Start(ctx context.Context) error {
+	poller, err := feed.NewPoller(feed.PollerOptions{
+		URL:     c.cfg.FeedURL,
+		Fetch:   c.fetchFeed,
+		Load:    func() ([]byte, error) { return c.cfg.Store.GetDoc(kindFeed, c.cfg.FeedURL) },
+		Save:    func(b []byte) error { return c.cfg.Store.PutDoc(kindFeed, c.cfg.FeedURL, b) },
+		OnFeed:  func(f *feed.Feed, raw []byte) { c.publish(f, raw, time.Now()) },
+		Refresh: c.cfg.Refresh,
+		Logger:  c.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	c.poller = poller
+	f, raw := poller.Feed()
+	if f == nil {
+		if err := poller.Refresh(ctx); err != nil {
+			return err
+		}
+	} else {
+		last := poller.Status().LastSuccess
+		c.publish(f, raw, last)
+		if err := c.refreshSoon(ctx); err != nil {
+			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
+		}
+	}
+	if !c.background(poller.Run) {
+		return context.Canceled
+	}
+	return nil
+}
+
+// refreshSoon looks for a newer feed, but does not wait long for it.
+func (c *Catalog) refreshSoon(ctx context.Context) error {
+	done := make(chan error, 1)
+	if !c.background(func(ctx context.Context) { done <- c.poller.Refresh(ctx) }) {
+		return context.Canceled
+	}
+	wait := time.NewTimer(freshWait)
+	defer wait.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-wait.C:
+		return fmt.Errorf("no answer within %s", freshWait)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Refresh looks at the feed now.
+func (c *Catalog) Refresh(ctx context.Context) error { return c.poller.Refresh(ctx) }
+
+// fetchFeed gets the feed's document from the network or from this machine.
+func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string) (*feed.Document, error) {
+	if _, local, _ := feed.LocalPath(url); local {
+		return feed.FetchFile(ctx, url, etag, lastModified)
+	}
+	d, err := c.cfg.Remote.Get(ctx, url, etag, lastModified, feed.MaxBody)
+	if err != nil {
+		return nil, err
+	}
+	return &feed.Document{
+		Body: d.Body, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
+		NotModified: d.NotModified, MaxAge: d.MaxAge,
+	}, nil
+}
+
+func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
+	p := c.poller.Status()
+	return FeedStatus{
+		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
+		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
+	}
+}

@@ -1,0 +1,149 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"time"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// File is one file of a release: a small one held in memory, or an image.
+type File struct {
+	pkg     *Package
+	name    string
+	size    int64 // as known when the package was indexed; store.Unknown: ask the image
+	modTime time.Time
+	key     store.Key
+
+	content []byte          // of a file in memory
+	state   store.FileState // of a file in memory: what its sums say
+	note    string          // why
+
+	image *image // nil for a file in memory
+}
+
+// Name is the file's path in its release.
+func (f *File) Name() string { return f.name }
+
+// Size in bytes, or store.Unknown for the plain content of a compressed member
+// whose size is still to be found.
+func (f *File) Size() int64 {
+	if f.size == store.Unknown && f.image != nil {
+		return f.image.knownSize()
+	}
+	return f.size
+}
+
+// ModTime is the member's, or that of the release.
+func (f *File) ModTime() time.Time { return modTimeOr(f.modTime, f.pkg.release.item.Published) }
+
+// Inode is the same for the same bytes under the same name, for ever.
+func (f *File) Inode() uint64 { return inode(f.key) }
+
+// Package is the package the file belongs to.
+func (f *File) Package() *Package { return f.pkg }
+
+// IsImage tells a file that comes through the cache from one in memory.
+func (f *File) IsImage() bool { return f.image != nil }
+
+// Blocks is the data in the file in units of 512 bytes, known holes left out.
+func (f *File) Blocks() int64 {
+	n := f.Size()
+	if f.image != nil && f.image.data != nil {
+		n = 0
+		for _, e := range f.image.data {
+			n += e.Len
+		}
+	}
+	return (n + 511) / 512
+}
+
+// Handle is an open File.
+type Handle interface {
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+	SeekData(off int64) (int64, error)
+	SeekHole(off int64) (int64, error)
+	PassthroughFile() (*os.File, bool)
+	Close() error
+}
+
+// Open opens the file for reading. The error wraps ErrRefused if the trust
+// policy forbids it, cache.ErrCorrupt if its content is known to be wrong.
+func (f *File) Open(ctx context.Context) (Handle, error) {
+	if err := f.refused(); err != nil {
+		return nil, err
+	}
+	if f.image != nil {
+		return f.image.open(ctx)
+	}
+	if f.state == store.Corrupt {
+		return nil, f.corrupt(f.note)
+	}
+	return memHandle(f.content), nil
+}
+
+// checkContent compares a file in memory with its sums in the manifest.
+func (f *File) checkContent() {
+	f.state, f.note = store.Unverified, "the manifest does not list it"
+	if f.pkg.manifest == nil {
+		f.note = "the package has no manifest"
+		return
+	}
+	for _, sum := range f.pkg.manifest.Sums(f.name) {
+		got, ok := digest(sum.Algo, f.content)
+		if !ok {
+			continue
+		}
+		if got != sum.Hex {
+			f.state = store.Corrupt
+			f.note = fmt.Sprintf("%s is %s, the manifest says %s", sum.Algo, got, sum.Hex)
+			return
+		}
+		if f.state != store.Verified {
+			f.state, f.note = store.Verified, sum.Algo+" matches the manifest"
+		}
+	}
+}
+
+func digest(algo string, p []byte) (string, bool) {
+	var h hash.Hash
+	switch algo {
+	case xvm.MD5:
+		h = md5.New()
+	case xvm.SHA1:
+		h = sha1.New()
+	case xvm.SHA256:
+		h = sha256.New()
+	case xvm.SHA512:
+		h = sha512.New()
+	default:
+		return "", false
+	}
+	h.Write(p)
+	return hex.EncodeToString(h.Sum(nil)), true
+}
+
+// memHandle is an open file in memory.
+type memHandle []byte
+
+func (h memHandle) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return bytes.NewReader(h).ReadAt(p, off)
+}
+
+func (h memHandle) SeekData(off int64) (int64, error) { return min(off, int64(len(h))), nil }
+func (h memHandle) SeekHole(int64) (int64, error)     { return int64(len(h)), nil }
+func (h memHandle) PassthroughFile() (*os.File, bool) { return nil, false }
+func (h memHandle) Close() error                      { return nil }
+
+var _ io.Closer = memHandle(nil)

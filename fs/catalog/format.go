@@ -1,0 +1,60 @@
+package catalog
+
+import (
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// format names what an image's first bytes show, as far as they are in the
+// cache; "" until they are. It never touches the network.
+func (f *File) format() string {
+	if f.image == nil {
+		return ""
+	}
+	f.image.mu.Lock()
+	known := f.image.disk
+	f.image.mu.Unlock()
+	if known != nil {
+		return known.Format
+	}
+	head, tail := f.localEnds()
+	if head == nil {
+		return ""
+	}
+	disk := xvm.Sniff(head, tail)
+	f.image.mu.Lock()
+	f.image.disk = &disk
+	f.image.mu.Unlock()
+	return disk.Format
+}
+
+// localEnds returns the first and last bytes of the image from the disk, nil
+// where they are not there.
+func (f *File) localEnds() (head, tail []byte) {
+	cfg := f.pkg.cat.cfg
+	if _, err := cfg.Store.Stat(f.key); err != nil {
+		return nil, nil
+	}
+	sf, err := cfg.Store.File(f.key, f.Size(), cache.DefaultBlockSize)
+	if err != nil {
+		return nil, nil
+	}
+	defer sf.Close()
+	size := sf.Size()
+	for b := int64(0); size != store.Unknown && int64(len(head)) < min(xvm.SniffHead, size); b++ {
+		block := make([]byte, cache.DefaultBlockSize)
+		n, err := sf.ReadBlock(b, block)
+		if err != nil {
+			break
+		}
+		head = append(head, block[:n]...)
+	}
+	if last := sf.Blocks() - 1; len(head) > 0 && last >= 0 {
+		block := make([]byte, cache.DefaultBlockSize)
+		if n, err := sf.ReadBlock(last, block); err == nil {
+			tail = block[max(0, n-xvm.SniffTail):n]
+		}
+	}
+	return head, tail
+}

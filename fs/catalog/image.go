@@ -1,0 +1,222 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// image is a file that comes through the cache. It is open in the cache while
+// somebody has it open, and for as long the rest of it is completed in the
+// background; a mere listing or a sniff of its first bytes does not begin that.
+//
+// mu guards opens, file, last and disk. It is held while the file is opened
+// and closed in the cache (local work only), and before any lock of cache.
+type image struct {
+	f     *File
+	data  []cache.Extent                      // what is not a hole; nil: everything
+	setUp func() (spec cache.Spec, err error) // what to open; local work only
+	// release undoes setUp, after the cache has let go of the file.
+	release func()
+	// base is, for plain content, the compressed member it is inflated from.
+	base *image
+
+	mu    sync.Mutex
+	opens int
+	file  *cache.File
+	last  cache.Status // when it was last closed
+	disk  *xvm.Disk    // what its first bytes show; nil: not looked at yet
+}
+
+// newMemberImage is a member as stored.
+func newMemberImage(f *File, m xvm.Member) *image {
+	im := &image{f: f, release: func() {}}
+	var src cache.Source
+	if m.Segments != nil {
+		s := sparse{f.pkg.source(), m.Segments}
+		im.data, src = s.data(), s
+	} else {
+		src = section{f.pkg.source(), m.Offset}
+	}
+	im.setUp = func() (cache.Spec, error) {
+		if err := f.pkg.whole.acquire(); err != nil {
+			return cache.Spec{}, err
+		}
+		spec := im.spec()
+		spec.Size, spec.Source, spec.Data = m.Size, src, im.data
+		spec.Sums = sums(f.pkg.manifest, m.Name)
+		return spec, nil
+	}
+	im.release = func() { f.pkg.whole.release() }
+	return im
+}
+
+// spec is what all images have in common.
+func (im *image) spec() cache.Spec {
+	cfg := im.f.pkg.cat.cfg
+	spec := cache.Spec{
+		Key:      im.f.key,
+		Label:    im.f.pkg.release.Name() + "/" + im.f.name,
+		Complete: cfg.Complete,
+		MaxSize:  maxImageSize,
+	}
+	spec.Changed = func(state store.FileState) {
+		if state == store.Corrupt {
+			im.f.pkg.cat.noteCorrupt(im.f)
+		}
+	}
+	if cfg.Strict {
+		spec.Policy = cache.Strict
+	}
+	return spec
+}
+
+// maxImageSize bounds what a compressed member may inflate to.
+const maxImageSize = 16 << 40
+
+// sums are the manifest's digests of a member as stored.
+func sums(m *xvm.Manifest, name string) []cache.Sum {
+	if m == nil {
+		return nil
+	}
+	var out []cache.Sum
+	for _, s := range m.Sums(name) {
+		out = append(out, cache.Sum(s))
+	}
+	return out
+}
+
+// acquire opens the file in the cache, or shares it. Each success needs one
+// drop.
+func (im *image) acquire() (*cache.File, error) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.opens > 0 {
+		im.opens++
+		return im.file, nil
+	}
+	spec, err := im.setUp()
+	if err != nil {
+		return nil, err
+	}
+	file, err := im.f.pkg.cat.cfg.Cache.Open(spec)
+	if err != nil {
+		im.release()
+		return nil, err
+	}
+	im.opens, im.file = 1, file
+	return file, nil
+}
+
+func (im *image) drop() error {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	im.opens--
+	if im.opens > 0 {
+		return nil
+	}
+	im.last = im.file.Status()
+	err := im.file.Close()
+	im.file = nil
+	im.release()
+	return err
+}
+
+// open is File.Open for an image.
+func (im *image) open(ctx context.Context) (Handle, error) {
+	if im.f.Size() == store.Unknown {
+		if _, err := im.findSize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file, err := im.acquire()
+	if err != nil {
+		return nil, err
+	}
+	if err := im.corrupt(file); err != nil {
+		return nil, errors.Join(err, im.drop())
+	}
+	return &imageHandle{im: im, file: file}, nil
+}
+
+// corrupt tells whether the file, or what it is inflated from, is known to be
+// wrong. The caller holds file open.
+func (im *image) corrupt(file *cache.File) error {
+	if file.State() == store.Corrupt {
+		return im.f.corrupt(file.Status().Note)
+	}
+	if im.base != nil {
+		im.base.mu.Lock()
+		base := im.base.file
+		im.base.mu.Unlock()
+		if base != nil && base.State() == store.Corrupt {
+			return im.base.f.corrupt(base.Status().Note)
+		}
+	}
+	return nil
+}
+
+func (f *File) corrupt(note string) error {
+	return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, cache.ErrCorrupt, note)
+}
+
+// status describes the image without touching the network.
+func (im *image) status() cache.Status {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.file != nil {
+		return im.file.Status()
+	}
+	if im.last.State != "" {
+		return im.last
+	}
+	// Not opened in this mount yet: what earlier ones left on the disk.
+	st := cache.Status{State: store.Partial.String(), Size: im.f.size}
+	if info, err := im.f.pkg.cat.cfg.Store.Stat(im.f.key); err == nil {
+		st.State, st.Note, st.CachedBytes = info.State.String(), info.Note, info.Bytes
+		if info.Size > 0 {
+			st.Size = info.Size
+			st.Percent = 100 * float64(info.Bytes) / float64(info.Size)
+		}
+	}
+	im.last = st
+	return st
+}
+
+// imageHandle is an open image.
+type imageHandle struct {
+	im     *image
+	file   *cache.File
+	closed sync.Once
+}
+
+func (h *imageHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if h.im.base != nil {
+		if err := h.im.corrupt(h.file); err != nil {
+			return 0, err
+		}
+	}
+	return h.file.ReadAt(ctx, p, off)
+}
+
+func (h *imageHandle) SeekData(off int64) (int64, error) { return h.file.SeekData(off) }
+func (h *imageHandle) SeekHole(off int64) (int64, error) { return h.file.SeekHole(off) }
+
+func (h *imageHandle) PassthroughFile() (*os.File, bool) { return h.file.PassthroughFile() }
+
+// Complete fetches and checks the whole image.
+func (h *imageHandle) Complete(ctx context.Context) error { return h.file.Complete(ctx) }
+
+// Status describes the image as it is now.
+func (h *imageHandle) Status() cache.Status { return h.file.Status() }
+
+func (h *imageHandle) Close() (err error) {
+	h.closed.Do(func() { err = h.im.drop() })
+	return err
+}

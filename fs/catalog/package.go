@@ -1,0 +1,278 @@
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// Limits of what is kept in memory of one package.
+const (
+	maxMeta      = 4 << 20  // bytes of one member that is read whole
+	maxMetaTotal = 16 << 20 // bytes of all of them
+)
+
+// Package is one indexed archive: one generation of a release. It is safe for
+// any number of goroutines.
+//
+// Lock order: mu is a leaf; it is never held over I/O.
+type Package struct {
+	cat      *Catalog
+	release  *Release
+	archive  *archive
+	whole    *wholeArchive // not nil: the server has no ranges
+	doc      *packageDoc
+	manifest *xvm.Manifest // nil: the package has none
+	trust    Trust
+	warnings []string
+	byName   map[string]*File
+	names    []string // sorted
+
+	mu    sync.Mutex
+	sizes map[string]int64 // guarded by mu; plain sizes learned, as persisted in doc.Sizes
+}
+
+// packageDoc is what is kept on disk of a package, so that it is walked once.
+type packageDoc struct {
+	Version  int
+	Identity remote.Identity
+	Index    *xvm.Index
+	Meta     map[string][]byte // whole content of the members that describe the others
+	Sizes    map[string]int64  // proven plain sizes of compressed members, by plain name
+}
+
+const packageDocVersion = 1
+
+// isMeta tells which members describe the others and are read whole at once.
+func isMeta(m xvm.Member) bool {
+	if m.Size > maxMeta || m.Segments != nil {
+		return false
+	}
+	switch strings.ToLower(path.Ext(m.Name)) {
+	case ".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert":
+		return true
+	}
+	return false
+}
+
+// manifestNames are tried in this order.
+func manifestName(x *xvm.Index) (string, bool) {
+	for _, m := range x.Members {
+		if m.Name == "manifest.txt" {
+			return m.Name, true
+		}
+	}
+	for _, m := range x.Members {
+		if strings.HasSuffix(m.Name, ".mf") && !strings.Contains(m.Name, "/") {
+			return m.Name, true
+		}
+	}
+	return "", false
+}
+
+// newPackage joins what was read of the archive. It does no I/O.
+func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*Package, error) {
+	p := &Package{
+		cat: r.cat, release: r, archive: a, whole: whole, doc: doc,
+		byName: make(map[string]*File), sizes: doc.Sizes,
+	}
+	if p.sizes == nil {
+		p.sizes = make(map[string]int64)
+	}
+	manifestSum := ""
+	if name, ok := manifestName(doc.Index); ok {
+		m, err := xvm.ParseManifest(name, doc.Meta[name])
+		if err != nil {
+			return nil, err
+		}
+		p.manifest = m
+		p.warnings = append(p.warnings, m.Warnings()...)
+		sum := sha256.Sum256(doc.Meta[name])
+		manifestSum = hex.EncodeToString(sum[:])
+		p.warnings = append(p.warnings, p.missing(m)...)
+	}
+	p.trust = r.cat.judge(p)
+
+	identity := []string{displayURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
+	for i := range doc.Index.Members {
+		m := doc.Index.Members[i]
+		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime, key: keyOf(append(identity, "member", m.Name)...)}
+		if content, ok := doc.Meta[m.Name]; ok {
+			f.content = content
+			f.checkContent()
+		} else {
+			f.image = newMemberImage(f, m)
+		}
+		p.byName[m.Name] = f
+	}
+	for _, m := range doc.Index.Members {
+		format, plain := seekable.PlainName(m.Name)
+		if format == "" || p.byName[plain] != nil || p.byName[m.Name].image == nil {
+			continue
+		}
+		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime, key: keyOf(append(identity, "plain", plain)...)}
+		if p.manifest != nil {
+			if told, ok := p.manifest.Plain(plain); ok {
+				f.size = told.Size
+			}
+		}
+		if n, ok := p.sizes[plain]; ok && f.size == store.Unknown {
+			f.size = n
+		}
+		f.image = newPlainImage(f, p.byName[m.Name], format)
+		p.byName[plain] = f
+	}
+	p.markSigned()
+	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
+		p.byName[notesName] = &File{
+			pkg: p, name: notesName, size: int64(len(r.item.NotesHTML)), modTime: r.item.Published,
+			content: []byte(r.item.NotesHTML), key: keyOf(append(identity, "notes")...),
+			state: store.Unverified,
+		}
+	}
+	for name := range p.byName {
+		p.names = append(p.names, name)
+	}
+	slices.Sort(p.names)
+	return p, nil
+}
+
+// notesName is the file that shows the item's description.
+const notesName = "notes.html"
+
+// missing warns of what the manifest lists and the archive lacks (S1).
+func (p *Package) missing(m *xvm.Manifest) []string {
+	have := make(map[string]bool, len(p.doc.Index.Members))
+	for _, member := range p.doc.Index.Members {
+		have[member.Name] = true
+		if _, plain := seekable.PlainName(member.Name); plain != member.Name {
+			have[plain] = true
+		}
+	}
+	var absent []string
+	for _, name := range m.Names() {
+		if !have[name] {
+			absent = append(absent, fmt.Sprintf("the manifest lists %q, which is not in the archive", name))
+		}
+	}
+	return absent
+}
+
+// Files lists the files whose size is known, sorted by name.
+func (p *Package) Files() []*File {
+	files := make([]*File, 0, len(p.names))
+	for _, name := range p.names {
+		if f := p.byName[name]; f.Size() != store.Unknown {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// All lists every file, also those whose size is not known yet.
+func (p *Package) All() []*File {
+	files := make([]*File, 0, len(p.names))
+	for _, name := range p.names {
+		files = append(files, p.byName[name])
+	}
+	return files
+}
+
+// Lookup finds a file by its name. For the plain content of a compressed
+// member whose size nothing tells, it waits until the size is found.
+func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
+	f := p.byName[name]
+	if f == nil {
+		return nil, fs.ErrNotExist
+	}
+	if f.Size() == store.Unknown {
+		if _, err := f.image.findSize(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// Warnings are things worth knowing about the archive and its manifest.
+func (p *Package) Warnings() []string { return p.warnings }
+
+// Trust is what is known of who vouches for the package.
+func (p *Package) Trust() Trust { return p.trust }
+
+// Index is the archive's index; nobody may write to it.
+func (p *Package) Index() *xvm.Index { return p.doc.Index }
+
+// Meta returns the content of a member that describes the others.
+func (p *Package) Meta(name string) ([]byte, bool) {
+	b, ok := p.doc.Meta[name]
+	return b, ok
+}
+
+// learnSize keeps a proven plain size, on disk too.
+func (p *Package) learnSize(name string, size int64) {
+	p.mu.Lock()
+	known, ok := p.sizes[name]
+	sizes := make(map[string]int64, len(p.sizes)+1)
+	if !ok {
+		for k, v := range p.sizes {
+			sizes[k] = v
+		}
+		sizes[name] = size
+		p.sizes = sizes
+	}
+	p.mu.Unlock()
+	if ok && known == size {
+		return
+	}
+	doc := *p.doc
+	doc.Sizes = sizes
+	p.cat.saveDoc(kindPackage, p.release.docName(), &doc)
+}
+
+// inode is a stable number for a file, from what its bytes are.
+func inode(key store.Key) uint64 {
+	raw, err := hex.DecodeString(string(key[:16]))
+	if err != nil {
+		return 2 // keyOf made it: cannot be
+	}
+	n := binary.BigEndian.Uint64(raw) >> 1 // some tools take inodes for signed
+	return max(n, 1<<16)                   // small ones belong to the mount's own nodes
+}
+
+// keyOf hashes the parts of an identity, unambiguously.
+func keyOf(parts ...string) store.Key {
+	h := sha256.New()
+	io.WriteString(h, "vmcastfs file 1")
+	for _, part := range parts {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		io.WriteString(h, part)
+	}
+	return store.Key(hex.EncodeToString(h.Sum(nil)))
+}
+
+// modTimeOr is t, or what stands in for an unknown time.
+func modTimeOr(t, other time.Time) time.Time {
+	if t.IsZero() {
+		return other
+	}
+	return t
+}
+
+// Size is that of the archive in bytes.
+func (p *Package) Size() int64 { return p.doc.Index.Size }

@@ -1,0 +1,213 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm/seekable"
+)
+
+// kindPoints are the persisted seek points of compressed members.
+const kindPoints = "points"
+
+// newPlainImage is the plain content of a compressed member. It is inflated
+// from the stored file in the cache, so that nothing crosses the network twice
+// and the stored sums are checked on the way; what it yields is cached as a
+// file of its own.
+func newPlainImage(f *File, stored *File, format seekable.Format) *image {
+	p := &plain{f: f, format: format}
+	im := &image{f: f, base: stored.image}
+	p.im = im
+	im.setUp = p.setUp
+	im.release = p.release
+	return im
+}
+
+// plain holds what is open while a plain image is. Its fields but size are
+// guarded by the image's mu.
+type plain struct {
+	im     *image
+	f      *File
+	format seekable.Format
+	reader *seekable.Reader
+}
+
+func (p *plain) setUp() (cache.Spec, error) {
+	base := p.im.base
+	file, err := base.acquire()
+	if err != nil {
+		return cache.Spec{}, err
+	}
+	cat := p.f.pkg.cat
+	reader, err := seekable.Open(p.format, file, base.f.size, seekable.Options{MaxSize: maxImageSize, Logger: cat.cfg.Logger})
+	if err != nil {
+		base.drop()
+		return cache.Spec{}, err
+	}
+	if points, err := cat.cfg.Store.GetDoc(kindPoints, string(p.f.key)); err == nil {
+		if err := reader.Restore(points); err != nil {
+			cat.cfg.Logger.Warn("seek points are not usable; the stream is read from its start", "file", p.f.name, "err", err)
+		}
+	}
+	p.reader = reader
+	spec := p.im.spec()
+	spec.Size, spec.Source = p.f.Size(), inflated{reader}
+	spec.Sums, spec.Judge = p.judge(file)
+	return spec, nil
+}
+
+func (p *plain) release() {
+	cat := p.f.pkg.cat
+	if points, changed := p.reader.Points(); changed {
+		if err := cat.cfg.Store.PutDoc(kindPoints, string(p.f.key), points); err != nil {
+			cat.cfg.Logger.Warn("seek points are not kept", "file", p.f.name, "err", err)
+		}
+	}
+	p.reader.Close()
+	p.reader = nil
+	p.im.base.drop()
+}
+
+// judge says what makes the plain content verified: its own sum, which an XVM2
+// manifest gives, else that the stored file it was inflated from (without an
+// error of the format's own checks) matches.
+func (p *plain) judge(stored *cache.File) ([]cache.Sum, cache.Judge) {
+	if m := p.f.pkg.manifest; m != nil {
+		if told, ok := m.Plain(p.f.name); ok && len(told.Any) > 0 {
+			var sums []cache.Sum
+			for _, s := range told.Any {
+				sums = append(sums, cache.Sum(s))
+			}
+			return sums, func(_ context.Context, matched []bool) (store.FileState, string) {
+				for i, ok := range matched {
+					switch {
+					case ok && sums[i].Prefix == 0:
+						return store.Verified, sums[i].Algo + " of the plain content matches the manifest"
+					case ok:
+						return store.Unverified, fmt.Sprintf("the manifest's %s covers only the first %d bytes, which match", sums[i].Algo, sums[i].Prefix)
+					}
+				}
+				return store.Corrupt, "the plain content does not match the manifest"
+			}
+		}
+	}
+	name := p.im.base.f.name
+	return nil, func(ctx context.Context, _ []bool) (store.FileState, string) {
+		if err := stored.Complete(ctx); err != nil {
+			if stored.State() == store.Corrupt {
+				return store.Corrupt, fmt.Sprintf("inflated from %s, which is corrupt", name)
+			}
+			return store.Partial, err.Error()
+		}
+		switch stored.State() {
+		case store.Verified:
+			return store.Verified, fmt.Sprintf("inflated from %s, which is verified", name)
+		case store.Corrupt:
+			return store.Corrupt, fmt.Sprintf("inflated from %s, which is corrupt", name)
+		default:
+			return store.Unverified, fmt.Sprintf("inflated from %s, which nothing vouches for", name)
+		}
+	}
+}
+
+// knownSize is the size if it has been found.
+func (im *image) knownSize() int64 {
+	im.f.pkg.mu.Lock()
+	defer im.f.pkg.mu.Unlock()
+	if n, ok := im.f.pkg.sizes[im.f.name]; ok {
+		return n
+	}
+	return store.Unknown
+}
+
+// findSize finds the size of plain content that nothing tells: by what the
+// format proves, else by inflating the stream to its end, which also caches
+// all of it. Any number may wait; the work goes on for as long as one does.
+func (im *image) findSize(ctx context.Context) (int64, error) {
+	if n := im.knownSize(); n != store.Unknown {
+		return n, nil
+	}
+	n, known, err := im.provenSize(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if known {
+		im.f.pkg.learnSize(im.f.name, n)
+		return n, nil
+	}
+	file, err := im.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer im.drop()
+	if err := im.corrupt(file); err != nil {
+		return 0, err
+	}
+	n, err = file.WaitSize(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%s/%s: find the plain size: %w", im.f.pkg.release.Name(), im.f.name, err)
+	}
+	im.f.pkg.learnSize(im.f.name, n)
+	return n, nil
+}
+
+// provenSize asks the format, which costs a read or two at the stream's end.
+func (im *image) provenSize(ctx context.Context) (int64, bool, error) {
+	file, err := im.base.acquire()
+	if err != nil {
+		return 0, false, err
+	}
+	defer im.base.drop()
+	format, _ := seekable.PlainName(im.base.f.name)
+	reader, err := seekable.Open(format, file, im.base.f.size, seekable.Options{MaxSize: maxImageSize})
+	if err != nil {
+		return 0, false, err
+	}
+	defer reader.Close()
+	n, known, err := reader.Size(ctx)
+	if err != nil {
+		return 0, false, fmt.Errorf("%s/%s: %w", im.f.pkg.release.Name(), im.base.f.name, err)
+	}
+	return n, known, nil
+}
+
+// sizing bounds what is inflated by itself, at a release's first use, so that
+// a directory lists the plain names too; larger members are sized when their
+// plain name is first asked for.
+const (
+	sizeAtOnce     = 1 << 20  // stored bytes of a member sized before the directory is shown
+	sizeBackground = 64 << 20 // ... and behind it
+)
+
+// findSizes sizes the small compressed members.
+func (p *Package) findSizes(ctx context.Context) {
+	var rest []*File
+	for _, name := range p.names {
+		f := p.byName[name]
+		if f.Size() != store.Unknown {
+			continue
+		}
+		switch stored := f.image.base.f.size; {
+		case stored <= sizeAtOnce:
+			if _, err := f.image.findSize(ctx); err != nil {
+				p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)
+			}
+		case stored <= sizeBackground:
+			rest = append(rest, f)
+		}
+	}
+	if len(rest) == 0 {
+		return
+	}
+	p.cat.background(func(ctx context.Context) {
+		for _, f := range rest {
+			if _, err := f.image.findSize(ctx); err != nil {
+				p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)
+				return
+			}
+			p.cat.notify()
+		}
+	})
+}

@@ -1,0 +1,302 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	"vmcastfs/feed"
+	"vmcastfs/xvm"
+)
+
+const (
+	// kindPackage are the persisted packageDocs.
+	kindPackage = "package"
+	// indexTimeout bounds how long a listing waits for an archive that is not
+	// indexed yet, also under hard: a directory must not hang.
+	indexTimeout = 30 * time.Second
+	// indexPause is how long a failed indexing is not tried again.
+	indexPause = 5 * time.Second
+)
+
+// Release is one generation of one item of the feed: it stands for one
+// version of one archive. When the archive is replaced, or the item names
+// another one, a new Release takes its place in the snapshot; this one stays
+// usable for who holds it.
+//
+// mu guards pkg, loading and failed. It is never held over I/O.
+type Release struct {
+	cat        *Catalog
+	item       feed.Release
+	generation uint64
+
+	mu      sync.Mutex
+	pkg     *Package
+	loading chan struct{} // closed when the indexing under way ends; nil: none
+	failed  *failure
+}
+
+type failure struct {
+	err error
+	at  time.Time
+}
+
+// Name is the directory name.
+func (r *Release) Name() string { return r.item.Name }
+
+// Item is what the feed says.
+func (r *Release) Item() feed.Release { return r.item }
+
+// Published is the item's date, or the zero time.
+func (r *Release) Published() time.Time { return r.item.Published }
+
+// Generation counts the archives that stood behind this release in this
+// process.
+func (r *Release) Generation() uint64 { return r.generation }
+
+// docName names the release's persisted package: another URL is another one.
+func (r *Release) docName() string { return r.item.ID + "\n" + r.item.URL }
+
+// Peek returns the package if it is indexed.
+func (r *Release) Peek() (*Package, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pkg, r.pkg != nil
+}
+
+// LastError is why the release could not be indexed, the last time it was
+// tried; nil once it is.
+func (r *Release) LastError() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		return nil
+	}
+	return r.failed.err
+}
+
+// Package returns the indexed package. The first use reads what is persisted,
+// or walks the archive over the network, once for however many ask; ctx ends
+// only this caller's waiting.
+func (r *Release) Package(ctx context.Context) (*Package, error) {
+	for {
+		r.mu.Lock()
+		if r.pkg != nil {
+			defer r.mu.Unlock()
+			return r.pkg, nil
+		}
+		if r.failed != nil && time.Since(r.failed.at) < indexPause {
+			defer r.mu.Unlock()
+			return nil, r.failed.err
+		}
+		if r.loading == nil {
+			r.loading = make(chan struct{})
+			if !r.cat.background(r.load) {
+				close(r.loading)
+				r.loading = nil
+				defer r.mu.Unlock()
+				return nil, context.Canceled
+			}
+		}
+		loading := r.loading
+		r.mu.Unlock()
+		select {
+		case <-loading:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// load indexes the release and says how that went.
+func (r *Release) load(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+	defer cancel()
+	pkg, err := r.open(ctx)
+	if err != nil {
+		err = r.explain(err)
+		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
+	} else {
+		pkg.findSizes(ctx)
+	}
+	r.mu.Lock()
+	if err != nil {
+		r.failed = &failure{err, time.Now()}
+	} else {
+		r.pkg, r.failed = pkg, nil
+	}
+	close(r.loading)
+	r.loading = nil
+	r.mu.Unlock()
+}
+
+// explain says what was found instead of a package, and what to do.
+func (r *Release) explain(err error) error {
+	what := fmt.Sprintf("release %s: %s", r.Name(), displayURL(r.item.URL))
+	var tar *xvm.TarError
+	switch {
+	case errors.Is(err, remote.ErrNotFound):
+		return fmt.Errorf("%s: the package is not on the server; tell the publisher: %w", what, err)
+	case errors.As(err, &tar):
+		return fmt.Errorf("%s: %w", what, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no answer within %s; it is tried again at the next use: %w", what, indexTimeout, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// open finds the package: from the disk, else from its server.
+func (r *Release) open(ctx context.Context) (*Package, error) {
+	if doc := r.loadDoc(); doc != nil {
+		a, err := r.cat.resumeArchive(r.item.URL, doc.Identity)
+		if err != nil {
+			return nil, err
+		}
+		return newPackage(r, r.watch(a), r.whole(a), doc)
+	}
+	a, err := r.cat.openArchive(ctx, r.item.URL)
+	if err != nil {
+		return nil, err
+	}
+	a = r.watch(a)
+	whole := r.whole(a)
+	if err := whole.acquire(); err != nil {
+		return nil, err
+	}
+	defer whole.release()
+	var reader xvm.ReaderAt = a
+	size := a.id.Size
+	if whole != nil {
+		reader = whole
+		if size, err = whole.size(ctx); err != nil {
+			return nil, err
+		}
+	}
+	doc, err := readPackage(ctx, reader, size)
+	if err != nil {
+		return nil, err
+	}
+	doc.Identity = a.id
+	pkg, err := newPackage(r, a, whole, doc)
+	if err != nil {
+		return nil, err
+	}
+	r.cat.saveDoc(kindPackage, r.docName(), doc)
+	return pkg, nil
+}
+
+// readPackage walks the archive and reads the members that describe the rest.
+func readPackage(ctx context.Context, a xvm.ReaderAt, size int64) (*packageDoc, error) {
+	index, err := xvm.Walk(ctx, a, size, xvm.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	doc := &packageDoc{Version: packageDocVersion, Index: index, Meta: make(map[string][]byte)}
+	total := int64(0)
+	for _, m := range index.Members {
+		if !isMeta(m) || total+m.Size > maxMetaTotal || m.Offset+m.Stored > size {
+			continue
+		}
+		total += m.Size
+		content := make([]byte, m.Size)
+		if n, err := a.ReadAt(ctx, content, m.Offset); err != nil && !(errors.Is(err, io.EOF) && int64(n) == m.Size) {
+			return nil, fmt.Errorf("read %q: %w", m.Name, err)
+		}
+		doc.Meta[m.Name] = content
+	}
+	if name, ok := manifestName(index); ok && doc.Meta[name] == nil {
+		return nil, fmt.Errorf("%w: its manifest %q is too large or incomplete", ErrNotPackage, name)
+	}
+	if len(index.Members) == 0 {
+		return nil, fmt.Errorf("%w: the archive holds no usable file", ErrNotPackage)
+	}
+	return doc, nil
+}
+
+// loadDoc returns what is persisted, if it is whole.
+func (r *Release) loadDoc() *packageDoc {
+	raw, err := r.cat.cfg.Store.GetDoc(kindPackage, r.docName())
+	if err != nil {
+		return nil
+	}
+	var doc packageDoc
+	if err := json.Unmarshal(raw, &doc); err != nil || doc.Version != packageDocVersion || doc.Index == nil || doc.Index.Validate() != nil {
+		return nil
+	}
+	return &doc
+}
+
+// whole is set up when the server has no ranges.
+func (r *Release) whole(a *archive) *wholeArchive {
+	if a.id.Ranged {
+		return nil
+	}
+	return &wholeArchive{
+		cat: r.cat, archive: a, label: r.Name() + " (whole archive)",
+		key: keyOf(displayURL(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
+	}
+}
+
+// source is what members are read from.
+func (p *Package) source() cache.Source {
+	if p.whole != nil {
+		return p.whole
+	}
+	return p.archive
+}
+
+// watch makes the release notice when its archive is replaced on the server.
+func (r *Release) watch(a *archive) *archive {
+	watched := *a
+	w := watchedSource{a.Source, func(err error) error {
+		if !errors.Is(err, remote.ErrChanged) {
+			return err
+		}
+		r.cat.replace(r)
+		return fmt.Errorf("%w: %w", ErrReplaced, err)
+	}}
+	watched.Source = w
+	if f, ok := a.Source.(cache.Forward); ok {
+		watched.Source = watchedForward{w, f}
+	}
+	return &watched
+}
+
+type watchedSource struct {
+	cache.Source
+	see func(error) error
+}
+
+func (w watchedSource) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	body, err := w.Source.Fetch(ctx, off, n, u)
+	if err != nil {
+		return nil, w.see(err)
+	}
+	return &watchedBody{body, w.see}, nil
+}
+
+type watchedForward struct {
+	watchedSource
+	forward cache.Forward
+}
+
+func (w watchedForward) Start(off int64) int64 { return w.forward.Start(off) }
+
+type watchedBody struct {
+	io.ReadCloser
+	see func(error) error
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.see(err)
+	}
+	return n, err
+}

@@ -1,0 +1,193 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
+)
+
+// Status is the state of everything, from memory. Its JSON form is the
+// content of .vmcastfs/status.json and a contract: fields are added, not
+// renamed.
+type Status struct {
+	Version  int                  `json:"version"` // 1
+	Feed     FeedStatus           `json:"feed"`
+	Releases []ReleaseStatus      `json:"releases"`
+	Cache    store.Stats          `json:"cache"`
+	Reads    cache.Stats          `json:"reads"`
+	Origins  []remote.OriginStats `json:"origins"`
+}
+
+// FeedStatus is the state of the feed.
+type FeedStatus struct {
+	URL         string     `json:"url"`
+	Title       string     `json:"title"`
+	LastSuccess *time.Time `json:"last_success,omitempty"`
+	LastAttempt *time.Time `json:"last_attempt,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+	Stale       bool       `json:"stale"` // shown is an earlier state: the last attempt failed
+	Next        *time.Time `json:"next,omitempty"`
+	Warnings    []string   `json:"warnings,omitempty"`
+}
+
+// ReleaseStatus is the state of a release. Files and Trust are there once it
+// has been indexed.
+type ReleaseStatus struct {
+	Name       string       `json:"name"`
+	ID         string       `json:"id"`
+	Title      string       `json:"title"`
+	Published  *time.Time   `json:"published,omitempty"`
+	URL        string       `json:"url"`
+	Generation uint64       `json:"generation"`
+	State      string       `json:"state"` // listed, indexed, refused, rejected
+	Error      string       `json:"error,omitempty"`
+	Transport  string       `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
+	Trust      *Trust       `json:"trust,omitempty"`
+	Warnings   []string     `json:"warnings,omitempty"`
+	Hidden     []string     `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
+	Files      []FileStatus `json:"files,omitempty"`
+}
+
+// FileStatus is the state of a file. Size is -1 while it is not known.
+type FileStatus struct {
+	Name        string     `json:"name"`
+	Size        int64      `json:"size"`
+	State       string     `json:"state"` // partial, verified, unverified, corrupt
+	Note        string     `json:"note,omitempty"`
+	CachedBytes int64      `json:"cached_bytes"`
+	Percent     float64    `json:"percent"`
+	Checked     int64      `json:"checked_bytes,omitempty"`
+	InFlight    int        `json:"in_flight,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	Open        bool       `json:"open"`
+	Image       bool       `json:"image"`
+}
+
+// Status describes everything as it is now. It never touches the network.
+func (c *Catalog) Status() Status {
+	s := c.Snapshot()
+	st := Status{Version: 1, Cache: c.cfg.Store.Stats(), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
+	st.Feed = c.feedStatus(s)
+	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
+	for _, r := range s.releases {
+		st.Releases = append(st.Releases, r.Status())
+	}
+	return st
+}
+
+// StatusJSON is Status for .vmcastfs/status.json.
+func (c *Catalog) StatusJSON() []byte {
+	raw, err := json.MarshalIndent(c.Status(), "", "  ")
+	if err != nil {
+		return fmt.Appendf(nil, "{\"error\": %q}\n", err)
+	}
+	return append(raw, '\n')
+}
+
+// Status describes the release.
+func (r *Release) Status() ReleaseStatus {
+	st := ReleaseStatus{
+		Name: r.Name(), ID: r.item.ID, Title: r.item.Title, Published: timePtr(r.item.Published),
+		URL: displayURL(r.item.URL), Generation: r.generation, State: "listed",
+	}
+	if err := r.LastError(); err != nil {
+		st.State, st.Error = "rejected", err.Error()
+	}
+	p, ok := r.Peek()
+	if !ok {
+		return st
+	}
+	st.State, st.Error = "indexed", ""
+	st.Trust = &p.trust
+	if p.trust.Refused != "" {
+		st.State, st.Error = "refused", p.trust.Refused
+	}
+	st.Transport = "ranges"
+	if p.whole != nil {
+		st.Transport = "whole"
+	}
+	st.Warnings = p.warnings
+	if why := p.doc.Index.Truncated; why != "" {
+		st.Warnings = append(st.Warnings[:len(st.Warnings):len(st.Warnings)], "the archive is not whole: "+why)
+	}
+	for _, h := range p.doc.Index.Hidden {
+		st.Hidden = append(st.Hidden, h.Name+": "+h.Reason)
+	}
+	for _, f := range p.All() {
+		st.Files = append(st.Files, f.Status())
+	}
+	return st
+}
+
+// Status describes the file.
+func (f *File) Status() FileStatus {
+	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil}
+	if f.image == nil {
+		st.State, st.Note, st.CachedBytes, st.Percent = f.state.String(), f.note, st.Size, 100
+		return st
+	}
+	is := f.image.status()
+	st.State, st.Note = is.State, is.Note
+	st.CachedBytes, st.Percent, st.Checked, st.InFlight = is.CachedBytes, is.Percent, is.Checked, is.InFlight
+	st.LastError, st.LastErrorAt = is.LastError, is.LastErrorAt
+	f.image.mu.Lock()
+	st.Open = f.image.opens > 0
+	f.image.mu.Unlock()
+	return st
+}
+
+// Attr returns an extended attribute by its full name. It never touches the
+// network.
+func (f *File) Attr(name string) ([]byte, bool) {
+	var value string
+	switch name {
+	case "user.vmcast.state":
+		value = f.Status().State
+	case "user.vmcast.cached_bytes":
+		value = fmt.Sprint(f.Status().CachedBytes)
+	case "user.vmcast.source":
+		value = displayURL(f.pkg.release.item.URL)
+	case "user.vmcast.signer":
+		value = f.pkg.trust.signer()
+	case "user.vmcast.sha256":
+		value = f.sha256()
+	case "user.vmcast.format":
+		value = f.format()
+	}
+	return []byte(value), value != ""
+}
+
+// sha256 is the digest the manifest gives.
+func (f *File) sha256() string {
+	if f.pkg.manifest != nil {
+		for _, s := range f.pkg.manifest.Sums(f.name) {
+			if s.Algo == "sha256" {
+				return s.Hex
+			}
+		}
+	}
+	return ""
+}
+
+// displayURL is a URL fit for logs and status: without a password.
+func displayURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "(an unusable URL)"
+	}
+	u.User = nil
+	return u.String()
+}
+
+func timePtr(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

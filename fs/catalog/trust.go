@@ -1,0 +1,118 @@
+package catalog
+
+import (
+	"fmt"
+	"time"
+
+	"vmcastfs/cache/store"
+)
+
+// Signature files, and what they sign.
+const (
+	manifestSignature    = "mf-signature.asc"
+	descriptionSignature = "signature.asc"
+)
+
+// Trust says who vouches for a package, and what the policy makes of it.
+type Trust struct {
+	Manifest    Signature `json:"manifest"`          // over the manifest
+	Description Signature `json:"description"`       // over xvm.xml or description.xml
+	Refused     string    `json:"refused,omitempty"` // why nothing of the release is served; "": it is
+}
+
+// Signature is what is known of one detached signature.
+type Signature struct {
+	State  string    `json:"state"` // "good", "bad", "missing", or "unchecked" without a keyring
+	Signer string    `json:"signer,omitempty"`
+	KeyID  string    `json:"key,omitempty"`
+	Time   time.Time `json:"time,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// judge checks the package's signatures against the keyring.
+func (c *Catalog) judge(p *Package) Trust {
+	var t Trust
+	manifest, _ := manifestName(p.doc.Index)
+	description := p.description()
+	t.Manifest = c.checkSignature(p, manifest, manifestSignature)
+	t.Description = c.checkSignature(p, description, descriptionSignature)
+	if !c.cfg.RequireSigned {
+		return t
+	}
+	switch {
+	case t.Manifest.State != "good":
+		t.Refused = fmt.Sprintf("the manifest is not signed by a trusted key: %s", t.Manifest.Reason)
+	case t.Description.State != "good":
+		t.Refused = fmt.Sprintf("%s is not signed by a trusted key: %s", description, t.Description.Reason)
+	}
+	return t
+}
+
+// description is the member that describes the machine.
+func (p *Package) description() string {
+	if _, ok := p.doc.Meta["xvm.xml"]; !ok {
+		return "description.xml"
+	}
+	return "xvm.xml"
+}
+
+func (c *Catalog) checkSignature(p *Package, name, signature string) Signature {
+	signed, ok := p.doc.Meta[name]
+	sig, has := p.doc.Meta[signature]
+	switch {
+	case !ok:
+		return Signature{State: "missing", Reason: "there is nothing to sign"}
+	case !has:
+		return Signature{State: "missing", Reason: "there is no " + signature}
+	case c.cfg.Keyring == nil:
+		return Signature{State: "unchecked", Reason: "no keyring is given"}
+	}
+	v, err := c.cfg.Keyring.Verify(signed, sig, time.Now())
+	if err != nil {
+		return Signature{State: "bad", Reason: err.Error()}
+	}
+	return Signature{State: "good", Signer: v.Signer, KeyID: v.KeyID, Time: v.Time}
+}
+
+// refused says why the trust policy keeps this file from being opened.
+func (f *File) refused() error {
+	if why := f.pkg.trust.Refused; why != "" {
+		return fmt.Errorf("%s: %w: %s", f.pkg.release.Name(), ErrRefused, why)
+	}
+	if f.pkg.cat.cfg.RequireSigned && !f.vouched() {
+		return fmt.Errorf("%s/%s: %w: the signed manifest does not list it", f.pkg.release.Name(), f.name, ErrRefused)
+	}
+	return nil
+}
+
+// vouched tells whether the signed manifest covers the file, or a signature
+// does directly, or it is no content of the package at all.
+func (f *File) vouched() bool {
+	manifest, _ := manifestName(f.pkg.doc.Index)
+	switch f.name {
+	case manifest, manifestSignature, descriptionSignature, notesName, "xvm.xml", "description.xml":
+		return true
+	}
+	if f.image != nil && f.image.base != nil && f.image.base.f.vouched() {
+		return true
+	}
+	return f.pkg.manifest != nil && f.pkg.manifest.Lists(f.name)
+}
+
+// signer is who vouches for the manifest, as far as that was checked.
+func (t Trust) signer() string {
+	if t.Manifest.State == "good" {
+		return t.Manifest.Signer
+	}
+	return ""
+}
+
+// markSigned tells of the signed files themselves what their signature proves.
+func (p *Package) markSigned() {
+	manifest, _ := manifestName(p.doc.Index)
+	for name, sig := range map[string]Signature{manifest: p.trust.Manifest, p.description(): p.trust.Description} {
+		if f := p.byName[name]; f != nil && sig.State == "good" && f.state == store.Unverified {
+			f.state, f.note = store.Verified, "signed by "+sig.Signer
+		}
+	}
+}
