@@ -2,9 +2,11 @@ package xvm
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -253,34 +255,59 @@ s=$(stat -c %s root.img)
     gzip -n <$t >$t.gz; cat $t.gz >>root.img.gz
     echo $(sha256sum <$t | cut -c1-64) $(stat -c %s $t.gz); rm $t $t.gz' root.img
   echo end; } >blocks.txt
-gunzip -c root.img.gz | cmp - root.img`
+gunzip -c root.img.gz | cmp - root.img
+{ echo vmcast-blocks 1; echo image root.img; echo size $s; echo block 65536
+  echo blocks $(( (s + 65535) / 65536 ))
+  split -b 65536 --filter='sha256sum | cut -c1-64' root.img
+  echo end; } >plain.txt
+split -b 65536 --filter='sha256sum | cut -c1-64' root.img >sums
+grep -xE '[0-9a-f]{64}' plain.txt | cmp - sums`
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	f, err := os.Open(filepath.Join(dir, "blocks.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	l, err := ParseBlockList(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := l.Image("root.img")
-	if m == nil || m.Blocks() != 5 {
-		t.Fatalf("%+v", m)
-	}
-	for i := range m.Blocks() {
-		want := sha256.Sum256(image[i*65536 : min(int64(len(image)), (i+1)*65536)])
-		if sum, zero, ok := m.Sum(i); !ok || zero || sum != want {
-			t.Errorf("block %d: %x %v %v", i, sum, zero, ok)
+	for _, name := range []string{"blocks.txt", "plain.txt"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if fi, err := os.Stat(filepath.Join(dir, "root.img.gz")); err != nil || fi.Size() != m.Stored {
-		t.Errorf("stored %d, %v %v", m.Stored, fi.Size(), err)
+		l, err := ParseBlockList(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := l.Image("root.img")
+		if m == nil || m.Blocks() != 5 {
+			t.Fatalf("%+v", m)
+		}
+		for i := range m.Blocks() {
+			want := sha256.Sum256(image[i*65536 : min(int64(len(image)), (i+1)*65536)])
+			if sum, zero, ok := m.Sum(i); !ok || zero || sum != want {
+				t.Errorf("block %d: %x %v %v", i, sum, zero, ok)
+			}
+		}
+		if m.Member == "" {
+			continue
+		}
+		if fi, err := os.Stat(filepath.Join(dir, m.Member)); err != nil || fi.Size() != m.Stored {
+			t.Errorf("stored %d, %v %v", m.Stored, fi.Size(), err)
+		}
+		gz, err := os.ReadFile(filepath.Join(dir, m.Member))
+		if err != nil {
+			t.Fatal(err)
+		}
+		off, n, ok := m.Place(3)
+		if !ok {
+			t.Fatal("no place")
+		}
+		r, err := gzip.NewReader(bytes.NewReader(gz[off : off+n]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, image[3*65536:4*65536]) {
+			t.Errorf("block 3 inflates to %d bytes, %v", len(got), err)
+		}
 	}
 }
 
