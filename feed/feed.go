@@ -13,9 +13,9 @@ const (
 	MaxItems = 20000    // items kept; of more, the newest are (with a warning)
 	MaxDepth = 64       // nested XML elements
 
-	maxTokens     = 1_000_000 // XML tokens and attributes handed to the parser
-	maxItemTokens = 8000      // of these, in one item
-	maxOutside    = 20_000    // of these, outside of items
+	maxCost       = 1_000_000 // of all items kept, in tokens and attributes or JSON values, see xmlItem.cost
+	maxItemCost   = 32_000    // of one item
+	maxOutside    = 20_000    // XML tokens and attributes outside of items
 	maxOutBytes   = 1 << 20   // bytes outside of items
 	maxItemBytes  = 512 << 10 // bytes of one item
 	maxAttrs      = 64        // attributes of one element

@@ -46,7 +46,7 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 				if err := dec.Decode(&item); err != nil {
 					return fail(err)
 				}
-				if len(item) > maxItemBytes || jsonCost(item) > maxItemTokens {
+				if len(item) > maxItemBytes || jsonCost(item) > maxItemCost {
 					large++
 				} else if item[0] == '{' { // the parser cannot stand a null
 					items = append(items, item)
@@ -75,7 +75,7 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 		return nil, nil, fmt.Errorf("%w: this JSON has no version or items of a JSON Feed", ErrNotFeed)
 	}
 	if large > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d items are left out: larger than %d KiB or %d values", large, maxItemBytes>>10, maxItemTokens))
+		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
 
 	old := map[*byte]bool{}

@@ -229,16 +229,23 @@ func TestF7Items(t *testing.T) {
 		t.Errorf("kept %s to %s", f.Releases[0].ID, f.Releases[MaxItems-1].ID)
 	}
 
-	// A million items of nothing, and as many of a JSON feed.
-	if _, err := Parse([]byte(rssOf(strings.Repeat("<item></item>", 1_000_000))), testBase, nil); !errors.Is(err, ErrNoReleases) {
+	// Far more items, of nothing, in XML and in JSON.
+	if _, err := Parse([]byte(rssOf(strings.Repeat("<item></item>", 300_000))), testBase, nil); !errors.Is(err, ErrNoReleases) {
 		t.Errorf("%v", err)
 	}
-	json := `{"version":"https://jsonfeed.org/version/1","items":[{}` + strings.Repeat(",{}", 1_000_000) + `]}`
+	json := `{"version":"https://jsonfeed.org/version/1","items":[{}` + strings.Repeat(",{}", 100_000) + `]}`
 	if _, err := Parse([]byte(json), testBase, nil); !errors.Is(err, ErrNoReleases) {
 		t.Errorf("%v", err)
 	}
+	// A text in pieces is joined piece by piece.
+	pieces := "<item><x:title>" + strings.Repeat("<![CDATA["+strings.Repeat("x", 100)+"]]><b/>", 4000) + "</x:title></item>"
+	start := time.Now()
+	f = mustParse(t, rssOf(strings.Repeat(pieces, 20), item("ok", "ok", "")))
+	if took := time.Since(start); len(f.Releases) != 1 || took > 5*time.Second {
+		t.Errorf("%d releases in %v", len(f.Releases), took)
+	}
 	// One item too large does not take the others with it.
-	f = mustParse(t, rssOf(item(strings.Repeat("x", maxItemBytes), "big", ""), item("ok", "ok", ""), "<item>"+strings.Repeat("<title/>", maxItemTokens)+"</item>"))
+	f = mustParse(t, rssOf(item(strings.Repeat("x", maxItemBytes), "big", ""), item("ok", "ok", ""), "<item>"+strings.Repeat("<title/>", 8000)+"</item>"))
 	if len(f.Releases) != 1 || !warned(f, "2 items are left out") {
 		t.Errorf("%d releases, %q", len(f.Releases), f.Warnings)
 	}

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,7 +37,8 @@ type PollerOptions struct {
 	Save func([]byte) error
 
 	// OnFeed is called with every new good feed and its bytes, one call at a
-	// time, from within Run or Refresh. It is not called for the one that NewPoller loads.
+	// time, from within Run or Refresh (and must call neither). It is not
+	// called for the feed that NewPoller loads.
 	OnFeed func(f *Feed, raw []byte)
 
 	Refresh     time.Duration // poll this often whatever feed and server say; 0: they decide
@@ -78,19 +78,6 @@ type Poller struct {
 	retryAfter time.Duration // what the server asked for with its last failure
 }
 
-// saved is what outlives the process.
-type saved struct {
-	Version      int       `json:"version"`
-	URL          string    `json:"url"` // asked for: another one's feed is not this one's
-	FinalURL     string    `json:"final_url"`
-	ETag         string    `json:"etag,omitempty"`
-	LastModified string    `json:"last_modified,omitempty"`
-	Fetched      time.Time `json:"fetched"`
-	Body         []byte    `json:"body"`
-	Names        *Names    `json:"names"`
-	maxAge       time.Duration
-}
-
 // NewPoller makes a poller and loads the last good feed, if there is one.
 func NewPoller(o PollerOptions) (*Poller, error) {
 	if o.URL == "" || o.Fetch == nil {
@@ -115,42 +102,6 @@ func NewPoller(o PollerOptions) (*Poller, error) {
 	p.status.Stale = true
 	p.load()
 	return p, nil
-}
-
-// load takes up what an earlier process saved. Damage costs the feed, not the start.
-func (p *Poller) load() {
-	if p.o.Load == nil {
-		return
-	}
-	b, err := p.o.Load()
-	if err != nil {
-		return // none, or none to be had: the network will tell
-	}
-	s := saved{Names: new(Names)}
-	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != urlKey(p.o.URL) {
-		p.o.Logger.Warn("saved feed is of no use", "url", p.url, "err", err)
-		return
-	}
-	if s.Names != nil {
-		p.names = s.Names
-	}
-	f, err := Parse(s.Body, s.FinalURL, p.names)
-	if err != nil {
-		p.o.Logger.Warn("saved feed does not parse", "url", p.url, "err", err)
-		return
-	}
-	p.feed, p.saved = f, s
-	p.status.LastSuccess = s.Fetched
-	p.status.describe(f)
-}
-
-// urlKey is what tells feeds apart in saved documents, without credentials.
-func urlKey(s string) string {
-	if u, err := url.Parse(s); err == nil {
-		u.User = nil
-		s = u.String()
-	}
-	return digest(s)
 }
 
 // Feed is the last good feed and its bytes; nil if there never was one.
@@ -242,109 +193,6 @@ func (p *Poller) poll(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// fetch returns the feed to hold from now on: old itself if nothing has changed.
-func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (*Feed, saved, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
-	defer cancel()
-	if old == nil {
-		last = saved{}
-	}
-	doc, err := p.o.Fetch(ctx, p.o.URL, last.ETag, last.LastModified)
-	switch {
-	case err != nil:
-		return nil, last, err
-	case doc == nil:
-		return nil, last, errors.New("nothing was fetched")
-	case doc.NotModified && old == nil:
-		return nil, last, errors.New("server says that the feed has not changed, though it was never fetched")
-	case doc.NotModified:
-		last.maxAge = doc.MaxAge
-		return old, last, nil
-	}
-	final := doc.FinalURL
-	if final == "" {
-		final = p.o.URL
-	}
-	if err := checkFinal(p.o.URL, final); err != nil {
-		return nil, last, err
-	}
-	next := saved{
-		Version: 1, URL: urlKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
-		Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
-	}
-	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL {
-		return old, next, nil
-	}
-	f, err := Parse(doc.Body, final, p.names)
-	if err != nil {
-		return nil, last, err
-	}
-	if old != nil && len(old.Releases) > 0 && len(f.Releases) == 0 {
-		return nil, last, fmt.Errorf("%w, while the last good one held %d", ErrNoReleases, len(old.Releases))
-	}
-	f.compare(old)
-	return f, next, nil
-}
-
-// checkFinal refuses an answer that came over less than was asked for.
-func checkFinal(asked, final string) error {
-	a, err1 := parseBase(asked)
-	f, err2 := parseBase(final)
-	switch {
-	case err1 != nil || err2 != nil:
-		return errors.New("feed was redirected to a malformed URL")
-	case a.Scheme == "https" && f.Scheme != "https":
-		return ErrDowngrade
-	case a.Scheme != "file" && f.Scheme != "http" && f.Scheme != "https":
-		return fmt.Errorf("feed was redirected to a URL of scheme %q", Sanitize(clip(f.Scheme, 20)))
-	}
-	return nil
-}
-
-func withoutUser(s string) string {
-	if u, err := url.Parse(s); err == nil && u.User != nil {
-		u.User = nil
-		return u.String()
-	}
-	return s
-}
-
-// compare warns of releases whose package is now elsewhere, or of another size.
-func (f *Feed) compare(old *Feed) {
-	if old == nil {
-		return
-	}
-	was := make(map[string]*Release, len(old.Releases))
-	for i := range old.Releases {
-		was[old.Releases[i].ID] = &old.Releases[i]
-	}
-	changed := 0
-	for i := range f.Releases {
-		if o := was[f.Releases[i].ID]; o != nil && (o.URL != f.Releases[i].URL || o.Length != f.Releases[i].Length) {
-			if changed++; changed <= 10 {
-				f.warn("release %s has a new package under its old id", clip(f.Releases[i].label(), 80))
-			}
-		}
-	}
-	if changed > 10 {
-		f.warn("and %d more releases", changed-10)
-	}
-}
-
-// save persists the last good feed. Failing that, a restart has to fetch it again.
-func (p *Poller) save(s saved) {
-	if p.o.Save == nil {
-		return
-	}
-	b, err := json.Marshal(s)
-	if err == nil {
-		err = p.o.Save(b)
-	}
-	if err != nil {
-		p.o.Logger.Warn("last good feed not saved: a mount without network will not have it", "url", p.url, "err", err)
-	}
 }
 
 // plan decides when to poll next, and says so in the status.

@@ -1,0 +1,100 @@
+package feed
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// xmlItem is an item or entry: where it is, what it costs, how old it says it is.
+// (32-bit numbers, because a hostile feed can hold a million.)
+type xmlItem struct {
+	start, end       int32
+	tokens           int32
+	dateFrom, dateTo int32 // text of the first date element
+}
+
+// cost is what the parser spends on an item. It allocates for every token, and
+// joins the pieces of some texts one by one, which is quadratic.
+func (i xmlItem) cost() int { return int(i.tokens) + int(i.tokens)*int(i.end-i.start)>>14 }
+
+// limitItems cuts the items that are too large in themselves, and the oldest
+// of those that are too many.
+func (g *xmlGuard) limitItems() (warnings []string) {
+	var cut []xmlItem
+	kept := make([]xmlItem, 0, len(g.items))
+	for _, i := range g.items {
+		if i.end-i.start > maxItemBytes || i.cost() > maxItemCost {
+			cut = append(cut, i)
+			continue
+		}
+		kept = append(kept, i)
+	}
+	if len(cut) > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", len(cut)))
+	}
+	old := overflow(kept, xmlItem.cost, func(i xmlItem) time.Time {
+		t, _ := ParseDate(string(g.doc[i.dateFrom:min(i.dateTo, i.dateFrom+101)]))
+		return t
+	})
+	if len(old) > 0 {
+		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", len(g.items), len(kept)-len(old)))
+	}
+	for _, i := range append(cut, old...) {
+		g.edits = append(g.edits, edit{int(i.start), int(i.end), nil})
+	}
+	return warnings
+}
+
+// overflow returns the items that are too many: all but the newest [MaxItems],
+// or fewer should these together cost more than maxCost. Of items equally old, or
+// undated, those that come later in the feed are the older ones.
+func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []T {
+	total := 0
+	for _, i := range items {
+		total += cost(i)
+	}
+	if len(items) <= MaxItems && total <= maxCost {
+		return nil
+	}
+	type dated struct {
+		item T
+		when time.Time
+	}
+	all := make([]dated, len(items))
+	for n, i := range items {
+		all[n] = dated{i, when(i)}
+	}
+	slices.SortStableFunc(all, func(a, b dated) int { return b.when.Compare(a.when) })
+	total = 0
+	var old []T
+	for n, d := range all {
+		if total += cost(d.item); n >= MaxItems || total > maxCost {
+			old = append(old, d.item)
+		}
+	}
+	return old
+}
+
+// apply makes the edits. Edits inside of a removed stretch go with it.
+func (g *xmlGuard) apply() []byte {
+	if len(g.edits) == 0 {
+		return g.doc[g.start:]
+	}
+	slices.SortFunc(g.edits, func(a, b edit) int {
+		if a.start != b.start {
+			return a.start - b.start
+		}
+		return b.end - a.end
+	})
+	out := make([]byte, 0, len(g.doc)-g.start)
+	at := g.start
+	for _, e := range g.edits {
+		if e.start < at {
+			continue
+		}
+		out = append(append(out, g.doc[at:e.start]...), e.text...)
+		at = e.end
+	}
+	return append(out, g.doc[at:]...)
+}

@@ -1,0 +1,70 @@
+package feed
+
+import (
+	"encoding/json"
+	"net/url"
+	"time"
+)
+
+// saved is what outlives the process.
+type saved struct {
+	Version      int       `json:"version"`
+	URL          string    `json:"url"` // asked for: another one's feed is not this one's
+	FinalURL     string    `json:"final_url"`
+	ETag         string    `json:"etag,omitempty"`
+	LastModified string    `json:"last_modified,omitempty"`
+	Fetched      time.Time `json:"fetched"`
+	Body         []byte    `json:"body"`
+	Names        *Names    `json:"names"`
+	maxAge       time.Duration
+}
+
+// load takes up what an earlier process saved. Damage costs the feed, not the start.
+func (p *Poller) load() {
+	if p.o.Load == nil {
+		return
+	}
+	b, err := p.o.Load()
+	if err != nil {
+		return // none, or none to be had: the network will tell
+	}
+	s := saved{Names: new(Names)}
+	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != urlKey(p.o.URL) {
+		p.o.Logger.Warn("saved feed is of no use", "url", p.url, "err", err)
+		return
+	}
+	if s.Names != nil {
+		p.names = s.Names
+	}
+	f, err := Parse(s.Body, s.FinalURL, p.names)
+	if err != nil {
+		p.o.Logger.Warn("saved feed does not parse", "url", p.url, "err", err)
+		return
+	}
+	p.feed, p.saved = f, s
+	p.status.LastSuccess = s.Fetched
+	p.status.describe(f)
+}
+
+// urlKey is what tells feeds apart in saved documents, without credentials.
+func urlKey(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		u.User = nil
+		s = u.String()
+	}
+	return digest(s)
+}
+
+// save persists the last good feed. Failing that, a restart has to fetch it again.
+func (p *Poller) save(s saved) {
+	if p.o.Save == nil {
+		return
+	}
+	b, err := json.Marshal(s)
+	if err == nil {
+		err = p.o.Save(b)
+	}
+	if err != nil {
+		p.o.Logger.Warn("last good feed not saved: a mount without network will not have it", "url", p.url, "err", err)
+	}
+}
