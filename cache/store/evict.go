@@ -36,14 +36,12 @@ func (s *Store) evict(want int64) (freed int64) {
 		return cmp.Compare(a.lastUse.Load(), b.lastUse.Load())
 	})
 	for _, f := range open {
-		if freed < want {
-			n := f.evictCold(want - freed)
-			s.evictedBytes.Add(n)
-			freed += n
+		if freed >= want {
+			break
 		}
-		if err := s.release(f); err != nil {
-			s.warn("cannot close cached file", "file", f.key, "err", err)
-		}
+		n := f.evictCold(want - freed)
+		s.evictedBytes.Add(n)
+		freed += n
 	}
 	return freed
 }

@@ -54,12 +54,9 @@ func (s *Store) flusher() {
 func (s *Store) flushAll() bool {
 	ok := true
 	for _, f := range s.openFiles() {
-		if err := f.flush(); err != nil {
+		if err := f.flush(); err != nil && !errors.Is(err, os.ErrClosed) {
 			ok = false
 			s.warn("cannot journal blocks", "file", f.key, "err", err)
-		}
-		if err := s.release(f); err != nil {
-			s.warn("cannot close cached file", "file", f.key, "err", err)
 		}
 	}
 	return ok
@@ -76,9 +73,6 @@ func (s *Store) tick(now time.Time, age bool) {
 			f.mu.Lock()
 			f.im.age()
 			f.mu.Unlock()
-		}
-		if err := s.release(f); err != nil {
-			s.warn("cannot close cached file", "file", f.key, "err", err)
 		}
 	}
 }

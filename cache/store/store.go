@@ -241,7 +241,7 @@ func (s *Store) release(f *File) error {
 	return err
 }
 
-// openFiles returns the files open now, each with a reference that the caller releases.
+// openFiles returns the files open now, without references: one that is closed meanwhile answers os.ErrClosed.
 func (s *Store) openFiles() []*File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +250,6 @@ func (s *Store) openFiles() []*File {
 		select {
 		case <-sl.ready:
 			if sl.file != nil {
-				sl.refs++
 				all = append(all, sl.file)
 			}
 		default:

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// The map agrees with the simplest thing that could be one.
+func TestBlockMapAgainstModel(t *testing.T) {
+	const end = 3*pageBlocks + 100
+	type state struct {
+		present, zero bool
+		sum           uint32
+	}
+	var m blockMap
+	model := make([]state, end)
+	r := rand.New(rand.NewPCG(1, 2))
+	for step := range 3000 {
+		b := r.Int64N(end)
+		n := min(1+r.Int64N(1<<r.IntN(11)), end-b)
+		switch r.IntN(4) {
+		case 0, 1:
+			m.set(b, uint32(step))
+			model[b] = state{true, false, uint32(step)}
+		case 2:
+			m.setZeros(b, n)
+			for i := b; i < b+n; i++ {
+				model[i] = state{true, true, 0}
+			}
+		case 3:
+			m.drop(b, n)
+			for i := b; i < b+n; i++ {
+				model[i] = state{}
+			}
+		}
+		if step%50 != 0 {
+			continue
+		}
+		var present, zeros int64
+		next := [4]int64{end, end, end, end}
+		for i := int64(end) - 1; i >= 0; i-- {
+			s := model[i]
+			if s.present {
+				present++
+				next[0] = i
+			} else {
+				next[1] = i
+			}
+			if s.zero {
+				zeros++
+				next[2] = i
+			} else {
+				next[3] = i
+			}
+			sum, zero, ok := m.get(i)
+			if (state{ok, zero, sum}) != s {
+				t.Fatalf("step %d block %d: %v %v %v, want %+v", step, i, sum, zero, ok, s)
+			}
+			got := [4]int64{m.nextPresent(i, end), m.nextMissing(i, end), m.nextZero(i, end), m.nextNonzero(i, end)}
+			if got != next {
+				t.Fatalf("step %d block %d: next %v, want %v", step, i, got, next)
+			}
+		}
+		if m.present != present || m.zeros != zeros {
+			t.Fatalf("step %d: counts %d %d, want %d %d", step, m.present, m.zeros, present, zeros)
+		}
+	}
+}
+
+func TestEras(t *testing.T) {
+	var m blockMap
+	for b := range int64(4) {
+		m.set(b, 1)
+	}
+	m.setZeros(3, 1)
+	m.use(0)
+	m.age()
+	m.use(1)
+	if b := m.nextCold(0, 10); b != 2 {
+		t.Errorf("cold: %d", b)
+	}
+	m.age()
+	if b := m.nextCold(0, 10); b != 0 {
+		t.Errorf("cold: %d", b)
+	}
+	if b := m.nextCold(1, 10); b != 2 {
+		t.Errorf("cold: %d", b)
+	}
+}
