@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestSafeName(t *testing.T) {
+func TestN1N2N3N4N5N8SafeName(t *testing.T) {
 	for _, tc := range []struct{ row, in, want string }{
 		{"plain", "debian-12.5", "debian-12.5"},
 		{"plain", "Debian 12.5 (bookworm), minimal", "Debian-12.5-bookworm-minimal"},

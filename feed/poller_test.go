@@ -216,7 +216,7 @@ func TestPollerRetryAfter(t *testing.T) {
 	}
 }
 
-func TestF8PollerKeepsLastGood(t *testing.T) {
+func TestF4F8F15PollerKeepsLastGood(t *testing.T) {
 	good := []byte(rssOf(item("a", "1", ""), item("b", "2", "")))
 	s := &fakeServer{doc: Document{Body: good, ETag: "1"}}
 	var seen []int
