@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -268,46 +267,3 @@ func identityOf(e *openpgp.Entity) string {
 }
 
 func keyIDText(id uint64) string { return fmt.Sprintf("%016X", id) }
-
-type armorBlock struct {
-	kind string // "PGP SIGNATURE"
-	body []byte
-}
-
-// armorBlocks decodes every armored block of a text; what stands around them
-// is ignored.
-func armorBlocks(b []byte) ([]armorBlock, error) {
-	var blocks []armorBlock
-	kind, start := "", 0
-	for pos := 0; pos < len(b); {
-		end := len(b)
-		if i := bytes.IndexByte(b[pos:], '\n'); i >= 0 {
-			end = pos + i + 1
-		}
-		line := string(bytes.TrimSpace(b[pos:end]))
-		switch marker, ok := strings.CutSuffix(line, "-----"); {
-		case !ok:
-		case marker == "-----BEGIN PGP SIGNED MESSAGE":
-			return nil, errors.New("a cleartext message, no detached signature or key")
-		case kind == "" && strings.HasPrefix(marker, "-----BEGIN "):
-			kind, start = strings.TrimPrefix(marker, "-----BEGIN "), pos
-		case kind != "" && strings.HasPrefix(marker, "-----BEGIN "):
-			return nil, fmt.Errorf("armor %.40q begins within another", line)
-		case kind != "" && marker == "-----END "+kind:
-			a, err := decodeArmor(b[start:end], kind)
-			if err != nil {
-				return nil, err
-			}
-			blocks = append(blocks, a)
-			kind = ""
-		}
-		pos = end
-	}
-	if kind != "" {
-		return nil, fmt.Errorf("armor %.40q does not end", kind)
-	}
-	if len(blocks) == 0 {
-		return nil, errors.New("neither armored nor binary OpenPGP data")
-	}
-	return blocks, nil
-}

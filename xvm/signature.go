@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -147,17 +146,4 @@ func splitSignatures(b []byte) ([][]byte, error) {
 		return nil, errors.New("it holds no signature")
 	}
 	return sigs, nil
-}
-
-func decodeArmor(b []byte, kind string) (armorBlock, error) {
-	// A bare signature of GnuPG lacks nothing, but the decoder wants lines to end.
-	block, err := armor.Decode(io.MultiReader(bytes.NewReader(b), strings.NewReader("\n")))
-	if err != nil || block.Type != kind {
-		return armorBlock{}, fmt.Errorf("armor %.40q is malformed", kind)
-	}
-	body, err := io.ReadAll(block.Body)
-	if err != nil {
-		return armorBlock{}, fmt.Errorf("armor %.40q is malformed: %v", kind, err)
-	}
-	return armorBlock{kind: kind, body: body}, nil
 }

@@ -5,10 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -120,20 +118,4 @@ func signConfig(at time.Time) *packet.Config {
 		// DSA of 2048 bits is accepted from others, hence also made.
 		RejectPublicKeyAlgorithms: map[packet.PublicKeyAlgorithm]bool{packet.PubKeyAlgoElGamal: true},
 	}
-}
-
-func encodeArmor(kind string, body []byte) ([]byte, error) {
-	var out bytes.Buffer
-	w, err := armor.Encode(&out, kind, nil)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(w, bytes.NewReader(body)); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	out.WriteByte('\n')
-	return out.Bytes(), nil
 }
