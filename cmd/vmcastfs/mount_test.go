@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,10 +132,17 @@ func TestCorruptImage(t *testing.T) {
 	w.origin.Inject(origin.Fault{Path: "/demo-1.1.xvm", Kind: origin.Flip, At: 5 << 20})
 	w.mount()
 	disk := w.path("latest", "disk.img")
-	hold(t, disk)
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "disk.img corrupt", 30*time.Second, func() bool { return attr(disk, "state") == "corrupt" })
-	if _, err := os.ReadFile(disk); err == nil {
-		t.Error("a corrupt image can still be read")
+	if _, err := f.ReadAt(make([]byte, 4096), 0); !errors.Is(err, syscall.EIO) {
+		t.Errorf("reading on in a corrupt image gives %v", err)
+	}
+	f.Close()
+	if _, err := os.ReadFile(disk); !errors.Is(err, syscall.EIO) {
+		t.Errorf("opening a corrupt image gives %v", err)
 	}
 	// Its neighbours do not suffer.
 	if !bytes.Equal(readAll(t, w.path("latest", "data.img")), w.app.Data) {
