@@ -93,16 +93,16 @@ func inflateAll(data []byte, limit int) ([]byte, error) {
 }
 
 func TestInflate(t *testing.T) {
-	text := bytes.Repeat([]byte("hello, seekable world. "), 20000)
-	noise := make([]byte, 300000)
+	text := bytes.Repeat([]byte("hello, seekable world. "), 4000)
+	noise := make([]byte, 100000)
 	rand.NewChaCha8([32]byte{1}).Read(noise)
 	for name, plain := range map[string][]byte{
-		"empty": nil, "one": {7}, "text": text, "noise": noise, "zeros": make([]byte, 1<<20), "disk": disk(3<<20, 1),
+		"empty": nil, "one": {7}, "text": text, "noise": noise, "zeros": make([]byte, 300000), "disk": disk(600000, 1),
 	} {
 		for level := -2; level <= 9; level++ {
 			data := deflate(t, plain, level)
 			for _, limit := range []int{1, 777, 65536, pieceMax} {
-				if limit == 1 && len(plain) > 400000 {
+				if limit == 1 && level%4 != 2 {
 					continue
 				}
 				got, err := inflateAll(data, limit)
@@ -115,7 +115,7 @@ func TestInflate(t *testing.T) {
 }
 
 func TestInflateTruncated(t *testing.T) {
-	plain := disk(20000, 3)
+	plain := disk(9000, 3)
 	data := deflate(t, plain, 6)
 	for n := range data {
 		got, err := inflateAll(data[:n], 4096)
