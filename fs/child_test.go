@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -19,13 +20,13 @@ import (
 
 func TestMain(m *testing.M) {
 	fusetest.Main(m, map[string]func([]string) error{
-		"mmap":       childMmap,
-		"mmapreread": childMmapReread,
-		"odirect":    childODirect,
-		"locks":      childLocks,
-		"read":       childRead,
-		"handled":    childHandled,
-		"serve":      childServe,
+		"mmap":    childMmap,
+		"odirect": childODirect,
+		"locks":   childLocks,
+		"read":    childRead,
+		"handled": childHandled,
+		"user":    childUser,
+		"serve":   childServe,
 	})
 }
 
@@ -46,25 +47,6 @@ func childMmap(args []string) error {
 	f.Close()
 	if !bytes.Equal(p, pattern(len(p))) {
 		return fmt.Errorf("wrong bytes")
-	}
-	return nil
-}
-
-// childMmapReread reads the first page of a file, waits for a byte on stdin,
-// and expects the next read of the same page through the same descriptor to fail.
-func childMmapReread(args []string) error {
-	f, err := os.Open(args[0])
-	if err != nil {
-		return err
-	}
-	p := make([]byte, 4096)
-	if _, err := f.ReadAt(p, 0); err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	os.Stdin.Read(p[:1])
-	if _, err := f.ReadAt(p, 0); err == nil {
-		return fmt.Errorf("the corrupt page is still readable")
 	}
 	return nil
 }
@@ -138,14 +120,12 @@ func childRead(args []string) error {
 	return err
 }
 
-// childHandled is childRead with a handler for SIGUSR1, and prints the outcome
-// of one single read(2).
+// childHandled handles SIGUSR1, and prints the outcome of one stat(2).
 func childHandled(args []string) error {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGUSR1)
-	start := time.Now()
-	err := childRead(args)
-	fmt.Printf("%v after %d ms\n", err, time.Since(start).Milliseconds())
+	var st unix.Stat_t
+	fmt.Println(unix.Stat(args[0], &st))
 	return nil
 }
 
@@ -157,5 +137,53 @@ func childServe(args []string) error {
 	}
 	fmt.Println("ready")
 	s.Wait()
+	return nil
+}
+
+// childUser mounts, looks and unmounts as a user without privileges.
+func childUser(args []string) error {
+	const source = `https://h/a,b\c d.xml`
+	dir := args[0]
+	disk := newFile("disk.img", 100_000)
+	s, err := Mount(context.Background(), newFakeTree(newRelease("one", disk)), Options{Dir: dir, Source: source})
+	if err != nil {
+		return err
+	}
+	defer s.Unmount(context.Background(), true)
+	m, err := mountAt(dir)
+	if err != nil || m == nil {
+		return fmt.Errorf("not mounted: %w", err)
+	}
+	if m.Source != source || m.FSType != FSType {
+		return fmt.Errorf("mounted as %q, type %q", m.Source, m.FSType)
+	}
+	path := dir + "/one/disk.img"
+	b, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(b, disk.data) {
+		return fmt.Errorf("wrong bytes, or %w", err)
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) {
+		return fmt.Errorf("not owned by the user: %v, %w", st, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Unmount(ctx, false); !errors.Is(err, syscall.EBUSY) {
+		return fmt.Errorf("unmount while busy: %v", err)
+	}
+	f.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.Unmount(ctx, false); err != nil {
+		return err
+	}
+	s.Wait()
+	if m, err := mountAt(dir); m != nil || err != nil {
+		return fmt.Errorf("still mounted: %v, %w", m, err)
+	}
 	return nil
 }

@@ -35,11 +35,11 @@
 //
 // ls, stat, df and getfattr answer from memory, except that the first look into
 // a release waits for its index, and the first look at a name may wait for its
-// size. Such waits, and reads, end when the kernel interrupts the request: at
-// once if the caller is being killed, else after [Options].InterruptGrace, so that a
-// profiling signal or a terminal resize does not turn a read that is merely slow into EINTR
-// (or, on a mapped page, into SIGBUS). See interrupt.go. The context passed down
-// is ended when the request is answered, so nothing may outlive it by accident.
+// size. Such waits, and reads, end at once (a quarter of a second at most) when the
+// caller is being killed, and after [Options].InterruptGrace when it got another signal:
+// a profiling tick or a terminal resize shall not turn a read that is merely slow
+// into EINTR (or, on a mapped page, into SIGBUS). See interrupt.go. The context
+// passed down ends when the request is answered, so nothing outlives it by accident.
 //
 // # One I/O mode per inode
 //

@@ -1,32 +1,32 @@
 package fs
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// killPoll is how often a caller that was interrupted is looked at again, as
-// the kernel reports only the first signal to us.
-const killPoll = 50 * time.Millisecond
+// killPoll is how often a waiting request looks whether its caller is dying.
+const killPoll = 250 * time.Millisecond
 
-// A waiter is the context of one request. It ends when the kernel interrupts the
-// request, after the grace if the signal does not kill the caller, and in any
-// case when the request is done. That also makes it safe to keep by mistake,
-// unlike go-fuse's context, whose channel is reused for another request.
+// A waiter is the context of one request. It ends when
+//
+//   - the caller's process is dying. The kernel tells so by interrupting the
+//     request, but not for direct I/O, which it sends in the background and
+//     waits for where no signal counts: a killed QEMU would stay until the
+//     network is back. So a waiter looks for itself now and then.
+//   - the kernel interrupts the request for a signal that does not kill, and the
+//     grace has passed.
+//   - the request is done. That also makes it safe to keep by mistake, unlike
+//     go-fuse's context, whose channel goes on to another request.
 //
 // It costs a goroutine only once somebody asks for Done, which a read that is
 // answered from the cache never does.
 type waiter struct {
 	interrupted <-chan struct{}
-	pid         uint32
+	thread      int
 	grace       time.Duration
 
 	mu   sync.Mutex    // guards the rest; a leaf
@@ -38,7 +38,7 @@ type waiter struct {
 func newWaiter(ctx context.Context, grace time.Duration) *waiter {
 	w := &waiter{interrupted: ctx.Done(), grace: grace}
 	if c, ok := ctx.(*fuse.Context); ok {
-		w.pid = c.Pid
+		w.thread = int(c.Pid)
 	}
 	return w
 }
@@ -81,6 +81,12 @@ func (w *waiter) finish() {
 	w.endLocked()
 }
 
+func (w *waiter) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.endLocked()
+}
+
 func (w *waiter) endLocked() {
 	if w.err != nil {
 		return
@@ -92,47 +98,29 @@ func (w *waiter) endLocked() {
 }
 
 func (w *waiter) watch(stop <-chan struct{}) {
-	select {
-	case <-stop:
-		return
-	case <-w.interrupted:
-	}
 	tick := time.NewTicker(killPoll)
 	defer tick.Stop()
-	for start := time.Now(); time.Since(start) < w.grace && !dying(w.pid); {
+	interrupted := w.interrupted
+	var graceOver <-chan time.Time
+	process := processOf(w.thread) // at once: the thread may be gone later
+	for {
 		select {
 		case <-stop:
 			return
+		case <-interrupted:
+			interrupted = nil
+			grace := time.NewTimer(w.grace)
+			defer grace.Stop()
+			graceOver = grace.C
+		case <-graceOver:
+			w.end()
+			return
 		case <-tick.C:
 		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.endLocked()
-}
-
-// dying tells whether a thread is about to be killed, or cannot be seen. A
-// signal that ends a process leaves SIGKILL pending on each of its threads.
-func dying(pid uint32) bool {
-	if pid == 0 {
-		return true // the kernel itself, or a process outside our PID namespace
-	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return true
-	}
-	defer f.Close()
-	const sigkill = 1 << (9 - 1)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		key, value, _ := strings.Cut(lines.Text(), ":")
-		if key != "SigPnd" && key != "ShdPnd" {
-			continue
-		}
-		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err != nil || set&sigkill != 0 {
-			return true
+		// Without a process to look at, an interrupt has to be taken for death.
+		if process == 0 && interrupted == nil || process > 0 && dying(process) {
+			w.end()
+			return
 		}
 	}
-	return lines.Err() != nil
 }

@@ -61,7 +61,7 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 	v := newVFS(tree, o)
 	options := v.fuseOptions()
 	raw := fusefs.NewNodeFS(v.root, options)
-	server, err := fuse.NewServer(raw, dir, &options.MountOptions)
+	server, err := newServer(raw, dir, &options.MountOptions)
 	if err != nil {
 		err = fmt.Errorf("mount on %q: %w", dir, err)
 		return nil, errors.Join(err, CleanStale(dir))
@@ -82,6 +82,34 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 		s.raiseReadAhead()
 	}
 	return s, nil
+}
+
+// newServer is fuse.NewServer, except that the connection does not leak into
+// child processes: go-fuse leaves the descriptor of a direct mount open across
+// exec, and a child that outlives us would keep the dead mount's callers waiting
+// for ever.
+func newServer(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
+	if !o.DirectMountStrict {
+		return fuse.NewServer(raw, dir, o) // runs fusermount3
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	server, err := fuse.NewServer(raw, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return server, nil // no worse than without us
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == "/dev/fuse" {
+			if n, err := strconv.Atoi(fd.Name()); err == nil {
+				syscall.CloseOnExec(n)
+			}
+		}
+	}
+	return server, nil
 }
 
 func (v *vfs) fuseOptions() *fusefs.Options {

@@ -441,6 +441,15 @@ func TestOwnerAndModes(t *testing.T) {
 	}
 }
 
+// A child process that inherits the connection would keep it alive after us.
+func TestConnectionIsNotInherited(t *testing.T) {
+	mountTree(t, newFakeTree())
+	out := fusetest.Run(t, exec.Command("ls", "-l", "/proc/self/fd"))
+	if strings.Contains(out, "/dev/fuse") {
+		t.Errorf("a child has\n%s", out)
+	}
+}
+
 func TestUnmount(t *testing.T) {
 	disk := newFile("disk.img", 1<<20)
 	mount := func(t *testing.T) (*mounted, *os.File) {

@@ -1,0 +1,75 @@
+package fs
+
+import (
+	"bytes"
+	"errors"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// processOf finds the process of a thread; 0 if it is gone, hidden from us, or
+// the kernel's.
+func processOf(thread int) int {
+	if thread <= 0 {
+		return 0
+	}
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(thread), "status"))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(status) {
+		if value, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
+			id, _ := strconv.Atoi(string(bytes.TrimSpace(value)))
+			return id
+		}
+	}
+	return 0
+}
+
+// dying tells whether a process is gone or none of its threads will run its code
+// again. A signal that kills a process leaves SIGKILL pending on each thread
+// until the thread begins to exit, which may take as long as our answer.
+func dying(process int) bool {
+	tasks := filepath.Join("/proc", strconv.Itoa(process), "task")
+	threads, err := os.ReadDir(tasks)
+	if err != nil {
+		return gone(err)
+	}
+	for _, t := range threads {
+		stat, err := os.ReadFile(filepath.Join(tasks, t.Name(), "stat"))
+		if err != nil {
+			if gone(err) {
+				continue
+			}
+			return false
+		}
+		if !threadDying(stat) {
+			return false
+		}
+	}
+	return true
+}
+
+func gone(err error) bool {
+	return errors.Is(err, iofs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+}
+
+// threadDying reads a line of /proc/PID/task/TID/stat, see proc_pid_stat(5).
+func threadDying(stat []byte) bool {
+	const (
+		flagsField, signalField = 9, 31               // counted from 1
+		exiting                 = 0x4 | 0x200 | 0x400 // PF_EXITING, PF_DUMPCORE, PF_SIGNALED
+		sigkill                 = 1 << (syscall.SIGKILL - 1)
+	)
+	// The name, the second field, may hold anything, also parentheses.
+	rest := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(rest) <= signalField-3 {
+		return false
+	}
+	flags, err1 := strconv.ParseUint(string(rest[flagsField-3]), 10, 64)
+	pending, err2 := strconv.ParseUint(string(rest[signalField-3]), 10, 64)
+	return err1 == nil && err2 == nil && (flags&exiting != 0 || pending&sigkill != 0)
+}
