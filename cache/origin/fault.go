@@ -56,7 +56,7 @@ type Fault struct {
 	Rate  float64 // probability, 0 for always
 }
 
-// inject is a fault and what has become of it.
+// injected is a fault and what has become of it.
 type injected struct {
 	Fault
 	seen, done int

@@ -24,10 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func start(t *testing.T, size int) (*Server, []byte) {
 	t.Helper()
 	content := make([]byte, size)
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range content {
-		content[i] = byte(random.Uint32())
-	}
+	rand.NewChaCha8([32]byte{1}).Read(content)
 	s := New()
 	s.PutBytes("/f", content)
 	if err := s.Start(); err != nil {

@@ -108,7 +108,7 @@ func TestProxy(t *testing.T) {
 	}
 	t.Setenv("http_proxy", proxy)
 	t.Setenv("no_proxy", "direct.invalid")
-	c = client(t, func(o *Options) { o.Proxy = ""; o.Timeo = time.Millisecond })
+	c = client(t, func(o *Options) { o.Proxy = ""; o.Timeo = 200 * time.Millisecond })
 	if _, err := c.Open(t.Context(), "http://images.invalid/g", publicFeed); err != nil || asked.Load() != "http://images.invalid/g" {
 		t.Errorf("from the environment: %v", err)
 	}

@@ -82,7 +82,7 @@ func TestF3F4F5DocumentLimits(t *testing.T) {
 	}
 	var bomb bytes.Buffer
 	zw := gzip.NewWriter(&bomb)
-	io.CopyN(zw, zeros{}, 64<<20)
+	io.CopyN(zw, zeros{}, 8<<20)
 	zw.Close()
 	s.PutBytes("/f", bomb.Bytes())
 	s.SetHeader("/f", "Content-Encoding", "gzip")

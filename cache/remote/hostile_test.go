@@ -635,6 +635,7 @@ func TestH16Headers(t *testing.T) {
 	defer l.Close()
 	go func() {
 		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			conn.Read(make([]byte, 1000))
 			conn.Write([]byte("SSH-2.0-\x1b]0;title\x07\r\n"))
 			conn.Close()
 		}

@@ -29,10 +29,7 @@ const testSize = 300_000
 // content returns size reproducible bytes.
 func content(size int) []byte {
 	b := make([]byte, size)
-	random := rand.New(rand.NewPCG(3, 4))
-	for i := range b {
-		b[i] = byte(random.Uint32())
-	}
+	rand.NewChaCha8([32]byte{7}).Read(b)
 	return b
 }
 

@@ -93,8 +93,10 @@ func (r *retry) ended(ctx context.Context, err error) error {
 	if cause != errTimeo {
 		return cause
 	}
-	if r.last != nil && errors.Is(err, errTimeo) {
-		err = r.last
+	if errors.Is(err, errTimeo) {
+		if err = r.last; err == nil {
+			err = errStalled
+		}
 	}
 	return &TemporaryError{r.url, fmt.Errorf("gave up after %v: %w", r.options.Timeo, err)}
 }
@@ -133,7 +135,7 @@ func temporary(err error) bool {
 	return true
 }
 
-// sort gives errors of net/http that have no type of their own the meaning they have.
+// sortError gives errors of net/http that have no type of their own the meaning they have.
 func sortError(err error) error {
 	if err == nil || errors.Is(err, ErrProtocol) {
 		return err
