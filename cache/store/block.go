@@ -11,27 +11,30 @@ import (
 
 // Has reports whether block b is present. What another process journalled is seen within 10 ms of its being there.
 func (f *File) Has(b int64) bool {
-	_, _, _, ok := f.look(b)
+	_, _, _, ok := f.look(b, false)
 	return ok
 }
 
-// look finds a block in memory; on a miss, also in what other processes have journalled since.
-func (f *File) look(b int64) (sum uint32, zero bool, n int, ok bool) {
+// look finds a block in memory; on a miss, also in what other processes have journalled since. use says that the
+// block is wanted, which keeps it warm.
+func (f *File) look(b int64, use bool) (sum uint32, zero bool, n int, ok bool) {
 	if b < 0 {
 		return
 	}
-	if sum, zero, n, ok = f.peek(b); !ok {
+	if sum, zero, n, ok = f.peek(b, use); !ok {
 		f.poll()
-		sum, zero, n, ok = f.peek(b)
+		sum, zero, n, ok = f.peek(b, use)
 	}
 	return
 }
 
-func (f *File) peek(b int64) (sum uint32, zero bool, n int, ok bool) {
+func (f *File) peek(b int64, use bool) (sum uint32, zero bool, n int, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if sum, zero, ok = f.im.get(b); ok {
-		f.im.use(b)
+		if use {
+			f.im.use(b)
+		}
 		n = f.im.blockLen(b)
 	}
 	return
@@ -41,7 +44,7 @@ func (f *File) peek(b int64) (sum uint32, zero bool, n int, ok bool) {
 // were written with. Errors: [ErrAbsent]; [*DamagedError], which is an ErrAbsent too: the block was dropped.
 // A read allocates nothing and waits for no write.
 func (f *File) ReadBlock(b int64, p []byte) (int, error) {
-	sum, zero, n, ok := f.look(b)
+	sum, zero, n, ok := f.look(b, true)
 	if !ok {
 		return 0, ErrAbsent
 	}
@@ -77,7 +80,7 @@ func (f *File) rereadBlock(b int64, p []byte) (int, error) {
 		return 0, damage
 	}
 	defer done()
-	sum, zero, n, ok := f.peek(b)
+	sum, zero, n, ok := f.peek(b, true)
 	if !ok {
 		return 0, ErrAbsent
 	}
