@@ -16,26 +16,6 @@ func localFile(t testing.TB, memory int64, size int) *File {
 	return f
 }
 
-// TestHitAllocates: a hit allocates nothing, from disk or memory, also while
-// the file is still incomplete.
-func TestHitAllocates(t *testing.T) {
-	for _, memory := range []int64{0, 8 << 20} {
-		for _, whole := range []bool{true, false} {
-			f := localFile(t, memory, 1<<20)
-			f.f.whole.Store(whole)
-			small, large := make([]byte, 4096), make([]byte, 256<<10)
-			f.ReadAt(ctx, small, 4096)
-			f.f.c.mem.wait()
-			if n := testing.AllocsPerRun(200, func() {
-				f.ReadAt(ctx, small, 4096)
-				f.ReadAt(ctx, large, 0)
-			}); n > 0 {
-				t.Errorf("memory %d, whole %v: %v allocations per hit", memory, whole, n)
-			}
-		}
-	}
-}
-
 // wait lets what was put arrive.
 func (m *memory) wait() {
 	if m != nil {

@@ -127,6 +127,7 @@ func (c *Cache) Open(spec Spec) (*File, error) {
 		f.strict.Store(true)
 	}
 	if spec.Complete {
+		c.lastMiss.Store(time.Now().UnixNano()) // its first reader comes before it
 		f.completeInBackground()
 	}
 	h := &File{f: f, closing: make(chan struct{})}

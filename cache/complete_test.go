@@ -250,35 +250,6 @@ func flip(t *testing.T, dir string, off int64) {
 	}
 }
 
-// TestBackground: completion stands back while readers miss, and comes to its
-// end when they do not.
-func TestBackground(t *testing.T) {
-	data := truth(4 << 20)
-	var mu sync.Mutex
-	asked := map[Urgency]int{}
-	src := &script{data: data, before: func(_ context.Context, _, _ int64, u Urgency) error {
-		mu.Lock()
-		asked[u]++
-		mu.Unlock()
-		return nil
-	}}
-	c := newCache(t, Options{Quiet: 300 * time.Millisecond})
-	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Sums: []Sum{sumOf("sha1", data)}, Complete: true})
-	if _, err := f.ReadAt(ctx, make([]byte, 1), 2<<20); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(100 * time.Millisecond)
-	mu.Lock()
-	if n := asked[Background]; n != 0 && time.Now().UnixNano()-c.lastMiss.Load() < int64(300*time.Millisecond) {
-		t.Errorf("%d background fetches just after a miss", n)
-	}
-	mu.Unlock()
-	waitFor(t, func() bool { return f.State() == store.Verified })
-	if src.most() != 1 {
-		t.Errorf("fetched %d times", src.most())
-	}
-}
-
 // TestCompleteCancel: the work ends when nobody wants it, and can begin anew.
 func TestCompleteCancel(t *testing.T) {
 	data := truth(1 << 20)

@@ -208,7 +208,7 @@ func (f *content) runPass(ctx context.Context, b int64, u Urgency) (int64, error
 		size := f.size.Load()
 		if b >= f.blocks() {
 			if size >= 0 {
-				return b, nil // the size was learned by another process
+				return b, nil // the runner goes on with what is wanted before
 			}
 			return b, f.tooLarge(off)
 		}

@@ -108,10 +108,12 @@ func (f *content) fetchAhead(from, to int64, u Urgency) int64 {
 		if len(f.c.slots) == cap(f.c.slots) {
 			return b
 		}
+		all := true
 		for _, run := range f.missing(b, min(b+step, to), u, nil) {
-			if !f.start(f.newJob(run, u)) {
-				return b
-			}
+			all = f.start(f.newJob(run, u)) && all // each, so that none is left behind
+		}
+		if !all {
+			return b
 		}
 	}
 	return to

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"vmcastfs/cache/store"
 )
 
 // readTrace returns the recorded reads of a boot, "offset length" per line.
@@ -72,18 +75,19 @@ func TestSequentialCold(t *testing.T) {
 		name string
 		rtt  time.Duration
 		rate int64
+		size int64
 		most time.Duration // per cent of one stream
 	}{
-		{"wan", 30 * time.Millisecond, 12_500_000, 102},
-		{"lan", time.Millisecond, 125_000_000, 102},
+		{"wan", 30 * time.Millisecond, 12_500_000, 64 << 20, 102},
+		{"lan", time.Millisecond, 125_000_000, 64 << 20, 102},
 		// Five round trips until the window is wide; a real stream starts
 		// slowly too, the modelled one does not.
-		{"long fat", 80 * time.Millisecond, 62_500_000, 120},
+		{"long fat", 80 * time.Millisecond, 62_500_000, 192 << 20, 120},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			st := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				const size = 256 << 20
+				size := tc.size
 				src := newLink(size, tc.rtt, tc.rate)
 				c := newCache(t, Options{Store: newStoreAt(t, st)})
 				f := mustOpen(t, c, Spec{Size: size, Source: src})
@@ -103,4 +107,62 @@ func TestSequentialCold(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNarrow: where reads are random, misses stop fetching whole regions.
+func TestNarrow(t *testing.T) {
+	st := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		const size, reads = 16 << 30, 600
+		src := newLink(size, time.Millisecond, 1e9)
+		c := newCache(t, Options{Store: newStoreAt(t, st)})
+		f := mustOpen(t, c, Spec{Size: size, Source: src})
+		r := rand.New(rand.NewPCG(3, 4))
+		buf := make([]byte, 4096)
+		for range reads {
+			if _, err := f.ReadAt(context.Background(), buf, r.Int64N(size/4096)*4096); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		t.Logf("%.1f MB for %d reads", float64(src.bytes.Load())/1e6, reads)
+		if n := src.bytes.Load(); n > 100e6 { // 315 MB in regions, 39 MB in blocks
+			t.Errorf("%.1f MB for %d random reads", float64(n)/1e6, reads)
+		}
+	})
+}
+
+// TestStandBack: completion waits for quiet, but not for ever.
+func TestStandBack(t *testing.T) {
+	st := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		const size = 64 << 20
+		src := newLink(size, time.Millisecond, 1e9)
+		c := newCache(t, Options{Store: newStoreAt(t, st), Region: 1})
+		f := mustOpen(t, c, Spec{Size: size, Source: src, Complete: true})
+		miss := func(b int64) {
+			t.Helper()
+			if _, err := f.ReadAt(context.Background(), make([]byte, 1), b<<16); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for b := range int64(25) {
+			miss(1000 - 2*b)
+			time.Sleep(time.Second)
+		}
+		if n := c.Stats().BackgroundBytes; n != 0 {
+			t.Errorf("%d bytes of completion between misses", n)
+		}
+		for b := range int64(10) {
+			miss(901 - 2*b)
+			time.Sleep(time.Second)
+		}
+		if n := c.Stats().BackgroundBytes; n == 0 || n > 16<<20 {
+			t.Errorf("%d bytes of completion after a long wait", n)
+		}
+		time.Sleep(time.Minute)
+		if f.State() != store.Unverified {
+			t.Errorf("not complete after a minute of quiet: %+v %+v", f.Status(), c.Stats())
+		}
+	})
 }
