@@ -9,7 +9,7 @@
 //	       garbage may follow it. Size is known after one decoding to the end, or from Restore.
 //	xz     The indexes at the end of each stream tell the plain size and where each block begins: two or three small
 //	       reads. Random access is by block, so that a file of one block (xz without -T) is decoded forward.
-//	       LZMA2 is the only filter. CRC32, CRC64 and SHA-256 are checked, other kinds of check passed over.
+//	       LZMA2, with our own decoder, is the only filter. CRC32, CRC64 and SHA-256 are checked, other kinds of check passed over.
 //	zstd   A seek table (the seekable format) tells the plain size and each frame; without one, frames become points
 //	       as they are met. A file of one frame, the usual kind, is decoded forward. Its plain size is known
 //	       beforehand only from a walk over all blocks, since the header's content size says nothing of further

@@ -86,7 +86,7 @@ func (w *runner) decode(p point) {
 		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow,
 	}
 	step = func() (b []byte, err error) {
-		// The formats not decoded here are left to libraries; none may take the process down.
+		// zstd is decoded by a library, and no input may take the process down.
 		defer func() {
 			if e := recover(); e != nil {
 				err = corrupt(fmt.Sprint(e))

@@ -8,8 +8,6 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
-
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // The xz file format, version 1.2.1 (https://tukaani.org/xz/xz-file-format.txt).
@@ -69,14 +67,14 @@ type xzReader struct {
 	done   []xzRecord // blocks of this stream decoded here
 
 	// The block at hand.
-	plain   io.Reader
-	limited io.LimitedReader // its compressed bytes
-	began   int64            // file offset of its header
-	data    int64            // file offset behind the header
-	start   int64            // of out
-	size    int64            // plain and compressed size by its header, -1 for unknown
-	packed  int64
-	hash    hash.Hash
+	open   bool
+	plain  lzma2Reader
+	began  int64 // file offset of its header
+	data   int64 // file offset behind the header
+	start  int64 // of out
+	size   int64 // plain and compressed size by its header, -1 for unknown
+	packed int64
+	hash   hash.Hash
 }
 
 func openXZ(s site, p point) (decoder, error) {
@@ -96,7 +94,7 @@ func (d *xzReader) pos() int64 { return d.in.pos() }
 
 func (d *xzReader) Read(p []byte) (int, error) {
 	for {
-		if d.plain == nil {
+		if !d.open {
 			next := d.streamHeader
 			if d.stream {
 				next = d.blockHeader
@@ -111,7 +109,7 @@ func (d *xzReader) Read(p []byte) (int, error) {
 		if d.hash != nil {
 			d.hash.Write(p[:n])
 		}
-		if d.size >= 0 && d.out-d.start > d.size {
+		if d.size >= 0 && d.out-d.start > d.size || d.packed >= 0 && d.in.pos()-d.data > d.packed {
 			return 0, corrupt("xz block is longer than it says")
 		}
 		switch {
@@ -120,23 +118,12 @@ func (d *xzReader) Read(p []byte) (int, error) {
 				return n, err
 			}
 		case err != nil:
-			return n, d.foreign(err)
+			return n, err
 		}
 		if n > 0 {
 			return n, nil
 		}
 	}
-}
-
-// foreign sorts an error of the LZMA2 decoder: those of the source and of a file that ends come through.
-func (d *xzReader) foreign(err error) error {
-	if d.in.err != nil {
-		return d.in.err
-	}
-	if err == io.ErrUnexpectedEOF && d.in.pos() >= d.in.size {
-		return err
-	}
-	return corrupt(err.Error())
 }
 
 // streamHeader reads one, or finds the end of the file. Before it there may be padding.
@@ -244,10 +231,10 @@ func (d *xzReader) blockHeader() error {
 	if !ok || !ok2 || n != 1 || len(b) < 1 || len(bytes.Trim(b[1:], "\x00")) != 0 {
 		return corrupt("xz block header")
 	}
-	dict, err := lzma.DecodeDictCap(b[0])
-	if err != nil {
+	if b[0] > 40 {
 		return corrupt("xz dictionary size")
 	}
+	dict := min(int64(2|b[0]&1)<<(b[0]/2+11), 1<<32-1)
 	if dict > d.maxWindow && (d.size < 0 || d.size > d.maxWindow) {
 		return limited("xz dictionary", dict)
 	}
@@ -261,21 +248,14 @@ func (d *xzReader) blockHeader() error {
 		}
 	}
 	d.began, d.data, d.start, d.hash = began, d.in.pos(), d.out, xzCheck(d.check)
-	d.limited = io.LimitedReader{R: d.in, N: 1 << 62}
-	if d.packed >= 0 {
-		d.limited.N = d.packed
-	}
-	config := lzma.Reader2Config{DictCap: int(max(dict, lzma.MinDictCap))}
-	if d.plain, err = config.NewReader2(&d.limited); err != nil {
-		d.plain = nil
-		return d.foreign(noEOF(err))
-	}
+	d.open = true
+	d.plain.reset(d.in, dict)
 	return nil
 }
 
 // blockEnd checks the block that has ended.
 func (d *xzReader) blockEnd() error {
-	d.plain = nil
+	d.open = false
 	packed := d.in.pos() - d.data
 	if d.size >= 0 && d.size != d.out-d.start || d.packed >= 0 && d.packed != packed {
 		return corrupt("size of an xz block")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"github.com/ulikunitz/xz"
 )
 
 func TestXZ(t *testing.T) {
@@ -110,11 +112,63 @@ func TestC1XZ(t *testing.T) {
 	}
 }
 
+// TestLZMA2Grow: dictionaries smaller than the data wrap, larger ones grow.
+func TestLZMA2Grow(t *testing.T) {
+	plain := disk(3_000_000, 11)
+	for _, dict := range []string{"4KiB", "100KiB", "1MiB", "16MiB"} {
+		for _, more := range []string{"", ",lc=0,lp=4,pb=0", ",lc=1,lp=2,pb=4"} {
+			data := command(t, plain, "xz", "--lzma2=preset=0,dict="+dict+more, "-T1")
+			got, err := readFrom(newReader(t, XZ, data, Options{}), 0, -1)
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s%s: %v, %d bytes", dict, more, err, len(got))
+			}
+		}
+	}
+}
+
+func BenchmarkXZ(b *testing.B) {
+	plain := disk(16<<20, 1)
+	data := command(b, plain, "xz", "-1", "-T1")
+	run := func(name string, f func() (int64, error)) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			for b.Loop() {
+				if n, err := f(); err != nil || n != int64(len(plain)) {
+					b.Fatal(n, err)
+				}
+			}
+		})
+	}
+	run("ours", func() (int64, error) {
+		got, err := readFrom(newReader(b, XZ, data, Options{}), 0, -1)
+		return int64(len(got)), err
+	})
+	run("ulikunitz", func() (int64, error) {
+		r, err := xz.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return 0, err
+		}
+		return io.Copy(io.Discard, r)
+	})
+}
+
 func FuzzXZ(f *testing.F) {
 	for _, n := range []int{0, 1, 5000} {
 		f.Add(command(f, disk(n, 1), "xz", "-0", "--block-size=2000"))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) { fuzzReader(t, XZ, data) })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// Against another decoder: what it takes has to be the same here.
+		if r, err := xz.NewReader(bytes.NewReader(data)); err == nil {
+			want, err := io.ReadAll(io.LimitReader(r, 1<<22))
+			if err == nil && len(want) < 1<<22 {
+				got, err := readFrom(newReader(t, XZ, data, Options{}), 0, -1)
+				if (err != nil || !bytes.Equal(got, want)) && !errors.Is(err, ErrLimit) {
+					t.Fatalf("%v, %d bytes; other decoder %d", err, len(got), len(want))
+				}
+			}
+		}
+		fuzzReader(t, XZ, data)
+	})
 }
 
 // fuzzReader: no panic, no hang, and random access agrees with the way from the beginning.
