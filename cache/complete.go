@@ -311,6 +311,9 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests) (again bool
 	if b := f.sf.NextMissing(0); b < f.blocks() {
 		return false, fmt.Errorf("%q was fetched and matches, but its block %d could not be kept: %w", f.spec.Label, b, store.ErrFull)
 	}
+	if f.pass != p {
+		return false, context.Canceled // nobody wants it any more
+	}
 	if p.tainted {
 		return true, fmt.Errorf("check %q: blocks keep being lost from the cache", f.spec.Label)
 	}

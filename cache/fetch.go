@@ -150,68 +150,6 @@ func (j *job) deliver() error {
 	return nil
 }
 
-// claim marks the longest possible run of what is left as ours among all
-// processes, and passes over blocks that have arrived from another one.
-func (j *job) claim() (n int, claims []func()) {
-	for n < len(j.left) {
-		release, ok := j.f.sf.Claim(j.left[n].b)
-		if !ok {
-			break
-		}
-		if j.f.sf.Has(j.left[n].b) { // it came while we asked
-			release()
-			if n > 0 {
-				break
-			}
-			if j.fromDisk(); len(j.left) == 0 {
-				break
-			}
-			continue
-		}
-		claims = append(claims, release)
-		n++
-	}
-	return n, claims
-}
-
-// unclaim gives back claims that have not been yet.
-func unclaim(claims []func()) {
-	for i, release := range claims {
-		if release != nil {
-			release()
-			claims[i] = nil
-		}
-	}
-}
-
-// fromDisk delivers the first block from the disk, where another process has
-// put it; if it is not there after all, nothing happens.
-func (j *job) fromDisk() {
-	if j.f.fromDisk(j.left[0]) {
-		j.left = j.left[1:]
-		j.progress.Add(1)
-	}
-}
-
-// fromDisk delivers a block that another process has put on the disk.
-func (f *content) fromDisk(e *entry) bool {
-	buf := f.c.buffers.get(f.blockLen(e.b))
-	if _, err := f.sf.ReadBlock(e.b, buf.data); err != nil {
-		buf.discard()
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if e.err != nil {
-		buf.discard()
-		return true
-	}
-	f.handOver(e, buf)
-	f.remove(e)
-	buf.release()
-	return true
-}
-
 // stream fetches the first n of what is left in one range. A block that does
 // not match its sum is fetched once more by a job of its own.
 func (j *job) stream(n int, claims []func()) error {

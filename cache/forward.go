@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"vmcastfs/cache/store"
 )
@@ -119,58 +118,6 @@ func (f *content) runForward() {
 			f.mu.Unlock()
 		}
 	}
-}
-
-// claimRunner waits until this process may run the source of a server without
-// ranges: one process takes its stream, the others get their blocks from the
-// disk meanwhile. (Inflating twice costs no network, so other forward sources
-// do not bother.) A process that makes no progress is not waited for.
-//
-// The claim is that of the last block, which others get only when all the
-// blocks written before it have been journalled.
-func (f *content) claimRunner() (release func()) {
-	last, since := int64(-1), time.Now()
-	for {
-		token := f.blocks() - 1
-		release, ok := f.sf.Claim(token)
-		if f.deliverPresent() == 0 || f.ctx.Err() != nil || ok {
-			if !ok {
-				release = func() {}
-			}
-			return release
-		}
-		if n, _ := f.sf.Present(); n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > f.c.opts.Abandon {
-			return func() {}
-		}
-		ctx, cancel := context.WithTimeout(f.ctx, 50*time.Millisecond)
-		_ = f.sf.WaitClaim(ctx, token) // looked at again in any case
-		cancel()
-	}
-}
-
-// deliverPresent delivers what is wanted and has been put on the disk by
-// another process, and returns how many blocks are still wanted.
-func (f *content) deliverPresent() (left int) {
-	f.mu.Lock()
-	if n := f.sf.Size(); n >= 0 && f.size.Load() < 0 {
-		f.size.Store(n)
-		f.failFrom(f.blocks(), io.EOF)
-	}
-	var wanted []*entry
-	for _, e := range f.flight {
-		if e.buf == nil {
-			wanted = append(wanted, e)
-		}
-	}
-	f.mu.Unlock()
-	for _, e := range wanted {
-		if !f.sf.Has(e.b) || !f.fromDisk(e) {
-			left++
-		}
-	}
-	return left
 }
 
 // waiting counts the readers that wait for the runner; f.mu is held.
@@ -293,7 +240,7 @@ func (f *content) goOn(b int64) bool {
 		return false
 	}
 	if f.spec.Whole {
-		return true
+		return f.size.Load() < 0 || f.sf.NextMissing(b) < f.blocks()
 	}
 	t := f.target()
 	if t == nil {
