@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,6 +164,38 @@ func TestStandBack(t *testing.T) {
 		time.Sleep(time.Minute)
 		if f.State() != store.Unverified {
 			t.Errorf("not complete after a minute of quiet: %+v %+v", f.Status(), c.Stats())
+		}
+	})
+}
+
+// TestManyGuests replays the boot of several guests from one image at once:
+// each block is fetched once, and all are done not much later than one.
+func TestManyGuests(t *testing.T) {
+	const guests = 8
+	reads := readTrace(t)
+	st := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		src := newLink(1<<30, 30*time.Millisecond, 12_500_000)
+		c := newCache(t, Options{Store: newStoreAt(t, st), Memory: 16 << 20})
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for range guests {
+			f := mustOpen(t, c, Spec{Size: 1 << 30, Source: src})
+			wg.Go(func() {
+				buf := make([]byte, 1<<20)
+				for _, r := range reads {
+					if _, err := f.ReadAt(context.Background(), buf[:r.Len], r.Off); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		took := time.Since(begun)
+		t.Logf("%d guests in %v, %.1f MB", guests, took, float64(src.bytes.Load())/1e6)
+		if took > 10*time.Second || src.bytes.Load() > 80e6 {
+			t.Error("more than 10 s or 80 MB")
 		}
 	})
 }
