@@ -20,13 +20,14 @@ import (
 
 func TestMain(m *testing.M) {
 	fusetest.Main(m, map[string]func([]string) error{
-		"mmap":    childMmap,
-		"odirect": childODirect,
-		"locks":   childLocks,
-		"read":    childRead,
-		"handled": childHandled,
-		"user":    childUser,
-		"serve":   childServe,
+		"mmap":      childMmap,
+		"odirect":   childODirect,
+		"locks":     childLocks,
+		"read":      childRead,
+		"handled":   childHandled,
+		"namespace": childNamespace,
+		"user":      childUser,
+		"serve":     childServe,
 	})
 }
 
@@ -137,6 +138,38 @@ func childServe(args []string) error {
 	}
 	fmt.Println("ready")
 	s.Wait()
+	return nil
+}
+
+const nobody = 65534
+
+// childNamespace runs childUser as nobody with a /dev/fuse that is open to all,
+// as it is on most machines, in a mount namespace of its own.
+func childNamespace(args []string) error {
+	dir, device := args[0], args[1]
+	if err := unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+		return err
+	}
+	if err := os.Chmod(device, 0o666); err != nil {
+		return err
+	}
+	if err := unix.Mount(device, "/dev/fuse", "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	// The test binary lies in a directory of root's; a descriptor leads there too.
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	cmd := fusetest.Child(context.Background(), "user", dir)
+	cmd.Path = "/proc/self/fd/3"
+	cmd.ExtraFiles = []*os.File{self}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("as nobody: %w: %s", err, out)
+	}
 	return nil
 }
 

@@ -181,6 +181,7 @@ type fakeFile struct {
 	reads, opened, closed atomic.Int64
 	readErr               atomic.Pointer[error]
 	hang                  atomic.Bool // reads wait for their context
+	cut                   atomic.Bool // there is less than Size says
 	waiting               chan struct{}
 	readHook              func(off int64)
 }
@@ -246,7 +247,11 @@ func (h *fakeHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, erro
 	if err := h.f.readErr.Load(); err != nil {
 		return 0, *err
 	}
-	return bytes.NewReader(h.f.data).ReadAt(p, off)
+	data := h.f.data
+	if h.f.cut.Load() {
+		data = data[:4096]
+	}
+	return bytes.NewReader(data).ReadAt(p, off)
 }
 
 func (h *fakeHandle) SeekData(off int64) (int64, error) {

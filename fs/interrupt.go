@@ -102,7 +102,13 @@ func (w *waiter) watch(stop <-chan struct{}) {
 	defer tick.Stop()
 	interrupted := w.interrupted
 	var graceOver <-chan time.Time
-	process := processOf(w.thread) // at once: the thread may be gone later
+	// Now, as the thread may be gone later. If it is already, so most likely is its
+	// process; at worst that fails read-ahead, which is repeated when needed.
+	process, exists := processOf(w.thread)
+	if !exists {
+		w.end()
+		return
+	}
 	for {
 		select {
 		case <-stop:

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,11 +62,12 @@ func readFile(t *testing.T, path string) []byte {
 func TestTree(t *testing.T) {
 	disk := newFile("disk.img", 300_001)
 	disk.holeAt, disk.holeLen = 1<<16, 1<<17
+	disk.attrs = map[string]string{"user.vmcast.state": "verified", "user.vmcast.note": ""}
 	two := newRelease("two", newFile("a", 1), newFile("empty", 0))
 	two.published = time.Time{}
 	tree := newFakeTree(newRelease("one", disk, newFile("bad/name", 1), newFile("xvm.xml", 10)), two)
-	n := 0
-	tree.status = func() []byte { n++; return fmt.Appendf(nil, "{%d}", n) }
+	var n atomic.Int64
+	tree.status = func() []byte { return fmt.Appendf(nil, "{%d}", n.Add(1)) }
 	m := mountTree(t, tree)
 
 	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
@@ -128,7 +130,6 @@ func TestTree(t *testing.T) {
 	})
 
 	t.Run("xattr", func(t *testing.T) {
-		disk.attrs = map[string]string{"user.vmcast.state": "verified", "user.vmcast.note": ""}
 		path, buf := m.path("one/disk.img"), make([]byte, 64)
 		if n, err := unix.Getxattr(path, "user.vmcast.state", buf); err != nil || string(buf[:n]) != "verified" {
 			t.Errorf("state is %q, %v", buf[:max(n, 0)], err)
@@ -630,7 +631,7 @@ func TestShortRead(t *testing.T) {
 	if st := stat(t, m.path("one/a")); st.Size != 3*4096 {
 		t.Fatal(st.Size)
 	}
-	f.data = f.data[:4096]
+	f.cut.Store(true)
 	h, err := os.Open(m.path("one/a"))
 	if err != nil {
 		t.Fatal(err)

@@ -8,25 +8,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// processOf finds the process of a thread; 0 if it is gone, hidden from us, or
-// the kernel's.
-func processOf(thread int) int {
+// processOf finds the process of a thread, 0 if it is hidden from us or the
+// kernel's own, and tells whether the thread exists.
+func processOf(thread int) (process int, exists bool) {
 	if thread <= 0 {
-		return 0
+		return 0, true
 	}
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(thread), "status"))
 	if err != nil {
-		return 0
+		return 0, !errors.Is(unix.Kill(thread, 0), syscall.ESRCH)
 	}
 	for line := range bytes.Lines(status) {
 		if value, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
-			id, _ := strconv.Atoi(string(bytes.TrimSpace(value)))
-			return id
+			process, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
 		}
 	}
-	return 0
+	return process, true
 }
 
 // dying tells whether a process is gone or none of its threads will run its code

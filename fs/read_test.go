@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -491,22 +492,12 @@ func TestOrdinaryUser(t *testing.T) {
 	for p := dir; p != os.TempDir() && len(p) > 1; p = p[:strings.LastIndexByte(p, '/')] {
 		os.Chmod(p, 0o755)
 	}
-	const nobody = 65534
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	// The test binary lies in a directory of root's; the descriptor lets us run it.
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer self.Close()
-	cmd := fusetest.Child(ctx, "user", dir)
-	cmd.Path = "/proc/self/fd/3"
-	cmd.ExtraFiles = []*os.File{self}
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd := fusetest.Child(ctx, "namespace", dir, filepath.Join(t.TempDir(), "fuse"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	fusetest.Run(t, cmd)
 }

@@ -1,0 +1,318 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vmcastfs/fs/internal/fusetest"
+)
+
+func TestIOMode(t *testing.T) {
+	type step struct {
+		open    byte // handle to open, or 0
+		offered bool // with a local file
+		close   byte
+		mode    byte   // expected after an open: 'c' or 'p'
+		closed  string // expected to be closed by a close
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"one cached", []step{{open: 'a', mode: 'c'}, {close: 'a', closed: "a"}}},
+		{"one passthrough", []step{{open: 'a', offered: true, mode: 'p'}, {close: 'a', closed: "a"}}},
+		{"completes while open", []step{
+			{open: 'a', mode: 'c'}, {open: 'b', offered: true, mode: 'c'}, {close: 'a', closed: "a"},
+			{open: 'c', offered: true, mode: 'c'}, {close: 'b', closed: "b"}, {close: 'c', closed: "c"},
+			{open: 'd', offered: true, mode: 'p'}, {close: 'd', closed: "d"},
+		}},
+		{"owner goes first", []step{
+			{open: 'a', offered: true, mode: 'p'}, {open: 'b', mode: 'p'}, {close: 'a'},
+			{open: 'c', offered: true, mode: 'p'}, {close: 'c', closed: "c"}, {close: 'b', closed: "ba"},
+			{open: 'd', mode: 'c'}, {close: 'd', closed: "d"},
+		}},
+		{"owner goes last", []step{
+			{open: 'a', offered: true, mode: 'p'}, {open: 'b', offered: true, mode: 'p'},
+			{close: 'b', closed: "b"}, {close: 'a', closed: "a"},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var m ioMode
+			handles := map[byte]*fakeHandle{}
+			files := map[*os.File]byte{}
+			var current *os.File
+			for i, s := range c.steps {
+				if s.open != 0 {
+					h := &fakeHandle{}
+					handles[s.open] = h
+					var offer *os.File
+					if s.offered {
+						offer = new(os.File)
+						files[offer] = s.open
+					}
+					if idle := m.idle(); idle {
+						current = offer
+					}
+					got := m.opened(h, offer)
+					if (got != nil) != (s.mode == 'p') || got != current {
+						t.Fatalf("step %d: backing file of %q", i, files[got])
+					}
+					continue
+				}
+				var closed []byte
+				for _, h := range m.released(handles[s.close]) {
+					for name, known := range handles {
+						if h == known {
+							closed = append(closed, name)
+						}
+					}
+				}
+				if string(closed) != s.closed {
+					t.Fatalf("step %d closes %q, want %q", i, closed, s.closed)
+				}
+			}
+			if !m.idle() {
+				t.Error("not idle in the end")
+			}
+		})
+	}
+}
+
+func TestErrno(t *testing.T) {
+	live := context.Background()
+	dead, cancel := context.WithCancel(live)
+	cancel()
+	rules := []ErrorRule{{Err: errCorrupt, Errno: syscall.EIO, Corrupt: true}, {Err: errRefused, Errno: syscall.EACCES}}
+	for _, c := range []struct {
+		ctx     context.Context
+		err     error
+		want    syscall.Errno
+		corrupt bool
+	}{
+		{live, nil, 0, false},
+		{live, fmt.Errorf("x: %w", errCorrupt), syscall.EIO, true},
+		{live, fmt.Errorf("x: %w", errRefused), syscall.EACCES, false},
+		{dead, fmt.Errorf("x: %w", errRefused), syscall.EACCES, false},
+		{dead, fmt.Errorf("x: %w", context.Canceled), syscall.EINTR, false},
+		{live, context.Canceled, syscall.EIO, false}, // somebody else's wait
+		{live, context.DeadlineExceeded, syscall.EIO, false},
+		{dead, errors.New("x"), syscall.EIO, false},
+		{live, iofs.ErrNotExist, syscall.ENOENT, false},
+		{live, &os.PathError{Err: syscall.ENOENT}, syscall.ENOENT, false},
+		{live, os.ErrPermission, syscall.EACCES, false},
+		{live, syscall.ENOSYS, syscall.EIO, false},
+		{live, syscall.ENOSPC, syscall.EIO, false},
+		{live, os.ErrClosed, syscall.EIO, false},
+	} {
+		if got, corrupt := toErrno(c.ctx, rules, c.err); got != c.want || corrupt != c.corrupt {
+			t.Errorf("%v: %v, %v", c.err, got, corrupt)
+		}
+	}
+}
+
+func TestWaiter(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ended := func(w *waiter, within time.Duration) bool {
+		select {
+		case <-w.Done():
+			return w.Err() == context.Canceled
+		case <-time.After(within):
+			return false
+		}
+	}
+	self := os.Getpid()
+
+	w := &waiter{thread: self, grace: time.Hour}
+	if w.Err() != nil || ended(w, 10*time.Millisecond) {
+		t.Error("ends by itself")
+	}
+	w.finish()
+	if !ended(w, 5*time.Second) {
+		t.Error("outlives its request")
+	}
+	w = &waiter{}
+	w.finish()
+	if !ended(w, 5*time.Second) || w.stop != nil {
+		t.Error("comes alive after its request")
+	}
+
+	interrupt := func(thread int, grace time.Duration) *waiter {
+		c := make(chan struct{})
+		close(c)
+		w := &waiter{interrupted: c, thread: thread, grace: grace}
+		t.Cleanup(w.finish)
+		return w
+	}
+	for _, c := range []struct {
+		name string
+		w    *waiter
+		ends bool
+	}{
+		{"caller lives", interrupt(self, time.Hour), false},
+		{"no grace", interrupt(self, 0), true},
+		{"grace over", interrupt(self, 20*time.Millisecond), true},
+		{"caller unknown", interrupt(0, time.Hour), true},
+		{"caller gone", interrupt(1<<30, time.Hour), true},
+	} {
+		if got := ended(c.w, 100*time.Millisecond+map[bool]time.Duration{true: 5 * time.Second}[c.ends]); got != c.ends {
+			t.Errorf("%s: ended %v", c.name, got)
+		}
+		c.w.finish()
+	}
+}
+
+func TestDying(t *testing.T) {
+	self := os.Getpid()
+	if got, exists := processOf(syscall.Gettid()); got != self || !exists {
+		t.Errorf("our thread is of process %d, not %d", got, self)
+	}
+	if _, exists := processOf(1 << 30); exists {
+		t.Error("a thread that cannot be exists")
+	}
+	if _, exists := processOf(0); !exists {
+		t.Error("the kernel does not exist")
+	}
+	if dying(self) {
+		t.Error("we are dying")
+	}
+	cmd := fusetest.Child(t.Context(), "none")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); !dying(cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a zombie is alive")
+		}
+	}
+	cmd.Wait()
+	if !dying(cmd.Process.Pid) {
+		t.Error("a process that is gone is alive")
+	}
+
+	line := func(flags, signal uint64) []byte {
+		return fmt.Appendf(nil, "7 (a) b (c) S 1 7 7 0 -1 %d 11 12 13 14 15 16 17 18 20 0 1 0 22 23 24 25 26 27 28 29 30 %d 0 0 0 0", flags, signal)
+	}
+	for _, c := range []struct {
+		stat []byte
+		want bool
+	}{
+		{line(0x400000, 0), false}, {line(0, 1<<8), true}, {line(0, 1<<14), false}, {line(0x400004, 0), true},
+		{line(0x200, 0), true}, {line(0x400, 0), true}, {nil, false}, {[]byte("7 (x) S 1"), false},
+	} {
+		if got := threadDying(c.stat); got != c.want {
+			t.Errorf("%s: %v", c.stat, got)
+		}
+	}
+}
+
+func TestLatencyBucket(t *testing.T) {
+	for d, want := range map[time.Duration]int{
+		-1: 0, 0: 0, 999: 0, time.Microsecond: 1, 2 * time.Microsecond: 2, 3 * time.Microsecond: 2,
+		time.Millisecond: 10, time.Second: 20, time.Hour: latencyBuckets - 1,
+	} {
+		if got := latencyBucket(d); got != want {
+			t.Errorf("%v: bucket %d, want %d", d, got, want)
+		}
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	var l limiter
+	now := time.Unix(1, 0)
+	for i, c := range []struct {
+		after   time.Duration
+		ok      bool
+		dropped uint64
+	}{{0, true, 0}, {0, false, 0}, {quiet - 1, false, 0}, {1, true, 2}, {quiet, true, 0}} {
+		now = now.Add(c.after)
+		if dropped, ok := l.allow(now); ok != c.ok || dropped != c.dropped {
+			t.Errorf("step %d: %v, %d", i, ok, dropped)
+		}
+	}
+}
+
+func TestChanges(t *testing.T) {
+	v := func(feed byte, latest string, releases map[string]uint64) view {
+		return view{feed: [32]byte{feed}, latest: latest, releases: releases}
+	}
+	type m = map[string]uint64
+	for _, c := range []struct {
+		a, b view
+		want []string
+	}{
+		{v(1, "a", m{"a": 1}), v(1, "a", m{"a": 1}), nil},
+		{v(1, "a", m{"a": 1}), v(2, "a", m{"a": 1}), []string{"feed.xml"}},
+		{v(1, "a", m{"a": 1, "b": 1}), v(1, "b", m{"b": 1}), []string{"a", "latest"}},
+		{v(1, "a", m{"a": 1}), v(1, "a", m{"a": 2, "c": 1}), []string{"a", "c", "latest"}},
+		{v(1, "", m{}), v(1, "a", m{"a": 1}), []string{"a", "latest"}},
+	} {
+		got := changes(c.a, c.b)
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v -> %v: %q, want %q", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for _, n := range []uint64{0, 1, 2, ^uint64(0), 1 << 63} {
+		if got := usableIno(n); got <= 1 || got == ^uint64(0) {
+			t.Errorf("inode %d becomes %d", n, got)
+		}
+	}
+	seen := map[any]bool{}
+	for _, id := range []any{
+		identity(1, "a", 0, "b"), identity(2, "a", 0, "b"), identity(1, "a", 1, "b"),
+		identity(1, "ab", 0, ""), identity(1, "", 0, "ab"), identity(1, "a", 0, "bc"),
+	} {
+		if seen[id] {
+			t.Errorf("%v twice", id)
+		}
+		seen[id] = true
+	}
+	for name, want := range map[string]bool{"": false, ".": false, "..": false, "a/b": false, "a\x00": false, "a": true, "...": true, "\xff": true} {
+		if usableName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
+// A release that is the same in a later snapshot must be the same node.
+func TestIdentityIsStable(t *testing.T) {
+	a, b := newRelease("one", newFile("x", 1)), newRelease("one", newFile("x", 1))
+	if releaseIdentity(a) != releaseIdentity(b) {
+		t.Error("release")
+	}
+	key := releaseID{"one", 1}
+	if fileIdentity(key, a.files[0]) != fileIdentity(key, b.files[0]) {
+		t.Error("file")
+	}
+	if !bytes.Equal(a.files[0].data, b.files[0].data) {
+		t.Error("data")
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	f := newFile("x", 1<<20)
+	v := newVFS(newFakeTree(), Options{}.withDefaults())
+	n := newFileNode(newReleaseNode(v, newRelease("one", f), time.Time{}), f)
+	h := &handle{node: n, src: &fakeHandle{f: f}}
+	p := make([]byte, 128<<10)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(p)))
+	for b.Loop() {
+		if _, errno := h.Read(context.Background(), p, 4096); errno != 0 {
+			b.Fatal(errno)
+		}
+	}
+}
