@@ -83,6 +83,52 @@
 // blockwise), half a megabyte in memory (32 bytes a block, 40 compressed, 1.5
 // bits for zeros). Offsets are not written since hostile ones could overlap.
 //
+// # Boot profile
+//
+// The member profile.txt, listed in manifest.txt, tells what a boot reads, so
+// that it can be fetched before it is asked for. It is a hint and changes
+// nothing of what is checked. It is text; every line ends in LF or CRLF:
+//
+//	profile = "vmcast-profile 1" read*
+//	read    = NAME OFFSET LENGTH
+//
+// Each item is a line. NAME is that of a plain image, OFFSET and LENGTH are
+// bytes in decimal digits, separated by one blank each; a name may hold blanks,
+// so that a line is to be read from its end. Reads stand in the order in which
+// the boot made them; they may overlap and come again.
+//
+// # Sidecar
+//
+// A sidecar gives a package of somebody else's what ours have: a block list,
+// and seek points for members compressed as one stream. The sidecar of the
+// package P is called P.sidecar. It is a tar archive of these files, in this
+// order:
+//
+//	package.txt        what package it is of
+//	manifest.txt       SHA-1 and SHA-256 of package.txt, blocks.txt and points/…
+//	mf-signature.asc   detached signature of manifest.txt by whoever made it; may be missing
+//	blocks.txt         block list
+//	points/NAME        seek points of the compressed member NAME, as package seekable saves them
+//
+// package.txt is text, each item a line:
+//
+//	package = "vmcast-sidecar 1" "archive" SIZE SHA256, member* "end"
+//	member  = "member" SIZE SHA256 NAME
+//
+// The archive line has length and SHA-256 of the whole package, a member line
+// those of one file, as it would be extracted; all files are there, in the order
+// of the archive. In blocks.txt an image's name is that of a member as stored
+// (root.img, swap.img.gz) or of the plain content of a compressed one
+// (swap.img), never with a "member" line. Small files that describe the others
+// (xvm.xml, manifest.txt, signatures) have no blocks.
+//
+// A reader may use a sidecar if its manifest is signed as the policy asks,
+// [Sidecar.Match] agrees, and the small files, which it has anyway, have the
+// sums of their member lines. If it is of another package in spite of that,
+// blocks will not match, and so no wrong byte is served. Whoever makes a sidecar
+// vouches for having compared the package with its own manifest; what the
+// publisher signed is not replaced by it.
+//
 // # Signatures
 //
 // mf-signature.asc signs manifest.txt, signature.asc signs xvm.xml. Keys come

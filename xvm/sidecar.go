@@ -1,0 +1,299 @@
+package xvm
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// SidecarSuffix is what the name of a sidecar has behind that of its package.
+const SidecarSuffix = ".sidecar"
+
+// Members of a sidecar. The seek points of a compressed member NAME are in
+// SidecarPoints + NAME.
+const (
+	SidecarPackage   = "package.txt"
+	SidecarManifest  = "manifest.txt"
+	SidecarSignature = "mf-signature.asc"
+	SidecarPoints    = "points/"
+)
+
+// Limits of a sidecar; those of its block list and manifest come to them.
+const (
+	MaxSidecarMembers = 65536     // files of the package
+	MaxSidecarPoints  = 256 << 20 // bytes of seek points, all members together
+	maxSidecarPackage = 32 << 20  // bytes of package.txt
+)
+
+const sidecarMagic = "vmcast-sidecar 1"
+
+// ErrSidecar is wrapped by every error of [ReadSidecar], [Sidecar.Match] and
+// [Sidecar.AppendPackage].
+var ErrSidecar = errors.New("bad sidecar")
+
+// Sidecar is what somebody found out about a package by reading it whole. The
+// block list and the seek points of a sidecar that was read have matched its
+// manifest; whether the manifest is signed by whom is for the caller to ask
+// [Keyring.Verify].
+type Sidecar struct {
+	Size    int64    // of the package, bytes
+	SHA256  [32]byte // of the package
+	Members []SidecarMember
+	Blocks  *BlockList        // of plain content, and of compressed members as stored
+	Points  map[string][]byte // of compressed members, as package seekable saves them
+
+	Manifest  []byte // what was signed
+	Signature []byte // detached, over Manifest; nil: there is none
+}
+
+// SidecarMember is a file of the package.
+type SidecarMember struct {
+	Name   string
+	Size   int64    // bytes; of a sparse file with its holes
+	SHA256 [32]byte // of the file, holes read as zeros
+}
+
+// AppendPackage appends package.txt: what package the sidecar is of.
+func (s *Sidecar) AppendPackage(dst []byte) ([]byte, error) {
+	from := len(dst)
+	dst = fmt.Appendf(dst, "%s\narchive %d %x\n", sidecarMagic, s.Size, s.SHA256)
+	for _, m := range s.Members {
+		dst = fmt.Appendf(dst, "member %d %x %s\n", m.Size, m.SHA256, m.Name)
+	}
+	dst = append(dst, "end\n"...)
+	var back Sidecar
+	if err := back.parsePackage(dst[from:]); err != nil {
+		return nil, err
+	}
+	return dst, nil
+}
+
+// parsePackage reads package.txt.
+func (s *Sidecar) parsePackage(b []byte) error {
+	line := 0
+	bad := func(reason string) error {
+		return fmt.Errorf("%w: %s, line %d: %s", ErrSidecar, SidecarPackage, line, reason)
+	}
+	next := func() (string, bool) {
+		row, rest, ok := bytes.Cut(b, []byte("\n"))
+		b = rest
+		line++
+		return strings.TrimSuffix(string(row), "\r"), ok
+	}
+	if head, ok := next(); !ok || head != sidecarMagic {
+		return bad(fmt.Sprintf("it does not begin with %q", sidecarMagic))
+	}
+	seen := make(map[string]bool)
+	for {
+		row, ok := next()
+		if !ok {
+			return bad("it ends too early")
+		}
+		if row == "end" {
+			if len(b) > 0 {
+				return bad("something follows its end")
+			}
+			if line == 2 {
+				return bad("it names no archive")
+			}
+			return nil
+		}
+		key, rest, _ := strings.Cut(row, " ")
+		size, rest, _ := strings.Cut(rest, " ")
+		sum, name, named := strings.Cut(rest, " ")
+		n, err := parseCount(size)
+		if err != nil {
+			return bad(err.Error())
+		}
+		var digest [32]byte
+		if k, err := hex.Decode(digest[:], []byte(sum[:min(len(sum), 64)])); err != nil || k != 32 || len(sum) != 64 {
+			return bad("malformed SHA-256")
+		}
+		switch {
+		case line == 2 && key == "archive" && !named:
+			s.Size, s.SHA256 = n, digest
+		case line > 2 && key == "member" && named:
+			clean, slash, reason := tarName(name)
+			switch {
+			case clean != name || slash || reason != "":
+				return bad("a name that no member has")
+			case seen[name]:
+				return bad("a member listed twice")
+			case len(seen) == MaxSidecarMembers:
+				return bad(fmt.Sprintf("more than %d members", MaxSidecarMembers))
+			}
+			seen[name] = true
+			s.Members = append(s.Members, SidecarMember{name, n, digest})
+		default:
+			return bad(fmt.Sprintf("%.40q is not expected here", row))
+		}
+	}
+}
+
+// Match tells whether the sidecar can be of the archive that has this index:
+// its length, and the names and sizes of its files. What the caller has of the
+// files' content, it compares with Members; the rest is checked block by block.
+func (s *Sidecar) Match(x *Index) error {
+	if s.Size != x.Size {
+		return fmt.Errorf("%w: it is of a package of %d bytes, this one has %d", ErrSidecar, s.Size, x.Size)
+	}
+	if len(s.Members) != len(x.Members) {
+		return fmt.Errorf("%w: it is of a package of %d files, this one has %d", ErrSidecar, len(s.Members), len(x.Members))
+	}
+	for i, m := range x.Members {
+		if t := s.Members[i]; t.Name != m.Name || t.Size != m.Size {
+			return fmt.Errorf("%w: it is of a package with %q of %d bytes, where this one has %q of %d", ErrSidecar, t.Name, t.Size, m.Name, m.Size)
+		}
+	}
+	return nil
+}
+
+// ReadSidecar reads a sidecar as a stream, and compares its parts with its
+// manifest. The error wraps [ErrSidecar], or is that of r.
+func ReadSidecar(r io.Reader) (*Sidecar, error) {
+	p := sidecarParser{in: tar.NewReader(r), s: &Sidecar{Points: make(map[string][]byte)}}
+	if err := p.parse(); err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			err = fmt.Errorf("%w: it ends too early", ErrSidecar)
+		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong), errors.Is(err, io.ErrUnexpectedEOF):
+			err = fmt.Errorf("%w: %w", ErrSidecar, err)
+		}
+		return nil, err
+	}
+	return p.s, nil
+}
+
+type sidecarParser struct {
+	in       *tar.Reader
+	s        *Sidecar
+	manifest *Manifest
+	points   int64 // bytes so far
+}
+
+// parse reads the members, which come in a fixed order: what checks the others first.
+func (p *sidecarParser) parse() error {
+	name, size, err := p.next()
+	if err != nil {
+		return err
+	}
+	if name != SidecarPackage {
+		return fmt.Errorf("%w: it does not begin with %s", ErrSidecar, SidecarPackage)
+	}
+	about, err := p.whole(name, size, maxSidecarPackage)
+	if err != nil {
+		return err
+	}
+	if name, size, err = p.next(); err != nil {
+		return err
+	}
+	if name != SidecarManifest {
+		return fmt.Errorf("%w: it has no %s in second place", ErrSidecar, SidecarManifest)
+	}
+	if p.s.Manifest, err = p.whole(name, size, MaxManifestSize); err != nil {
+		return err
+	}
+	if p.manifest, err = ParseManifest(SidecarManifest, p.s.Manifest); err != nil {
+		return fmt.Errorf("%w: %w", ErrSidecar, err)
+	}
+	if err := p.compare(SidecarPackage, sha256.Sum256(about)); err != nil {
+		return err
+	}
+	if err := p.s.parsePackage(about); err != nil {
+		return err
+	}
+	for {
+		if name, size, err = p.next(); err == io.EOF {
+			break
+		} else if err != nil {
+			return err
+		}
+		member, points := strings.CutPrefix(name, SidecarPoints)
+		switch {
+		case name == SidecarSignature && p.s.Signature == nil && p.s.Blocks == nil:
+			p.s.Signature, err = p.whole(name, size, MaxSignatureSize)
+		case name == BlockListName && p.s.Blocks == nil:
+			err = p.blocks()
+		case points && p.s.Blocks != nil && p.s.Points[member] == nil:
+			err = p.seekPoints(name, member, size)
+		default:
+			err = fmt.Errorf("%w: member %q is not expected here", ErrSidecar, tarDisplay(name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if p.s.Blocks == nil {
+		return fmt.Errorf("%w: it has no %s", ErrSidecar, BlockListName)
+	}
+	for _, name := range p.manifest.Names() {
+		member, points := strings.CutPrefix(name, SidecarPoints)
+		if points && p.s.Points[member] == nil {
+			return fmt.Errorf("%w: %s is missing", ErrSidecar, name)
+		}
+	}
+	return nil
+}
+
+func (p *sidecarParser) next() (string, int64, error) {
+	h, err := p.in.Next()
+	if err != nil {
+		return "", 0, err
+	}
+	if h.Typeflag != tar.TypeReg || h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.map"] != "" {
+		return "", 0, fmt.Errorf("%w: member %q is no plain file", ErrSidecar, tarDisplay(h.Name))
+	}
+	return h.Name, h.Size, nil
+}
+
+func (p *sidecarParser) whole(name string, size, limit int64) ([]byte, error) {
+	if size > limit {
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrSidecar, tarDisplay(name), limit)
+	}
+	b, err := io.ReadAll(p.in) // grows with what is there, not with what the header says
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", tarDisplay(name), err)
+	}
+	return b, nil
+}
+
+// compare asks for a SHA-256 in the manifest, and that it is this one.
+func (p *sidecarParser) compare(name string, got [32]byte) error {
+	for _, sum := range p.manifest.Sums(name) {
+		if sum.Algo == SHA256 {
+			if sum.Hex != hex.EncodeToString(got[:]) {
+				return fmt.Errorf("%w: %s does not match its sum in %s", ErrSidecar, tarDisplay(name), SidecarManifest)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s gives no SHA-256 of %s", ErrSidecar, SidecarManifest, tarDisplay(name))
+}
+
+func (p *sidecarParser) blocks() error {
+	h := sha256.New()
+	list, err := ParseBlockList(io.TeeReader(p.in, h))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSidecar, err)
+	}
+	p.s.Blocks = list
+	return p.compare(BlockListName, [32]byte(h.Sum(nil)))
+}
+
+func (p *sidecarParser) seekPoints(name, member string, size int64) error {
+	points, err := p.whole(name, size, MaxSidecarPoints-p.points)
+	if err != nil {
+		return err
+	}
+	p.points += int64(len(points))
+	if len(p.s.Points) == MaxSidecarMembers {
+		return fmt.Errorf("%w: more than %d members with seek points", ErrSidecar, MaxSidecarMembers)
+	}
+	p.s.Points[member] = points
+	return p.compare(name, sha256.Sum256(points))
+}
