@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,34 +82,70 @@ type world struct {
 	opts   []string // further -o options
 }
 
-// newWorld serves a small appliance and prepares a mount of it.
-func newWorld(t *testing.T, o appliance.Options) *world {
+// bareWorld prepares a mount of an origin that serves nothing yet.
+func bareWorld(t *testing.T) *world {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		missing(t, "/dev/fuse")
 	}
-	w := &world{t: t, origin: origin.New(), dir: t.TempDir(), cache: t.TempDir()}
+	w := &world{t: t, origin: origin.New(), app: &appliance.Appliance{}, dir: t.TempDir(), cache: t.TempDir()}
 	if err := w.origin.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.origin.Close() })
+	w.feed = w.origin.URL() + appliance.FeedPath
+	return w
+}
+
+// newWorld serves a small appliance and prepares a mount of it.
+func newWorld(t *testing.T, o appliance.Options) *world {
+	t.Helper()
+	w := bareWorld(t)
+	app, err := buildAppliance(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := *app
+	own.Feed = bytes.ReplaceAll(app.Feed, []byte(nowhere), []byte(w.origin.URL()))
+	w.app = &own
+	w.origin.PutBytes(appliance.FeedPath, own.Feed)
+	for path, content := range own.Packages {
+		w.origin.PutBytes(path, content)
+	}
+	return w
+}
+
+// nowhere is the server in the feeds that buildAppliance returns.
+const nowhere = "http://nowhere.invalid"
+
+var appliances struct {
+	sync.Mutex
+	built map[appliance.Options]*appliance.Appliance
+}
+
+// buildAppliance makes an appliance once for all tests that want the same;
+// nobody may change it.
+func buildAppliance(o appliance.Options) (*appliance.Appliance, error) {
 	if o.DiskSize == 0 {
 		o.DiskSize = 8 << 20
 	}
 	if o.DataSize == 0 {
 		o.DataSize = 2 << 20
 	}
-	app, err := appliance.Build(w.origin.URL(), o)
+	appliances.Lock()
+	defer appliances.Unlock()
+	if app := appliances.built[o]; app != nil {
+		return app, nil
+	}
+	app, err := appliance.Build(nowhere, o)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	w.app = app
-	w.feed = w.origin.URL() + appliance.FeedPath
-	w.origin.PutBytes(appliance.FeedPath, app.Feed)
-	for path, content := range app.Packages {
-		w.origin.PutBytes(path, content)
+	if appliances.built == nil {
+		appliances.built = make(map[appliance.Options]*appliance.Appliance)
 	}
-	return w
+	appliances.built[o] = app
+	return app, nil
 }
 
 // options is the -o list.
@@ -181,8 +217,10 @@ func (w *world) daemons() []int {
 
 func (w *world) waitGone(pid int) {
 	w.t.Helper()
+	// A process that has ended but that nobody has waited for yet has no
+	// command line any more.
 	for range 500 {
-		if syscall.Kill(pid, 0) != nil {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(line) == 0 {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestMountForms(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	helper := filepath.Join(filepath.Dir(binary), "mount.vmcastfs")
 	forms := map[string][]string{
@@ -61,6 +62,7 @@ func TestMountForms(t *testing.T) {
 }
 
 func TestTree(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.mount()
 	if got := readAll(t, w.path("feed.xml")); !bytes.Equal(got, w.app.Feed) {
@@ -94,6 +96,7 @@ func TestTree(t *testing.T) {
 }
 
 func TestRemountAsksForNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.mount("complete=off")
 	readAll(t, w.path("latest", "disk.img"))
@@ -109,6 +112,7 @@ func TestRemountAsksForNothing(t *testing.T) {
 }
 
 func TestMountWithTheServerDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.mount()
 	readAll(t, w.path("latest", "disk.img"))
@@ -128,6 +132,7 @@ func TestMountWithTheServerDown(t *testing.T) {
 }
 
 func TestCorruptImage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.origin.Inject(origin.Fault{Path: "/demo-1.1.xvm", Kind: origin.Flip, At: 5 << 20})
 	w.mount()
@@ -157,6 +162,7 @@ func TestCorruptImage(t *testing.T) {
 }
 
 func TestVerifyStrict(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.mount("verify=strict")
 	f, err := os.Open(w.path("latest", "disk.img"))
