@@ -78,7 +78,8 @@
 // Store, then does for each file: fdatasync of the data, append to the journal, fdatasync of the journal. It does so
 // at once for the first block after a quiet time, and then every SyncEvery. A block in the journal is therefore on the
 // disk; checksums are there for what breaks this rule. Dropping goes the other way round: punch the hole, append the
-// record, show it. A reader whose block does not match takes the journal lock and looks again, which tells eviction
+// record, show it: nobody writes a block again before its hole is punched. A process killed between the first two leaves
+// a hole that fails its checksum, which is an absent block with a warning. A reader whose block does not match takes the journal lock and looks again, which tells eviction
 // from damage.
 //
 // # Several processes
@@ -92,7 +93,7 @@
 //	16+b    exclusive while a process fetches block b (Claim)
 //
 // In lock: byte 0 shared while the directory is open, exclusive for a later version that converts it; 1 exclusive
-// while the directory is set up; 2 exclusive while making room. No lock but those of claims is waited for longer than
+// while the directory is set up; 2 exclusive while measuring how much is used and making room. No lock but those of claims is waited for longer than
 // 5 s, so that a stopped process does not stop the others.
 //
 // What one process appended, the others read from the journal without a lock: an fstat, at most every 10 ms and only

@@ -23,7 +23,7 @@ const (
 const (
 	lockUse   = 0 // shared while open; exclusive for a later version that converts the directory
 	lockSetup = 1 // exclusive while the directory is being made
-	lockEvict = 2 // exclusive while making room
+	lockEvict = 2 // exclusive while measuring and making room
 )
 
 // lockPatience bounds the wait for another process's short lock. A process that is stopped while it holds one must

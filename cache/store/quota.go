@@ -15,7 +15,10 @@ const (
 	leaseTime  = 2 * time.Second // after which others' writes are looked at again
 	leaseShare = 8               // a lease is this part of the room left: so many processes can take one at once
 	leaseMax   = 256 << 20
-	fullTime   = 250 * time.Millisecond // how long ErrFull is answered without looking again
+	// evictPatience is how long a process waits for another that makes room, before it answers ErrFull.
+	evictPatience = time.Second
+
+	fullTime = 250 * time.Millisecond // how long ErrFull is answered without looking again
 )
 
 // quota keeps the disk within Limit and MinFree. The truth is what the filesystem says is allocated, for all
@@ -61,7 +64,11 @@ func (s *Store) makeRoom(n int64) bool {
 	if time.Now().Before(q.fullUntil) {
 		return false
 	}
-	freed := s.evict(max(n, 1<<20))
+	freed := int64(0)
+	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
+		freed = s.evict(max(n, 1<<20))
+		unlock(s.lock, lockEvict)
+	}
 	if freed < n {
 		q.fullUntil = time.Now().Add(fullTime)
 	}
@@ -76,17 +83,16 @@ func (s *Store) look() bool {
 	if time.Now().Before(q.fullUntil) {
 		return false
 	}
-	room := s.room()
-	if room < 0 {
-		// Another process may be making room now: only who has the lock does, after looking again.
-		if waitLock(s.lock, unix.F_WRLCK, lockEvict, lockPatience) == nil {
-			if room = s.room(); room < 0 {
-				// Some slack, so that not every block has to make room for itself.
-				s.evict(-room + s.opt.Limit/32)
-				room = s.room()
-			}
-			unlock(s.lock, lockEvict)
+	// Measuring is no snapshot: what others evict from one file and write to the next meanwhile could go unseen.
+	// So only one process at a time looks, and while it does no other takes a lease.
+	room := int64(-1)
+	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
+		if room = s.room(); room < 0 {
+			// Some slack, so that not every block has to make room for itself.
+			s.evict(-room + s.opt.Limit/32)
+			room = s.room()
 		}
+		unlock(s.lock, lockEvict)
 	}
 	if room < 0 {
 		q.fullUntil = time.Now().Add(fullTime)
