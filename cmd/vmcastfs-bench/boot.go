@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+)
+
+// bootTests replay the recorded boot over a network: cold, after a remount,
+// and by 32 readers at once.
+func (b *bench) bootTests(n network, cold *target) []test {
+	name := "boot, " + n.name
+	return []test{
+		{name, func(ctx context.Context) ([]result, error) { return b.boot(ctx, n, name, cold) }},
+		{name + ", 32 at once", func(ctx context.Context) ([]result, error) { return b.bootMany(ctx, n, name+", 32 at once") }},
+	}
+}
+
+// boot replays on a cold host, and again after a remount.
+func (b *bench) boot(ctx context.Context, n network, name string, cold *target) (_ []result, err error) {
+	b.site.through(n)
+	cache := b.fresh("cache")
+	m, err := b.mount(ctx, feedPath, cache)
+	if err != nil {
+		return nil, err
+	}
+	first, err := b.measure(packagePath, func() (time.Duration, error) { return b.replay(m.image()) })
+	first.Memory = m.peakMemory()
+	if err := errors.Join(err, m.unmount()); err != nil {
+		return nil, err
+	}
+	first.Test, first.Subject, first.Target = name, "vmcastfs, cold", cold
+
+	m, err = b.mount(ctx, feedPath, cache)
+	if err != nil {
+		return nil, err
+	}
+	again, err := b.measure(packagePath, func() (time.Duration, error) { return b.replay(m.image()) })
+	if err := errors.Join(err, m.unmount()); err != nil {
+		return nil, err
+	}
+	again.Test, again.Subject, again.Target = name, "vmcastfs, after a remount", &target{NoBytes: true}
+	return []result{first, again}, nil
+}
+
+// bootMany compares 32 readers with one, each on a cold host.
+func (b *bench) bootMany(ctx context.Context, n network, name string) ([]result, error) {
+	var out []result
+	for _, readers := range []int{1, 32} {
+		b.site.through(n)
+		m, err := b.mount(ctx, feedPath, b.fresh("cache"))
+		if err != nil {
+			return nil, err
+		}
+		r, err := b.measure(packagePath, func() (time.Duration, error) { return b.replayAll(m.image(), readers) })
+		r.Test, r.Subject, r.Memory = name, "one reader", m.peakMemory()
+		if err := errors.Join(err, m.unmount()); err != nil {
+			return nil, err
+		}
+		if readers > 1 {
+			r.Subject, r.Against = "32 readers", "one reader"
+			r.Target = &target{MaxRatio: 1.5, Memory: 96 << 20}
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// measure times do and counts what it has the origin send of path.
+func (b *bench) measure(path string, do func() (time.Duration, error)) (result, error) {
+	before := b.site.Stats(path)
+	took, err := do()
+	after := b.site.Stats(path)
+	return result{
+		Value: took.Seconds(), Unit: "s",
+		Bytes: after.BytesSent - before.BytesSent, Requests: after.Requests - before.Requests,
+	}, err
+}
+
+// readCold reads the image from its start, cold, and has curl fetch as many
+// bytes over the same network.
+func (b *bench) readCold(ctx context.Context, n network, size int64, name string) ([]result, error) {
+	b.site.through(n)
+	curl, err := b.measure(imagePath, func() (time.Duration, error) { return b.curl(ctx, imagePath, size) })
+	if err != nil {
+		return nil, err
+	}
+	curl.Test, curl.Subject = name, "curl"
+	m, err := b.mount(ctx, feedPath, b.fresh("cache"))
+	if err != nil {
+		return nil, err
+	}
+	cat, err := b.measure(packagePath, func() (time.Duration, error) { return readWhole(ctx, m.image(), size) })
+	cat.Memory = m.peakMemory()
+	if err := errors.Join(err, m.unmount()); err != nil {
+		return nil, err
+	}
+	cat.Test, cat.Subject, cat.Against, cat.Target = name, "vmcastfs", "curl", &target{MaxRatio: 1.05}
+	return []result{curl, cat}, nil
+}
+
+// fresh is an empty place in the working directory.
+func (b *bench) fresh(name string) string {
+	b.remove(name)
+	b.remove(name + "-state")
+	return filepath.Join(b.dir, name)
+}

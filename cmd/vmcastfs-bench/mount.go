@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const fuseMagic = 0x65735546
+
+// mounted is a running `vmcastfs mount -f`.
+type mounted struct {
+	cmd *exec.Cmd
+	dir string
+	log string
+	end chan error
+}
+
+// mount starts the binary and waits until the mount point answers.
+func (b *bench) mount(ctx context.Context, feed, cache string, options ...string) (*mounted, error) {
+	m := &mounted{dir: filepath.Join(b.dir, "mnt"), log: filepath.Join(b.dir, "mount.log"), end: make(chan error, 1)}
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(m.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	options = append([]string{"cache=" + cache, "cache_free=0", "state=" + cache + "-state", "sig=ignore"}, options...)
+	m.cmd = exec.Command(b.binary, "mount", "-f", "-o", strings.Join(options, ","), b.site.URL()+feed, m.dir)
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	if err := m.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { m.end <- m.cmd.Wait() }()
+	return m, waitMounted(ctx, m.dir, m.end, m.log)
+}
+
+// waitMounted waits until a FUSE file system is on dir.
+func waitMounted(ctx context.Context, dir string, end <-chan error, log string) error {
+	for {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err == nil && st.Type == fuseMagic {
+			return nil
+		}
+		select {
+		case err := <-end:
+			text, _ := os.ReadFile(log)
+			return fmt.Errorf("mount on %s ended: %v\n%s", dir, err, bytes.TrimSpace(text))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// image is the path of the newest release's disk.
+func (m *mounted) image() string { return filepath.Join(m.dir, "latest", diskName) }
+
+// unmount ends the mount and waits for its process.
+func (m *mounted) unmount() error {
+	err := m.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case werr := <-m.end:
+		return errors.Join(err, werr)
+	case <-time.After(30 * time.Second):
+		_ = m.cmd.Process.Kill()
+		return errors.New("the mount does not end")
+	}
+}
+
+// peakMemory is the most that was resident so far, in bytes.
+func (m *mounted) peakMemory() int64 { return memory(m.cmd.Process.Pid, "VmHWM:") }
+
+// memory reads a line of /proc/PID/status.
+func memory(pid int, key string) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bootTrace is the recorded boot of a Debian machine from a raw 1 GiB image:
+// one "offset length" per line, in order.
+//
+//go:embed testdata/boot.trace
+var bootTrace string
+
+type extent struct{ off, len int64 }
+
+func parseTrace(text string) (reads []extent, err error) {
+	for line := range strings.Lines(text) {
+		var e extent
+		if _, err := fmt.Sscan(line, &e.off, &e.len); err != nil {
+			return nil, fmt.Errorf("trace: %q: %w", strings.TrimSpace(line), err)
+		}
+		reads = append(reads, e)
+	}
+	return reads, nil
+}
+
+// replay reads path as the trace says, opening included, and compares every
+// byte with the image as published.
+func (b *bench) replay(path string) (time.Duration, error) {
+	began := time.Now()
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	got, want := make([]byte, 1<<20), make([]byte, 1<<20)
+	var comparing time.Duration
+	for _, r := range b.trace {
+		if _, err := f.ReadAt(got[:r.len], r.off); err != nil {
+			return 0, err
+		}
+		t := time.Now()
+		if _, err := b.site.image.ReadAt(want[:r.len], r.off); err != nil {
+			return 0, err
+		}
+		if string(got[:r.len]) != string(want[:r.len]) {
+			return 0, fmt.Errorf("%s: wrong bytes at %d", path, r.off)
+		}
+		comparing += time.Since(t)
+	}
+	return time.Since(began) - comparing, nil
+}
+
+// replayAll has n readers replay at once and returns when the last one is done.
+func (b *bench) replayAll(path string, n int) (time.Duration, error) {
+	errs := make([]error, n)
+	began := time.Now()
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { _, errs[i] = b.replay(path) })
+	}
+	all.Wait()
+	return time.Since(began), errors.Join(errs...)
+}
+
+// readWhole reads the first n bytes of path as cat does.
+func readWhole(ctx context.Context, path string, n int64) (time.Duration, error) {
+	began := time.Now()
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	p := make([]byte, 128<<10) // what cat takes
+	for done := int64(0); done < n; {
+		k, err := f.Read(p[:min(int64(len(p)), n-done)])
+		if err == io.EOF {
+			return 0, fmt.Errorf("%s ends at %d", path, done)
+		}
+		if err != nil {
+			return 0, err
+		}
+		done += int64(k)
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+	}
+	return time.Since(began), nil
+}
