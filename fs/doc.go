@@ -3,7 +3,7 @@
 // # The tree
 //
 //	/                  one directory per release, feed.xml, latest -> newest
-//	/REL/              the files of the package
+//	/REL/              the files of the package, in the directories their names imply
 //	/.vmcastfs/        not listed; holds status.json, made afresh by every open
 //
 // Files are 0444 and directories 0555, less the umask. Times are the archive's

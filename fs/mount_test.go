@@ -65,7 +65,7 @@ func TestTree(t *testing.T) {
 	disk.attrs = map[string]string{"user.vmcast.state": "verified", "user.vmcast.note": ""}
 	two := newRelease("two", newFile("a", 1), newFile("empty", 0))
 	two.published = time.Time{}
-	tree := newFakeTree(newRelease("one", disk, newFile("bad/name", 1), newFile("xvm.xml", 10)), two)
+	tree := newFakeTree(newRelease("one", disk, newFile("disks/a", 7), newFile("disks/more/b", 8), newFile("xvm.xml", 10)), two)
 	var n atomic.Int64
 	tree.status = func() []byte { return fmt.Appendf(nil, "{%d}", n.Add(1)) }
 	m := mountTree(t, tree)
@@ -73,8 +73,14 @@ func TestTree(t *testing.T) {
 	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
 		t.Errorf("root holds %q", got)
 	}
-	if got := names(t, m.path("one")); !slices.Equal(got, []string{"disk.img", "xvm.xml"}) {
+	if got := names(t, m.path("one")); !slices.Equal(got, []string{"disk.img", "disks", "xvm.xml"}) {
 		t.Errorf("release holds %q", got)
+	}
+	if got := names(t, m.path("one/disks")); !slices.Equal(got, []string{"a", "more"}) {
+		t.Errorf("its directory holds %q", got)
+	}
+	if got := readFile(t, m.path("one/disks/more/b")); len(got) != 8 {
+		t.Errorf("a file in a directory in a directory has %d bytes", len(got))
 	}
 	if got := names(t, m.path(".vmcastfs")); !slices.Equal(got, []string{"status.json"}) {
 		t.Errorf(".vmcastfs holds %q", got)
@@ -93,7 +99,7 @@ func TestTree(t *testing.T) {
 			t.Errorf("read %d of status.json: %q", i, got)
 		}
 	}
-	for _, name := range []string{"three", "one/nothing", ".vmcastfs/nothing", "one/bad", strings.Repeat("x", 256)} {
+	for _, name := range []string{"three", "one/nothing", ".vmcastfs/nothing", "one/disk", "one/disks/b", "one/disks/more/a", strings.Repeat("x", 256)} {
 		if _, err := os.Lstat(m.path(name)); err == nil {
 			t.Errorf("%s exists", name)
 		}

@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +19,9 @@ type releaseNode struct {
 	release Release
 	time    time.Time
 	errs    limiter
+
+	dirsOnce sync.Once
+	dirs     map[string]struct{} // set by isDir
 }
 
 func releaseIdentity(r Release) fusefs.StableAttr {
@@ -60,6 +65,12 @@ func (r *releaseNode) open(w *waiter) (Package, syscall.Errno) {
 var _ = (fusefs.NodeLookuper)((*releaseNode)(nil))
 
 func (r *releaseNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return r.lookup(ctx, &r.Inode, "", name, out)
+}
+
+// lookup finds name in the directory dir, which is in, of the release. in ends
+// in a slash unless it is empty.
+func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	if !usableName(name) {
 		return nil, syscall.ENOENT
 	}
@@ -69,34 +80,64 @@ func (r *releaseNode) Lookup(ctx context.Context, name string, out *fuse.EntryOu
 	if errno != 0 {
 		return nil, errno
 	}
-	f, err := p.Lookup(w, name)
+	path := in + name
+	if r.isDir(p, path) {
+		n := newDirNode(r, path)
+		n.attr(&out.Attr)
+		out.SetEntryTimeout(foreverish)
+		out.SetAttrTimeout(foreverish)
+		return dir.NewInode(ctx, n, n.id), 0
+	}
+	f, err := p.Lookup(w, path)
 	if err != nil {
-		errno, _ := r.vfs.errno(w, err, &r.errs, "look up a file", "release", r.key.name, "file", name)
+		errno, _ := r.vfs.errno(w, err, &r.errs, "look up a file", "release", r.key.name, "file", path)
 		return nil, errno
 	}
 	n := newFileNode(r, f)
 	n.attr(&out.Attr)
 	out.SetEntryTimeout(foreverish)
 	out.SetAttrTimeout(foreverish)
-	return r.NewInode(ctx, n, n.id), 0
+	return dir.NewInode(ctx, n, n.id), 0
 }
 
 var _ = (fusefs.NodeReaddirer)((*releaseNode)(nil))
 
 func (r *releaseNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Errno) {
+	return r.list(ctx, "", dots(r.id.Ino, rootIno))
+}
+
+// list adds what is directly in the directory in to list.
+func (r *releaseNode) list(ctx context.Context, in string, list []fuse.DirEntry) (fusefs.DirStream, syscall.Errno) {
 	w := r.vfs.wait(ctx)
 	defer w.finish()
 	p, errno := r.open(w)
 	if errno != 0 {
 		return nil, errno
 	}
-	files := p.Files()
-	list := make([]fuse.DirEntry, 0, 2+len(files))
-	list = append(list, dots(r.id.Ino, rootIno)...)
-	for _, f := range files {
-		if usableName(f.Name()) {
-			list = append(list, dirEntry(f.Name(), fileIdentity(r.key, f)))
+	lastDir := "" // the files of a directory follow each other
+	for _, f := range p.Files() {
+		rest, ok := strings.CutPrefix(f.Name(), in)
+		if !ok {
+			continue
+		}
+		name, _, deeper := strings.Cut(rest, "/")
+		switch {
+		case !usableName(name):
+		case deeper:
+			if name != lastDir {
+				list = append(list, dirEntry(name, dirIdentity(r.key, in+name)))
+				lastDir = name
+			}
+		case !r.isDir(p, f.Name()):
+			list = append(list, dirEntry(name, fileIdentity(r.key, f)))
 		}
 	}
 	return fusefs.NewListDirStream(list), 0
+}
+
+// isDir tells a directory of the release; one wins over a file of its name.
+func (r *releaseNode) isDir(p Package, path string) bool {
+	r.dirsOnce.Do(func() { r.dirs = impliedDirs(p.Files()) })
+	_, ok := r.dirs[path]
+	return ok
 }

@@ -1,0 +1,69 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// dirNode is a directory inside of a release. Packages do not list them: they
+// are implied by the slashes in the names of their files.
+type dirNode struct {
+	node
+	id      fusefs.StableAttr
+	release *releaseNode
+	path    string // in the release
+}
+
+func dirIdentity(parent releaseID, path string) fusefs.StableAttr {
+	return identity(syscall.S_IFDIR, parent.name, parent.generation, path)
+}
+
+func newDirNode(r *releaseNode, path string) *dirNode {
+	return &dirNode{node: node{vfs: r.vfs}, id: dirIdentity(r.key, path), release: r, path: path}
+}
+
+func (d *dirNode) attr(out *fuse.Attr) { d.vfs.setAttr(out, d.id, 2, 0, d.release.time) }
+
+var _ = (fusefs.NodeGetattrer)((*dirNode)(nil))
+
+func (d *dirNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	d.attr(&out.Attr)
+	out.SetTimeout(foreverish)
+	return 0
+}
+
+var _ = (fusefs.NodeLookuper)((*dirNode)(nil))
+
+func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return d.release.lookup(ctx, &d.Inode, d.path+"/", name, out)
+}
+
+var _ = (fusefs.NodeReaddirer)((*dirNode)(nil))
+
+func (d *dirNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Errno) {
+	parent := d.release.id.Ino
+	if i := strings.LastIndexByte(d.path, '/'); i >= 0 {
+		parent = dirIdentity(d.release.key, d.path[:i]).Ino
+	}
+	return d.release.list(ctx, d.path+"/", dots(d.id.Ino, parent))
+}
+
+// impliedDirs is the set of directories that the names of files imply.
+func impliedDirs(files []File) map[string]struct{} {
+	dirs := make(map[string]struct{})
+	for _, f := range files {
+		name := f.Name()
+		for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name, '/') {
+			name = name[:i]
+			if _, known := dirs[name]; known {
+				break
+			}
+			dirs[name] = struct{}{}
+		}
+	}
+	return dirs
+}
