@@ -121,7 +121,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	}
 	for _, m := range doc.Index.Members {
 		format, plain := seekable.PlainName(m.Name)
-		if format == "" || p.byName[plain] != nil || p.byName[m.Name].image == nil {
+		if format == "" || strings.HasSuffix(plain, "/") || p.byName[plain] != nil || p.byName[m.Name].image == nil {
 			continue
 		}
 		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime, key: keyOf(append(identity, "plain", plain)...)}
