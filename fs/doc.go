@@ -64,7 +64,10 @@
 //     and go-fuse's author measured 10 % at best.
 //   - KEEP_CACHE and explicit invalidation: content is immutable, so the kernel
 //     need not compare times. DIRECT_IO only for status.json.
-//   - ASYNC_DIO: QEMU's cache=none,aio=native really queues requests.
+//   - ASYNC_DIO: without it the kernel sends direct reads of an inode one at a
+//     time. qemu-img bench -t none -d 32 over reads that take 2 ms each (2000 of
+//     4 KiB, Linux 6.18, 2 cores): 0.20 s with it and 4.6 s without, for native, threads
+//     and io_uring alike. The price is that such reads cannot be interrupted, see above.
 //   - 256 requests in the background, as reads that wait for a dead server occupy
 //     these slots and would otherwise stop read-ahead of cached images.
 //   - Extended attributes user.vmcast.* answer by name and are not listed, so that

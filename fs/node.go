@@ -88,7 +88,7 @@ func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 			continue
 		}
 		for _, f := range p.Files() {
-			size += uint64(f.Size())
+			size += uint64(max(f.Size(), 0))
 			files++
 		}
 	}
