@@ -126,10 +126,13 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
 		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
 		Errors: errorRules(), Logger: log.Logger, Debug: o.Debug,
+		NoPassthrough: !o.PassThru,
 	})
 	if err != nil {
 		return withCode(exitMount, err)
 	}
+	// Pages that the kernel has of a corrupt image must not be read any more.
+	defer s.catalog.OnCorrupt(func(f *catalog.File) { server.Distrust(f.Inode()) })()
 	log.Info("mounted", "feed", s.catalog.Status().Feed.URL, "on", dir)
 	if ready.daemon() {
 		log.detach()

@@ -34,7 +34,7 @@ type Config struct {
 // Catalog is a feed with its packages, joined with the cache. It is safe for
 // any number of goroutines.
 //
-// mu guards releases, snapshot's replacement, subscribers and closed. It is a
+// mu guards releases, snapshot's replacement, the subscribers and closed. It is a
 // leaf: nothing is called with it held but a Release's own mu is never taken
 // before it.
 type Catalog struct {
@@ -51,6 +51,7 @@ type Catalog struct {
 	closed      bool
 	releases    map[string]*Release // by id: the current generation
 	subscribers map[int]func()
+	onCorrupt   map[int]func(*File)
 	nextSub     int
 }
 
@@ -101,6 +102,7 @@ func New(cfg Config) *Catalog {
 		cfg:         cfg,
 		releases:    make(map[string]*Release),
 		subscribers: make(map[int]func()),
+		onCorrupt:   make(map[int]func(*File)),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
@@ -218,7 +220,39 @@ func (c *Catalog) replace(r *Release) {
 // locks of the cache held.
 func (c *Catalog) noteCorrupt(f *File) {
 	c.cfg.Logger.Error("an image is corrupt; reading it fails from now on", "release", f.pkg.release.Name(), "file", f.name)
-	c.background(func(context.Context) { c.notify() })
+	c.background(func(context.Context) {
+		c.notify()
+		c.mu.Lock()
+		fns := make([]func(*File), 0, len(c.onCorrupt))
+		for _, fn := range c.onCorrupt {
+			fns = append(fns, fn)
+		}
+		c.mu.Unlock()
+		for _, fn := range fns {
+			fn(f)
+		}
+		// The plain content goes down with what it was inflated from.
+		for _, g := range f.pkg.byName {
+			if g.image != nil && g.image.base == f.image && f.image != nil {
+				c.noteCorrupt(g)
+			}
+		}
+	})
+}
+
+// OnCorrupt has fn called with every file whose content turns out to be
+// wrong, after reads of it have begun to fail. It must not block.
+func (c *Catalog) OnCorrupt(fn func(*File)) (cancel func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nextSub
+	c.nextSub++
+	c.onCorrupt[n] = fn
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.onCorrupt, n)
+	}
 }
 
 // saveDoc persists v; that it fails costs time later, nothing else.
