@@ -166,8 +166,20 @@ func (f *File) corrupt(note string) error {
 	return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, cache.ErrCorrupt, note)
 }
 
-// status describes the image without touching the network.
+// status describes the image without touching the network. What is inflated
+// from a corrupt file is corrupt.
 func (im *image) status() cache.Status {
+	st := im.ownStatus()
+	if im.base != nil && st.State != store.Corrupt.String() {
+		if base := im.base.ownStatus(); base.State == store.Corrupt.String() {
+			st.State = base.State
+			st.Note = fmt.Sprintf("inflated from %s, which is corrupt: %s", im.base.f.name, base.Note)
+		}
+	}
+	return st
+}
+
+func (im *image) ownStatus() cache.Status {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if im.file != nil {
