@@ -59,7 +59,7 @@ func TestBzip2Points(t *testing.T) {
 func TestBzip2Damage(t *testing.T) {
 	plain := disk(250_000, 3)
 	data := command(t, plain, "bzip2", "-1")
-	for at := 0; at < len(data); at += 1 + len(data)/60 {
+	for at := 0; at < len(data); at += 1 + len(data)*scale/60 {
 		bad := bytes.Clone(data)
 		bad[at] ^= 4
 		got, err := readFrom(newReader(t, Bzip2, bad, Options{}), 0, -1)

@@ -60,7 +60,7 @@ func TestRestoreRefuses(t *testing.T) {
 // TestRestoreFalse: points that are well formed and false are noticed, by streams that begin at them and by those that
 // pass them, and the file is read rightly thereafter.
 func TestRestoreFalse(t *testing.T) {
-	plain := disk(1<<20, 1)
+	plain := disk(2<<20/(1+scale), 1)
 	for name, c := range map[string]struct {
 		level int
 		spoil func(p *point)
@@ -148,7 +148,7 @@ func TestRestoreFalseSize(t *testing.T) {
 // TestRestoreRandom spoils saved points at random, with a right checksum: whole reads stay true, and reads from
 // anywhere end in an error or are true.
 func TestRestoreRandom(t *testing.T) {
-	plain := disk(600_000, 7)
+	plain := disk(1_200_000/(1+scale), 7)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, f := range []Format{Gzip, Bzip2, XZ, Zstd} {
 		data := map[Format]func() []byte{
@@ -160,7 +160,7 @@ func TestRestoreRandom(t *testing.T) {
 		_, points := indexed(t, f, data)
 		body := points[:len(points)-sha256.Size]
 		taken := 0
-		for range 60 {
+		for range 60 / scale {
 			bad := bytes.Clone(body)
 			for range 1 + rng.IntN(3) {
 				bad[len(pointsMagic)+8+rng.IntN(len(bad)-len(pointsMagic)-8)] ^= 1 << rng.IntN(8)
@@ -232,7 +232,7 @@ func (w *bitWriter) bits(v uint64, n uint) {
 
 // TestFarHeader: one block of prefix codes of several MiB, so that a point lies far behind its tables.
 func TestFarHeader(t *testing.T) {
-	plain := disk(3<<20, 5)
+	plain := disk(2<<20+500_000, 5)
 	w := &bitWriter{b: []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}}
 	w.bits(1|1<<1, 3)
 	reversed := func(v uint64, n uint) {

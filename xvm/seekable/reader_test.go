@@ -73,11 +73,11 @@ func gzipped(t testing.TB, b []byte, level int) []byte {
 
 // plains are the contents that every format is tested with.
 func plains() map[string][]byte {
-	noise := make([]byte, 200_000)
+	noise := make([]byte, 200_000/scale)
 	rand.NewChaCha8([32]byte{9}).Read(noise)
 	return map[string][]byte{
-		"empty": {}, "one": {'x'}, "text": bytes.Repeat([]byte("all work and no play makes jack a dull boy\n"), 6000),
-		"noise": noise, "zeros": make([]byte, 1<<20), "disk": disk(700_333, 4),
+		"empty": {}, "one": {'x'}, "text": bytes.Repeat([]byte("all work and no play makes jack a dull boy\n"), 6000/scale),
+		"noise": noise, "zeros": make([]byte, 1<<20/scale), "disk": disk(700_333/scale, 4),
 	}
 }
 
@@ -145,7 +145,7 @@ func TestGzip(t *testing.T) {
 	for name, plain := range plains() {
 		for _, level := range []int{0, 1, 6, 9, gzip.HuffmanOnly} {
 			if name == "disk" {
-				plain = disk(2<<20+5, 4)
+				plain = disk(2<<20/scale+5, 4)
 			}
 			t.Run(fmt.Sprintf("%s/%d", name, level), func(t *testing.T) {
 				sweep(t, Gzip, gzipped(t, plain, level), plain)
@@ -161,7 +161,7 @@ func TestGzipMembers(t *testing.T) {
 	var plain []byte
 	var data bytes.Buffer
 	for i := range 60 {
-		b := disk(rng.IntN(200_000), uint64(i))
+		b := disk(rng.IntN(200_000/scale), uint64(i))
 		if i%7 == 3 {
 			b = nil
 		}
@@ -254,12 +254,12 @@ func TestC1(t *testing.T) {
 	if r, _ := Open(Gzip, memory(nil), 1<<30, Options{MaxRatio: 100}); r.limit != 100<<30 {
 		t.Errorf("limit %d", r.limit)
 	}
-	r = newReader(t, Gzip, gzipped(t, disk(16<<20, 3), 1), Options{Every: 64 << 10, PointBytes: 200_000})
+	r = newReader(t, Gzip, gzipped(t, disk(8<<20/scale, 3), 1), Options{Every: 64 << 10, PointBytes: 100_000})
 	if _, err := readFrom(r, 0, -1); err != nil {
 		t.Fatal(err)
 	}
 	data, _ := r.Points()
-	if r.x.bytes > 200_000 || len(data) > 200_000 || len(r.x.points) < 5 {
+	if r.x.bytes > 100_000 || len(data) > 100_000 || len(r.x.points) < 3 {
 		t.Errorf("%d points take %d bytes, saved %d", len(r.x.points), r.x.bytes, len(data))
 	}
 	if _, err := Open("lz4", memory(nil), 1, Options{}); !errors.Is(err, ErrUnsupported) {
@@ -416,7 +416,7 @@ func TestSourceError(t *testing.T) {
 
 // TestConcurrent: many streams at once, all true.
 func TestConcurrent(t *testing.T) {
-	plain := disk(4<<20, 6)
+	plain := disk(4<<20/scale, 6)
 	r := newReader(t, Gzip, gzipped(t, plain, 6), Options{Every: 128 << 10})
 	var wg sync.WaitGroup
 	for g := range 8 {

@@ -97,7 +97,7 @@ func TestZstdSize(t *testing.T) {
 func TestZstdDamage(t *testing.T) {
 	plain := disk(40_000, 3)
 	data := frames(t, plain, 10_000, false)
-	for at := 0; at < len(data); at += 1 + len(data)/500 {
+	for at := 0; at < len(data); at += 1 + len(data)*scale/500 {
 		bad := bytes.Clone(data)
 		bad[at] ^= 4
 		got, err := readFrom(newReader(t, Zstd, bad, Options{}), 0, -1)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package seekable
+
+const scale = 1
