@@ -80,6 +80,7 @@ type world struct {
 	dir    string // mount point
 	cache  string
 	opts   []string // further -o options
+	items  []item   // what publish has put into the feed
 }
 
 // bareWorld prepares a mount of an origin that serves nothing yet.
