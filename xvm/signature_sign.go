@@ -119,3 +119,29 @@ func signConfig(at time.Time) *packet.Config {
 		RejectPublicKeyAlgorithms: map[packet.PublicKeyAlgorithm]bool{packet.PubKeyAlgoElGamal: true},
 	}
 }
+
+// Since is the earliest time at which all of the key, as it is now, was there:
+// no signature can be dated before. It depends on the key alone.
+func (s *Signer) Since() time.Time {
+	since := s.entity.PrimaryKey.CreationTime
+	latest := func(t time.Time) {
+		if t.After(since) {
+			since = t
+		}
+	}
+	for _, id := range s.entity.Identities {
+		for _, sig := range id.SelfCertifications {
+			latest(sig.Packet.CreationTime)
+		}
+	}
+	for _, sub := range s.entity.Subkeys {
+		latest(sub.PublicKey.CreationTime)
+		for _, sig := range sub.Bindings {
+			latest(sig.Packet.CreationTime)
+		}
+	}
+	for _, sig := range s.entity.DirectSignatures {
+		latest(sig.Packet.CreationTime)
+	}
+	return since
+}

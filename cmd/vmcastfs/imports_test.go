@@ -17,6 +17,7 @@ var rooms = map[string][]string{
 	"feed":         {},
 	"xvm":          {},
 	"xvm/seekable": {},
+	"xvm/pack":     {"xvm", "xvm/seekable"},
 	"cache":        {"cache/store"},
 	"cache/remote": {"cache", "cache/store"},
 	"fs/catalog":   {"cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},

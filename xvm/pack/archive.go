@@ -1,0 +1,118 @@
+package pack
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"vmcastfs/xvm"
+)
+
+// archiveWriter writes a tar archive member by member. Headers are made by
+// archive/tar; content goes to w itself, so that the kernel may copy it.
+type archiveWriter struct {
+	w    io.Writer
+	time time.Time
+	n    int64 // bytes written
+}
+
+// header is the header of a member, extended ones included.
+func header(name string, size int64, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: at.UTC().Truncate(time.Second)}
+	if err := tar.NewWriter(&b).WriteHeader(h); err != nil {
+		return nil, fmt.Errorf("member %q: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// member writes a member of size bytes from r.
+func (a *archiveWriter) member(name string, size int64, r io.Reader) error {
+	h, err := header(name, size, a.time)
+	if err != nil {
+		return err
+	}
+	if err := a.write(bytes.NewReader(h), int64(len(h))); err != nil {
+		return err
+	}
+	if err := a.write(r, size); err != nil {
+		return err
+	}
+	return a.write(bytes.NewReader(make([]byte, padding(size))), padding(size))
+}
+
+func (a *archiveWriter) bytes(name string, content []byte) error {
+	return a.member(name, int64(len(content)), bytes.NewReader(content))
+}
+
+func (a *archiveWriter) write(r io.Reader, n int64) error {
+	k, err := io.Copy(a.w, io.LimitReader(r, n))
+	a.n += k
+	if err == nil && k < n {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return nil
+}
+
+// end writes the mark of the end.
+func (a *archiveWriter) end() error {
+	return a.write(bytes.NewReader(make([]byte, 1024)), 1024)
+}
+
+// padding is what follows n bytes of content up to the next header.
+func padding(n int64) int64 { return -n & 511 }
+
+// checkNames refuses what readers would hide or refuse: the archive is walked
+// as it would be with all its members empty.
+func checkNames(names []string) error {
+	var b bytes.Buffer
+	a := &archiveWriter{w: &b, time: time.Unix(0, 0)}
+	for _, name := range names {
+		if err := a.bytes(name, nil); err != nil {
+			return err
+		}
+	}
+	if err := a.end(); err != nil {
+		return err
+	}
+	index, err := xvm.Walk(context.Background(), memory(b.Bytes()), int64(b.Len()), xvm.Limits{})
+	if err != nil {
+		return err
+	}
+	for _, h := range index.Hidden {
+		return fmt.Errorf("%q cannot be in a package: %s", h.Name, h.Reason)
+	}
+	if len(index.Members) != len(names) {
+		return fmt.Errorf("%d of %d names cannot be in a package", len(names)-len(index.Members), len(names))
+	}
+	return nil
+}
+
+// memory is an archive in memory.
+type memory []byte
+
+func (m memory) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return bytes.NewReader(m).ReadAt(p, off)
+}
+
+// manifest is a manifest being written.
+type manifest []byte
+
+func (m *manifest) add(name string, sha1Hex, sha256Hex string) {
+	*m = xvm.AppendGNU(*m, xvm.Sum{Algo: xvm.SHA1, Hex: sha1Hex}, name)
+	*m = xvm.AppendTag(*m, xvm.Sum{Algo: xvm.SHA256, Hex: sha256Hex}, name)
+}
+
+func (m *manifest) bytes(name string, content []byte) {
+	s1, s256 := sha1.Sum(content), sha256.Sum256(content)
+	m.add(name, hex.EncodeToString(s1[:]), hex.EncodeToString(s256[:]))
+}
