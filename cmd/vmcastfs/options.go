@@ -38,6 +38,7 @@ type options struct {
 	MaxConns   int
 	Bandwidth  int64 // bytes per second; 0: no limit
 	Profile    bool
+	PassThru   bool // complete images are read by the kernel itself
 	AllowOther bool
 	UID, GID   int
 	Umask      uint32
@@ -50,7 +51,7 @@ func defaultOptions() options {
 	o := options{
 		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
 		Verify: "lazy", Complete: true, Hard: true, Timeo: 60 * time.Second,
-		MaxConns: 8, Profile: true, Umask: 0o222,
+		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
 	if os.Geteuid() == 0 {
 		o.Cache, o.State = "/var/cache/vmcastfs", "/var/lib/vmcastfs"
@@ -154,6 +155,7 @@ func optionTable() []option {
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
 		{"profile", "on|off", cache, "record which blocks a boot reads and prefetch by it", onOff(func(o *options) *bool { return &o.Profile })},
+		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(func(o *options) *bool { return &o.PassThru })},
 		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(func(o *options) *string { return &o.Verify }, "lazy", "strict")},
 		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys", path(func(o *options) *string { return &o.Keyring })},
 		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(func(o *options) *string { return &o.Sig }, "require", "ignore")},
