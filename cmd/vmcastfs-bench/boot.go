@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 )
 
@@ -104,5 +103,5 @@ func (b *bench) readCold(ctx context.Context, n network, size int64, name string
 func (b *bench) fresh(name string) string {
 	b.remove(name)
 	b.remove(name + "-state")
-	return filepath.Join(b.dir, name)
+	return b.path(name)
 }

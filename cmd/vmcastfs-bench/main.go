@@ -36,6 +36,7 @@ type bench struct {
 	binary string // vmcastfs
 	site   *site
 	trace  []extent
+	peers  bool
 	stderr io.Writer
 }
 
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	only := flags.String("only", "", "run only tests whose name matches `REGEXP`")
 	list := flags.Bool("list", false, "print the names of the tests and exit")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
+	withPeers := flags.Bool("peers", false, "measure other programs too, those that are installed")
 	check := flags.Bool("check", false, "fail if a target is missed")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -62,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	b := &bench{dir: *dir, stderr: stderr}
+	b := &bench{dir: *dir, peers: *withPeers, stderr: stderr}
 	var tests []test
 	for _, t := range b.plan() {
 		if wanted.MatchString(t.name) {
@@ -140,7 +142,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // plan is every test, in order.
 func (b *bench) plan() []test {
-	tests := append(b.bootTests(wan, &target{Most: 7, Bytes: 80e6}), b.bootTests(lan, &target{Most: 0.8, Bytes: 80e6})...)
+	var tests []test
+	for _, x := range []struct {
+		n    network
+		cold *target
+	}{{wan, &target{Most: 7, Bytes: 80e6}}, {lan, &target{Most: 0.8, Bytes: 80e6}}} {
+		boot := b.bootTests(x.n, x.cold)
+		tests = append(tests, boot[0])
+		if b.peers {
+			tests = append(tests, b.peerTests(x.n, boot[0].name)...)
+		}
+		tests = append(tests, boot[1:]...)
+	}
 	for _, x := range []struct {
 		n    network
 		size int64
@@ -148,8 +161,11 @@ func (b *bench) plan() []test {
 		name := fmt.Sprintf("read %d MiB from the start, %s, cold", x.size>>20, x.n.name)
 		tests = append(tests, test{name, func(ctx context.Context) ([]result, error) { return b.readCold(ctx, x.n, x.size, name) }})
 	}
-	return tests
+	return append(tests, b.warmTests()...)
 }
+
+// path is a place in the working directory.
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
 
@@ -166,7 +182,8 @@ func (b *bench) remove(name string) { _ = os.RemoveAll(filepath.Join(b.dir, name
 
 // cleanUp leaves nothing but the image.
 func (b *bench) cleanUp() {
-	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log"} {
+	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
+		"peer", "peer.log", "peer-cache", "nbd.sock", "casync", "casync-source", "downloaded.img"} {
 		b.remove(name)
 	}
 }

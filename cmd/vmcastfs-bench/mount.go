@@ -93,3 +93,13 @@ func memory(pid int, key string) int64 {
 	}
 	return 0
 }
+
+// attr is user.vmcast.NAME of a file.
+func attr(path, name string) string {
+	value := make([]byte, 256)
+	n, err := unix.Getxattr(path, "user.vmcast."+name, value)
+	if err != nil {
+		return ""
+	}
+	return string(value[:n])
+}

@@ -8,7 +8,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +62,44 @@ func newSite(imageFile string) (_ *site, err error) {
 	}
 	s.Put(packagePath, pkg, pkg.Size(), published, `"machine-1"`, "application/x-xvm")
 	s.Put(imagePath, s.image, imageSize, published, `"disk-1"`, "application/octet-stream")
+	s.Put(peerPath+diskName, s.image, imageSize, published, `"disk-1"`, "application/octet-stream")
+	s.Put(peerPath, strings.NewReader(listing), int64(len(listing)), published, "", "text/html")
 	return s, s.publish(feedPath, feed.Entry{ID: "machine-1", Title: "machine", URL: s.URL() + packagePath, Length: pkg.Size(), Published: published})
+}
+
+// listing is the directory that peers see.
+const listing = `<!DOCTYPE html><html><head><title>Index of /peers/</title></head><body><h1>Index of /peers/</h1>
+<pre><a href="../">../</a>
+<a href="` + diskName + `">` + diskName + `</a>  01-Mar-2026 12:00  1073741824
+</pre></body></html>
+`
+
+// putTree serves the files below dir.
+func (s *site) putTree(prefix, dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		s.Put(prefix+rel, lazyFile(path), info.Size(), published, `"`+rel+`"`, "application/octet-stream")
+		return err
+	})
+}
+
+// lazyFile is opened for each read: there are many.
+type lazyFile string
+
+func (l lazyFile) ReadAt(p []byte, off int64) (int, error) {
+	f, err := os.Open(string(l))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(p, off)
 }
 
 // publish puts a feed of the entries at path.
