@@ -108,7 +108,10 @@ func (f *File) rereadBlock(b int64, p []byte) (int, error) {
 // those who write one block at the same time must have the same bytes. While the size is unknown only whole blocks
 // can be written. A block of zeros takes no disk. [ErrFull] means that the limit or the disk refuses the block, also
 // after making room was tried; then the block stays absent.
-func (f *File) WriteBlock(b int64, p []byte) error {
+func (f *File) WriteBlock(b int64, p []byte) error { return f.writeBlock(b, p, nil, 0) }
+
+// writeBlock writes p, or shares the disk space of block at of another file that has these bytes.
+func (f *File) writeBlock(b int64, p []byte, from *File, at int64) error {
 	f.mu.RLock()
 	_, _, ok := f.im.get(max(b, 0))
 	in := b >= 0 && b < f.im.end()
@@ -128,7 +131,7 @@ func (f *File) WriteBlock(b int64, p []byte) error {
 		}
 	} else {
 		sum = checksum(p)
-		if err := f.writeData(b, p); err != nil {
+		if err := f.writeData(b, p, from, at); err != nil {
 			return f.refuse(b, err)
 		}
 	}
@@ -156,11 +159,15 @@ func (f *File) refuse(b int64, err error) error {
 	return err
 }
 
-func (f *File) writeData(b int64, p []byte) error {
+func (f *File) writeData(b int64, p []byte, from *File, at int64) error {
 	q := &f.s.quota
 	n := roundUp(int64(len(p)))
 	if err := f.s.reserve(n); err != nil {
 		return err
+	}
+	if from != nil && f.clone(b, len(p), from, at) {
+		q.written.Add(n)
+		return nil
 	}
 	_, err := f.data.WriteAt(p, b*int64(f.blockSize))
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {

@@ -40,6 +40,7 @@ type Store struct {
 	done chan struct{} // closed by the flusher
 
 	damaged, full, evictedFiles, evictedBytes atomic.Int64
+	noClone                                   atomic.Bool  // the filesystem cannot share blocks
 	logged                                    atomic.Int64 // when the last limited line was written, ns
 
 	// mu guards open and closed. It is held for memory only, and is taken after quota.mu and before anything of a File.
