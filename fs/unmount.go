@@ -76,6 +76,21 @@ func mountAt(dir string) (*mountinfo.Info, error) {
 	return mounts[len(mounts)-1], nil
 }
 
+// MountedOn tells whether the topmost mount on dir is one of vmcastfs, and what
+// its source is. It asks the kernel's table only, so it also works on a stale
+// mount and never waits for a daemon.
+func MountedOn(dir string) (source string, mounted bool, err error) {
+	path, err := resolve(dir)
+	if err != nil {
+		return "", false, err
+	}
+	m, err := mountAt(path)
+	if err != nil || m == nil || m.FSType != FSType {
+		return "", false, err
+	}
+	return m.Source, true, nil
+}
+
 func detach(dir string) error {
 	if err := unmountDir(dir, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach %q: %w", dir, err)
