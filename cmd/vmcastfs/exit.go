@@ -16,6 +16,19 @@ const (
 	exitMount       = 32 // the mount failed
 )
 
+// exitCodes is their table for the manual.
+var exitCodes = []struct {
+	code    int
+	meaning string
+}{
+	{exitOK, "done; of mount: mounted"},
+	{exitFailed, "wrong usage, or something that was checked is wrong"},
+	{exitSystem, "the system refused: memory, devices, permissions, disk"},
+	{exitInternal, "a fault of vmcastfs itself"},
+	{exitInterrupted, "interrupted by a signal"},
+	{exitMount, "the mount failed"},
+}
+
 // exitError carries the exit code a failure ends the process with.
 type exitError struct {
 	code int

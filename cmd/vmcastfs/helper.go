@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+
+	"vmcastfs/fs"
 )
 
 // mountHelper is `mount.vmcastfs FEED DIR [-sfnv] [-N NS] [-o OPTIONS] [-t TYPE]`
@@ -12,6 +15,9 @@ func (e *env) mountHelper(ctx context.Context, args []string) error {
 	call, err := parseHelperArgs(args)
 	if err != nil {
 		return err
+	}
+	if slices.Contains(splitOptions(call.options), "remount") { // with the options of the kernel's table
+		return e.remount(call)
 	}
 	opts := defaultOptions()
 	notes, err := opts.parse(call.options, call.sloppy)
@@ -27,7 +33,21 @@ func (e *env) mountHelper(ctx context.Context, args []string) error {
 	if call.fake {
 		return nil
 	}
-	return e.mount(ctx, mountCall{feed: call.feed, dir: call.dir, list: call.options, opts: opts, background: true, verbose: call.verbose})
+	return e.mount(ctx, mountCall{feed: call.feed, dir: call.dir, list: call.options, opts: opts, background: true, verbose: call.verbose, sloppy: call.sloppy})
+}
+
+// remount is `mount -o remount`: what can be changed by it (ro, nosuid, …) is
+// always so here, hence it only has to be a mount of ours.
+func (e *env) remount(call helperCall) error {
+	_, mounted, err := fs.MountedOn(call.dir)
+	switch {
+	case err != nil:
+		return withCode(exitMount, fmt.Errorf("remount: %w", err))
+	case !mounted:
+		return withCode(exitMount, fmt.Errorf("remount: no feed is mounted on %s", call.dir))
+	}
+	fmt.Fprintln(e.stderr, "mount.vmcastfs: remount changes nothing; other options need an umount and a mount")
+	return nil
 }
 
 // helperCall is a parsed command line of mount(8).

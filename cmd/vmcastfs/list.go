@@ -72,8 +72,8 @@ reason, and makes the exit status 1.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
-	cmd.Flags().StringVarP(&list, "options", "o", "", "mount options that concern the network, cache and trust")
-	cmd.Flags().IntVarP(&limit, "number", "n", 0, "only the newest N releases (0: all)")
+	cmd.Flags().StringVarP(&list, "options", "o", "", "mount `OPTIONS` that concern the network, cache and trust")
+	cmd.Flags().IntVarP(&limit, "number", "n", 0, "only the newest `N` releases (0: all)")
 	return cmd
 }
 

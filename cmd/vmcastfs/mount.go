@@ -26,12 +26,13 @@ type mountCall struct {
 	opts       options
 	background bool
 	verbose    bool
+	sloppy     bool // unknown options are ignored
 }
 
 // mountCommand is `vmcastfs mount [-f] [-o OPTS] FEED DIR`.
 func (e *env) mountCommand() *cobra.Command {
 	var lists []string
-	var foreground, verbose bool
+	var foreground, verbose, sloppy bool
 	var help strings.Builder
 	writeOptionHelp(&help)
 	cmd := &cobra.Command{
@@ -50,9 +51,9 @@ Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
   vmcastfs mount -f -o cache=/var/tmp/vm,verify=strict ./vmcast.xml /mnt`,
 		Args: exactArgs(2, "a FEED and a DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			call := mountCall{feed: args[0], dir: args[1], list: strings.Join(lists, ","), background: !foreground, verbose: verbose}
+			call := mountCall{feed: args[0], dir: args[1], list: strings.Join(lists, ","), background: !foreground, verbose: verbose, sloppy: sloppy}
 			call.opts = defaultOptions()
-			notes, err := call.opts.parse(call.list, false)
+			notes, err := call.opts.parse(call.list, call.sloppy)
 			if err == nil {
 				err = call.opts.check()
 			}
@@ -65,9 +66,10 @@ Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
 			return e.mount(cmd.Context(), call)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&lists, "options", "o", nil, "mount options, separated by commas")
+	cmd.Flags().StringArrayVarP(&lists, "options", "o", nil, "mount `OPTIONS`, separated by commas")
 	cmd.Flags().BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more")
+	cmd.Flags().BoolVarP(&sloppy, "sloppy", "s", false, "ignore unknown options")
 	return cmd
 }
 
@@ -91,6 +93,9 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 	if err != nil {
 		return err
 	}
+	if source, mounted, err := fs.MountedOn(dir); err == nil && mounted && source == call.source(feedURL) && !fs.IsStale(dir) {
+		return withCode(exitMount, fmt.Errorf("%s is already mounted on %s", source, dir))
+	}
 	if call.background {
 		args := []string{"mount", "-f"}
 		if call.list != "" {
@@ -98,6 +103,9 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 		}
 		if call.verbose {
 			args = append(args, "-v")
+		}
+		if call.sloppy {
+			args = append(args, "-s")
 		}
 		return e.startDaemon(ctx, append(args, "--", feedURL, dir))
 	}

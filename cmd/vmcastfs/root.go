@@ -29,6 +29,7 @@ reads cross the network; they are checked and kept in a cache.`,
 	})
 	root.AddCommand(
 		e.mountCommand(), e.umountCommand(), e.listCommand(), e.demoCommand(),
+		e.installCommand(),
 	)
 	return root
 }

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+)
+
+//go:embed dist
+var dist embed.FS
+
+// distFile is one of the files that are put in place as they are.
+func distFile(name string) []byte {
+	content, err := dist.ReadFile("dist/" + name)
+	if err != nil {
+		panic(err) // a name that is not in this program
+	}
+	return content
+}
+
+// installation is where `vmcastfs install` puts things. Below destdir it
+// stages a package: nothing it writes mentions destdir.
+type installation struct {
+	*env
+	prefix, destdir string
+	system          bool // what needs root, too
+	root            *cobra.Command
+}
+
+// thing is one entry of an installation.
+type thing struct {
+	path    string // absolute, without destdir
+	mode    os.FileMode
+	link    string // what a link holds; ""
+	dir     bool
+	content func() ([]byte, error) // of a file
+}
+
+func (e *env) installCommand() *cobra.Command {
+	in := &installation{env: e}
+	var uninstall bool
+	cmd := &cobra.Command{
+		Use:   "install [--prefix DIR] [--destdir DIR] [--uninstall]",
+		Short: "put program, mount helper, units, manual and completions in place",
+		Long: `install copies this program to PREFIX/bin and adds what belongs to it: the link
+/sbin/mount.vmcastfs that mount(8) calls, systemd units, manual pages, shell
+completions and examples. It prints every path it makes, starts and enables
+nothing, and replaces what an earlier install made. As an ordinary user, choose
+a prefix such as ~/.local: the helper and the units are left out then.
+
+--uninstall removes exactly what install made. Cache, state and what has been
+put into /etc/vmcastfs stay.`,
+		Example: `  vmcastfs install
+  vmcastfs install --prefix /usr --destdir debian/vmcastfs
+  vmcastfs install --uninstall`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			in.root = cmd.Root()
+			in.system = os.Geteuid() == 0 || in.destdir != ""
+			if in.prefix, err = filepath.Abs(in.prefix); err != nil {
+				return usagef("%w", err)
+			}
+			if in.destdir != "" {
+				if in.destdir, err = filepath.Abs(in.destdir); err != nil {
+					return usagef("%w", err)
+				}
+			}
+			if uninstall {
+				err = in.uninstall()
+			} else {
+				err = in.install()
+			}
+			return withCode(exitSystem, err)
+		},
+	}
+	cmd.Flags().StringVar(&in.prefix, "prefix", "/usr/local", "`dir`ectory to install under")
+	cmd.Flags().StringVar(&in.destdir, "destdir", "", "`dir`ectory to stage a package in")
+	cmd.Flags().BoolVar(&uninstall, "uninstall", false, "remove what install made")
+	return cmd
+}
+
+func (in *installation) binary() string { return in.prefix + "/bin/vmcastfs" }
+
+// record lists what an installation made, one path a line, the first made
+// first; directories end in a slash.
+func (in *installation) record() string { return in.prefix + "/share/vmcastfs/installed" }
+
+// sbin is where mount(8) looks for helpers: /sbin, which on most systems is a
+// link to /usr/sbin and then must not be made a directory by a package.
+func (in *installation) sbin() string {
+	if info, err := os.Lstat(in.destdir + "/sbin"); err == nil && info.IsDir() {
+		return "/sbin"
+	}
+	return "/usr/sbin"
+}
+
+// things is everything to put in place.
+func (in *installation) things() ([]thing, error) {
+	file := func(path string, content []byte) thing {
+		return thing{path: path, mode: 0o644, content: func() ([]byte, error) { return content, nil }}
+	}
+	made := func(path string, write func(w io.Writer) error) thing {
+		return thing{path: path, mode: 0o644, content: func() ([]byte, error) {
+			var b bytes.Buffer
+			err := write(&b)
+			return b.Bytes(), err
+		}}
+	}
+	page := func(path, text string) thing {
+		return made(path, func(w io.Writer) error {
+			z, _ := gzip.NewWriterLevel(w, gzip.BestCompression) // no name, no time: the same bytes each time
+			_, err := io.WriteString(z, text)
+			return errors.Join(err, z.Close())
+		})
+	}
+	share := in.prefix + "/share"
+	list := []thing{
+		{path: in.binary(), mode: 0o755, content: func() ([]byte, error) { return os.ReadFile("/proc/self/exe") }},
+		page(share+"/man/man1/vmcastfs.1.gz", commandPage(in.root)),
+		made(share+"/bash-completion/completions/vmcastfs", func(w io.Writer) error { return in.root.GenBashCompletionV2(w, true) }),
+		made(share+"/zsh/site-functions/_vmcastfs", in.root.GenZshCompletion),
+		made(share+"/fish/vendor_completions.d/vmcastfs.fish", func(w io.Writer) error { return in.root.GenFishCompletion(w, true) }),
+		file(share+"/doc/vmcastfs/examples/mount.conf", distFile("example.conf")),
+		file(share+"/doc/vmcastfs/examples/fstab", distFile("example.fstab")),
+		file(share+"/doc/vmcastfs/examples/updatedb.conf", distFile("example.updatedb")),
+		page(share+"/man/man8/mount.vmcastfs.8.gz", helperPage()),
+	}
+	if !in.system {
+		return list, nil
+	}
+	link, err := filepath.Rel(in.sbin(), in.binary())
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(link, "../../../") { // not within the same tree
+		link = in.binary()
+	}
+	unit := bytes.ReplaceAll(distFile("vmcastfs@.service"), []byte("@BINARY@"), []byte(in.binary()))
+	return append(list,
+		thing{path: in.sbin() + "/mount.vmcastfs", link: link},
+		file(in.prefix+"/lib/systemd/system/vmcastfs@.service", unit),
+		file(in.prefix+"/lib/tmpfiles.d/vmcastfs.conf", distFile("tmpfiles.conf")),
+		thing{path: "/etc/vmcastfs", mode: 0o755, dir: true},
+		thing{path: "/etc/vmcastfs/keys", mode: 0o755, dir: true},
+	), nil
+}
+
+func (in *installation) install() (err error) {
+	things, err := in.things()
+	if err != nil {
+		return err
+	}
+	made, err := in.recorded()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, t := range things {
+		if err := in.foreign(t, made); err != nil {
+			return err
+		}
+	}
+	defer func() { // what was made is on record even if the rest fails
+		if len(made) > 0 {
+			err = errors.Join(err, renameio.WriteFile(in.destdir+in.record(), []byte(strings.Join(made, "\n")+"\n"), 0o644))
+		}
+	}()
+	note := func(path string) {
+		if !slices.Contains(made, path) {
+			made = append(made, path)
+		}
+	}
+	if err := in.mkdir(filepath.Dir(in.record()), note); err != nil {
+		return err
+	}
+	note(in.record())
+	for _, t := range things {
+		if err := in.mkdir(filepath.Dir(t.path), note); err != nil {
+			return err
+		}
+		if err := in.put(t, note); err != nil {
+			return fmt.Errorf("install %s: %w", t.path, err)
+		}
+		fmt.Fprintln(in.stdout, in.destdir+t.path)
+	}
+	fmt.Fprintln(in.stdout, in.destdir+in.record())
+	switch {
+	case in.destdir != "":
+	case in.system:
+		fmt.Fprintf(in.stderr, "vmcastfs: installed. `systemctl daemon-reload` makes the unit known; if updatedb runs here, see %s/share/doc/vmcastfs/examples/updatedb.conf\n", in.prefix)
+	default:
+		fmt.Fprintln(in.stderr, "vmcastfs: installed for this user. The helper for mount(8) and the systemd unit need root")
+	}
+	return nil
+}
+
+// foreign refuses to replace what install did not make: it may be a package's.
+func (in *installation) foreign(t thing, made []string) error {
+	path := in.destdir + t.path
+	info, err := os.Lstat(path)
+	if err != nil || t.dir || slices.Contains(made, t.path) {
+		return nil
+	}
+	if t.link != "" {
+		if to, err := filepath.EvalSymlinks(path); err == nil && to == in.destdir+in.binary() {
+			return nil
+		}
+	} else if self, err := os.Stat("/proc/self/exe"); err == nil && os.SameFile(info, self) {
+		return nil
+	}
+	return fmt.Errorf("%s is there already and `vmcastfs install` did not make it: remove it, or the package it belongs to, first", path)
+}
+
+// mkdir makes a directory and those above it.
+func (in *installation) mkdir(path string, note func(string)) error {
+	if _, err := os.Stat(in.destdir + path); err == nil || path == "/" {
+		return nil
+	}
+	if err := in.mkdir(filepath.Dir(path), note); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(in.destdir+path, 0o755); err != nil { // destdir itself may be missing
+		return err
+	}
+	note(path + "/")
+	return os.Chmod(in.destdir+path, 0o755)
+}
+
+func (in *installation) put(t thing, note func(string)) error {
+	path := in.destdir + t.path
+	switch {
+	case t.dir:
+		return in.mkdir(t.path, note)
+	case t.link != "":
+		note(t.path)
+		return renameio.Symlink(t.link, path)
+	}
+	content, err := t.content()
+	if err != nil {
+		return err
+	}
+	note(t.path)
+	return renameio.WriteFile(path, content, t.mode, renameio.IgnoreUmask()) // also over a program that runs
+}
+
+func (in *installation) recorded() ([]string, error) {
+	raw, err := os.ReadFile(in.destdir + in.record())
+	if err != nil {
+		return nil, err
+	}
+	list := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
+	for _, path := range list {
+		if filepath.Clean(path) != strings.TrimSuffix(path, "/") || !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("%s: %q is no path", in.destdir+in.record(), path)
+		}
+	}
+	return list, nil
+}
+
+func (in *installation) uninstall() error {
+	list, err := in.recorded()
+	if errors.Is(err, os.ErrNotExist) {
+		return withCode(exitFailed, fmt.Errorf("nothing is installed under %s: there is no %s", in.prefix, in.destdir+in.record()))
+	} else if err != nil {
+		return err
+	}
+	slices.Reverse(list)
+	var errs []error
+	// Files first: one directory may hold things made before and after it.
+	for _, dirs := range []bool{false, true} {
+		for _, path := range list {
+			if strings.HasSuffix(path, "/") != dirs {
+				continue
+			}
+			err := os.Remove(in.destdir + strings.TrimSuffix(path, "/"))
+			switch {
+			case err == nil:
+				fmt.Fprintln(in.stdout, in.destdir+path)
+			case errors.Is(err, os.ErrNotExist):
+			case dirs: // somebody else has put something there
+				fmt.Fprintf(in.stderr, "vmcastfs: %s stays: it is not empty\n", in.destdir+path)
+			default:
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
