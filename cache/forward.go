@@ -142,7 +142,7 @@ func (f *content) failFrom(b int64, err error) {
 // runPass runs the source from block b on, until there is no reason to go on.
 // It returns the block that it did not get, and why.
 func (f *content) runPass(ctx context.Context, b int64, u Urgency) (int64, error) {
-	body, err := f.fwd.Fetch(ctx, b*f.bs, store.Unknown, u)
+	body, err := f.fwd.Fetch(withUrgency(ctx, f.runnerUrgency), b*f.bs, store.Unknown, u)
 	if err != nil {
 		return b, fmt.Errorf("run %q from %d: %w", f.spec.Label, b*f.bs, err)
 	}

@@ -16,12 +16,6 @@ func (f *content) plan(fresh []*entry, u Urgency, wide bool) {
 		}
 		run := fresh[:n:n]
 		fresh = fresh[n:]
-		if u != Demand {
-			// Someone waits, so it may not fail for want of a slot.
-			j := f.newJob(run, u)
-			f.spawn(j.run)
-			continue
-		}
 		var rest [][]*entry
 		if wide {
 			rest = f.rest(run[0].b, run[n-1].b)
@@ -30,7 +24,11 @@ func (f *content) plan(fresh []*entry, u Urgency, wide bool) {
 			run = append(run, rest[0]...)
 			rest = rest[1:]
 		}
-		f.start(f.newJob(run, Demand))
+		if j := f.newJob(run, u); u == Demand {
+			f.start(j)
+		} else {
+			f.spawn(j.run) // someone waits, so it may not fail for want of a slot
+		}
 		for _, part := range rest {
 			f.start(f.newJob(part, ReadAhead))
 		}

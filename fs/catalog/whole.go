@@ -79,6 +79,7 @@ func (w *wholeArchive) Fetch(ctx context.Context, off, n int64, u cache.Urgency)
 	if err != nil {
 		return nil, err
 	}
+	ctx = cache.WithUrgency(ctx, u)
 	return io.NopCloser(io.NewSectionReader(readerAt{ctx, file}, off, n)), nil
 }
 

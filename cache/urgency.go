@@ -1,0 +1,35 @@
+package cache
+
+import "context"
+
+type urgencyKey struct{}
+
+// WithUrgency has what is read with the context, of any file of the cache, be
+// fetched with that urgency rather than as [Demand]. A source that sits on
+// another file of the cache needs it, else its own reads would pass for those
+// of a waiting reader, and background completion stand back for itself. The
+// context of Fetch of a Forward source has it already.
+func WithUrgency(ctx context.Context, u Urgency) context.Context {
+	return withUrgency(ctx, func() Urgency { return u })
+}
+
+func withUrgency(ctx context.Context, now func() Urgency) context.Context {
+	return context.WithValue(ctx, urgencyKey{}, now)
+}
+
+func urgencyOf(ctx context.Context) Urgency {
+	if now, ok := ctx.Value(urgencyKey{}).(func() Urgency); ok {
+		return now()
+	}
+	return Demand
+}
+
+// runnerUrgency is for whom the runner of a forward source works just now.
+func (f *content) runnerUrgency() Urgency {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.target(); t != nil {
+		return t.urgency
+	}
+	return ReadAhead
+}
