@@ -259,7 +259,7 @@ func (x *index) failed(r *run, err error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.forget()
-	return fmt.Errorf("%w: %w", ErrPoints, err)
+	return fmt.Errorf("%w: %v", ErrPoints, err) // not ErrCorrupt: the file may be sound
 }
 
 // forget drops all that is restored.

@@ -93,11 +93,11 @@ func inflateAll(data []byte, limit int) ([]byte, error) {
 }
 
 func TestInflate(t *testing.T) {
-	text := bytes.Repeat([]byte("hello, seekable world. "), 4000)
-	noise := make([]byte, 100000)
+	text := bytes.Repeat([]byte("hello, seekable world. "), 4000/scale)
+	noise := make([]byte, 100000/scale)
 	rand.NewChaCha8([32]byte{1}).Read(noise)
 	for name, plain := range map[string][]byte{
-		"empty": nil, "one": {7}, "text": text, "noise": noise, "zeros": make([]byte, 300000), "disk": disk(600000, 1),
+		"empty": nil, "one": {7}, "text": text, "noise": noise, "zeros": make([]byte, 300000/scale), "disk": disk(600000/scale, 1),
 	} {
 		for level := -2; level <= 9; level++ {
 			data := deflate(t, plain, level)
@@ -115,7 +115,7 @@ func TestInflate(t *testing.T) {
 }
 
 func TestInflateTruncated(t *testing.T) {
-	plain := disk(9000, 3)
+	plain := disk(2000+7000/scale, 3)
 	data := deflate(t, plain, 6)
 	for n := range data {
 		got, err := inflateAll(data[:n], 4096)

@@ -3,4 +3,4 @@
 package seekable
 
 // scale divides the work of tests that say the same of less data: the race detector makes decoding ten times slower.
-const scale = 6
+const scale = 12

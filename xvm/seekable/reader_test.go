@@ -272,7 +272,7 @@ func TestC1(t *testing.T) {
 
 // TestParking: a stream that goes on where another ended uses its decoder, so that every byte is read once.
 func TestParking(t *testing.T) {
-	plain := disk(4<<20, 6)
+	plain := disk(1<<20, 6)
 	src := &counting{memory: gzipped(t, plain, 6)}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{Every: 1 << 30, Idle: time.Hour})
 	if err != nil {
@@ -330,7 +330,7 @@ func (c *counting) total() int64 {
 
 // TestIdle: parked decoders go when nobody comes for them.
 func TestIdle(t *testing.T) {
-	r := newReader(t, Gzip, gzipped(t, disk(4<<20, 6), 6), Options{Idle: 10 * time.Millisecond})
+	r := newReader(t, Gzip, gzipped(t, disk(1<<20, 6), 6), Options{Idle: 10 * time.Millisecond})
 	if _, err := readFrom(r, 0, 10); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestIdle(t *testing.T) {
 
 // TestContext: the end of a stream's context ends the wait, not the decoder.
 func TestContext(t *testing.T) {
-	plain := disk(4<<20, 6)
+	plain := disk(1<<20, 6)
 	src := &gate{memory: gzipped(t, plain, 6), open: make(chan struct{})}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{})
 	if err != nil {
@@ -374,7 +374,7 @@ func TestContext(t *testing.T) {
 		t.Errorf("the source saw %v", src.value.Load())
 	}
 	// Close ends streams under way.
-	s, err = r.Stream(background, 3<<20)
+	s, err = r.Stream(background, 900_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestContext(t *testing.T) {
 
 // TestSourceError: the source's own error comes through with a place, and the next stream begins again.
 func TestSourceError(t *testing.T) {
-	plain := disk(4<<20, 6)
+	plain := disk(1<<20, 6)
 	src := &flaky{memory: gzipped(t, plain, 6), fail: 3}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{})
 	if err != nil {
