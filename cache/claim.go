@@ -13,6 +13,9 @@ import (
 // processes, and passes over blocks that have arrived from another one.
 func (j *job) claim() (n int, claims []func()) {
 	for n < len(j.left) {
+		if n > 0 && j.copyOf(j.left[n]).file != nil {
+			break // it need not be fetched
+		}
 		release, ok := j.f.sf.Claim(j.left[n].b)
 		if !ok {
 			break

@@ -143,11 +143,12 @@ func (f *content) runCompletion(ctx context.Context, p *pass) {
 	var err error
 	for range 3 { // again if a block was lost behind our back
 		var d *digests
-		if d, err = f.walk(ctx, p); err != nil {
+		var learned *SumTable
+		if d, learned, err = f.walk(ctx, p); err != nil {
 			break
 		}
 		var again bool
-		if again, err = f.conclude(ctx, p, d); !again {
+		if again, err = f.conclude(ctx, p, d, learned); !again {
 			break
 		}
 	}
@@ -163,20 +164,32 @@ func (f *content) runCompletion(ctx context.Context, p *pass) {
 	close(p.done)
 }
 
-// walk makes every block present, in order, and returns the digests of them.
-func (f *content) walk(ctx context.Context, p *pass) (*digests, error) {
+// walk makes every block present, in order, and returns the digests of them;
+// of single blocks too, if somebody wants to keep those. A block that does not
+// match its own sum does not keep it from the others.
+func (f *content) walk(ctx context.Context, p *pass) (*digests, *SumTable, error) {
 	f.mu.Lock()
 	p.tainted, f.checked = false, 0
 	f.mu.Unlock()
 	d := newDigests(f.spec.Sums)
-	pipe := newPipe(d)
-	defer pipe.close()
+	pipes := []*pipe{newPipe(f.bs, func(p []byte) { d.Write(p) })}
+	learn := f.newLearner()
+	if learn != nil {
+		pipes = append(pipes, newPipe(f.bs, learn.block))
+	}
+	finish := func() {
+		for _, p := range pipes {
+			p.close()
+		}
+	}
+	defer finish()
+	var wrong error
 	reached := int64(0)
 	for b := int64(0); b < f.blocks(); b++ {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if len(d.list) == 0 && f.size.Load() >= 0 {
+		if len(d.list) == 0 && learn == nil && f.size.Load() >= 0 {
 			// Nothing to compute: only what is missing matters.
 			if b = f.sf.NextMissing(b); b >= f.blocks() {
 				break
@@ -185,25 +198,37 @@ func (f *content) walk(ctx context.Context, p *pass) (*digests, error) {
 		if f.zero(b) {
 			if !f.sf.Has(b) {
 				if err := f.sf.WriteZeros(b, f.zeroRun(b)); err != nil {
-					return nil, fmt.Errorf("complete %q: %w", f.spec.Label, err)
+					return nil, nil, fmt.Errorf("complete %q: %w", f.spec.Label, err)
 				}
 			}
-			pipe.zeros(f.blockLen(b))
+			for _, p := range pipes {
+				p.zeros(f.blockLen(b))
+			}
 		} else {
 			buf, err := f.load(ctx, p, b, &reached)
 			if err == io.EOF {
 				break
 			}
-			if err != nil {
-				return nil, err
+			var bad *BlockError
+			if errors.As(err, &bad) {
+				wrong = err
+				continue
 			}
-			pipe.feed(buf)
+			if err != nil {
+				return nil, nil, err
+			}
+			for range len(pipes) - 1 {
+				buf.ref()
+			}
+			for _, p := range pipes {
+				p.feed(buf)
+			}
 		}
 		f.mu.Lock()
 		f.checked = min(b*f.bs+f.bs, max(f.size.Load(), b*f.bs))
 		f.mu.Unlock()
 	}
-	pipe.close()
+	finish()
 	// The last blocks were handed over before they were written.
 	f.mu.Lock()
 	var late []*entry
@@ -216,7 +241,10 @@ func (f *content) walk(ctx context.Context, p *pass) (*digests, error) {
 	for _, e := range late {
 		<-e.gone
 	}
-	return d, nil
+	if wrong != nil {
+		return nil, nil, wrong
+	}
+	return d, learn.table(), nil
 }
 
 // load returns block b with a reference, fetching it and some more if need be.
@@ -284,7 +312,7 @@ func (f *content) standBack(ctx context.Context, p *pass) (Urgency, int64, error
 }
 
 // conclude gives the verdict on a walk. again: it has to be repeated.
-func (f *content) conclude(ctx context.Context, p *pass, d *digests) (again bool, err error) {
+func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *SumTable) (again bool, err error) {
 	ok, matched, mismatch := d.check(f.spec.Sums)
 	state, note := store.Verified, ""
 	switch {
@@ -296,6 +324,8 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests) (again bool
 		state = store.Corrupt
 	case len(matched) == 0 && !f.allBlocksKnown():
 		state = store.Unverified
+	case len(matched) == 0:
+		note = "every block matches its own sum"
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -324,6 +354,9 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests) (again bool
 	f.sums = matched
 	f.whole.Store(true)
 	f.changed(state)
+	if learned != nil && state == store.Verified {
+		f.spec.Learned(learned)
+	}
 	return false, nil
 }
 

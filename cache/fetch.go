@@ -122,6 +122,9 @@ func (j *job) deliver() error {
 		if err := j.ctx.Err(); err != nil {
 			return err
 		}
+		if j.copied() {
+			continue
+		}
 		n, claims := j.claim()
 		if n == 0 {
 			// Another process is on the first block. It will be here then, or
@@ -176,7 +179,7 @@ func (j *job) stream(n int, claims []func()) error {
 		j.progress.Add(1)
 		bad := f.check(e.b, buf.data)
 		if bad == nil {
-			f.publish(e, buf)
+			f.publish(e, buf, place{})
 			unclaim(claims[i : i+1])
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 
 // maxRun bounds how many blocks one acquire asks for, and so how many buffers
 // a reader can hold.
-const maxRun = 32
+func (f *content) maxRun() int { return int(max(1, min(32, (2<<20)/f.bs))) }
 
 // entry is one block on its way: at most one per block, whoever wants it.
 //
@@ -26,6 +26,7 @@ type entry struct {
 	urgency Urgency // of whoever asked most urgently
 	job     *job    // nil with a forward source
 	arrives bool    // a forward source is producing it now
+	alone   bool    // no other file has it after all
 	tries   int     // times that the content did not match its sum
 	waiters int
 	done    chan struct{} // closed with buf or err set
@@ -71,7 +72,7 @@ func (f *content) acquire(b, last int64, u Urgency, wide bool) []*entry {
 		return []*entry{e}
 	}
 	var all, fresh []*entry
-	for x := b; x <= last && len(all) < maxRun; x++ {
+	for x := b; x <= last && len(all) < f.maxRun(); x++ {
 		e := f.flight[x]
 		if e == nil {
 			if x != endBlock && (x >= f.blocks() || f.here(x)) || x == endBlock && f.size.Load() >= 0 {
@@ -168,9 +169,15 @@ func (f *content) check(b int64, data []byte) error {
 	return nil
 }
 
+// place is where else on the disk the bytes of a block are.
+type place struct {
+	file *store.File // nil: nowhere
+	at   int64
+}
+
 // publish hands a checked block to everyone who waits for it, and then writes
 // it to disk. It takes over buf.
-func (f *content) publish(e *entry, buf *buffer) {
+func (f *content) publish(e *entry, buf *buffer, from place) {
 	f.mu.Lock()
 	bad := f.corrupt.Load()
 	if bad != nil {
@@ -185,9 +192,14 @@ func (f *content) publish(e *entry, buf *buffer) {
 	f.handOver(e, buf)
 	u := e.urgency
 	f.mu.Unlock()
-	f.c.count.fetched[u].Add(int64(len(buf.data)))
-
-	err := f.sf.WriteBlock(e.b, buf.data)
+	var err error
+	if from.file != nil {
+		f.c.count.copied.Add(int64(len(buf.data)))
+		err = f.sf.WriteCopy(e.b, buf.data, from.file, from.at)
+	} else {
+		f.c.count.fetched[u].Add(int64(len(buf.data)))
+		err = f.sf.WriteBlock(e.b, buf.data)
+	}
 	if err != nil {
 		// Uncached, but not lost: memory may keep it for the next small read.
 		f.c.count.uncached.Add(1)
@@ -201,6 +213,23 @@ func (f *content) publish(e *entry, buf *buffer) {
 	f.remove(e)
 	f.mu.Unlock()
 	buf.release()
+	f.refilled()
+}
+
+// refilled notes that a file is complete again whose every block was checked
+// by itself, after some were evicted and fetched again.
+func (f *content) refilled() {
+	if f.spec.Blocks == nil || f.whole.Load() {
+		return
+	}
+	if n, _ := f.sf.Present(); n < f.blocks() {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pass == nil && !f.closed {
+		f.spawn(func() { _ = f.complete(f.ctx, nil, true, false) }) // its error is in Status
+	}
 }
 
 // handOver gives a checked block to all who wait for it, and one reference to

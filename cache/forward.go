@@ -222,7 +222,7 @@ func (f *content) produced(e *entry, buf *buffer) {
 	}
 	bad := f.check(e.b, buf.data)
 	if bad == nil {
-		f.publish(e, buf)
+		f.publish(e, buf, place{})
 		return
 	}
 	buf.discard()

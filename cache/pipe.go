@@ -2,8 +2,8 @@ package cache
 
 import "sync"
 
-// pipe computes digests in a goroutine of its own, so that fetching and hashing
-// take turns on no core. It holds a few blocks at most.
+// pipe hands blocks to a goroutine that computes digests, so that fetching and
+// hashing take turns on no core. It holds a few blocks at most.
 type pipe struct {
 	in   chan piece
 	done chan struct{}
@@ -16,21 +16,22 @@ type piece struct {
 	zeros int
 }
 
-func newPipe(d *digests) *pipe {
-	p := &pipe{in: make(chan piece, 8), done: make(chan struct{})}
+// newPipe has sink called with each block in order.
+func newPipe(blockSize int64, sink func(block []byte)) *pipe {
+	p := &pipe{in: make(chan piece, max(1, min(8, (1<<20)/blockSize))), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		var zeros []byte
 		for x := range p.in {
 			if x.buf != nil {
-				d.Write(x.buf.data)
+				sink(x.buf.data)
 				x.buf.release()
 				continue
 			}
 			if len(zeros) < x.zeros {
 				zeros = make([]byte, x.zeros)
 			}
-			d.Write(zeros[:x.zeros])
+			sink(zeros[:x.zeros])
 		}
 	}()
 	return p

@@ -68,6 +68,12 @@ type BlockSums interface {
 	Sum(b int64) (sum [32]byte, zero bool, ok bool)
 }
 
+// Copies finds blocks of this file in others of the same store: given a block
+// and its SHA-256, a file and the place in it that should have the same bytes.
+// What it says is checked. The file must stay open as long as this one is. It
+// is called from many goroutines at once, with no lock held.
+type Copies func(b int64, sum [32]byte) (from *store.File, at int64, ok bool)
+
 // Judge says what a complete file is, given for each of Spec.Sums whether it
 // matched, and why in a clause. It may wait, until ctx ends: for another file
 // that vouches for this one. [store.Partial] means that it cannot tell now.
@@ -98,7 +104,7 @@ const (
 const (
 	DefaultBlockSize = 64 << 10
 	MinBlockSize     = 4 << 10
-	MaxBlockSize     = 1 << 20
+	MaxBlockSize     = 8 << 20
 	// MaxBlocks bounds the number of blocks of a file, as the store does: 64 TiB
 	// in blocks of 32 KiB or more.
 	MaxBlocks = store.MaxBlocks
@@ -137,6 +143,13 @@ type Spec struct {
 	// it must not block and must not call the file.
 	Changed func(s store.FileState)
 	Blocks  BlockSums
+	// Copies, if not nil, is asked for each block with a sum before it is
+	// fetched. Ignored for Forward sources.
+	Copies Copies
+	// Learned, if not nil, is called with the sums of all blocks once the whole
+	// has been verified by a walk over it, so that Blocks can have them the
+	// next time. It must not block and must not call the file.
+	Learned func(*SumTable)
 	Policy  Policy
 	// Complete: fetch and check the whole in the background once opened.
 	Complete bool

@@ -22,6 +22,7 @@ type Stats struct {
 	DemandBytes     int64 `json:"demand_bytes"`
 	ReadAheadBytes  int64 `json:"readahead_bytes"`
 	BackgroundBytes int64 `json:"background_bytes"`
+	CopiedBytes     int64 `json:"copied_bytes"` // found in other files of the store instead of being fetched
 	Uncached        int64 `json:"uncached"`     // blocks served that the disk had no room for
 	WrongBlocks     int64 `json:"wrong_blocks"` // blocks that did not match their sum
 	Abandoned       int64 `json:"abandoned"`    // fetches ended because nobody waited
@@ -32,7 +33,7 @@ type counters struct {
 	reads, hits, hitNanos, misses, missNanos, aheadHits atomic.Int64
 	memoryHits, diskHits, served                        atomic.Int64
 	fetched                                             [Background + 1]atomic.Int64
-	uncached, wrong, abandoned                          atomic.Int64
+	copied, uncached, wrong, abandoned                  atomic.Int64
 }
 
 func (c *counters) stats() Stats {
@@ -42,6 +43,7 @@ func (c *counters) stats() Stats {
 		MemoryHits: c.memoryHits.Load(), DiskHits: c.diskHits.Load(), ServedBytes: c.served.Load(),
 		DemandBytes: c.fetched[Demand].Load(), ReadAheadBytes: c.fetched[ReadAhead].Load(),
 		BackgroundBytes: c.fetched[Background].Load(),
+		CopiedBytes:     c.copied.Load(),
 		Uncached:        c.uncached.Load(), WrongBlocks: c.wrong.Load(), Abandoned: c.abandoned.Load(),
 	}
 }

@@ -1,0 +1,216 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"vmcastfs/cache/store"
+)
+
+// TestCopies: of a file that shares most blocks with another one of the store
+// only the others are fetched, and what claims to be a copy is compared.
+func TestCopies(t *testing.T) {
+	const bs, n = 4096, 64
+	old := truth(n * bs)
+	next := bytes.Clone(old)
+	for _, b := range []int{3, 17, 40} {
+		next[b*bs+5] ^= 1
+	}
+	// The second file holds its blocks in another order.
+	moved := append(bytes.Clone(next[bs:]), next[:bs]...)
+
+	st := newStore(t, store.Options{})
+	c := newCache(t, Options{Store: st})
+	first := mustOpen(t, c, Spec{Size: int64(len(old)), BlockSize: bs, Blocks: sumsOf(old, bs), Source: &script{data: old}})
+	if err := first.Complete(ctx); err != nil {
+		t.Fatal(err)
+	}
+	from, err := st.File(testKey(1), int64(len(old)), bs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	places := map[[32]byte]int64{}
+	for b := range int64(n) {
+		places[sha256.Sum256(old[b*bs:(b+1)*bs])] = b
+	}
+	liar := [32]byte{} // the sum of a block that is said to be where another is
+	for sum := range places {
+		liar = sum
+	}
+	places[liar] = (places[liar] + 1) % n
+	lied := int64(-1)
+	src := &script{data: moved}
+	f := mustOpen(t, c, Spec{
+		Key: testKey(2), Size: int64(len(moved)), BlockSize: bs, Blocks: sumsOf(moved, bs), Source: src,
+		Copies: func(b int64, sum [32]byte) (*store.File, int64, bool) {
+			at, ok := places[sum]
+			if sum == liar {
+				lied = b
+			}
+			return from, at, ok
+		},
+	})
+	if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
+		t.Fatal(err, f.State())
+	}
+	got := make([]byte, len(moved))
+	if _, err := f.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, moved) {
+		t.Fatal("wrong content", err)
+	}
+	want := int64(3)
+	if lied >= 0 {
+		want++
+	}
+	var fetched int64
+	for _, e := range src.fetches {
+		fetched += e.Len / bs
+	}
+	if fetched != want || c.Stats().CopiedBytes != (n-want)*bs {
+		t.Errorf("%d blocks fetched, %d bytes copied; want %d fetched of %d", fetched, c.Stats().CopiedBytes, want, n)
+	}
+}
+
+// TestLearned: once a file is verified, its block sums are known; with them it
+// is verified again after blocks were lost, without reading the whole.
+func TestLearned(t *testing.T) {
+	const bs, n = 4096, 20
+	data := truth(n*bs - 100)
+	clear(data[4*bs : 6*bs])
+	sum := sha256.Sum256(data)
+	st := newStore(t, store.Options{})
+	c := newCache(t, Options{Store: st})
+	for _, forward := range []bool{false, true} {
+		var table *SumTable
+		spec := Spec{
+			Key: testKey(3), Size: int64(len(data)), BlockSize: bs, Source: &script{data: data},
+			Sums:    []Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
+			Learned: func(t *SumTable) { table = t },
+		}
+		if forward {
+			spec.Key, spec.Size, spec.Source = testKey(4), store.Unknown, &forwardScript{script: script{data: data}, points: bs}
+		}
+		f := mustOpen(t, c, spec)
+		if err := f.Complete(ctx); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if table == nil {
+			t.Fatal("no sums were learned")
+		}
+		back, err := DecodeSumTable(table.Encode())
+		if err != nil || back.Size() != int64(len(data)) || back.BlockSize() != bs {
+			t.Fatal("table is not what it was:", err)
+		}
+		for b := range int64(n) {
+			block := data[b*bs : min(int64(len(data)), b*bs+bs)]
+			got, zero, ok := back.Sum(b)
+			if !ok || zero != (b == 4 || b == 5) || !zero && got != sha256.Sum256(block) {
+				t.Errorf("block %d: %x, %v, %v", b, got, zero, ok)
+			}
+		}
+		if _, _, ok := back.Sum(n); ok {
+			t.Error("a sum beyond the end")
+		}
+
+		// A block is lost, and the source has another one in its place.
+		sf, err := st.File(spec.Key, int64(len(data)), bs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sf.Close()
+		if err := sf.Drop(9); err != nil {
+			t.Fatal(err)
+		}
+		wrong := bytes.Clone(data)
+		wrong[9*bs] ^= 1
+		spec.Size, spec.Source, spec.Sums, spec.Blocks = int64(len(data)), &script{data: wrong}, nil, back
+		f = mustOpen(t, c, spec)
+		if f.State() != store.Partial {
+			t.Error("a file that lost a block is", f.State())
+		}
+		p := make([]byte, bs)
+		var bad *BlockError
+		if _, err := f.ReadAt(ctx, p, 9*bs); !errors.As(err, &bad) {
+			t.Error("a wrong block after an eviction:", err)
+		}
+		if _, err := f.ReadAt(ctx, p, 8*bs); err != nil {
+			t.Error("its neighbour:", err)
+		}
+		f.Close()
+		spec.Source = &script{data: data}
+		f = mustOpen(t, c, spec)
+		if _, err := f.ReadAt(ctx, p, 9*bs); err != nil || !bytes.Equal(p, data[9*bs:10*bs]) {
+			t.Error("the right block:", err)
+		}
+		if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
+			t.Error("all here again:", err, f.State())
+		}
+	}
+}
+
+// TestWrongBlockAlone: completion goes past a block that does not match, and
+// the file is partial, not corrupt.
+func TestWrongBlockAlone(t *testing.T) {
+	const bs, n = 4096, 300
+	data := truth(n * bs)
+	wrong := bytes.Clone(data)
+	wrong[5*bs] ^= 1
+	c := newCache(t, Options{})
+	f := mustOpen(t, c, Spec{Size: n * bs, BlockSize: bs, Blocks: sumsOf(data, bs), Source: &script{data: wrong}})
+	err := f.Complete(ctx)
+	var bad *BlockError
+	if !errors.As(err, &bad) || bad.Block != 5 {
+		t.Fatal(err)
+	}
+	st := f.Status()
+	if st.State != "partial" || st.LastError == "" || st.CachedBytes != (n-1)*bs {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestSumTableMalformed(t *testing.T) {
+	t1 := NewSumTable(3*4096+1, 4096)
+	for i := range 4 {
+		if !t1.Append([32]byte{byte(i)}, i == 1) {
+			t.Fatal("no room")
+		}
+	}
+	if t1.Append([32]byte{}, false) {
+		t.Error("room for one too many")
+	}
+	good := t1.Encode()
+	for n := range good {
+		if _, err := DecodeSumTable(good[:n]); err == nil {
+			t.Errorf("%d of %d bytes are accepted", n, len(good))
+		}
+	}
+	if _, err := DecodeSumTable(append(bytes.Clone(good), 0)); err == nil {
+		t.Error("a byte too many is accepted")
+	}
+	for i := range 32 { // the head and the bits
+		p := bytes.Clone(good)
+		p[i] ^= 0x40
+		if back, err := DecodeSumTable(p); err == nil && back.Size() == t1.Size() && i >= 24 {
+			t.Errorf("byte %d changed is accepted", i)
+		}
+	}
+}
+
+func FuzzSumTable(f *testing.F) {
+	t1 := NewSumTable(3*4096+1, 4096)
+	for i := range 4 {
+		t1.Append([32]byte{byte(i)}, i == 1)
+	}
+	f.Add(t1.Encode())
+	f.Add(NewSumTable(0, 4096).Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := DecodeSumTable(b)
+		if err == nil && !bytes.Equal(x.Encode(), b) {
+			t.Error("encodes differently")
+		}
+	})
+}

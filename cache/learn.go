@@ -1,0 +1,52 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+)
+
+// learner computes the sum of each block of a file while the whole is checked.
+type learner struct {
+	f    *content
+	sums *SumTable // nil until the first block: the size is known then
+	full bool      // too many blocks
+}
+
+// newLearner returns nil if nobody wants the sums, or they are known.
+func (f *content) newLearner() *learner {
+	if f.spec.Learned == nil || f.spec.Blocks != nil {
+		return nil
+	}
+	return &learner{f: f}
+}
+
+// block adds the next block. Of a file whose size is unknown the sums are
+// kept by number until it is.
+func (l *learner) block(p []byte) {
+	if l.full {
+		return
+	}
+	if l.sums == nil {
+		l.sums = NewSumTable(maxTableSums*l.f.bs, int(l.f.bs))
+	}
+	zero := allZero(p)
+	var sum [32]byte
+	if !zero {
+		sum = sha256.Sum256(p)
+	}
+	l.full = !l.sums.Append(sum, zero)
+}
+
+// table returns the sums of the whole, or nil.
+func (l *learner) table() *SumTable {
+	if l == nil || l.full || l.sums == nil {
+		return nil
+	}
+	l.sums.size = l.f.size.Load()
+	if !l.sums.complete() {
+		return nil
+	}
+	return l.sums
+}
+
+func allZero(p []byte) bool { return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) }
