@@ -135,6 +135,69 @@ func (s *Store) ListDocs(kind string) ([]string, error) {
 	return names, nil
 }
 
+// DocNames is ListDocs without reading the documents to their ends: some may be damaged.
+func (s *Store) DocNames(kind string) ([]string, error) {
+	if _, err := docFile(kind, "-"); err != nil {
+		return nil, err
+	}
+	f, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s documents: %w", kind, err)
+	}
+	defer f.Close()
+	d := dir{f}
+	files, err := d.names()
+	if err != nil {
+		return nil, fmt.Errorf("list %s documents: %w", kind, err)
+	}
+	var names []string
+	for _, file := range files {
+		if name, err := readDocName(d, file); err == nil {
+			if want, err := docFile(kind, name); err == nil && want == file {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func readDocName(d dir, file string) (string, error) {
+	f, err := d.open(file, unix.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, docHead+maxDocName)
+	n, err := io.ReadFull(f, b)
+	if b = b[:n]; n < docHead || !bytes.HasPrefix(b, []byte(docMagic)) {
+		return "", errors.Join(errDocDamaged, err)
+	}
+	length := binary.LittleEndian.Uint32(b[8:])
+	if b = b[docHead:]; uint64(length) > uint64(len(b)) {
+		return "", errDocDamaged
+	}
+	return string(b[:length]), nil
+}
+
+// HasDoc tells whether there is such a document, which may be damaged. It costs one stat.
+func (s *Store) HasDoc(kind, name string) bool {
+	file, err := docFile(kind, name)
+	if err != nil {
+		return false
+	}
+	f, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = dir{f}.stat(file)
+	return err == nil
+}
+
 var errDocDamaged = fmt.Errorf("document is damaged: %w", fs.ErrNotExist)
 
 func readDoc(d dir, file string) (name string, data []byte, err error) {

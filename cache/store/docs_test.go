@@ -34,6 +34,15 @@ func TestDocs(t *testing.T) {
 	if l, err := s.ListDocs("feed"); err != nil || len(l) != len(names) || l[2] != "a" {
 		t.Errorf("%.200q %v", l, err)
 	}
+	if l, err := s.DocNames("feed"); err != nil || len(l) != len(names) || l[2] != "a" {
+		t.Errorf("%.200q %v", l, err)
+	}
+	if l, err := s.DocNames("none"); err != nil || len(l) != 0 {
+		t.Error(l, err)
+	}
+	if !s.HasDoc("feed", "a") || s.HasDoc("feed", "b") || s.HasDoc("none", "a") || s.HasDoc("..", "a") {
+		t.Error("HasDoc is wrong")
+	}
 	if err := s.DeleteDoc("feed", "a"); err != nil {
 		t.Error(err)
 	}
