@@ -211,18 +211,16 @@ func TestXVM2(t *testing.T) {
 	if st := w.origin.Stats("/right.xvm"); st.Requests > 2 || st.BytesSent > 256<<10 {
 		t.Errorf("%d requests, %d bytes to know the plain size that the manifest tells", st.Requests, st.BytesSent)
 	}
+	for _, release := range []string{"right", "prefix", "wrong"} {
+		hold(t, w.path(release, "hd0.img"))
+	}
 	for release, want := range map[string]struct{ state, note string }{
 		"right":  {"verified", "md5 of the plain content matches"},
 		"prefix": {"unverified", "only the first 1048576 bytes"},
 		"wrong":  {"corrupt", "does not match"},
 	} {
 		path := w.path(release, "hd0.img")
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
 		eventually(t, release+" is "+want.state, 20*time.Second, func() bool { return attr(path, "state") == want.state })
-		f.Close()
 		if note := w.file(release, "hd0.img").Note; !strings.Contains(note, want.note) {
 			t.Errorf("%s: the note is %q", release, note)
 		}
