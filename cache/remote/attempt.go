@@ -52,7 +52,7 @@ func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http
 		a.fail(err)
 		a.cancel(nil)
 		a.slot.leave(u)
-		return nil, to, err
+		return nil, final, err
 	}
 	a.resp = resp
 	return a, final, nil
@@ -60,8 +60,12 @@ func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http
 
 // fail counts an error against the origin, unless it is the caller who gave up.
 func (a *attempt) fail(err error) {
-	if cause := context.Cause(a.ctx); cause == nil || cause == errStalled {
+	cause := context.Cause(a.ctx)
+	if cause == nil || cause == errStalled {
 		a.peer.failed(err)
+	}
+	if cause == errStalled {
+		a.client.closeIdle() // what broke this connection may have broken them all
 	}
 }
 

@@ -72,12 +72,17 @@ func NewClient(o Options) (*Client, error) {
 // Close ends everything under way with [ErrClosed].
 func (c *Client) Close() error {
 	c.cancel()
+	c.closeIdle()
+	return nil
+}
+
+// closeIdle gives up connections that nothing is under way on.
+func (c *Client) closeIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.transports {
 		t.CloseIdleConnections()
 	}
-	return nil
 }
 
 // bind returns a context that also ends, with ErrClosed, when the client is closed.

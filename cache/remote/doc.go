@@ -37,6 +37,17 @@
 // these are answers, and waiting would only turn them into a hang. None of that but
 // ErrChanged is remembered: the next fetch asks again.
 //
+// Fetches that wait for an origin do not wait alone. One of them, the scout, tries again
+// after 2 to 4 s at most, and the first good answer to anyone ends the pauses of all (an
+// eighth of each passes nevertheless, so that an object that fails alone is not asked for
+// at the rate at which others succeed). So a server that is down for an hour sees a
+// request every 3 s, and one from each waiting fetch every 30 s, and no guest waits for
+// more than seconds once it is back. Retry-After goes before: the scout keeps to it, and
+// after 429 good answers to others end nothing.
+//
+// When a connection goes silent the idle ones are given up too: a network that forgot
+// one has forgotten them all, and each would cost StallTimeout to find out.
+//
 // Two timers watch an attempt: one for connecting, one that ends it when less than 4 KiB
 // arrive in StallTimeout. They stand still while the reader is busy elsewhere.
 //

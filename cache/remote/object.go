@@ -46,11 +46,11 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	retry.soft.start()
 	defer retry.soft.stop(0)
 	for {
-		o, err := c.open(ctx, r)
+		o, final, err := c.open(ctx, r)
 		if err == nil {
 			return o, nil
 		}
-		if err := retry.failed(ctx, err); err != nil {
+		if err := retry.failed(ctx, c.peer(originOf(final)), err); err != nil {
 			return nil, err
 		}
 	}
@@ -74,18 +74,18 @@ func (o *Object) Head() []byte { return o.head }
 // URL returns the URL as given to Open, as it may be shown; see [Display].
 func (o *Object) URL() string { return o.shown }
 
-// open makes one attempt at Open.
-func (c *Client) open(ctx context.Context, r *route) (*Object, error) {
+// open makes one attempt at Open, and says where that ended.
+func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
 	a, final, err := c.attempt(ctx, r, r.url, header, cache.Demand)
 	if err != nil {
-		return nil, err
+		return nil, final, err
 	}
 	o := &Object{client: c, route: r, shown: display(r.url), resolved: final}
 	var want int64
 	o.id, want, err = identify(a.resp, display(final))
 	if err != nil {
-		return nil, a.reject(err)
+		return nil, final, a.reject(err)
 	}
 	o.head = make([]byte, want)
 	n, err := io.ReadFull(a, o.head)
@@ -93,11 +93,11 @@ func (c *Client) open(ctx context.Context, r *route) (*Object, error) {
 		o.head, o.id.Size, err = o.head[:n:n], int64(n), nil
 	}
 	if err != nil {
-		return nil, a.reject(err)
+		return nil, final, a.reject(err)
 	}
 	a.peer.succeeded()
 	a.close(o.id.Ranged)
-	return o, nil
+	return o, final, nil
 }
 
 // identify reads the answer to Open's request: who the object is, and how many bytes of
@@ -214,6 +214,41 @@ func (o *Object) checkWhole(resp *http.Response) error {
 	if o.id.Size != unknown && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size {
 		return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
 	}
+	return nil
+}
+
+// Check asks whether the URL still leads to the object that was opened, in one attempt that
+// transfers one byte at most. It returns nil, [ErrChanged], or what kept it from finding out. An object
+// that has changed is not sealed: where redirects led before, the old one may still be had.
+func (o *Object) Check(ctx context.Context) error {
+	if _, _, err := o.location(); err != nil {
+		return fmt.Errorf("check %s: %w", o.shown, err)
+	}
+	ctx, cancel := o.client.bind(ctx)
+	defer cancel(nil)
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	if o.id.Ranged && o.id.Size > 0 {
+		header.Set("Range", "bytes=0-0") // for servers that do not mind the conditions
+	}
+	if o.id.ETag != "" {
+		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
+	}
+	a, final, err := o.client.attempt(ctx, o.route, o.route.url, header, cache.Background)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", o.shown, err)
+	}
+	switch {
+	case a.resp.StatusCode == http.StatusNotModified && o.id.ETag != "":
+	case header.Get("Range") != "":
+		err = o.checkRange(a.resp, 0, 1)
+	default:
+		err = o.checkWhole(a.resp)
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w", display(final), a.reject(err))
+	}
+	a.peer.succeeded()
+	a.close(a.resp.StatusCode != http.StatusOK)
 	return nil
 }
 

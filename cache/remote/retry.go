@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,6 +20,12 @@ const (
 	maxUnusable = 3
 	// goodProgress is how many bytes make up for the failures before them.
 	goodProgress = 64 << 10
+	// scoutPause bounds the pause of one retry per failing origin, before up to as much
+	// again of jitter: the scout, whose success wakes the others.
+	scoutPause = 2 * time.Second
+	// wakeShare is the part of a pause that passes even if the origin recovers, so that
+	// an object that fails alone on a busy origin is still backed off from.
+	wakeShare = 8
 )
 
 var (
@@ -59,8 +66,9 @@ func (r *retry) progress(n int) {
 	}
 }
 
-// failed pauses after err and returns nil to try again, else the final error.
-func (r *retry) failed(ctx context.Context, err error) error {
+// failed pauses after err, an answer or silence of p, and returns nil to try again, else
+// the final error.
+func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 	if ctx.Err() != nil {
 		return r.ended(ctx, err)
 	}
@@ -73,17 +81,36 @@ func (r *retry) failed(ctx context.Context, err error) error {
 	}
 	r.last = err
 	pause := r.backoff.NextBackOff()
+	asked, limited := time.Duration(0), false
 	if status, ok := errors.AsType[*StatusError](err); ok {
-		pause = max(pause, min(status.retryAfter, r.options.RetryAfterMax))
+		asked = min(status.retryAfter, r.options.RetryAfterMax)
+		limited = status.Code == http.StatusTooManyRequests
+	}
+	recovered := p.recovery()
+	switch {
+	case asked > 0:
+		pause = max(pause, asked)
+		if limited {
+			recovered = nil // that others are served does not lift a limit on us
+		}
+	case pause > scoutPause && p.beScout():
+		defer p.endScout()
+		pause = min(pause, scoutPause+rand.N(scoutPause))
 	}
 	r.options.Logger.Debug("retrying", "url", r.url, "pause", pause, "err", err)
+	begun := time.Now()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return r.ended(ctx, err)
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-recovered:
+			recovered = nil
+			timer.Reset(max(0, pause/wakeShare-time.Since(begun)))
+		case <-ctx.Done():
+			return r.ended(ctx, err)
+		}
 	}
 }
 

@@ -63,6 +63,8 @@ type peer struct {
 	queue queue
 	stats OriginStats
 	used  time.Time
+	scout bool          // one of the retries that wait is to look soon
+	again chan struct{} // closed when the origin recovers; nil while nobody asked
 }
 
 func (p *peer) snapshot() OriginStats {
@@ -116,10 +118,58 @@ func (p *peer) succeeded() {
 	p.mu.Lock()
 	again, since := p.stats.Failing, p.stats.LastTime
 	p.stats.Failing = false
+	if p.again != nil {
+		close(p.again)
+		p.again = nil
+	}
 	p.mu.Unlock()
 	if again {
 		p.log.Info("origin answers again", "origin", p.stats.Origin, "last_error", since)
 	}
+}
+
+// recovery returns a channel that is closed when the origin next gives a good answer.
+func (p *peer) recovery() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.again == nil {
+		p.again = make(chan struct{})
+	}
+	return p.again
+}
+
+// beScout reports whether the caller is now the one whose retry comes soon.
+func (p *peer) beScout() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.scout {
+		return false
+	}
+	p.scout = true
+	return true
+}
+
+func (p *peer) endScout() {
+	p.mu.Lock()
+	p.scout = false
+	p.mu.Unlock()
+}
+
+// Failing reports whether the last thing that the origin of a URL did was to fail.
+func (c *Client) Failing(rawURL string) bool {
+	u, _, err := parseURL(rawURL)
+	if err != nil {
+		return false
+	}
+	c.mu.Lock()
+	p := c.peers[originOf(u)]
+	c.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stats.Failing
 }
 
 // peer returns the state of the origin named key.

@@ -60,6 +60,7 @@ type stream struct {
 	end     int64 // unknown: wherever the body ends
 	retry   *retry
 	attempt *attempt // nil between attempts
+	peer    *peer    // where the last attempt was answered
 	broken  error    // how the last attempt ended, if it is not dealt with yet
 	err     error    // final
 }
@@ -87,7 +88,7 @@ func (s *stream) read(p []byte) (int, error) {
 		if s.broken != nil {
 			err := s.broken
 			s.broken = nil
-			if err := s.retry.failed(s.ctx, err); err != nil {
+			if err := s.retry.failed(s.ctx, s.peer, err); err != nil {
 				return 0, err
 			}
 		}
@@ -180,7 +181,7 @@ func (s *stream) connect() error {
 		if err == nil {
 			a.peer.succeeded()
 			o.remember(final)
-			s.attempt = a
+			s.attempt, s.peer = a, a.peer
 			return nil
 		}
 		if remembered && s.ctx.Err() == nil {
@@ -191,7 +192,7 @@ func (s *stream) connect() error {
 			}
 		}
 		o.seal(err)
-		if err := s.retry.failed(s.ctx, err); err != nil {
+		if err := s.retry.failed(s.ctx, o.client.peer(originOf(final)), err); err != nil {
 			return err
 		}
 	}

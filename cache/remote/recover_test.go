@@ -1,0 +1,255 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmcastfs/cache/origin"
+)
+
+// failUntil is a transport whose server is down until a time.
+type failUntil struct {
+	mu      sync.Mutex
+	up      time.Time
+	status  int // 0: no connection
+	header  http.Header
+	content []byte
+	tries   []time.Time
+}
+
+func (f *failUntil) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.tries = append(f.tries, now)
+	if now.Before(f.up) {
+		if f.status == 0 {
+			return nil, errors.New("connection refused")
+		}
+		return &http.Response{StatusCode: f.status, Header: f.header, Body: http.NoBody, Request: r}, nil
+	}
+	var first, last int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); err != nil {
+		return nil, err
+	}
+	part := f.content[first:min(last+1, len(f.content))]
+	h := http.Header{"Etag": {`"one"`}, "Content-Range": {fmt.Sprintf("bytes %d-%d/%d", first, first+len(part)-1, len(f.content))}}
+	return &http.Response{StatusCode: http.StatusPartialContent, Header: h, ContentLength: int64(len(part)),
+		Body: body{bytes.NewReader(part)}, Request: r}, nil
+}
+
+type body struct{ *bytes.Reader }
+
+func (body) Close() error { return nil }
+
+// TestRecoveryWakesAll has many fetches wait for a server that is down for
+// long: it is not stormed meanwhile, and none waits long once it is back.
+func TestRecoveryWakesAll(t *testing.T) {
+	const fetches = 40
+	const away = 20 * time.Minute
+	for name, c := range map[string]struct {
+		status int
+		header http.Header
+		wake   time.Duration // at most, after the server is back
+		load   int           // requests a minute while it is down
+	}{
+		"no connection":            {0, nil, 8 * time.Second, 200},
+		"status 503":               {503, nil, 8 * time.Second, 200},
+		"503 with Retry-After: 20": {503, http.Header{"Retry-After": {"20"}}, 41 * time.Second, 200},
+		"429 with Retry-After: 20": {429, http.Header{"Retry-After": {"20"}}, 46 * time.Second, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := &failUntil{status: c.status, header: c.header, content: content(testSize)}
+				cl := client(t, func(o *Options) {
+					o.Hard, o.Transport, o.RetryMin, o.RetryMax, o.StallTimeout = true, tr, 0, 0, 0
+				})
+				o := cl.Resume("http://h.example/f", "", Identity{ETag: `"one"`, Size: testSize, Ranged: true})
+				begun := time.Now()
+				tr.up = begun.Add(away)
+				var wg sync.WaitGroup
+				var mu sync.Mutex
+				var worst time.Duration
+				for i := range fetches {
+					wg.Go(func() {
+						time.Sleep(time.Duration(i) * 7 * time.Second) // they do not come all at once
+						mustFetch(t, o, tr.content, int64(i*1000), 1000)
+						mu.Lock()
+						worst = max(worst, time.Since(tr.up))
+						mu.Unlock()
+					})
+				}
+				wg.Wait()
+				down := 0
+				for _, at := range tr.tries {
+					if at.Before(tr.up) {
+						down++
+					}
+				}
+				t.Logf("worst wait after recovery %s, %d requests in %s of outage", worst, down, away)
+				if worst > c.wake {
+					t.Errorf("a fetch waited for %s after the server was back", worst)
+				}
+				if down > c.load*int(away/time.Minute) {
+					t.Errorf("%d requests to a server that was down for %s", down, away)
+				}
+			})
+		})
+	}
+}
+
+// TestHalfOpenConnections has the network forget the connections of a client:
+// nothing comes on them any more, not even a reset.
+func TestHalfOpenConnections(t *testing.T) {
+	s, b := serve(t)
+	relay := newRelay(t, s)
+	c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, 300*time.Millisecond })
+	o := open(t, c, relay.url("/f"))
+	// Eight connections that will be idle.
+	var wg sync.WaitGroup
+	s.SetLatency(20 * time.Millisecond)
+	for i := range 8 {
+		wg.Go(func() { mustFetch(t, o, b, int64(i*1000), 1000) })
+	}
+	wg.Wait()
+	relay.forget()
+	begun := time.Now()
+	mustFetch(t, o, b, 200_000, 1000)
+	if d := time.Since(begun); d > time.Second {
+		t.Errorf("the fetch took %s: it tried the dead connections one by one", d)
+	}
+}
+
+// relay is a TCP relay that can lose its connections without telling.
+type relay struct {
+	listener net.Listener
+	mu       sync.Mutex
+	conns    []net.Conn
+	lost     chan struct{}
+}
+
+func newRelay(t *testing.T, s *origin.Server) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: l, lost: make(chan struct{})}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", s.URL()[len("http://"):])
+			if err != nil {
+				in.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, in, out)
+			lost := r.lost
+			r.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				wg.Go(func() {
+					buf := make([]byte, 32<<10)
+					for {
+						n, err := pair[0].Read(buf)
+						select {
+						case <-lost:
+							return // and leave both open
+						default:
+						}
+						if n > 0 {
+							_, err = pair[1].Write(buf[:n])
+						}
+						if err != nil {
+							in.Close()
+							out.Close()
+							return
+						}
+					}
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		r.mu.Lock()
+		for _, c := range r.conns {
+			c.Close()
+		}
+		r.mu.Unlock()
+		wg.Wait()
+	})
+	return r
+}
+
+func (r *relay) url(path string) string { return "http://" + r.listener.Addr().String() + path }
+
+// forget loses all connections there are.
+func (r *relay) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.lost)
+	r.lost = make(chan struct{})
+}
+
+func TestCheck(t *testing.T) {
+	old := time.Now().Add(-48 * time.Hour)
+	for name, c := range map[string]struct {
+		etag    string
+		ranges  bool
+		change  func(s *origin.Server, b []byte)
+		changed bool
+		fails   bool
+	}{
+		"the same, by ETag":       {`"one"`, true, func(*origin.Server, []byte) {}, false, false},
+		"the same, by date":       {"", true, func(*origin.Server, []byte) {}, false, false},
+		"the same, no ranges":     {`"one"`, false, func(*origin.Server, []byte) {}, false, false},
+		"another ETag":            {`"one"`, true, func(s *origin.Server, b []byte) { s.Put("/f", bytes.NewReader(b), testSize, old, `"two"`, "") }, true, false},
+		"another ETag, no ranges": {`"one"`, false, func(s *origin.Server, b []byte) { s.Put("/f", bytes.NewReader(b), testSize, old, `"two"`, "") }, true, false},
+		"a newer date": {"", true, func(s *origin.Server, b []byte) {
+			s.Put("/f", bytes.NewReader(b), testSize, old.Add(time.Hour), "", "")
+		}, true, false},
+		"an older date": {"", true, func(s *origin.Server, b []byte) {
+			s.Put("/f", bytes.NewReader(b), testSize, old.Add(-time.Hour), "", "")
+		}, true, false},
+		"another size": {"", true, func(s *origin.Server, b []byte) { s.Put("/f", bytes.NewReader(b), testSize-1, old, "", "") }, true, false},
+		"a weak ETag":  {`W/"one"`, true, func(s *origin.Server, b []byte) { s.Put("/f", bytes.NewReader(b), testSize, old, `W/"two"`, "") }, false, false},
+		"gone":         {`"one"`, true, func(s *origin.Server, b []byte) { s.Remove("/f") }, false, true},
+		"unreachable":  {`"one"`, true, func(s *origin.Server, b []byte) { s.Close() }, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b := serve(t)
+			s.Put("/f", bytes.NewReader(b), testSize, old, c.etag, "")
+			if !c.ranges {
+				s.Inject(origin.Fault{Path: "/f", Kind: origin.IgnoreRange})
+			}
+			o := open(t, client(t), s.URL()+"/f")
+			for end := time.Now().Add(2 * time.Second); s.Stats("/f").BytesSent < headSize && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			before := s.Stats("/f").BytesSent
+			c.change(s, b)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			err := o.Check(ctx)
+			if errors.Is(err, ErrChanged) != c.changed || (err != nil) != (c.changed || c.fails) {
+				t.Errorf("%v", err)
+			}
+			if n := s.Stats("/f").BytesSent - before; c.ranges && n > 20 {
+				t.Errorf("%d bytes for a check", n)
+			}
+		})
+	}
+}
