@@ -188,7 +188,7 @@ func (p *packer) names(in *Input) (stored, plain string, format seekable.Format)
 	switch {
 	case format != "":
 		return in.Name, plain, format
-	case p.o.Compress && !in.Plain:
+	case p.o.Compress && !in.Plain && in.Size > 0:
 		return in.Name + ".gz", in.Name, ""
 	}
 	return in.Name, in.Name, ""
@@ -248,10 +248,7 @@ func (p *packer) blockwise(content io.Reader, stored, plain string, size int64) 
 	z, err := seekable.NewMemberWriter(w, seekable.MemberOptions{
 		BlockSize: p.o.BlockSize, Level: p.o.Level, Workers: p.o.Workers,
 		Done: func(b seekable.Member) error {
-			switch {
-			case b.Plain == 0: // of an empty image, so that it is a gzip file
-				return nil
-			case b.Zero:
+			if b.Zero {
 				return p.list.Zero(b.Stored)
 			}
 			return p.list.Block(b.Sum, b.Stored)

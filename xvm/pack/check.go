@@ -1,0 +1,439 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// Archive is a package to be checked.
+type Archive interface {
+	xvm.ReaderAt // for the tar walk, and small files
+	// Stream returns n bytes from off; fewer only with an error.
+	Stream(ctx context.Context, off, n int64) (io.ReadCloser, error)
+}
+
+// CheckOptions say how to check.
+type CheckOptions struct {
+	Keyring       *xvm.Keyring // nil: signatures are not checked
+	RequireSigned bool         // what no trusted key vouches for is a fault
+	Now           time.Time    // zero: now
+	Workers       int          // 0: one for each core
+	Progress      func(done int64)
+}
+
+// Check reads a package whole. The error is one of reading, or that it is no
+// package ([xvm.TarError]); whatever is wrong with the content is in the report.
+func Check(ctx context.Context, a Archive, size int64, o CheckOptions) (*Report, error) {
+	c := newChecker(a, size, o)
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	return c.report, nil
+}
+
+// metaMax bounds what is read into memory of a file that describes the others.
+const metaMax = 4 << 20
+
+// isMeta tells which members describe the others. They have no blocks.
+func isMeta(m xvm.Member) bool {
+	if m.Size > metaMax || m.Segments != nil {
+		return false
+	}
+	switch strings.ToLower(path.Ext(m.Name)) {
+	case ".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert":
+		return true
+	}
+	return false
+}
+
+type checker struct {
+	o       CheckOptions
+	archive Archive
+	size    int64
+	index   *xvm.Index
+	byName  map[string]*xvm.Member
+	plain   map[string]bool // plain names met so far
+	report  *Report
+
+	manifestName string
+	manifest     *xvm.Manifest  // nil: there is none
+	list         *xvm.BlockList // nil: there is none
+
+	collect *collector // of Index; nil: nothing is collected
+}
+
+func newChecker(a Archive, size int64, o CheckOptions) *checker {
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if o.Progress == nil {
+		o.Progress = func(int64) {}
+	}
+	return &checker{
+		o: o, archive: a, size: size, byName: make(map[string]*xvm.Member), plain: make(map[string]bool),
+		report: &Report{Size: size, Files: []FileReport{}, Faults: []string{}},
+	}
+}
+
+func (c *checker) run(ctx context.Context) error {
+	var err error
+	if c.index, err = xvm.Walk(ctx, c.archive, c.size, xvm.Limits{}); err != nil {
+		return err
+	}
+	for i := range c.index.Members {
+		c.byName[c.index.Members[i].Name] = &c.index.Members[i]
+	}
+	for _, h := range c.index.Hidden {
+		c.report.warn("%s is not shown: %s", h.Name, h.Reason)
+	}
+	if c.index.Truncated != "" {
+		c.report.fault("the archive is not whole: %s", c.index.Truncated)
+	}
+	if err := c.readManifest(ctx); err != nil {
+		return err
+	}
+	if err := c.signatures(ctx); err != nil {
+		return err
+	}
+	if err := c.readList(ctx); err != nil {
+		return err
+	}
+	if err := c.pass(ctx); err != nil {
+		return err
+	}
+	c.conclude()
+	return nil
+}
+
+// small reads a member into memory; nil if there is none of that name.
+func (c *checker) small(ctx context.Context, name string) ([]byte, error) {
+	m := c.byName[name]
+	if m == nil {
+		return nil, nil
+	}
+	if m.Size > metaMax || m.Segments != nil {
+		c.report.fault("%s is larger than %d bytes", name, metaMax)
+		return nil, nil
+	}
+	b := make([]byte, m.Size)
+	if n, err := c.archive.ReadAt(ctx, b, m.Offset); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return b, nil
+}
+
+func (c *checker) readManifest(ctx context.Context) error {
+	c.manifestName = ManifestName
+	if c.byName[ManifestName] == nil {
+		for _, m := range c.index.Members {
+			if strings.HasSuffix(m.Name, ".mf") && !strings.Contains(m.Name, "/") {
+				c.manifestName = m.Name
+				break
+			}
+		}
+	}
+	b, err := c.small(ctx, c.manifestName)
+	if b == nil || err != nil {
+		c.report.warn("there is no manifest")
+		return err
+	}
+	if c.manifest, err = xvm.ParseManifest(c.manifestName, b); err != nil {
+		c.report.fault("%v", err)
+		return nil
+	}
+	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
+	for _, name := range c.manifest.Names() {
+		if c.byName[name] == nil && !slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
+			_, plain := seekable.PlainName(m.Name)
+			return plain == name
+		}) {
+			c.report.fault("%s is missing: the manifest lists it", name)
+		}
+	}
+	return nil
+}
+
+// description is the member that describes the machine.
+func (c *checker) description() string {
+	if c.byName["xvm.xml"] == nil && c.byName["description.xml"] != nil {
+		return "description.xml"
+	}
+	return "xvm.xml"
+}
+
+func (c *checker) signatures(ctx context.Context) error {
+	for _, s := range []struct {
+		name, signature string
+		verdict         *Signature
+	}{
+		{c.manifestName, ManifestSignatureName, &c.report.Manifest},
+		{c.description(), DescriptionSignatureName, &c.report.Description},
+	} {
+		signed, err := c.small(ctx, s.name)
+		if err != nil {
+			return err
+		}
+		signature, err := c.small(ctx, s.signature)
+		if err != nil {
+			return err
+		}
+		*s.verdict = c.verify(s.name, signed, s.signature, signature)
+		switch v := s.verdict; {
+		case v.State == "good" && checkArmor(signature) != nil:
+			c.report.fault("%s: %v, though the signature is good", s.signature, checkArmor(signature))
+		case v.State == "bad":
+			c.report.fault("%s: %s", s.signature, v.Reason)
+		case v.State == "missing" && c.o.RequireSigned:
+			c.report.fault("%s is not signed: %s", s.name, v.Reason)
+		}
+	}
+	return nil
+}
+
+func (c *checker) verify(name string, signed []byte, signatureName string, signature []byte) Signature {
+	switch {
+	case signed == nil:
+		return Signature{State: "missing", Reason: "there is no " + name}
+	case signature == nil:
+		return Signature{State: "missing", Reason: "there is no " + signatureName}
+	case c.o.Keyring == nil:
+		return Signature{State: "unchecked", Reason: "no keyring is given"}
+	}
+	v, err := c.o.Keyring.Verify(signed, signature, c.o.Now)
+	if err != nil {
+		return Signature{State: "bad", Reason: err.Error()}
+	}
+	return Signature{State: "good", Signer: v.Signer, Key: v.KeyID, Time: v.Time}
+}
+
+// readList reads the block list, if there is one. It is hashed with all other
+// members later on.
+func (c *checker) readList(ctx context.Context) error {
+	m := c.byName[xvm.BlockListName]
+	if m == nil || m.Segments != nil {
+		return nil
+	}
+	body, err := c.archive.Stream(ctx, m.Offset, m.Stored)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", m.Name, err)
+	}
+	defer body.Close()
+	list, err := xvm.ParseBlockList(io.LimitReader(body, m.Stored))
+	switch {
+	case errors.Is(err, xvm.ErrBlockList):
+		c.report.fault("%s: %v", m.Name, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	c.list = list
+	for _, image := range list.Images() {
+		stored := image.Member
+		if stored == "" {
+			if c.byName[image.Name] == nil && !c.inflates(image.Name) {
+				c.report.fault("%s lists %q, which is not in the archive", m.Name, image.Name)
+			}
+			continue
+		}
+		switch in := c.byName[stored]; {
+		case in == nil:
+			c.report.fault("%s lists %q in %q, which is not in the archive", m.Name, image.Name, stored)
+		case in.Size != image.Stored:
+			c.report.fault("%s lists blocks of %d bytes in %q, which has %d", m.Name, image.Stored, stored, in.Size)
+		}
+	}
+	return nil
+}
+
+// inflates tells whether a member has this plain content.
+func (c *checker) inflates(plain string) bool {
+	for _, m := range c.index.Members {
+		if format, name := seekable.PlainName(m.Name); format != "" && name == plain {
+			return true
+		}
+	}
+	return false
+}
+
+// pass reads the archive from its beginning to its end.
+func (c *checker) pass(ctx context.Context) error {
+	body, err := c.archive.Stream(ctx, 0, c.size)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: c.size, told: c.o.Progress}}
+	if c.collect != nil {
+		s.tee = c.collect.whole
+	}
+	rest := int64(0) // bytes of padding behind the last member
+	for i := range c.index.Members {
+		m := &c.index.Members[i]
+		if m.Link != "" {
+			continue
+		}
+		if err := c.between(s, rest, m.Offset, true); err != nil {
+			return err
+		}
+		if err := c.member(ctx, s, m); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		if err := s.skip(m.Offset + m.Stored); err != nil {
+			return err
+		}
+		rest = padding(m.Stored)
+	}
+	return c.between(s, rest, c.size, c.list == nil || len(c.index.Hidden) > 0)
+}
+
+// between reads what lies between two members: padding, which must be zeros,
+// and then headers, or, behind the last, zeros only. headers tells whether
+// there may be any.
+func (c *checker) between(s *stream, padding, to int64, headers bool) error {
+	for s.pos < to {
+		at := s.pos
+		n := min(to-at, chunk)
+		if padding > 0 {
+			n = min(n, padding)
+		}
+		p := make([]byte, n)
+		if _, err := io.ReadFull(s, p); err != nil {
+			return err
+		}
+		if (padding > 0 || !headers) && !allZero(p) {
+			i := bytes.IndexFunc(p, func(r rune) bool { return r != 0 })
+			c.report.fault("byte %d of the archive belongs to no file and is not zero", at+int64(i))
+			return s.skip(to)
+		}
+		padding -= n
+	}
+	return nil
+}
+
+// conclude joins what was found of the files: a block list proves something if
+// it is proven itself, plain content is what its member inflates to, a link is
+// what it leads to.
+func (c *checker) conclude() {
+	list := c.report.file(xvm.BlockListName)
+	proven := list != nil && list.State == Verified
+	if c.list != nil && !proven {
+		c.report.warn("nothing covers %s, so that it proves nothing", xvm.BlockListName)
+	}
+	for i := range c.report.Files {
+		if f := &c.report.Files[i]; f.listed != "" && proven {
+			f.proof("%s", f.listed)
+		}
+	}
+	for i := range c.report.Files {
+		f := &c.report.Files[i]
+		if f.From == "" {
+			continue
+		}
+		switch from := c.report.file(f.From); {
+		case f.State != Corrupt && from.State == Verified:
+			f.proof("inflated from %s", f.From)
+		case f.State == Verified && from.State == Unverified:
+			from.proof("it inflates to %s", f.Name)
+		}
+	}
+	for _, m := range c.index.Members {
+		if m.Link == "" {
+			continue
+		}
+		f := FileReport{Name: m.Name, Size: m.Size, State: Unverified, Proofs: []string{}}
+		if target := c.report.file(m.Link); target != nil && target.State != Unverified {
+			f.State, f.Proofs = target.State, []string{"the same file as " + m.Link}
+		}
+		c.report.Files = append(c.report.Files, f)
+	}
+	for i := range c.report.Files {
+		f := &c.report.Files[i]
+		for _, fault := range f.Faults {
+			c.report.fault("%s: %s", f.Name, fault)
+		}
+		if c.o.RequireSigned && f.State == Unverified {
+			c.report.fault("%s: no signature covers it", f.Name)
+		}
+	}
+}
+
+// wanted are the digests to be made of a member as stored.
+func (c *checker) wanted(name string) []*digest {
+	var d []*digest
+	if c.manifest != nil {
+		for _, sum := range c.manifest.Sums(name) {
+			if one := newDigest(sum); one != nil {
+				d = append(d, one)
+			}
+		}
+	}
+	return d
+}
+
+// judge compares the sums that the manifest has of a file.
+func (c *checker) judge(f *FileReport, digests []*digest) {
+	var good []string
+	for _, d := range digests {
+		if got := d.hex(); got != d.want.Hex {
+			f.fault("its %s is %s, the manifest says %s", d.want.Algo, got, d.want.Hex)
+		} else {
+			good = append(good, d.want.Algo)
+		}
+	}
+	if len(good) > 0 && f.State != Corrupt {
+		f.proof("%s in the manifest", strings.Join(good, " and "))
+	}
+	if c.manifest != nil {
+		for _, why := range c.manifest.Unsupported(f.Name) {
+			c.report.warn("%s: %s", f.Name, why)
+		}
+	}
+	for _, s := range []struct {
+		signed, signature string
+		verdict           Signature
+	}{
+		{c.manifestName, ManifestSignatureName, c.report.Manifest},
+		{c.description(), DescriptionSignatureName, c.report.Description},
+	} {
+		switch {
+		case s.verdict.State == "good" && f.Name == s.signed:
+			f.proof("%s by %s", s.signature, s.verdict.Signer)
+		case s.verdict.State == "good" && f.Name == s.signature:
+			f.proof("it is a good signature")
+		case s.verdict.State == "bad" && f.Name == s.signature:
+			f.State = Corrupt
+		}
+	}
+}
+
+// collector is what Index finds out beside.
+type collector struct {
+	blockSize int
+	whole     *digest // of the archive
+	files     []xvm.SidecarMember
+	images    []collectedImage
+	points    map[string][]byte
+}
+
+type collectedImage struct {
+	name string
+	size int64
+	sums *blockSums
+}
+
+func (c *collector) file(name string, size int64, d *digest) error {
+	sum, err := hex.DecodeString(d.hex())
+	c.files = append(c.files, xvm.SidecarMember{Name: name, Size: size, SHA256: [32]byte(sum)})
+	return err
+}

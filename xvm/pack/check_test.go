@@ -1,0 +1,377 @@
+package pack
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// states are "name state" of all files.
+func states(r *Report) string {
+	var b strings.Builder
+	for _, f := range r.Files {
+		fmt.Fprintf(&b, "%s %s\n", f.Name, f.State)
+	}
+	return b.String()
+}
+
+func TestCheckOwnPackage(t *testing.T) {
+	s, ring := signer(t)
+	pkg := build(t, options(t, s))
+	for _, o := range []CheckOptions{{}, {Keyring: ring}, {Keyring: ring, RequireSigned: true, Workers: 1}} {
+		r := check(t, pkg, o)
+		if len(r.Faults) > 0 || len(r.Warnings) > 0 {
+			t.Errorf("faults %q, warnings %q", r.Faults, r.Warnings)
+		}
+		for _, f := range r.Files {
+			signed := strings.HasSuffix(f.Name, ".asc") || f.Name == "manifest.txt"
+			if want := map[bool]State{true: Unverified, false: Verified}[signed && o.Keyring == nil]; f.State != want {
+				t.Errorf("%s is %s, want %s", f.Name, f.State, want)
+			}
+		}
+		root := r.file("root.img")
+		if root == nil || root.Size != 1<<20+777 || strings.Join(root.Proofs, "; ") != "all 17 blocks in blocks.txt; inflated from root.img.gz" {
+			t.Errorf("root.img: %+v", root)
+		}
+		if raw := r.file("raw.img"); strings.Join(raw.Proofs, "; ") != "sha256 and sha1 in the manifest; all 4 blocks in blocks.txt" {
+			t.Errorf("raw.img: %+v", raw)
+		}
+		if xml := r.file("xvm.xml"); o.Keyring != nil && !strings.HasPrefix(strings.Join(xml.Proofs, "; "), "sha256 and sha1 in the manifest; signature.asc by Publisher") {
+			t.Errorf("xvm.xml: %+v", xml)
+		}
+	}
+}
+
+func walk(t testing.TB, pkg []byte) *xvm.Index {
+	t.Helper()
+	index, err := xvm.Walk(t.Context(), memory(pkg), int64(len(pkg)), xvm.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return index
+}
+
+// TestOneFlippedByteIsFound flips a bit at every boundary that matters, of
+// headers, content, padding and blocks, and of a thousand bytes between.
+func TestOneFlippedByteIsFound(t *testing.T) {
+	s, ring := signer(t)
+	o := options(t, s)
+	o.Inputs = []Input{input("root.img", image(200_000, 1)), input("swap.img.gz", gzipped(t, image(50_000, 4)))}
+	o.Profile = nil
+	pkg := build(t, o)
+	at := make(map[int64]bool)
+	near := func(off int64) {
+		for i := max(0, off-2); i < min(off+2, int64(len(pkg))); i++ {
+			at[i] = true
+		}
+	}
+	headers := make(map[int64]bool)
+	for _, m := range walk(t, pkg).Members {
+		headers[m.Offset-512] = true
+		for _, off := range []int64{m.Offset - 512, m.Offset - 300, m.Offset, m.Offset + m.Stored, m.Offset + m.Stored + padding(m.Stored)} {
+			near(off)
+		}
+		if m.Size < 4096 && m.Size > 0 {
+			for i := range m.Size / 3 {
+				at[m.Offset+3*i] = true
+			}
+		}
+	}
+	near(int64(len(pkg)))
+	for i := int64(0); i < int64(len(pkg)); i += int64(len(pkg) / 1000) {
+		at[i] = true
+	}
+	for i := range at {
+		if h := i / 512 * 512; headers[h] && i-h >= 148 && i-h < 156 {
+			continue // the sum of the header may be written in several ways
+		}
+		bad := bytes.Clone(pkg)
+		bad[i] ^= 1 << (i % 8)
+		r, err := Check(t.Context(), memory(bad), int64(len(bad)), CheckOptions{Keyring: ring, RequireSigned: true, Workers: 1})
+		if err == nil && len(r.Faults) == 0 {
+			t.Errorf("a flipped bit of byte %d (%#02x) is not found", i, pkg[i])
+		}
+	}
+}
+
+func TestFlippedBlockIsNamed(t *testing.T) {
+	s, _ := signer(t)
+	pkg := build(t, options(t, s))
+	for _, m := range walk(t, pkg).Members {
+		if m.Name == "raw.img" {
+			pkg[m.Offset+65536+10] ^= 1
+		}
+	}
+	r := check(t, pkg, CheckOptions{})
+	raw := r.file("raw.img")
+	if raw.State != Corrupt || len(r.Faults) != 3 || r.Faults[2] != "raw.img: block 1 (at 65536) differs" {
+		t.Errorf("%+v, %q", raw, r.Faults)
+	}
+	if f := r.file("root.img"); f.State != Verified {
+		t.Errorf("root.img suffers: %+v", f)
+	}
+}
+
+type file struct {
+	name    string
+	content []byte
+}
+
+func tarred(t testing.TB, files ...file) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.content)), ModTime: testTime}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(f.content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestCheckOtherPackages(t *testing.T) {
+	disk := image(3<<20, 5)
+	packed := gzipped(t, disk)
+	sum := func(p []byte) string { return fmt.Sprintf("%x", sha1.Sum(p)) }
+	for name, c := range map[string]struct {
+		files  []file
+		states string
+		faults string // what each of them says
+	}{
+		"XVM": {
+			[]file{{"xvm.xml", []byte(description)}, {"root.img.gz", packed}, {"manifest.txt", []byte(sum(packed) + "  root.img.gz\n")}},
+			"xvm.xml unverified\nroot.img.gz verified\nroot.img verified\nmanifest.txt unverified\n", "",
+		},
+		"XVM, wrong sum": {
+			[]file{{"root.img.gz", packed}, {"manifest.txt", []byte(sum(disk) + "  root.img.gz\n")}},
+			"root.img.gz corrupt\nroot.img unverified\nmanifest.txt unverified\n", "root.img.gz: its sha1 is",
+		},
+		"S1: a file is missing": {
+			[]file{{"a", disk}, {"manifest.txt", []byte(sum(disk) + "  a\n" + sum(packed) + "  b\n")}},
+			"a verified\nmanifest.txt unverified\n", "b is missing",
+		},
+		"S3: a manifest that contradicts itself": {
+			[]file{{"a", disk}, {"manifest.txt", []byte(sum(disk) + "  a\n" + sum(packed) + "  a\n")}},
+			"a unverified\nmanifest.txt unverified\n", "manifest.txt",
+		},
+		"no manifest": {[]file{{"a.img", disk}}, "a.img unverified\n", ""},
+		"C2: damaged gzip that the manifest vouches for": {
+			[]file{{"a.img.gz", packed[:5000]}, {"manifest.txt", []byte(sum(packed[:5000]) + "  a.img.gz\n")}},
+			"a.img.gz verified\na.img corrupt\nmanifest.txt unverified\n", "a.img: a.img.gz cannot be decompressed",
+		},
+		"XVM2": {
+			[]file{{"hd0.img.gz", packed}, {"manifest.txt", fmt.Appendf(nil, "hd0.img %d %x\n", len(disk), md5.Sum(disk))}},
+			"hd0.img.gz verified\nhd0.img verified\nmanifest.txt unverified\n", "",
+		},
+		"XVM2, sum of the beginning": {
+			[]file{{"hd0.img.gz", packed}, {"manifest.txt", fmt.Appendf(nil, "hd0.img %d %x\n", len(disk), md5.Sum(disk[:1<<20]))}},
+			"hd0.img.gz unverified\nhd0.img unverified\nmanifest.txt unverified\n", "",
+		},
+		"XVM2, wrong sum": {
+			[]file{{"hd0.img.gz", packed}, {"manifest.txt", fmt.Appendf(nil, "hd0.img %d %x\n", len(disk), md5.Sum(disk[1:]))}},
+			"hd0.img.gz unverified\nhd0.img corrupt\nmanifest.txt unverified\n", "hd0.img: its md5 is",
+		},
+		"XVM2, wrong size": {
+			[]file{{"hd0.img.gz", packed}, {"manifest.txt", fmt.Appendf(nil, "hd0.img %d %x\n", len(disk)+1, md5.Sum(disk))}},
+			"hd0.img.gz unverified\nhd0.img corrupt\nmanifest.txt unverified\n", "hd0.img: it has",
+		},
+		"OVA": {
+			[]file{{"m.ovf", []byte("<Envelope/>")}, {"m.mf", fmt.Appendf(nil, "SHA1(m.ovf)= %x\nSHA1(m.vmdk)= %s\n", sha1.Sum([]byte("<Envelope/>")), sum(disk))}, {"m.vmdk", disk}},
+			"m.ovf verified\nm.mf unverified\nm.vmdk verified\n", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := check(t, tarred(t, c.files...), CheckOptions{})
+			if got := states(r); got != c.states {
+				t.Errorf("states:\n%swant:\n%s", got, c.states)
+			}
+			if c.faults == "" && len(r.Faults) > 0 || c.faults != "" && (len(r.Faults) != 1 || !strings.Contains(r.Faults[0], c.faults)) {
+				t.Errorf("faults %q, want one of %q", r.Faults, c.faults)
+			}
+		})
+	}
+}
+
+func TestUnlistedBlockListProvesNothing(t *testing.T) {
+	disk := image(200_000, 6)
+	var list bytes.Buffer
+	w := xvm.NewBlockListWriter(&list)
+	var sums blockSums
+	h := newBlockHasher(4096, sums.add)
+	if _, err := h.Write(disk); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.finish(), sums.list(w, "a.img", int64(len(disk)), 4096), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	manifest := fmt.Appendf(nil, "%x  blocks.txt\n", sha1.Sum(list.Bytes()))
+	r := check(t, tarred(t, file{"a.img", disk}, file{"blocks.txt", list.Bytes()}), CheckOptions{})
+	if f := r.file("a.img"); f.State != Unverified || len(r.Warnings) != 2 {
+		t.Errorf("without a manifest: %+v, %q", f, r.Warnings)
+	}
+	r = check(t, tarred(t, file{"a.img", disk}, file{"blocks.txt", list.Bytes()}, file{"manifest.txt", manifest}), CheckOptions{})
+	if f := r.file("a.img"); f.State != Verified || len(r.Faults) > 0 {
+		t.Errorf("with one: %+v, %q", f, r.Faults)
+	}
+}
+
+func TestCheckPolicy(t *testing.T) {
+	s, ring := signer(t)
+	_, other := signer(t)
+	pkg, unsigned := build(t, options(t, s)), build(t, options(t, nil))
+	for name, c := range map[string]struct {
+		pkg    []byte
+		o      CheckOptions
+		faults bool
+	}{
+		"signed by another key":     {pkg, CheckOptions{Keyring: other}, true},
+		"unsigned, required":        {unsigned, CheckOptions{Keyring: ring, RequireSigned: true}, true},
+		"unsigned, not required":    {unsigned, CheckOptions{Keyring: ring}, false},
+		"signed, before the key":    {pkg, CheckOptions{Keyring: ring, Now: testTime.AddDate(0, 0, -1)}, true},
+		"signed, without a keyring": {pkg, CheckOptions{}, false},
+	} {
+		if r := check(t, c.pkg, c.o); (len(r.Faults) > 0) != c.faults {
+			t.Errorf("%s: faults %q", name, r.Faults)
+		}
+	}
+}
+
+func TestCheckSparse(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "s.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []int64{0, 1 << 20, 3<<20 + 4096} {
+		if _, err := f.WriteAt(bytes.Repeat([]byte("data"), 1024), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.Truncate(5<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, "bash", "-c", "sha1sum s.img >manifest.txt")
+	for _, format := range []string{"gnu", "posix"} {
+		run(t, dir, "tar", "-S", "--format="+format, "-cf", "p.xvm", "manifest.txt", "s.img")
+		pkg, err := os.ReadFile(filepath.Join(dir, "p.xvm"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(pkg) > 1<<20 {
+			t.Error("the archive is not sparse")
+		}
+		r := check(t, pkg, CheckOptions{})
+		if f := r.file("s.img"); f.State != Verified || f.Size != 5<<20 || len(r.Faults) > 0 {
+			t.Errorf("%s: %+v, %q", format, f, r.Faults)
+		}
+	}
+}
+
+func TestIndex(t *testing.T) {
+	s, ring := signer(t)
+	disk := image(3<<20, 7)
+	dir := t.TempDir()
+	compressed := map[string][]byte{}
+	for ext, tool := range map[string]string{"gz": "gzip", "xz": "xz", "zst": "zstd", "bz2": "bzip2"} {
+		name := filepath.Join(dir, ext)
+		if err := os.WriteFile(name, disk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(need(t, tool), "-c", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		compressed[ext] = out
+	}
+	files := []file{{"xvm.xml", []byte(description)}, {"raw.img", disk}}
+	manifest := []byte{}
+	for ext, content := range compressed {
+		files = append(files, file{"d" + ext + ".img." + ext, content})
+	}
+	for _, f := range files {
+		manifest = fmt.Appendf(manifest, "%x  %s\n", sha1.Sum(f.content), f.name)
+	}
+	pkg := tarred(t, append(files, file{"manifest.txt", manifest})...)
+	o := IndexOptions{Time: testTime, Sign: KeySign(s, testTime)}
+	make := func(pkg []byte) ([]byte, *Report, error) {
+		var b bytes.Buffer
+		r, err := Index(t.Context(), memory(pkg), int64(len(pkg)), &b, o)
+		return b.Bytes(), r, err
+	}
+	raw, report, err := make(pkg)
+	if err != nil {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	if again, _, _ := make(pkg); !bytes.Equal(again, raw) {
+		t.Error("twice the same gives different sidecars")
+	}
+	side, err := xvm.ReadSidecar(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ring.Verify(side.Manifest, side.Signature, testTime); err != nil {
+		t.Error(err)
+	}
+	index, err := xvm.Walk(t.Context(), memory(pkg), int64(len(pkg)), xvm.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := side.Match(index); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"raw.img", "dgz.img", "dxz.img", "dzst.img", "dbz2.img"} {
+		b := side.Blocks.Image(name)
+		if b == nil || b.Size != int64(len(disk)) || b.Member != "" {
+			t.Fatalf("%s: %+v", name, b)
+		}
+		v := &comparison{image: b}
+		v.hasher = newBlockHasher(b.BlockSize, func(sum [32]byte, zero bool) error { v.see(v.blocks, sum, zero); return nil })
+		if _, err := v.hasher.Write(disk); err != nil {
+			t.Fatal(err)
+		}
+		if v.wrong > 0 || v.blocks != b.Blocks() {
+			t.Errorf("%s: %d of %d blocks are wrong", name, v.wrong, v.blocks)
+		}
+	}
+	if b := side.Blocks.Image("dgz.img.gz"); b == nil || b.Size != int64(len(compressed["gz"])) {
+		t.Errorf("dgz.img.gz as stored: %+v", b)
+	}
+	// With the seek points a read in the middle does not begin at the start.
+	r, err := seekable.Open(seekable.Gzip, memory(compressed["gz"]), int64(len(compressed["gz"])), seekable.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Restore(side.Points["dgz.img.gz"]); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Start(2 << 20); n == 0 {
+		t.Error("there is no seek point in the middle")
+	}
+
+	bad := bytes.Clone(pkg)
+	bad[bytes.Index(bad, compressed["xz"])+1000] ^= 4
+	if _, r, err := make(bad); !errors.Is(err, ErrFaults) || len(r.Faults) == 0 {
+		t.Errorf("a damaged package got a sidecar: %v", err)
+	}
+	if _, _, err := make(build(t, options(t, nil))); !errors.Is(err, ErrListed) {
+		t.Errorf("a package with a block list: %v", err)
+	}
+}

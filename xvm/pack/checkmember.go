@@ -1,0 +1,255 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// stream is the archive being read forward; what is read goes to tee as well.
+type stream struct {
+	r   io.Reader
+	tee *digest
+	pos int64
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.pos += int64(n)
+	if s.tee != nil {
+		s.tee.Write(p[:n])
+	}
+	return n, err
+}
+
+// skip reads up to an offset.
+func (s *stream) skip(to int64) error {
+	if to <= s.pos {
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, s, to-s.pos)
+	return err
+}
+
+// content is the file of a member, holes included, read forward off the stream.
+type content struct {
+	s   *stream
+	m   *xvm.Member
+	pos int64 // in the file
+	seg int   // of a sparse file: the next segment
+}
+
+func (c *content) Read(p []byte) (int, error) {
+	left := c.m.Size - c.pos
+	if left == 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), left)]
+	if c.m.Segments != nil {
+		for c.seg < len(c.m.Segments) && c.m.Segments[c.seg].Logical+c.m.Segments[c.seg].Len <= c.pos {
+			c.seg++
+		}
+		hole := left
+		if c.seg < len(c.m.Segments) {
+			next := c.m.Segments[c.seg]
+			hole = next.Logical - c.pos
+			if hole <= 0 {
+				p = p[:min(int64(len(p)), next.Logical+next.Len-c.pos)]
+			}
+		}
+		if hole > 0 {
+			p = p[:min(int64(len(p)), hole)]
+			clear(p)
+			c.pos += int64(len(p))
+			return len(p), nil
+		}
+		if err := c.s.skip(c.m.Segments[c.seg].Archive + c.pos - c.m.Segments[c.seg].Logical); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.s.Read(p)
+	c.pos += int64(n)
+	if n > 0 {
+		err = nil
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// member checks one member, and what is inflated from it.
+func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
+	if err := s.skip(m.Offset); err != nil {
+		return err
+	}
+	file := FileReport{Name: m.Name, Size: m.Size, State: Unverified, Proofs: []string{}}
+	digests := c.wanted(m.Name)
+	stored := fan{} // gets the file as stored
+	for _, d := range digests {
+		stored = append(stored, d)
+	}
+	var sha256 *digest
+	var blocks *blockHasher
+	if c.collect != nil {
+		sha256 = newDigest(xvm.Sum{Algo: xvm.SHA256})
+		stored = append(stored, sha256)
+		if !isMeta(*m) {
+			blocks = c.collect.image(m.Name, m.Size)
+			stored = append(stored, blocks)
+		}
+	}
+	listed := c.blocksOf(m.Name, "")
+	if listed != nil {
+		stored = append(stored, listed.hasher)
+	}
+	in := &content{s: s, m: m}
+	tee := io.TeeReader(in, stored)
+
+	var plain *FileReport
+	var err error
+	if format, name := seekable.PlainName(m.Name); format != "" && !isMeta(*m) && c.byName[name] == nil && !c.plain[name] {
+		c.plain[name] = true // the first of several
+		plain = &FileReport{Name: name, From: m.Name, Size: -1, State: Unverified, Proofs: []string{}}
+		if image := c.image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {
+			err = c.blockwise(tee, plain, image)
+		} else {
+			err = c.inflate(ctx, tee, in, plain, format)
+		}
+	}
+	if err == nil {
+		_, err = io.CopyBuffer(onlyWriter{stored}, in, make([]byte, chunk)) // what no decoder has asked for
+	}
+	if err != nil {
+		return err
+	}
+	if blocks != nil {
+		if err := blocks.finish(); err != nil {
+			return err
+		}
+	}
+	if sha256 != nil {
+		if err := c.collect.file(m.Name, m.Size, sha256); err != nil {
+			return err
+		}
+	}
+	c.judge(&file, digests)
+	if listed != nil {
+		listed.judge(&file, m.Size)
+	}
+	c.report.Files = append(c.report.Files, file)
+	if plain != nil {
+		c.report.Files = append(c.report.Files, *plain)
+	}
+	return nil
+}
+
+// onlyWriter keeps io.Copy from finding other methods.
+type onlyWriter struct{ io.Writer }
+
+// image is what the block list has of an image.
+func (c *checker) image(name string) *xvm.ImageBlocks {
+	if c.list == nil {
+		return nil
+	}
+	return c.list.Image(name)
+}
+
+// inflate decodes a member that is one stream, or several without a list.
+func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain *FileReport, format seekable.Format) error {
+	src := &forward{tee: tee, in: in, archive: c.archive}
+	r, err := seekable.Open(format, src, in.m.Size, seekable.Options{})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var outs fan
+	var digests []*digest
+	var told xvm.Plain
+	if c.manifest != nil {
+		told, _ = c.manifest.Plain(plain.Name)
+	}
+	for _, sum := range told.Any {
+		if d := newDigest(sum); d != nil {
+			digests = append(digests, d)
+			outs = append(outs, d)
+		}
+	}
+	listed := c.blocksOf(plain.Name, "")
+	if listed != nil {
+		outs = append(outs, listed.hasher)
+	}
+	var collected *blockHasher
+	if c.collect != nil {
+		collected = c.collect.image(plain.Name, -1)
+		outs = append(outs, collected)
+	}
+	size, err := decode(ctx, r, onlyWriter{outs})
+	if src.failed() != nil {
+		return src.failed() // of reading, not of the content
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		plain.fault("%s cannot be decompressed: %v", plain.From, err)
+		return nil
+	}
+	plain.Size = size
+	if collected != nil {
+		if err := collected.finish(); err != nil {
+			return err
+		}
+		c.collect.images[len(c.collect.images)-1].size = size
+		if points, _ := r.Points(); len(points) > 0 {
+			c.collect.points[plain.From] = points
+		}
+	}
+	if listed != nil {
+		listed.judge(plain, size)
+	}
+	judgePlain(plain, told, digests)
+	return nil
+}
+
+func decode(ctx context.Context, r *seekable.Reader, w io.Writer) (int64, error) {
+	s, err := r.Stream(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.CopyBuffer(w, s, make([]byte, chunk))
+	return n, errors.Join(err, s.Close())
+}
+
+// judgePlain compares what an XVM2 manifest says of plain content.
+func judgePlain(f *FileReport, told xvm.Plain, digests []*digest) {
+	if len(digests) == 0 {
+		return
+	}
+	if told.Size != f.Size {
+		f.fault("it has %d bytes, the manifest says %d", f.Size, told.Size)
+		return
+	}
+	for _, d := range digests {
+		if d.hex() != d.want.Hex {
+			continue
+		}
+		if d.want.Prefix > 0 && d.want.Prefix < f.Size {
+			f.Proofs = append(f.Proofs, fmt.Sprintf("%s of its first %d bytes only, in the manifest", d.want.Algo, d.want.Prefix))
+			return
+		}
+		f.proof("%s in the manifest", d.want.Algo)
+		return
+	}
+	f.fault("its %s is %s, the manifest says %s", digests[0].want.Algo, digests[0].hex(), digests[0].want.Hex)
+}
+
+func (c *collector) image(name string, size int64) *blockHasher {
+	sums := &blockSums{}
+	c.images = append(c.images, collectedImage{name, size, sums})
+	return newBlockHasher(c.blockSize, sums.add)
+}

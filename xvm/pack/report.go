@@ -1,0 +1,81 @@
+package pack
+
+import (
+	"fmt"
+	"time"
+)
+
+// State is what is known of a file.
+type State string
+
+// The states.
+const (
+	Verified   State = "verified"   // all of it is covered by something, and nothing contradicts
+	Unverified State = "unverified" // nothing covers it
+	Corrupt    State = "corrupt"    // something contradicts
+)
+
+// Report says what is known of a package after it was read whole. Its JSON form
+// is a contract: fields are added, not renamed.
+type Report struct {
+	Size        int64        `json:"size"`             // of the archive, bytes
+	SHA256      string       `json:"sha256,omitempty"` // of the archive; Index only
+	Files       []FileReport `json:"files"`            // in the order of the archive, plain content behind what it is in
+	Manifest    Signature    `json:"manifest_signature"`
+	Description Signature    `json:"description_signature"`
+	Faults      []string     `json:"faults"` // of files and of the whole; none: nothing is wrong
+	Warnings    []string     `json:"warnings,omitempty"`
+}
+
+// FileReport says what is known of a file.
+type FileReport struct {
+	Name   string   `json:"name"`
+	From   string   `json:"from,omitempty"` // the member it was inflated from
+	Size   int64    `json:"size"`           // bytes; -1: it could not be inflated to its end
+	State  State    `json:"state"`
+	Proofs []string `json:"proofs"` // by what it is proven, each a clause
+	Faults []string `json:"faults,omitempty"`
+
+	listed string // what the block list proves of it, if the list itself is proven
+}
+
+// Signature is what is known of a detached signature.
+type Signature struct {
+	State  string    `json:"state"` // good, bad, missing, or unchecked: there is no keyring
+	Signer string    `json:"signer,omitempty"`
+	Key    string    `json:"key,omitempty"`
+	Time   time.Time `json:"time,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// proof adds something that covers the file.
+func (f *FileReport) proof(format string, args ...any) {
+	f.Proofs = append(f.Proofs, fmt.Sprintf(format, args...))
+	if f.State == Unverified {
+		f.State = Verified
+	}
+}
+
+// fault adds something that contradicts.
+func (f *FileReport) fault(format string, args ...any) {
+	f.Faults = append(f.Faults, fmt.Sprintf(format, args...))
+	f.State = Corrupt
+}
+
+func (r *Report) fault(format string, args ...any) {
+	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
+}
+
+func (r *Report) warn(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}
+
+// file is the report of a file by name, or nil.
+func (r *Report) file(name string) *FileReport {
+	for i := range r.Files {
+		if r.Files[i].Name == name {
+			return &r.Files[i]
+		}
+	}
+	return nil
+}

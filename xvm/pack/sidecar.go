@@ -1,0 +1,141 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"vmcastfs/xvm"
+)
+
+// IndexOptions say how to make a sidecar.
+type IndexOptions struct {
+	CheckOptions
+	BlockSize int       // 0: DefaultBlockSize
+	Time      time.Time // of all members
+	Sign      Sign      // nil: not signed
+	TempDir   string    // for the block list; "": that of the system
+}
+
+// ErrFaults says that the package has faults, so that no sidecar was written.
+var ErrFaults = errors.New("the package has faults")
+
+// ErrListed says that the package has a block list of its own.
+var ErrListed = errors.New("the package has a block list of its own, a sidecar would add nothing")
+
+// Index reads a package whole as [Check] does and, if it has no fault, writes a
+// sidecar to w. With [ErrFaults] the report says which.
+func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptions) (*Report, error) {
+	if o.BlockSize == 0 {
+		o.BlockSize = DefaultBlockSize
+	}
+	if n := o.BlockSize; n < MinBlockSize || n > MaxBlockSize || n&(n-1) != 0 {
+		return nil, fmt.Errorf("block size %d is no power of two from %d to %d", n, MinBlockSize, MaxBlockSize)
+	}
+	c := newChecker(a, size, o.CheckOptions)
+	c.collect = &collector{blockSize: o.BlockSize, whole: newDigest(xvm.Sum{Algo: xvm.SHA256}), points: make(map[string][]byte)}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	c.report.SHA256 = c.collect.whole.hex()
+	switch {
+	case len(c.report.Faults) > 0:
+		return c.report, ErrFaults
+	case c.list != nil:
+		return c.report, ErrListed
+	}
+	return c.report, c.writeSidecar(ctx, w, o)
+}
+
+func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions) error {
+	about, err := c.about()
+	if err != nil {
+		return err
+	}
+	lists, err := newSpool(o.TempDir)
+	if err != nil {
+		return err
+	}
+	defer lists.Close()
+	listed := lists.newMember(xvm.BlockListName)
+	list := xvm.NewBlockListWriter(listed)
+	for _, image := range c.collect.images {
+		if image.size < 0 {
+			continue
+		}
+		if err := image.sums.list(list, image.name, image.size, o.BlockSize); err != nil {
+			return err
+		}
+	}
+	if err := list.Close(); err != nil {
+		return err
+	}
+	blocks, err := listed.finish()
+	if err != nil {
+		return err
+	}
+	var m manifest
+	m.bytes(xvm.SidecarPackage, about)
+	m.add(blocks.name, blocks.sha1.hex(), blocks.sha256.hex())
+	members := make([]string, 0, len(c.collect.points))
+	for name := range c.collect.points {
+		members = append(members, name)
+	}
+	slices.SortFunc(members, strings.Compare)
+	for _, name := range members {
+		m.bytes(xvm.SidecarPoints+name, c.collect.points[name])
+	}
+
+	out := &archiveWriter{w: w, time: o.Time}
+	if err := errors.Join(out.bytes(xvm.SidecarPackage, about), out.bytes(xvm.SidecarManifest, m)); err != nil {
+		return err
+	}
+	if o.Sign != nil {
+		signature, err := o.Sign(ctx, bytes.Clone(m))
+		if err != nil {
+			return fmt.Errorf("sign: %w", err)
+		}
+		if err := out.bytes(xvm.SidecarSignature, signature); err != nil {
+			return err
+		}
+	}
+	if err := lists.rewind(); err != nil {
+		return err
+	}
+	if err := out.member(blocks.name, blocks.size, lists.File); err != nil {
+		return err
+	}
+	for _, name := range members {
+		if err := out.bytes(xvm.SidecarPoints+name, c.collect.points[name]); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+// about is package.txt.
+func (c *checker) about() ([]byte, error) {
+	whole, err := hex.DecodeString(c.report.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	s := xvm.Sidecar{Size: c.size, SHA256: [32]byte(whole)}
+	sums := make(map[string]xvm.SidecarMember)
+	for _, f := range c.collect.files {
+		sums[f.Name] = f
+	}
+	for _, m := range c.index.Members {
+		f := sums[m.Name]
+		if m.Link != "" {
+			f = sums[m.Link]
+		}
+		s.Members = append(s.Members, xvm.SidecarMember{Name: m.Name, Size: m.Size, SHA256: f.SHA256})
+	}
+	return s.AppendPackage(nil)
+}
