@@ -31,7 +31,7 @@ var ErrDescription = errors.New("bad description")
 // and count only if the package has a member of that name. Emulators, command
 // lines of the emulator, host devices and paths of the host never appear.
 type Description struct {
-	Kind      string // "xvm", "libvirt" or "ovf": what the document was
+	Kind      string // "xvm", "libvirt", "ovf" or "xva": what the document was
 	Name      string // one word or a few; may be empty
 	Summary   string // a sentence for people; may be empty
 	UUID      string // lower-case, canonical, or ""
@@ -67,8 +67,8 @@ type NIC struct {
 	Network string // the document's name for where it is attached; or ""
 }
 
-// ParseDescription reads xvm.xml, a libvirt domain or an OVF descriptor, told
-// apart by the root element. Unknown elements are ignored; a document with a
+// ParseDescription reads xvm.xml, a libvirt domain, an OVF descriptor or the
+// ova.xml of an XVA archive, told apart by the root element. Unknown elements are ignored; a document with a
 // DOCTYPE, beyond a limit or of another kind is refused, with an error that
 // wraps [ErrDescription].
 func ParseDescription(b []byte) (*Description, error) {
@@ -84,6 +84,9 @@ func ParseDescription(b []byte) (*Description, error) {
 	case "envelope":
 		d.Kind = "ovf"
 		d.fromOVF(root)
+	case "value":
+		d.Kind = "xva"
+		d.fromXVA(root)
 	case "html", "rss", "feed":
 		return nil, fmt.Errorf("%w: it is <%s>, no machine", ErrDescription, root.name)
 	default:

@@ -10,6 +10,10 @@
 //
 // [Walk] finds the members of a tar archive by reading its headers only.
 //
+// [XVADisks] puts the disks of an XVA archive together: ova.xml, then for each
+// disk its stored chunks of 1 MiB as Ref:N/00000000, …, absent ones being zeros,
+// each followed by a .checksum (SHA-1) or .xxhash (XXH64) of it.
+//
 // # Manifest
 //
 // [ParseManifest] reads, line by line and told apart by form:
@@ -163,9 +167,10 @@
 //
 // # Description
 //
-// [ParseDescription] reads xvm.xml, a libvirt domain (description.xml) or an
-// OVF descriptor into one [Description]. The drafts' element list of xvm.xml is
-// lost; this is what [Description.MarshalXVM] writes, all of it optional:
+// [ParseDescription] reads xvm.xml, a libvirt domain (description.xml), an OVF
+// descriptor or the ova.xml of an XVA archive into one [Description]. The
+// drafts' element list of xvm.xml is lost; this is what
+// [Description.MarshalXVM] writes, all of it optional:
 //
 //	<xvm version="1">
 //	  <name>debian-12.5</name>  <description>…</description>  <uuid>…</uuid>
