@@ -35,14 +35,9 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 			s.close()
 		}
 	}()
-	var keyring *xvm.Keyring
-	if o.Keyring != "" {
-		if keyring, err = xvm.LoadKeyring(o.Keyring); err != nil {
-			return nil, withCode(exitFailed, fmt.Errorf("keyring %s: %w", o.Keyring, err))
-		}
-		for _, w := range keyring.Warnings() {
-			log.Warn("keyring: " + w)
-		}
+	keyring, err := loadKeyring(o, log)
+	if err != nil {
+		return nil, err
 	}
 	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
 	if err != nil {
@@ -52,13 +47,8 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if err != nil {
 		return nil, withCode(exitInternal, err)
 	}
-	s.remote, err = remote.NewClient(remote.Options{
-		Hard: o.Hard, Timeo: o.Timeo, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
-		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile,
-		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
-	})
-	if err != nil {
-		return nil, withCode(exitFailed, err)
+	if s.remote, err = newRemote(o, log); err != nil {
+		return nil, err
 	}
 	s.catalog = catalog.New(catalog.Config{
 		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
@@ -72,6 +62,31 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		return nil, withCode(exitMount, explainFeed(err))
 	}
 	return s, nil
+}
+
+// loadKeyring loads the trusted keys; nil if none are named.
+func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
+	if o.Keyring == "" {
+		return nil, nil
+	}
+	keyring, err := xvm.LoadKeyring(o.Keyring)
+	if err != nil {
+		return nil, withCode(exitFailed, fmt.Errorf("keyring %s: %w", o.Keyring, err))
+	}
+	for _, w := range keyring.Warnings() {
+		log.Warn("keyring: " + w)
+	}
+	return keyring, nil
+}
+
+// newRemote is the network as the options have it.
+func newRemote(o options, log *slog.Logger) (*remote.Client, error) {
+	client, err := remote.NewClient(remote.Options{
+		Hard: o.Hard, Timeo: o.Timeo, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
+		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile,
+		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
+	})
+	return client, withCode(exitFailed, err)
 }
 
 // explainFeed adds what to do about a feed that cannot be had.
