@@ -63,6 +63,7 @@ type peer struct {
 	queue queue
 	stats OriginStats
 	used  time.Time
+	since time.Time     // the first failure in a row; of no meaning unless stats.Failing
 	scout bool          // one of the retries that wait is to look soon
 	again chan struct{} // closed when the origin recovers; nil while nobody asked
 }
@@ -107,6 +108,9 @@ func (p *peer) failed(err error) {
 	first := !p.stats.Failing
 	p.stats.Errors++
 	p.stats.LastError, p.stats.LastTime, p.stats.Failing = err.Error(), time.Now(), true
+	if first {
+		p.since = p.stats.LastTime
+	}
 	p.mu.Unlock()
 	if first {
 		p.log.Warn("origin fails", "origin", p.stats.Origin, "err", err)
@@ -155,21 +159,25 @@ func (p *peer) endScout() {
 	p.mu.Unlock()
 }
 
-// Failing reports whether the last thing that the origin of a URL did was to fail.
-func (c *Client) Failing(rawURL string) bool {
+// FailingSince returns since when the origin of a URL has done nothing but fail; the zero
+// time if it answered well last, or was not asked yet.
+func (c *Client) FailingSince(rawURL string) time.Time {
 	u, _, err := parseURL(rawURL)
 	if err != nil {
-		return false
+		return time.Time{}
 	}
 	c.mu.Lock()
 	p := c.peers[originOf(u)]
 	c.mu.Unlock()
 	if p == nil {
-		return false
+		return time.Time{}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stats.Failing
+	if !p.stats.Failing {
+		return time.Time{}
+	}
+	return p.since
 }
 
 // peer returns the state of the origin named key.

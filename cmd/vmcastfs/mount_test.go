@@ -106,7 +106,7 @@ func TestRemountAsksForNothing(t *testing.T) {
 	if !bytes.Equal(readAll(t, w.path("latest", "disk.img")), w.app.Disk) {
 		t.Error("disk.img differs")
 	}
-	if st := w.packageStats(); st.Requests != 0 {
+	if st := w.packageStats(); st.BytesSent != 0 || st.Requests > 1 { // one may ask whether the archive is the same
 		t.Errorf("%d requests, %d bytes for what was in the cache", st.Requests, st.BytesSent)
 	}
 }

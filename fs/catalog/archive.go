@@ -19,6 +19,9 @@ type archive struct {
 	cache.Source
 	id   remote.Identity
 	head []byte // the first bytes, if they came with opening
+	// check asks whether it is still there as it was: nil, remote.ErrChanged, or
+	// why that cannot be told now.
+	check func(ctx context.Context) error
 }
 
 // openArchive finds out what url is now. Base is the feed's own URL.
@@ -28,7 +31,7 @@ func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, err
 		if err != nil {
 			return nil, err
 		}
-		return &archive{Source: l, id: l.identity()}, nil
+		return &archive{Source: l, id: l.id, check: l.check}, nil
 	}
 	obj, err := c.cfg.Remote.Open(ctx, rawURL, c.cfg.FeedURL)
 	if err != nil {
@@ -40,13 +43,14 @@ func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, err
 // resumeArchive takes up an archive whose identity is known, without asking.
 func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, error) {
 	if path, ok := localPath(rawURL); ok {
-		return &archive{Source: &local{path: path, id: id}, id: id}, nil
+		l := &local{path: path, id: id}
+		return &archive{Source: l, id: id, check: l.check}, nil
 	}
 	return remoteArchive(c.cfg.Remote.Resume(rawURL, c.cfg.FeedURL, id)), nil
 }
 
 func remoteArchive(obj *remote.Object) *archive {
-	a := &archive{Source: obj, id: obj.Identity(), head: obj.Head()}
+	a := &archive{Source: obj, id: obj.Identity(), head: obj.Head(), check: obj.Check}
 	if !a.id.Ranged {
 		a.Source = obj.OneStream()
 	}
@@ -87,7 +91,13 @@ func localIdentity(info os.FileInfo) remote.Identity {
 	}
 }
 
-func (l *local) identity() remote.Identity { return l.id }
+func (l *local) check(context.Context) error {
+	info, err := os.Stat(l.path)
+	if err == nil && localIdentity(info) != l.id {
+		err = fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
+	}
+	return err
+}
 
 func (l *local) Fetch(_ context.Context, off, n int64, _ cache.Urgency) (io.ReadCloser, error) {
 	f, err := os.Open(l.path)

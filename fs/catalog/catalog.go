@@ -46,6 +46,7 @@ type Catalog struct {
 	work   sync.WaitGroup
 
 	snapshot atomic.Pointer[Snapshot]
+	checking atomic.Bool // checkAll is under way
 
 	mu          sync.Mutex
 	closed      bool

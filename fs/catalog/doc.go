@@ -21,6 +21,16 @@
 // When a server answers with another version, the release object is replaced
 // by a new one that indexes afresh; open handles keep the old one, which goes
 // on serving what the cache has and fails with [ErrReplaced] for the rest.
+// Of an archive that is all in the cache nothing is fetched any more, so a
+// conditional request of a byte at most asks besides: behind an open, once a
+// minute at most, and after each look at the feed. A server that is down, or
+// answers 404, does not change anything.
+//
+// # Waiting for a listing
+//
+// What a listing needs and does not have yet (an index, a plain size) is waited
+// for until the server has failed for some seconds, whatever hard or soft say:
+// those are for content.
 //
 // # Plain content
 //

@@ -74,12 +74,16 @@ func (c *Catalog) Refresh(ctx context.Context) error { return c.poller.Refresh(c
 // fetchFeed gets the feed's document from the network or from this machine.
 func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string) (*feed.Document, error) {
 	if _, local, _ := feed.LocalPath(url); local {
+		for _, r := range c.Snapshot().Releases() {
+			r.checkSoon(checkEvery) // a file is looked at often
+		}
 		return feed.FetchFile(ctx, url, etag, lastModified)
 	}
 	d, err := c.cfg.Remote.Get(ctx, url, etag, lastModified, feed.MaxBody)
 	if err != nil {
 		return nil, err
 	}
+	c.background(c.checkAll)
 	return &feed.Document{
 		Body: d.Body, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
 		NotModified: d.NotModified, MaxAge: d.MaxAge,

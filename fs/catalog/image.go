@@ -130,6 +130,7 @@ func (im *image) drop() error {
 
 // open is File.Open for an image.
 func (im *image) open(ctx context.Context) (Handle, error) {
+	im.f.pkg.release.checkSoon(checkEvery)
 	if im.f.Size() == store.Unknown {
 		if _, err := im.findSize(ctx); err != nil {
 			return nil, err

@@ -200,7 +200,12 @@ func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 		return nil, fs.ErrNotExist
 	}
 	if f.Size() == store.Unknown {
+		ctx, stop := p.release.patience(ctx)
+		defer stop()
 		if _, err := f.image.findSize(ctx); err != nil {
+			if context.Cause(ctx) == errDown {
+				err = fmt.Errorf("%w: %w", errDown, err)
+			}
 			return nil, err
 		}
 	}

@@ -30,7 +30,8 @@ const (
 // another one, a new Release takes its place in the snapshot; this one stays
 // usable for who holds it.
 //
-// mu guards pkg, loading and failed. It is never held over I/O.
+// mu guards pkg, loading, failed, checking and checked. It is never held over
+// I/O.
 type Release struct {
 	cat        *Catalog
 	item       feed.Release
@@ -40,6 +41,9 @@ type Release struct {
 	pkg     *Package
 	loading chan struct{} // closed when the indexing under way ends; nil: none
 	failed  *failure
+
+	checking bool      // its server is being asked whether the archive is the same
+	checked  time.Time // when that was last known, or tried; zero: never
 }
 
 type failure struct {
@@ -118,8 +122,13 @@ func (r *Release) Package(ctx context.Context) (*Package, error) {
 func (r *Release) load(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
+	ctx, stop := r.patience(ctx)
+	defer stop()
 	pkg, err := r.open(ctx)
 	if err != nil {
+		if context.Cause(ctx) == errDown {
+			err = fmt.Errorf("%w: %w", errDown, err)
+		}
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
@@ -145,6 +154,8 @@ func (r *Release) explain(err error) error {
 		return fmt.Errorf("%s: the package is not on the server; tell the publisher: %w", what, err)
 	case errors.As(err, &tar):
 		return fmt.Errorf("%s: %w", what, err)
+	case errors.Is(err, errDown):
+		return fmt.Errorf("%s: its server has been failing; it is tried again at the next use: %w", what, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: no answer within %s; it is tried again at the next use: %w", what, indexTimeout, err)
 	}
@@ -188,6 +199,9 @@ func (r *Release) open(ctx context.Context) (*Package, error) {
 		return nil, err
 	}
 	r.cat.saveDoc(kindPackage, r.docName(), doc)
+	r.mu.Lock()
+	r.checked = time.Now()
+	r.mu.Unlock()
 	return pkg, nil
 }
 
