@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -204,4 +205,32 @@ func (w *world) wantFile(content []byte, name ...string) {
 	if !bytes.Equal(readAll(w.t, path), content) {
 		w.t.Errorf("%s differs from what was published", path)
 	}
+}
+
+// freePort is a port that nobody listens on just now.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// listening waits until somebody listens on port; false if ended comes first.
+func listening(port string, ended <-chan struct{}) bool {
+	for range 500 {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+			c.Close()
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return false
 }
