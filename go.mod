@@ -19,6 +19,7 @@ require (
 	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
 	github.com/spf13/cobra v1.10.2 // commands, help, completions, man pages
 	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
+	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
 	golang.org/x/net v0.61.0 // character sets, HTML sanitising, proxy rules
 	golang.org/x/sync v0.24.0 // errgroup, semaphores
