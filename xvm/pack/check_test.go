@@ -309,7 +309,7 @@ func TestIndex(t *testing.T) {
 		manifest = fmt.Appendf(manifest, "%x  %s\n", sha1.Sum(f.content), f.name)
 	}
 	pkg := tarred(t, append(files, file{"manifest.txt", manifest})...)
-	o := IndexOptions{Time: testTime, Sign: KeySign(s, testTime)}
+	o := IndexOptions{Time: testTime, Sign: KeySign(s)}
 	make := func(pkg []byte) ([]byte, *Report, error) {
 		var b bytes.Buffer
 		r, err := Index(t.Context(), memory(pkg), int64(len(pkg)), &b, o)

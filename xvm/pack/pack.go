@@ -364,7 +364,7 @@ func (p *packer) signatures(ctx context.Context, a *archiveWriter, m []byte) err
 		name   string
 		signed []byte
 	}{{ManifestSignatureName, m}, {DescriptionSignatureName, p.o.Description}} {
-		signature, err := p.o.Sign(ctx, bytes.Clone(s.signed))
+		signature, err := p.o.Sign(ctx, bytes.Clone(s.signed), p.o.Time)
 		if err != nil {
 			return fmt.Errorf("sign: %w", err)
 		}

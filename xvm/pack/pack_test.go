@@ -108,7 +108,7 @@ func options(t testing.TB, s *xvm.Signer) Options {
 		Profile: []byte("vmcast-profile 1\nroot.img 0 4096\nraw.img 65536 512\n"),
 	}
 	if s != nil {
-		o.Sign = KeySign(s, testTime)
+		o.Sign = KeySign(s)
 	}
 	return o
 }
@@ -238,7 +238,7 @@ func TestSignatureNotBeforeKey(t *testing.T) {
 	s, ring := signer(t)
 	o := options(t, nil)
 	o.Time = time.Unix(0, 0)
-	o.Sign = KeySign(s, o.Time)
+	o.Sign = KeySign(s)
 	if r := check(t, build(t, o), CheckOptions{Keyring: ring, RequireSigned: true}); len(r.Faults) > 0 {
 		t.Error(r.Faults)
 	}
@@ -287,7 +287,7 @@ func TestPackRefuses(t *testing.T) {
 		"profile beyond the end": one(func(o *Options) { o.Profile = []byte("vmcast-profile 1\nroot.img 0 2\n") }),
 		"no profile":             one(func(o *Options) { o.Profile = []byte("hello") }),
 		"signing fails": one(func(o *Options) {
-			o.Sign = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("no") }
+			o.Sign = func(context.Context, []byte, time.Time) ([]byte, error) { return nil, errors.New("no") }
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 type IndexOptions struct {
 	CheckOptions
 	BlockSize int       // 0: DefaultBlockSize
-	Time      time.Time // of all members
+	Time      time.Time // of all members; zero: that of the package's newest file
 	Sign      Sign      // nil: not signed
 	TempDir   string    // for the block list; "": that of the system
 }
@@ -54,6 +54,9 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 }
 
 func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions) error {
+	if o.Time.IsZero() {
+		o.Time = c.newest()
+	}
 	about, err := c.about()
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 		return err
 	}
 	if o.Sign != nil {
-		signature, err := o.Sign(ctx, bytes.Clone(m))
+		signature, err := o.Sign(ctx, bytes.Clone(m), o.Time)
 		if err != nil {
 			return fmt.Errorf("sign: %w", err)
 		}
@@ -117,6 +120,17 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 		}
 	}
 	return out.end()
+}
+
+// newest is the time of the package's newest file, as far as that is possible.
+func (c *checker) newest() time.Time {
+	newest := time.Unix(0, 0)
+	for _, m := range c.index.Members {
+		if m.ModTime.After(newest) && m.ModTime.Before(c.o.Now) {
+			newest = m.ModTime
+		}
+	}
+	return newest
 }
 
 // about is package.txt.

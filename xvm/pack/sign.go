@@ -13,22 +13,24 @@ import (
 	"vmcastfs/xvm"
 )
 
-// Sign makes an armored detached signature over data.
-type Sign func(ctx context.Context, data []byte) ([]byte, error)
+// Sign makes an armored detached signature over data, dated at if it can.
+type Sign func(ctx context.Context, data []byte, at time.Time) ([]byte, error)
 
-// KeySign signs with a key of ours. Signatures are dated at, or, if the key did
-// not exist then, at the earliest time at which it could sign.
-func KeySign(s *xvm.Signer, at time.Time) Sign {
-	if since := s.Since(); at.Before(since) {
-		at = since
+// KeySign signs with a key of ours. If the key did not exist at the time given,
+// the signature is dated with the earliest time at which it could sign.
+func KeySign(s *xvm.Signer) Sign {
+	return func(_ context.Context, data []byte, at time.Time) ([]byte, error) {
+		if since := s.Since(); at.Before(since) {
+			at = since
+		}
+		return s.Sign(data, at)
 	}
-	return func(_ context.Context, data []byte) ([]byte, error) { return s.Sign(data, at) }
 }
 
 // GPGSign signs by running gpg, so that the key may be in an agent or on a
 // card. keyID is whatever gpg takes for -u. gpg dates the signature itself.
 func GPGSign(keyID string) Sign {
-	return func(ctx context.Context, data []byte) ([]byte, error) {
+	return func(ctx context.Context, data []byte, _ time.Time) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, "gpg", "--detach-sign", "--armor", "--digest-algo", "SHA512", "--output", "-", "-u", keyID)
 		cmd.Stdin = bytes.NewReader(data)
 		var out, said bytes.Buffer
