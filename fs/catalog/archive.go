@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"vmcastfs/cache"
@@ -18,10 +20,38 @@ import (
 type archive struct {
 	cache.Source
 	id   remote.Identity
-	head []byte // the first bytes, if they came with opening
+	head *headBytes
 	// check asks whether it is still there as it was: nil, remote.ErrChanged, or
 	// why that cannot be told now.
 	check func(ctx context.Context) error
+}
+
+// headBytes are the first bytes of an archive, which come with opening it.
+// They are given up once it is indexed. Nil and empty ones hold nothing.
+type headBytes struct{ atomic.Pointer[[]byte] }
+
+func (h *headBytes) bytes() []byte {
+	if h == nil {
+		return nil
+	}
+	if p := h.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (h *headBytes) drop() {
+	if h != nil {
+		h.Store(nil)
+	}
+}
+
+// Fetch is that of the archive's Source, but for what is in the head.
+func (a *archive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	if head := a.head.bytes(); n >= 0 && off+n <= int64(len(head)) {
+		return io.NopCloser(bytes.NewReader(head[off : off+n])), nil
+	}
+	return a.Source.Fetch(ctx, off, n, u)
 }
 
 // openArchive finds out what url is now. Base is the feed's own URL.
@@ -50,7 +80,11 @@ func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, er
 }
 
 func remoteArchive(obj *remote.Object) *archive {
-	a := &archive{Source: obj, id: obj.Identity(), head: obj.Head(), check: obj.Check}
+	a := &archive{Source: obj, id: obj.Identity(), check: obj.Check}
+	if head := obj.Head(); len(head) > 0 {
+		a.head = new(headBytes)
+		a.head.Store(&head)
+	}
 	if !a.id.Ranged {
 		a.Source = obj.OneStream()
 	}
@@ -135,8 +169,8 @@ func (a *archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 		want, atEnd = want[:rest], io.EOF
 	}
 	n := 0
-	if off < int64(len(a.head)) {
-		n = copy(want, a.head[off:])
+	if head := a.head.bytes(); off < int64(len(head)) {
+		n = copy(want, head[off:])
 	}
 	if n < len(want) {
 		body, err := a.Fetch(ctx, off+int64(n), int64(len(want)-n), cache.Demand)

@@ -45,6 +45,10 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	lists listMemory
+	held  heldBlocks
+	pool  blockPool
+
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool // checkAll is under way
 
@@ -105,6 +109,7 @@ func New(cfg Config) *Catalog {
 		subscribers: make(map[int]func()),
 		onCorrupt:   make(map[int]func(*File)),
 	}
+	c.held.cat = c
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
@@ -117,6 +122,7 @@ func (c *Catalog) Close() {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.held.empty()
 }
 
 // background runs fn on the catalog's own context, until Close; false if that
@@ -234,7 +240,7 @@ func (c *Catalog) noteCorrupt(f *File) {
 		}
 		// The plain content goes down with what it was inflated from.
 		for _, g := range f.pkg.byName {
-			if g.image != nil && g.image.base == f.image && f.image != nil {
+			if g.image != nil && g.image.base == f.image && f.image != nil && g.image.mode.Load() != blockMode {
 				c.noteCorrupt(g)
 			}
 		}

@@ -25,6 +25,7 @@ type File struct {
 	size    int64 // as known when the package was indexed; store.Unknown: ask the image
 	modTime time.Time
 	key     store.Key
+	bare    store.Key // what the key would be without a block list
 
 	content []byte          // of a file in memory
 	state   store.FileState // of a file in memory: what its sums say
@@ -117,21 +118,26 @@ func (f *File) checkContent() {
 }
 
 func digest(algo string, p []byte) (string, bool) {
-	var h hash.Hash
-	switch algo {
-	case xvm.MD5:
-		h = md5.New()
-	case xvm.SHA1:
-		h = sha1.New()
-	case xvm.SHA256:
-		h = sha256.New()
-	case xvm.SHA512:
-		h = sha512.New()
-	default:
+	h, ok := newDigest(algo)
+	if !ok {
 		return "", false
 	}
 	h.Write(p)
 	return hex.EncodeToString(h.Sum(nil)), true
+}
+
+func newDigest(algo string) (hash.Hash, bool) {
+	switch algo {
+	case xvm.MD5:
+		return md5.New(), true
+	case xvm.SHA1:
+		return sha1.New(), true
+	case xvm.SHA256:
+		return sha256.New(), true
+	case xvm.SHA512:
+		return sha512.New(), true
+	}
+	return nil, false
 }
 
 // memHandle is an open file in memory.

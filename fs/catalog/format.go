@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
@@ -33,17 +32,18 @@ func (f *File) format() string {
 // where they are not there.
 func (f *File) localEnds() (head, tail []byte) {
 	cfg := f.pkg.cat.cfg
-	if _, err := cfg.Store.Stat(f.key); err != nil {
+	info, err := cfg.Store.Stat(f.key)
+	if err != nil {
 		return nil, nil
 	}
-	sf, err := cfg.Store.File(f.key, f.Size(), cache.DefaultBlockSize)
+	sf, err := cfg.Store.File(f.key, f.Size(), info.BlockSize)
 	if err != nil {
 		return nil, nil
 	}
 	defer sf.Close()
 	size := sf.Size()
 	for b := int64(0); size != store.Unknown && int64(len(head)) < min(xvm.SniffHead, size); b++ {
-		block := make([]byte, cache.DefaultBlockSize)
+		block := make([]byte, info.BlockSize)
 		n, err := sf.ReadBlock(b, block)
 		if err != nil {
 			break
@@ -51,7 +51,7 @@ func (f *File) localEnds() (head, tail []byte) {
 		head = append(head, block[:n]...)
 	}
 	if last := sf.Blocks() - 1; len(head) > 0 && last >= 0 {
-		block := make([]byte, cache.DefaultBlockSize)
+		block := make([]byte, info.BlockSize)
 		if n, err := sf.ReadBlock(last, block); err == nil {
 			tail = block[max(0, n-xvm.SniffTail):n]
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -16,7 +17,7 @@ import (
 // somebody has it open, and for as long the rest of it is completed in the
 // background; a mere listing or a sniff of its first bytes does not begin that.
 //
-// mu guards opens, file, last and disk. It is held while the file is opened
+// mu guards opens, file, last, seen, disk, sharing and before. It is held while the file is opened
 // and closed in the cache (local work only), and before any lock of cache.
 type image struct {
 	f     *File
@@ -26,12 +27,19 @@ type image struct {
 	release func()
 	// base is, for plain content, the compressed member it is inflated from.
 	base *image
+	// source is, for a member, its bytes as stored.
+	source cache.Source
+	// mode is how its blocks are checked, once it has been opened.
+	mode atomic.Int32
 
-	mu    sync.Mutex
-	opens int
-	file  *cache.File
-	last  cache.Status // when it was last closed
-	disk  *xvm.Disk    // what its first bytes show; nil: not looked at yet
+	mu      sync.Mutex
+	opens   int
+	file    *cache.File
+	last    cache.Status // when it was last closed, or looked at since
+	seen    store.Stamp  // what last is of
+	disk    *xvm.Disk    // what its first bytes show; nil: not looked at yet
+	sharing bool         // it takes blocks from other images
+	before  *store.File  // the same image as cached without a block list
 }
 
 // newMemberImage is a member as stored.
@@ -44,13 +52,19 @@ func newMemberImage(f *File, m xvm.Member) *image {
 	} else {
 		src = section{f.pkg.source(), m.Offset}
 	}
+	im.source = src
 	im.setUp = func() (cache.Spec, error) {
+		ib, err := im.blockSums().image(m.Name, "", 0, m.Size)
+		if err != nil {
+			return cache.Spec{}, err
+		}
 		if err := f.pkg.whole.acquire(); err != nil {
 			return cache.Spec{}, err
 		}
 		spec := im.spec()
 		spec.Size, spec.Source, spec.Data = m.Size, src, im.data
 		spec.Sums = sums(f.pkg.manifest, m.Name)
+		im.checkBlocks(&spec, ib)
 		return spec, nil
 	}
 	im.release = func() { f.pkg.whole.release() }
@@ -92,9 +106,28 @@ func sums(m *xvm.Manifest, name string) []cache.Sum {
 	return out
 }
 
-// acquire opens the file in the cache, or shares it. Each success needs one
-// drop.
-func (im *image) acquire() (*cache.File, error) {
+// acquire opens the file in the cache, or shares it, having waited for the
+// block list if there is one. Each success needs one drop.
+func (im *image) acquire(ctx context.Context) (*cache.File, error) {
+	if err := im.blockSums().hold(ctx); err != nil {
+		return nil, fmt.Errorf("%s/%s: %w", im.f.pkg.release.Name(), im.f.name, err)
+	}
+	file, err := im.acquireHeld()
+	if err != nil {
+		im.blockSums().letGo()
+	}
+	return file, err
+}
+
+func (im *image) drop() error {
+	err := im.dropHeld()
+	im.blockSums().letGo()
+	return err
+}
+
+// acquireHeld is acquire for who holds the block list of the package already;
+// it needs dropHeld.
+func (im *image) acquireHeld() (*cache.File, error) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if im.opens > 0 {
@@ -108,13 +141,14 @@ func (im *image) acquire() (*cache.File, error) {
 	file, err := im.f.pkg.cat.cfg.Cache.Open(spec)
 	if err != nil {
 		im.release()
+		im.unshareBlocks()
 		return nil, err
 	}
 	im.opens, im.file = 1, file
 	return file, nil
 }
 
-func (im *image) drop() error {
+func (im *image) dropHeld() error {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	im.opens--
@@ -125,6 +159,8 @@ func (im *image) drop() error {
 	err := im.file.Close()
 	im.file = nil
 	im.release()
+	im.unshareBlocks()
+	im.seen, _ = im.f.pkg.cat.cfg.Store.Stamp(im.f.key)
 	return err
 }
 
@@ -136,7 +172,7 @@ func (im *image) open(ctx context.Context) (Handle, error) {
 			return nil, err
 		}
 	}
-	file, err := im.acquire()
+	file, err := im.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +188,7 @@ func (im *image) corrupt(file *cache.File) error {
 	if file.State() == store.Corrupt {
 		return im.f.corrupt(file.Status().Note)
 	}
-	if im.base != nil {
+	if im.base != nil && im.mode.Load() != blockMode {
 		im.base.mu.Lock()
 		base := im.base.file
 		im.base.mu.Unlock()
@@ -171,7 +207,7 @@ func (f *File) corrupt(note string) error {
 // from a corrupt file is corrupt.
 func (im *image) status() cache.Status {
 	st := im.ownStatus()
-	if im.base != nil && st.State != store.Corrupt.String() {
+	if im.base != nil && im.mode.Load() != blockMode && st.State != store.Corrupt.String() {
 		if base := im.base.ownStatus(); base.State == store.Corrupt.String() {
 			st.State = base.State
 			st.Note = fmt.Sprintf("inflated from %s, which is corrupt: %s", im.base.f.name, base.Note)
@@ -186,11 +222,13 @@ func (im *image) ownStatus() cache.Status {
 	if im.file != nil {
 		return im.file.Status()
 	}
-	if im.last.State != "" {
+	stamp, _ := im.f.pkg.cat.cfg.Store.Stamp(im.f.key)
+	if im.last.State != "" && stamp == im.seen {
 		return im.last
 	}
-	// Not opened in this mount yet: what earlier ones left on the disk.
-	st := cache.Status{State: store.Partial.String(), Size: im.f.size}
+	// Not opened in this mount yet: what earlier ones left on the disk. Or
+	// blocks have been evicted since, or another process has fetched some.
+	st := cache.Status{State: store.Partial.String(), Size: im.f.size, LastError: im.last.LastError, LastErrorAt: im.last.LastErrorAt}
 	if info, err := im.f.pkg.cat.cfg.Store.Stat(im.f.key); err == nil {
 		st.State, st.Note, st.CachedBytes = info.State.String(), info.Note, info.Bytes
 		if info.Size > 0 {
@@ -198,7 +236,7 @@ func (im *image) ownStatus() cache.Status {
 			st.Percent = 100 * float64(info.Bytes) / float64(info.Size)
 		}
 	}
-	im.last = st
+	im.last, im.seen = st, stamp
 	return st
 }
 
@@ -210,7 +248,7 @@ type imageHandle struct {
 }
 
 func (h *imageHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if h.im.base != nil {
+	if h.im.base != nil && h.im.mode.Load() != blockMode {
 		if err := h.im.corrupt(h.file); err != nil {
 			return 0, err
 		}

@@ -38,6 +38,7 @@ type Package struct {
 	doc      *packageDoc
 	manifest *xvm.Manifest // nil: the package has none
 	trust    Trust
+	blocks   *blockSums // nil: there is no block list
 	warnings []string
 	byName   map[string]*File
 	names    []string // sorted
@@ -55,11 +56,11 @@ type packageDoc struct {
 	Sizes    map[string]int64  // proven plain sizes of compressed members, by plain name
 }
 
-const packageDocVersion = 1
+const packageDocVersion = 2
 
 // isMeta tells which members describe the others and are read whole at once.
 func isMeta(m xvm.Member) bool {
-	if m.Size > maxMeta || m.Segments != nil {
+	if m.Size > maxMeta || m.Segments != nil || m.Name == xvm.BlockListName {
 		return false
 	}
 	switch strings.ToLower(path.Ext(m.Name)) {
@@ -106,11 +107,13 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.warnings = append(p.warnings, p.missing(m)...)
 	}
 	p.trust = r.cat.judge(p)
+	p.blocks = p.ownBlocks()
 
 	identity := []string{displayURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
-		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime, key: keyOf(append(identity, "member", m.Name)...)}
+		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime}
+		f.identify(identity, "member", m.Name)
 		if content, ok := doc.Meta[m.Name]; ok {
 			f.content = content
 			f.checkContent()
@@ -124,7 +127,8 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		if format == "" || strings.HasSuffix(plain, "/") || p.byName[plain] != nil || p.byName[m.Name].image == nil {
 			continue
 		}
-		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime, key: keyOf(append(identity, "plain", plain)...)}
+		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime}
+		f.identify(identity, "plain", plain)
 		if p.manifest != nil {
 			if told, ok := p.manifest.Plain(plain); ok {
 				f.size = told.Size
@@ -256,6 +260,17 @@ func inode(key store.Key) uint64 {
 	}
 	n := binary.BigEndian.Uint64(raw) >> 1 // some tools take inodes for signed
 	return max(n, 1<<16)                   // small ones belong to the mount's own nodes
+}
+
+// identify gives the file its key. An image that is read with a block list is
+// another file of the cache than without: what is in it has been checked.
+func (f *File) identify(identity []string, kind, name string) {
+	parts := append(identity[:len(identity):len(identity)], kind, name)
+	f.bare = keyOf(parts...)
+	f.key = f.bare
+	if b := f.pkg.blocks; b != nil && name != xvm.BlockListName {
+		f.key = keyOf(append(parts, "blocks", b.id)...)
+	}
 }
 
 // keyOf hashes the parts of an identity, unambiguously.

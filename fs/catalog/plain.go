@@ -2,10 +2,12 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
 
@@ -31,20 +33,27 @@ type plain struct {
 	im     *image
 	f      *File
 	format seekable.Format
-	reader *seekable.Reader
+	reader *seekable.Reader // nil: the blocks are inflated one by one
+	stored *store.File      // what the cache has of the member as stored, then; may be nil
 }
 
 func (p *plain) setUp() (cache.Spec, error) {
 	base := p.im.base
-	file, err := base.acquire()
+	ib, err := p.im.blockSums().image(p.f.name, base.f.name, base.f.size, store.Unknown)
+	if err != nil {
+		return cache.Spec{}, err
+	}
+	if ib != nil && ib.Member != "" {
+		return p.setUpBlocks(ib)
+	}
+	file, err := base.acquireHeld()
 	if err != nil {
 		return cache.Spec{}, err
 	}
 	cat := p.f.pkg.cat
 	reader, err := seekable.Open(p.format, file, base.f.size, seekable.Options{MaxSize: maxImageSize, Logger: cat.cfg.Logger})
 	if err != nil {
-		base.drop()
-		return cache.Spec{}, err
+		return cache.Spec{}, errors.Join(err, base.dropHeld())
 	}
 	if points, err := cat.cfg.Store.GetDoc(kindPoints, string(p.f.key)); err == nil {
 		if err := reader.Restore(points); err != nil {
@@ -54,12 +63,45 @@ func (p *plain) setUp() (cache.Spec, error) {
 	p.reader = reader
 	spec := p.im.spec()
 	spec.Size, spec.Source = p.f.Size(), inflated{reader}
-	spec.Sums, spec.Judge = p.judge(file)
+	if ib != nil {
+		spec.Size = ib.Size
+	} else {
+		spec.Sums, spec.Judge = p.judge(file)
+	}
+	p.im.checkBlocks(&spec, ib)
+	return spec, nil
+}
+
+// setUpBlocks opens an image whose blocks are compressed one by one. They are
+// fetched from the archive and not kept as stored, unless somebody has read the
+// stored file.
+func (p *plain) setUpBlocks(ib *xvm.ImageBlocks) (cache.Spec, error) {
+	if err := p.f.pkg.whole.acquire(); err != nil {
+		return cache.Spec{}, err
+	}
+	base, cat := p.im.base, p.f.pkg.cat
+	src := base.source
+	if _, err := cat.cfg.Store.Stamp(base.f.key); err == nil {
+		if p.stored, err = cat.cfg.Store.File(base.f.key, base.f.size, cache.DefaultBlockSize); err == nil {
+			src = localFirst{src, p.stored}
+		}
+	}
+	spec := p.im.spec()
+	spec.Size, spec.Source = ib.Size, gzipBlocks{src, ib, &cat.pool}
+	p.im.checkBlocks(&spec, ib)
 	return spec, nil
 }
 
 func (p *plain) release() {
 	cat := p.f.pkg.cat
+	if p.reader == nil {
+		if p.stored != nil {
+			p.stored.Close()
+			p.stored = nil
+		}
+		p.f.pkg.whole.release()
+		return
+	}
 	if points, changed := p.reader.Points(); changed {
 		if err := cat.cfg.Store.PutDoc(kindPoints, string(p.f.key), points); err != nil {
 			cat.cfg.Logger.Warn("seek points are not kept", "file", p.f.name, "err", err)
@@ -67,7 +109,9 @@ func (p *plain) release() {
 	}
 	p.reader.Close()
 	p.reader = nil
-	p.im.base.drop()
+	if err := p.im.base.dropHeld(); err != nil {
+		cat.cfg.Logger.Warn("close of a compressed image", "file", p.im.base.f.name, "err", err)
+	}
 }
 
 // judge says what makes the plain content verified: its own sum, which an XVM2
@@ -137,7 +181,7 @@ func (im *image) findSize(ctx context.Context) (int64, error) {
 		im.f.pkg.learnSize(im.f.name, n)
 		return n, nil
 	}
-	file, err := im.acquire()
+	file, err := im.acquire(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -153,13 +197,21 @@ func (im *image) findSize(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// provenSize asks the format, which costs a read or two at the stream's end.
+// provenSize asks the block list, and then the format, which costs a read or
+// two at the stream's end.
 func (im *image) provenSize(ctx context.Context) (int64, bool, error) {
-	file, err := im.base.acquire()
+	file, err := im.base.acquire(ctx)
 	if err != nil {
 		return 0, false, err
 	}
 	defer im.base.drop()
+	ib, err := im.blockSums().image(im.f.name, im.base.f.name, im.base.f.size, store.Unknown)
+	if err != nil {
+		return 0, false, err
+	}
+	if ib != nil {
+		return ib.Size, true, nil
+	}
 	format, _ := seekable.PlainName(im.base.f.name)
 	reader, err := seekable.Open(format, file, im.base.f.size, seekable.Options{MaxSize: maxImageSize})
 	if err != nil {
@@ -179,6 +231,9 @@ func (im *image) provenSize(ctx context.Context) (int64, bool, error) {
 const (
 	sizeAtOnce     = 1 << 20  // stored bytes of a member sized before the directory is shown
 	sizeBackground = 64 << 20 // ... and behind it
+	// A block list tells sizes without anything being inflated, so lists of so
+	// many times the bytes are read.
+	sizeListShare = 16
 )
 
 // findSizes sizes the small compressed members.
@@ -189,7 +244,11 @@ func (p *Package) findSizes(ctx context.Context) {
 		if f.Size() != store.Unknown {
 			continue
 		}
-		switch stored := f.image.base.f.size; {
+		stored := f.image.base.f.size
+		if b := f.image.blockSums(); b != nil {
+			stored = b.size / sizeListShare
+		}
+		switch {
 		case stored <= sizeAtOnce:
 			if _, err := f.image.findSize(ctx); err != nil {
 				p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)

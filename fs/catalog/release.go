@@ -132,7 +132,9 @@ func (r *Release) load(ctx context.Context) {
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
+		pkg.earlyBlocks(ctx)
 		pkg.findSizes(ctx)
+		pkg.archive.head.drop()
 	}
 	r.mu.Lock()
 	if err != nil {

@@ -1,0 +1,249 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// gzipBlocks is the plain content of a member whose blocks are compressed one
+// by one: any run of blocks is one range of the stored member, inflated on as
+// many cores as there are blocks.
+//
+// What does not inflate is given out as zeros, since the cache compares each
+// block with its sum: so a damaged block fails alone, and its neighbours that
+// came in the same range do not.
+type gzipBlocks struct {
+	stored cache.Source // of the member
+	blocks *xvm.ImageBlocks
+	pool   *blockPool
+}
+
+const (
+	// blockGap is how many bytes between two wanted blocks (of blocks of zeros)
+	// are fetched rather than asked around.
+	blockGap = 16 << 10
+	// blocksAhead bounds the plain bytes that one range has in work.
+	blocksAhead = 512 << 10
+)
+
+// storedBlock is one block on its way from the member.
+type storedBlock struct {
+	zero    bool
+	off, n  int64 // in the member
+	plain   int
+	content chan []byte // receives the plain bytes, once
+}
+
+// Fetch is for cache.Source. The cache asks for whole blocks.
+func (g gzipBlocks) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	bs := int64(g.blocks.BlockSize)
+	if off%bs != 0 || n <= 0 || off+n > g.blocks.Size || n%bs != 0 && off+n != g.blocks.Size {
+		return nil, fmt.Errorf("%d bytes at %d are no blocks of %d", n, off, bs)
+	}
+	var list []*storedBlock
+	for b := off / bs; b*bs < off+n; b++ {
+		x := &storedBlock{plain: int(min(bs, g.blocks.Size-b*bs)), content: make(chan []byte, 1)}
+		var ok bool
+		if x.off, x.n, ok = g.blocks.Place(b); !ok || x.n > maxStored(x.plain) {
+			x.zero = true
+		}
+		list = append(list, x)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &blockStream{cancel: cancel, pool: g.pool, order: make(chan *storedBlock, max(1, min(8, blocksAhead/bs)))}
+	r.work.Go(func() {
+		r.err = r.run(ctx, g.stored, list, u)
+		close(r.order)
+	})
+	return r, nil
+}
+
+// maxStored bounds what one block is fetched for: gzip adds little to what it
+// cannot compress, and who stores more wants something else.
+func maxStored(plain int) int64 { return int64(plain) + int64(plain)/8 + 4096 }
+
+// blockStream gives out blocks in order while later ones are fetched and
+// inflated.
+type blockStream struct {
+	cancel context.CancelFunc
+	pool   *blockPool
+	order  chan *storedBlock // closed at the end; err is set by then
+	work   sync.WaitGroup
+	err    error
+	rest   []byte // of the block being read
+	buffer []byte // that rest is in
+}
+
+// run reads the stored blocks, in as few ranges as make sense.
+func (r *blockStream) run(ctx context.Context, src cache.Source, list []*storedBlock, u cache.Urgency) error {
+	var body io.ReadCloser
+	var at, end int64 // of body
+	defer func() {
+		if body != nil {
+			body.Close()
+		}
+	}()
+	for i, x := range list {
+		if x.zero {
+			x.content <- r.pool.take(x.plain, true)
+		} else {
+			if body == nil || x.off+x.n > end {
+				if body != nil {
+					body.Close()
+				}
+				at, end = x.off, x.off+x.n
+				for _, next := range list[i+1:] {
+					if !next.zero && next.off-end > blockGap {
+						break
+					}
+					if !next.zero {
+						end = next.off + next.n
+					}
+				}
+				var err error
+				if body, err = src.Fetch(ctx, at, end-at, u); err != nil {
+					return err
+				}
+			}
+			if _, err := io.CopyN(io.Discard, body, x.off-at); err != nil {
+				return cutShort(err)
+			}
+			stored := r.pool.take(int(x.n), false)
+			if _, err := io.ReadFull(body, stored); err != nil {
+				return cutShort(err)
+			}
+			at = x.off + x.n
+			r.work.Go(func() {
+				x.content <- r.pool.inflate(stored, x.plain)
+				r.pool.give(stored)
+			})
+		}
+		select {
+		case r.order <- x:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func cutShort(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (r *blockStream) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.buffer != nil {
+			r.pool.give(r.buffer)
+			r.buffer = nil
+		}
+		x, ok := <-r.order
+		if !ok {
+			if r.err != nil {
+				return 0, r.err
+			}
+			return 0, io.EOF
+		}
+		r.buffer = <-x.content
+		r.rest = r.buffer
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// Close ends what is under way and waits for it.
+func (r *blockStream) Close() error {
+	r.cancel()
+	for range r.order { // so that run comes to its end
+	}
+	r.work.Wait()
+	return nil
+}
+
+// blockPool keeps what inflating a block needs for the next one.
+type blockPool struct {
+	inflaters sync.Pool // of *gzip.Reader
+	buffers   sync.Pool // of *[]byte
+}
+
+// inflate returns the plain block, or zeros.
+func (p *blockPool) inflate(stored []byte, plain int) []byte {
+	out := p.take(plain, false)
+	z, _ := p.inflaters.Get().(*gzip.Reader)
+	var err error
+	if z == nil {
+		z, err = gzip.NewReader(bytes.NewReader(stored))
+	} else {
+		err = z.Reset(bytes.NewReader(stored))
+	}
+	if err == nil {
+		z.Multistream(false)
+		if _, err = io.ReadFull(z, out); err == nil {
+			var one [1]byte
+			if n, end := z.Read(one[:]); n != 0 || end != io.EOF { // the checksum too
+				err = gzip.ErrChecksum
+			}
+		}
+	}
+	if z != nil {
+		p.inflaters.Put(z)
+	}
+	if err != nil {
+		clear(out)
+	}
+	return out
+}
+
+func (p *blockPool) take(n int, zero bool) []byte {
+	if b, _ := p.buffers.Get().(*[]byte); b != nil && cap(*b) >= n {
+		if zero {
+			clear((*b)[:n])
+		}
+		return (*b)[:n]
+	}
+	return make([]byte, n, max(n, int(maxStored(cache.DefaultBlockSize))))
+}
+
+func (p *blockPool) give(b []byte) { p.buffers.Put(&b) }
+
+// localFirst takes what it can of a member from the blocks that the cache
+// already has of it as stored, and the rest from its source.
+type localFirst struct {
+	cache.Source
+	file *store.File
+}
+
+func (l localFirst) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	bs := int64(l.file.BlockSize())
+	for b := off / bs; b*bs < off+n; b++ {
+		if !l.file.Has(b) {
+			return l.Source.Fetch(ctx, off, n, u)
+		}
+	}
+	out := make([]byte, 0, n)
+	buf := make([]byte, bs)
+	for b := off / bs; b*bs < off+n; b++ {
+		k, err := l.file.ReadBlock(b, buf)
+		if err != nil {
+			return l.Source.Fetch(ctx, off, n, u)
+		}
+		out = append(out, buf[max(0, off-b*bs):min(int64(k), off+n-b*bs)]...)
+	}
+	if int64(len(out)) != n {
+		return l.Source.Fetch(ctx, off, n, u)
+	}
+	return io.NopCloser(bytes.NewReader(out)), nil
+}

@@ -1,0 +1,287 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// kindSums are the persisted block sums of images, by their key in the cache:
+// learned from a check of the whole, or copied from a block list so that other
+// images find what they have in common.
+const kindSums = "sums"
+
+const (
+	// maxHeldFiles bounds the images whose blocks are looked through.
+	maxHeldFiles = 512
+	// maxHeldBlocks bounds their blocks: 8 bytes each.
+	maxHeldBlocks = 4 << 20
+	// maxKeptSums is how many documents of images that are not in the cache any
+	// more are left alone.
+	maxKeptSums = 4096
+)
+
+// heldBlocks finds blocks by their SHA-256 in all images of the cache whose
+// block sums are known. It is filled when the first block is looked for, and
+// emptied when no image is open that may look for any.
+//
+// mu guards what follows it, and is held while the documents are read. It comes
+// before the locks of package store.
+type heldBlocks struct {
+	cat *Catalog
+
+	mu     sync.RWMutex
+	users  int
+	filled bool
+	files  []*heldFile // the most recently used first
+	blocks int
+}
+
+// heldFile is one image of the cache.
+type heldFile struct {
+	key       store.Key
+	size      int64
+	blockSize int
+	// places holds for each block the first half of its sum's first 8 bytes and
+	// its number, sorted. That two sums begin alike costs a look, no more.
+	places []uint64
+
+	// mu guards file, which is open from the first find in it until the
+	// index is emptied.
+	mu   sync.Mutex
+	file *store.File
+	gone bool
+}
+
+func newHeldFile(key store.Key, t *cache.SumTable) *heldFile {
+	h := &heldFile{key: key, size: t.Size(), blockSize: t.BlockSize()}
+	for b := range min(t.Blocks(), 1<<32) {
+		if sum, zero, ok := t.Sum(b); ok && !zero {
+			h.places = append(h.places, placeOf(sum, b))
+		}
+	}
+	h.places = slices.Clip(h.places)
+	slices.Sort(h.places)
+	return h
+}
+
+func placeOf(sum [32]byte, b int64) uint64 {
+	return uint64(binary.BigEndian.Uint32(sum[:]))<<32 | uint64(b)
+}
+
+// enter is called before an image that may look for blocks is opened, leave
+// after it is closed.
+func (h *heldBlocks) enter() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users++
+}
+
+func (h *heldBlocks) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.users--; h.users == 0 {
+		h.clear()
+	}
+}
+
+// empty closes all files for good, also if images are still open.
+func (h *heldBlocks) empty() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clear()
+	h.filled = true
+}
+
+// clear forgets all files; mu is held.
+func (h *heldBlocks) clear() {
+	for _, f := range h.files {
+		f.close()
+	}
+	h.files, h.blocks, h.filled = nil, 0, false
+}
+
+// find looks for a present block of this sum and block size in another place
+// than block b of the file key.
+func (h *heldBlocks) find(sum [32]byte, blockSize int, key store.Key, b int64) (*store.File, int64, bool) {
+	h.mu.RLock()
+	if !h.filled {
+		h.mu.RUnlock()
+		h.fill()
+		h.mu.RLock()
+	}
+	defer h.mu.RUnlock()
+	first := placeOf(sum, 0)
+	for _, f := range h.files {
+		if f.blockSize != blockSize {
+			continue
+		}
+		i, _ := slices.BinarySearch(f.places, first)
+		for ; i < len(f.places) && f.places[i]>>32 == first>>32; i++ {
+			at := int64(f.places[i] & (1<<32 - 1))
+			if f.key == key && at == b {
+				continue
+			}
+			if file := f.open(h.cat.cfg.Store); file != nil && file.Has(at) {
+				return file, at, true
+			}
+		}
+	}
+	return nil, 0, false
+}
+
+// fill reads the sums of all images in the cache.
+func (h *heldBlocks) fill() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.filled || h.users == 0 {
+		return
+	}
+	h.filled = true
+	st, log := h.cat.cfg.Store, h.cat.cfg.Logger
+	names, err := st.DocNames(kindSums)
+	if err != nil {
+		log.Warn("block sums cannot be listed; nothing is copied from other images", "err", err)
+		return
+	}
+	var here []store.Info
+	for _, name := range names {
+		info, err := st.Stat(store.Key(name))
+		switch {
+		case err == nil && info.Bytes > 0:
+			here = append(here, info)
+		case err != nil && len(names) > maxKeptSums:
+			_ = st.DeleteDoc(kindSums, name) // tried again another time
+		}
+	}
+	slices.SortFunc(here, func(a, b store.Info) int { return b.Used.Compare(a.Used) })
+	for _, info := range here {
+		if t := h.cat.learnedSums(info.Key); t != nil {
+			h.add(newHeldFile(info.Key, t))
+		}
+	}
+}
+
+// add puts a file in front; mu is held.
+func (h *heldBlocks) add(f *heldFile) {
+	known := slices.ContainsFunc(h.files, func(g *heldFile) bool { return g.key == f.key })
+	if known || len(h.files) >= maxHeldFiles || h.blocks+len(f.places) > maxHeldBlocks {
+		return
+	}
+	h.blocks += len(f.places)
+	h.files = append(h.files, f)
+}
+
+// learn adds an image that has just come to be known.
+func (h *heldBlocks) learn(key store.Key, t *cache.SumTable) {
+	f := newHeldFile(key, t)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.filled {
+		h.add(f)
+	}
+}
+
+func (f *heldFile) open(st *store.Store) *store.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil && !f.gone {
+		file, err := st.File(f.key, f.size, f.blockSize)
+		if err != nil {
+			f.gone = true
+			return nil
+		}
+		f.file = file
+	}
+	return f.file
+}
+
+func (f *heldFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+	f.gone = true
+}
+
+// shareBlocks lets an image that is being opened take blocks from others, and
+// others from it. table gives its sums, to be kept if they are not yet; nil: they
+// are.
+func (im *image) shareBlocks(spec *cache.Spec, table func() *cache.SumTable) {
+	cat := im.f.pkg.cat
+	cat.held.enter()
+	im.sharing = true
+	key, bare, bs := im.f.key, im.f.bare, cmp.Or(spec.BlockSize, cache.DefaultBlockSize)
+	if bare != "" && bare != key {
+		// What was cached of this very image before it had a block list.
+		if _, err := cat.cfg.Store.Stamp(bare); err == nil {
+			if file, err := cat.cfg.Store.File(bare, spec.Size, bs); err == nil {
+				im.before = file
+			}
+		}
+	}
+	before := im.before
+	spec.Copies = func(b int64, sum [32]byte) (*store.File, int64, bool) {
+		if before != nil && before.Has(b) {
+			return before, b, true
+		}
+		return cat.held.find(sum, bs, key, b)
+	}
+	if table == nil || cat.cfg.Store.HasDoc(kindSums, string(key)) {
+		return
+	}
+	cat.background(func(context.Context) {
+		if t := table(); t != nil {
+			cat.keepSums(key, t)
+		}
+	})
+}
+
+// unshareBlocks undoes shareBlocks.
+func (im *image) unshareBlocks() {
+	if im.before != nil {
+		im.before.Close()
+		im.before = nil
+	}
+	if im.sharing {
+		im.sharing = false
+		im.f.pkg.cat.held.leave()
+	}
+}
+
+// keepSums persists the block sums of an image, so that it is checked block by
+// block the next time, and others find what they have in common with it.
+func (c *Catalog) keepSums(key store.Key, t *cache.SumTable) {
+	c.background(func(context.Context) {
+		if raw := t.Encode(); len(raw) <= store.MaxDoc {
+			if err := c.cfg.Store.PutDoc(kindSums, string(key), raw); err != nil {
+				c.cfg.Logger.Warn("block sums are not kept", "err", err)
+			}
+		}
+		c.held.learn(key, t)
+	})
+}
+
+// learnedSums are the persisted block sums of an image, or nil.
+func (c *Catalog) learnedSums(key store.Key) *cache.SumTable {
+	raw, err := c.cfg.Store.GetDoc(kindSums, string(key))
+	if err != nil {
+		return nil
+	}
+	t, err := cache.DecodeSumTable(raw)
+	if err != nil {
+		c.cfg.Logger.Warn("kept block sums are not usable", "err", err)
+		return nil
+	}
+	return t
+}
+
+var _ cache.BlockSums = (*xvm.ImageBlocks)(nil)
