@@ -29,6 +29,7 @@ type options struct {
 	Refresh    time.Duration // between looks at the feed; 0: as the feed says
 	Hard       bool          // reads wait for an unreachable server
 	Timeo      time.Duration // how long they wait when soft
+	Stall      time.Duration // how long a silent server is listened to before it is asked anew
 	Netrc      string
 	TokenFile  string
 	CACert     string
@@ -50,7 +51,7 @@ type options struct {
 func defaultOptions() options {
 	o := options{
 		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
-		Verify: "lazy", Complete: true, Hard: true, Timeo: 60 * time.Second,
+		Verify: "lazy", Complete: true, Hard: true, Timeo: 60 * time.Second, Stall: 30 * time.Second,
 		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
 	if os.Geteuid() == 0 {
@@ -164,6 +165,7 @@ func optionTable() []option {
 		{"hard", "", network, "reads wait for an unreachable server (default)", flag(func(o *options) *bool { return &o.Hard }, true)},
 		{"soft", "", network, "reads fail after timeo", flag(func(o *options) *bool { return &o.Hard }, false)},
 		{"timeo", "DURATION", network, "how long soft reads wait", duration(func(o *options) *time.Duration { return &o.Timeo }, time.Second)},
+		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(func(o *options) *time.Duration { return &o.Stall }, time.Second)},
 		{"netrc", "FILE", network, "logins and passwords", path(func(o *options) *string { return &o.Netrc })},
 		{"token_file", "FILE", network, "bearer token; read again when it changes", path(func(o *options) *string { return &o.TokenFile })},
 		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(func(o *options) *string { return &o.CACert })},
