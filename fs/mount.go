@@ -79,7 +79,6 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 	}
 	if m, err := mountAt(dir); err == nil && m != nil {
 		s.dev = fmt.Sprintf("%d:%d", m.Major, m.Minor)
-		s.raiseReadAhead()
 	}
 	return s, nil
 }
@@ -163,18 +162,6 @@ func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
 	close(stop)
 	<-stopped
 	s.vfs.closeAll()
-}
-
-// raiseReadAhead lifts the limit that the kernel puts on what FUSE asks for.
-func (s *Server) raiseReadAhead() {
-	kb := s.vfs.opts.ReadAheadKB
-	if kb < 0 {
-		return
-	}
-	path := "/sys/class/bdi/" + s.dev + "/read_ahead_kb"
-	if err := os.WriteFile(path, strconv.AppendInt(nil, int64(kb), 10), 0); err != nil {
-		s.vfs.log.Info("read-ahead stays at the kernel's default", "err", err)
-	}
 }
 
 // Dir is the mount point as an absolute path without symlinks.

@@ -410,9 +410,6 @@ func TestMountLine(t *testing.T) {
 					t.Errorf("filesystem options %s lack %s", f[sep+3], want)
 				}
 			}
-			if kb, err := os.ReadFile("/sys/class/bdi/" + f[2] + "/read_ahead_kb"); err == nil && strings.TrimSpace(string(kb)) != "512" {
-				t.Errorf("read-ahead is %s", kb)
-			}
 		})
 	}
 }

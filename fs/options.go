@@ -27,9 +27,6 @@ type Options struct {
 	// "context=...".
 	Extra []string
 
-	// ReadAheadKB is the kernel's read-ahead on this mount in KiB. 0 is 512;
-	// negative leaves the kernel's 128. Only root can raise it.
-	ReadAheadKB int
 	// MaxRead is the largest single read request in bytes, 128 KiB to 1 MiB.
 	// 0 is 512 KiB. Each request being served holds a buffer of its size.
 	MaxRead int
@@ -70,9 +67,6 @@ func (o Options) withDefaults() Options {
 		o.GID = uint32(os.Getegid())
 	}
 	o.Umask &= 0o777
-	if o.ReadAheadKB == 0 {
-		o.ReadAheadKB = 512
-	}
 	if o.MaxRead == 0 {
 		o.MaxRead = 512 << 10
 	}

@@ -319,7 +319,7 @@ func TestCorruptDropsPages(t *testing.T) {
 	for _, by := range []string{"read", "call"} {
 		t.Run(by, func(t *testing.T) {
 			disk := newFile("disk.img", 8<<20)
-			m := mountTree(t, newFakeTree(newRelease("one", disk)), func(o *Options) { o.ReadAheadKB = -1 })
+			m := mountTree(t, newFakeTree(newRelease("one", disk)))
 			f, err := os.Open(m.path("one/disk.img"))
 			if err != nil {
 				t.Fatal(err)
