@@ -160,7 +160,7 @@ func openDir(path string) (dir, error) {
 		}
 	}
 	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return dir{}, fmt.Errorf("make cache directory: %w", err)
+		return dir{}, fmt.Errorf("make cache directory %q: %w", path, cause(err))
 	}
 	fd, err := unix.Open(abs, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -181,7 +181,7 @@ func (d dir) claim() error {
 		return err
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("belongs to user %d, and this is user %d: choose another directory", st.Uid, os.Geteuid())
+		return fmt.Errorf("belongs to user %d, and this is user %d", st.Uid, os.Geteuid())
 	}
 	names, err := d.names()
 	if err != nil {
@@ -191,7 +191,7 @@ func (d dir) claim() error {
 	if !slices.Contains(names, "version") {
 		for _, n := range names {
 			if !slices.Contains(ours, n) && !strings.HasPrefix(n, tempPrefix) {
-				return fmt.Errorf("it is not a cache and not empty (it holds %q): choose another directory", n)
+				return fmt.Errorf("it is not a cache and not empty (it holds %q)", n)
 			}
 		}
 	}
@@ -229,4 +229,13 @@ func (d dir) checkVersion() error {
 		return fmt.Errorf("its version file says %q: %w; use the program that wrote it, or another directory", strings.TrimSpace(string(b[:n])), ErrFormat)
 	}
 	return nil
+}
+
+// cause is a system call's error without the path that our own message has.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }

@@ -162,6 +162,10 @@ func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.acquire(k, blockSize) // we had joined someone who only looked whether it is there
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// It would have been made: what is missing is the directory.
+		return nil, fmt.Errorf("cache directory %s was removed while it was in use: unmount and mount again", s.files.path(".."))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -84,16 +84,18 @@ func inheritReadiness() *readiness {
 // daemon tells whether this is the background process.
 func (r *readiness) daemon() bool { return r.w != nil }
 
-// tell sends the report; only the first call does anything.
-func (r *readiness) tell(err error) {
+// tell sends the report, if somebody waits for it; only the first call does
+// anything. told: the other process says what is to be said.
+func (r *readiness) tell(err error) (told bool) {
 	if r.w == nil {
-		return
+		return false
 	}
 	rep := report{Code: codeOf(err)}
 	if err != nil {
 		rep.Err = err.Error()
 	}
-	_ = json.NewEncoder(r.w).Encode(rep)
+	told = json.NewEncoder(r.w).Encode(rep) == nil
 	r.w.Close()
 	r.w = nil
+	return told
 }

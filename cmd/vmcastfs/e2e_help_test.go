@@ -234,3 +234,35 @@ func listening(port string, ended <-chan struct{}) bool {
 	}
 	return false
 }
+
+// wantFailure runs a command that must end with the exit code given and one
+// line on stderr that holds all the words; stdout must stay empty.
+func wantFailure(t testing.TB, cmd *exec.Cmd, code int, words ...string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if got := exitCode(cmd.Run()); got != code {
+		t.Errorf("%v: exit code %d, want %d", cmd.Args[1:], got, code)
+	}
+	said := stderr.String()
+	t.Logf("%s", said)
+	var last string
+	count := 0
+	for line := range strings.Lines(said) {
+		if strings.HasPrefix(line, "vmcastfs: ") {
+			last = line
+			count++
+		}
+	}
+	if count != 1 {
+		t.Errorf("%v: not one sentence but\n%s", cmd.Args[1:], said)
+	}
+	for _, word := range words {
+		if !strings.Contains(last, word) {
+			t.Errorf("%v: %q is not in %q", cmd.Args[1:], word, last)
+		}
+	}
+	if stdout.Len() > 0 {
+		t.Errorf("%v: stdout has %q", cmd.Args[1:], stdout.String())
+	}
+}

@@ -112,13 +112,13 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 
 	ready := inheritReadiness()
 	log, err := e.openLog(call.opts, call.verbose)
-	if err != nil {
-		ready.tell(err)
-		return err
+	if err == nil {
+		defer log.close()
+		err = e.serve(ctx, call, feedURL, dir, log, ready)
 	}
-	defer log.close()
-	err = e.serve(ctx, call, feedURL, dir, log, ready)
-	ready.tell(err)
+	if ready.tell(err) && err != nil {
+		return &exitError{codeOf(err), errors.New("")}
+	}
 	return err
 }
 

@@ -41,7 +41,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	}
 	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
 	if err != nil {
-		return nil, withCode(exitSystem, fmt.Errorf("cache directory %s: %w; name another one with -o cache=DIR", o.Cache, err))
+		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
 	}
 	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: o.Memory, Logger: log})
 	if err != nil {
