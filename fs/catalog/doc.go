@@ -40,7 +40,7 @@
 // index of xz, the seek table of zstd), or from having inflated the stream to
 // its end. gzip's own length field is not believed: it is the length modulo
 // 2^32 of the last member only. So a plain name whose size nothing tells is
-// not listed at first; members up to 1 MiB are sized before the directory is
+// not listed at first; members up to 4 MiB are sized before the directory is
 // shown, those up to 64 MiB behind it, larger ones when their plain name is
 // first looked up, and that look-up waits. A size once found is persisted.
 //

@@ -229,7 +229,7 @@ func (im *image) provenSize(ctx context.Context) (int64, bool, error) {
 // a directory lists the plain names too; larger members are sized when their
 // plain name is first asked for.
 const (
-	sizeAtOnce     = 1 << 20  // stored bytes of a member sized before the directory is shown
+	sizeAtOnce     = 4 << 20  // stored bytes of a member sized before the directory is shown
 	sizeBackground = 64 << 20 // ... and behind it
 	// A block list tells sizes without anything being inflated, so lists of so
 	// many times the bytes are read.
