@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	xvmpack "vmcastfs/xvm/pack"
+)
+
+// openedArchive is a package opened for reading it once from its beginning to
+// its end, without the cache.
+type openedArchive struct {
+	xvmpack.Archive
+	size  int64
+	close func() error
+}
+
+// openArchive opens a package by its URL or path. base is the feed that names
+// it, or the URL itself: where that may lead depends on it.
+func openArchive(ctx context.Context, client *remote.Client, address, base string, e *env) (*openedArchive, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
+		return openRemoteArchive(ctx, client, address, base, e)
+	case err == nil && u.Scheme == "file":
+		address = u.Path
+	}
+	f, err := os.Open(address)
+	if err != nil {
+		return nil, err
+	}
+	size, err := imageSize(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &openedArchive{fileArchive{f}, size, f.Close}, nil
+}
+
+func openRemoteArchive(ctx context.Context, client *remote.Client, address, base string, e *env) (*openedArchive, error) {
+	obj, err := client.Open(ctx, address, base)
+	if err != nil {
+		return nil, err
+	}
+	id := obj.Identity()
+	if id.Ranged && id.Size >= 0 {
+		return &openedArchive{objectArchive{obj}, id.Size, func() error { return nil }}, nil
+	}
+	// A server without ranges: all of it first.
+	f, err := os.CreateTemp("", "vmcastfs-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	add, done := e.progress("fetching", id.Size)
+	defer done()
+	size, err := func() (int64, error) {
+		if err := os.Remove(f.Name()); err != nil {
+			return 0, err
+		}
+		body, err := obj.Fetch(ctx, 0, -1, cache.Background)
+		if err != nil {
+			return 0, err
+		}
+		defer body.Close()
+		return io.Copy(f, &countingReader{body, add})
+	}()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &openedArchive{fileArchive{f}, size, f.Close}, nil
+}
+
+type countingReader struct {
+	io.Reader
+	add func(int64)
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.add(int64(n))
+	return n, err
+}
+
+// fileArchive is a package on this machine.
+type fileArchive struct{ f *os.File }
+
+func (a fileArchive) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return a.f.ReadAt(p, off)
+}
+
+func (a fileArchive) Stream(_ context.Context, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(a.f, off, n)), nil
+}
+
+// objectArchive is a package on a server with ranges.
+type objectArchive struct{ obj *remote.Object }
+
+func (a objectArchive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	rest := a.obj.Identity().Size - off
+	if rest <= 0 {
+		return 0, io.EOF
+	}
+	var atEnd error
+	if int64(len(p)) > rest {
+		p, atEnd = p[:rest], io.EOF
+	}
+	n := 0
+	if head := a.obj.Head(); off < int64(len(head)) {
+		n = copy(p, head[off:])
+	}
+	if n < len(p) {
+		body, err := a.obj.Fetch(ctx, off+int64(n), int64(len(p)-n), cache.Demand)
+		if err != nil {
+			return n, err
+		}
+		defer body.Close()
+		m, err := io.ReadFull(body, p[n:])
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, atEnd
+}
+
+func (a objectArchive) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return a.obj.Fetch(ctx, off, n, cache.Background)
+}
+
+// softOptions are the options of commands that would rather fail than wait.
+func softOptions(list string) (options, error) {
+	o := defaultOptions()
+	o.Hard = false
+	o.Timeo = 15 * time.Second
+	if _, err := o.parse(list, false); err != nil {
+		return o, err
+	}
+	return o, o.check()
+}
+
+// withArchive opens one package with the options' network, for as long as fn runs.
+func (e *env) withArchive(ctx context.Context, o options, log *slog.Logger, address string, fn func(*openedArchive) error) error {
+	client, err := newRemote(o, log)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	a, err := openArchive(ctx, client, address, address, e)
+	if err != nil {
+		if errors.Is(err, remote.ErrNotFound) {
+			err = fmt.Errorf("%w; check the address", err)
+		}
+		return withCode(exitFailed, err)
+	}
+	defer a.close() //nolint:errcheck // only read
+	return fn(a)
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/xvm"
+	xvmpack "vmcastfs/xvm/pack"
+)
+
+// indexCall is one call of `vmcastfs index`.
+type indexCall struct {
+	sign      signFlags
+	out, list string
+	blockSize string
+	address   string
+}
+
+// indexCommand is `vmcastfs index [-o SIDECAR] URL|FILE`.
+func (e *env) indexCommand() *cobra.Command {
+	var c indexCall
+	cmd := &cobra.Command{
+		Use:   "index [-o SIDECAR] [flags] URL|FILE",
+		Short: "make a sidecar for a package that has no block list",
+		Long: `index reads somebody else's package once, from a file or its server, checks it
+whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
+and seek points for images compressed as one stream. With it a mount checks each
+block before it serves it, and reads anywhere in such an image at once.
+
+Sign it with a key that your hosts trust: by that you vouch for the package. The
+sidecar of p.xvm is called p.xvm.sidecar, and that is where it goes, in the
+working directory, unless -o says otherwise.
+
+The exit status is 1, and no sidecar is written, if the package has a fault or a
+block list of its own.`,
+		Example: `  vmcastfs index --sign key.asc https://example.org/debian-12.5.xvm`,
+		Args:    exactArgs(1, "a URL or FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.address = args[0]
+			return e.index(cmd.Context(), c)
+		},
+	}
+	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the sidecar to `SIDECAR`")
+	cmd.Flags().StringVar(&c.list, "options", "", "mount `OPTIONS` that concern the network and trust")
+	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 1M")
+	c.sign.add(cmd)
+	return cmd
+}
+
+func (e *env) index(ctx context.Context, c indexCall) error {
+	o, err := softOptions(c.list)
+	if err != nil {
+		return err
+	}
+	var how xvmpack.IndexOptions
+	n, err := parseSize(c.blockSize)
+	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
+		return usagef("--block-size %s: must be a power of two from 4K to 1M", c.blockSize)
+	}
+	how.BlockSize = int(n)
+	if how.Sign, err = c.sign.sign(); err != nil {
+		return err
+	}
+	if how.Time, err = c.sign.time(); err != nil {
+		return err
+	}
+	log := e.quietLog()
+	if how.Keyring, err = loadKeyring(o, log); err != nil {
+		return err
+	}
+	how.RequireSigned = o.Sig == "require"
+	if c.out == "" {
+		name := path.Base(c.address)
+		if u, err := url.Parse(c.address); err == nil && u.Scheme != "" {
+			name = path.Base(u.Path)
+		}
+		c.out = name + xvm.SidecarSuffix
+	}
+	return e.withArchive(ctx, o, log, c.address, func(a *openedArchive) error {
+		out, err := renameio.NewPendingFile(c.out, renameio.WithPermissions(0o644))
+		if err != nil {
+			return withCode(exitSystem, err)
+		}
+		defer out.Cleanup() //nolint:errcheck // of what was not finished
+		add, done := e.progress("indexing", a.size)
+		how.Progress = add
+		report, err := xvmpack.Index(ctx, a, a.size, out.File, how)
+		done()
+		if errors.Is(err, xvmpack.ErrFaults) {
+			e.printReport(c.address, report)
+		}
+		if err == nil {
+			err = out.CloseAtomicallyReplace()
+		}
+		if err != nil {
+			return withCode(exitFailed, fmt.Errorf("index %s: %w", c.address, err))
+		}
+		unproven := 0
+		for _, f := range report.Files {
+			if f.State == xvmpack.Unverified && f.From == "" && f.Name != xvmpack.ManifestName {
+				unproven++
+			}
+		}
+		if unproven > 0 {
+			fmt.Fprintf(e.stderr, "vmcastfs: warning: nothing in the package proves %d of its %d files; the sidecar takes them as they are now\n", unproven, len(report.Files))
+		}
+		fmt.Fprintf(e.stdout, "%s  for a package of %s, sha256 %s, %s\n", c.out, humanize.IBytes(uint64(report.Size)), report.SHA256,
+			map[bool]string{true: "signed", false: "not signed"}[how.Sign != nil])
+		return nil
+	})
+}

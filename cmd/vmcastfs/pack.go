@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/feed"
+	"vmcastfs/xvm"
+	xvmpack "vmcastfs/xvm/pack"
+)
+
+// packCall is one call of `vmcastfs pack`.
+type packCall struct {
+	sign         signFlags
+	out, profile string
+	blockSize    string
+	compress     string
+	level        int
+	description  string
+	images       []string
+}
+
+// packCommand is `vmcastfs pack -o OUT.xvm … XVM.XML IMAGE…`.
+func (e *env) packCommand() *cobra.Command {
+	var c packCall
+	cmd := &cobra.Command{
+		Use:   "pack -o OUT.xvm [flags] XVM.XML IMAGE…",
+		Short: "make a package",
+		Long: `pack makes an XVM package of a description and images: an ordinary tar archive
+with a manifest of SHA-1 and SHA-256 sums, a list of the SHA-256 of every block,
+so that a mount checks each before it serves it, and, if a key is given,
+signatures. tar, gunzip, sha1sum, sha256sum and gpg can read all of it.
+
+Images are compressed block by block, each block a gzip member of its own, so
+that a mount inflates only what is read; those whose name ends in .gz, .xz, .zst
+or .bz2 are taken as they are. The same input gives the same bytes, signatures
+included if the key is RSA or Ed25519 and in a file. Next to OUT.xvm there must
+be room for the stored images a second time.
+
+The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`,
+		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc xvm.xml root.img swap.img
+  gpg --export-secret-keys --armor publisher@example.org >key.asc`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("pack needs an XVM.XML and an IMAGE at least; usage: %s", cmd.UseLine())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.description, c.images = args[0], args[1:]
+			return e.pack(cmd.Context(), c)
+		},
+	}
+	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the package to `OUT.xvm`")
+	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 1M")
+	cmd.Flags().StringVar(&c.compress, "compress", "gzip", "`gzip` or none")
+	cmd.Flags().IntVar(&c.level, "level", 6, "of compression: 1, fast, to 9, small")
+	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
+	c.sign.add(cmd)
+	return cmd
+}
+
+func (e *env) pack(ctx context.Context, c packCall) error {
+	if c.out == "" {
+		return usagef("pack needs -o OUT.xvm")
+	}
+	o := xvmpack.Options{Level: c.level, TempDir: filepath.Dir(c.out)}
+	switch c.compress {
+	case "gzip", "none":
+		o.Compress = c.compress == "gzip"
+	default:
+		return usagef("--compress must be gzip or none")
+	}
+	if c.level < 1 || c.level > 9 {
+		return usagef("--level must be a number from 1 to 9")
+	}
+	n, err := parseSize(c.blockSize)
+	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
+		return usagef("--block-size %s: must be a power of two from 4K to 1M", c.blockSize)
+	}
+	o.BlockSize = int(n)
+	if o.Sign, err = c.sign.sign(); err != nil {
+		return err
+	}
+	if o.Time, err = c.sign.time(); err != nil {
+		return err
+	}
+	total, files, err := c.open(&o)
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return withCode(exitFailed, err)
+	}
+	out, err := renameio.NewPendingFile(c.out, renameio.WithPermissions(0o644))
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	defer out.Cleanup() //nolint:errcheck // of what was not finished
+	add, done := e.progress("packing", total)
+	o.Progress = add
+	res, err := xvmpack.Pack(ctx, out.File, o)
+	done()
+	if err == nil {
+		err = out.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return withCode(exitFailed, fmt.Errorf("pack %s: %w", c.out, err))
+	}
+	for _, w := range res.Warnings {
+		fmt.Fprintf(e.stderr, "vmcastfs: warning: %s\n", feed.Sanitize(w))
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+	for _, im := range res.Images {
+		fmt.Fprintf(w, "%s\t%s\tin %s\t%s\n", im.Name, humanize.IBytes(uint64(im.Size)), im.Member, humanize.IBytes(uint64(im.Stored)))
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s\n", c.out, humanize.IBytes(uint64(res.Size)), map[bool]string{true: "signed", false: "not signed"}[o.Sign != nil])
+	return w.Flush()
+}
+
+// open opens the inputs and, unless the time is given, takes that of the newest.
+func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err error) {
+	newest := time.Unix(0, 0)
+	see := func(f *os.File) error {
+		info, err := f.Stat()
+		if err == nil && info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
+		return err
+	}
+	small := func(path string, limit int64) ([]byte, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, limit+1))
+		if err == nil && int64(len(b)) > limit {
+			err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+		}
+		return b, errors.Join(err, see(f))
+	}
+	if o.Description, err = small(c.description, xvm.MaxDescriptionSize); err != nil {
+		return 0, nil, err
+	}
+	if c.profile != "" {
+		if o.Profile, err = small(c.profile, xvm.MaxProfileSize); err != nil {
+			return 0, nil, err
+		}
+	}
+	for _, path := range c.images {
+		f, err := os.Open(path)
+		if err != nil {
+			return 0, files, err
+		}
+		files = append(files, f)
+		size, err := imageSize(f)
+		if err != nil {
+			return 0, files, err
+		}
+		if err := see(f); err != nil {
+			return 0, files, err
+		}
+		total += size
+		o.Inputs = append(o.Inputs, xvmpack.Input{Name: filepath.Base(path), Size: size, Content: f})
+	}
+	if o.Time.IsZero() {
+		o.Time = newest
+		if o.Sign != nil && newest.After(time.Now().Add(5*time.Minute)) {
+			return 0, files, errors.New("an input has a time in the future, so that no reader would accept the signatures: give a --date")
+		}
+	}
+	return total, files, nil
+}
+
+// imageSize is the length of a file or block device.
+func imageSize(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if m := info.Mode(); !m.IsRegular() && m&os.ModeType != os.ModeDevice {
+		return 0, fmt.Errorf("%s is neither a file nor a block device", f.Name())
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return size, err
+}

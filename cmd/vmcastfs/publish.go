@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"github.com/yuin/goldmark"
+
+	"vmcastfs/feed"
+	"vmcastfs/xvm"
+)
+
+const (
+	publishedFeed = "vmcast.xml"
+	maxNotesFile  = 256 << 10 // bytes; a feed carries 64 KiB of them
+)
+
+// publishedKinds are the files that publish takes for packages.
+var publishedKinds = []string{".xvm", ".xvm2", ".ova", ".xva"}
+
+// publishCall is one call of `vmcastfs publish`.
+type publishCall struct {
+	base, title, dir string
+	ttl              string
+}
+
+// publishCommand is `vmcastfs publish --base-url URL [--title T] DIR`.
+func (e *env) publishCommand() *cobra.Command {
+	var c publishCall
+	cmd := &cobra.Command{
+		Use:   "publish --base-url URL [--title T] DIR",
+		Short: "write the feed for a directory of packages",
+		Long: `publish writes DIR/vmcast.xml, a feed (RSS 2.0) of the packages in DIR: *.xvm,
+*.xvm2, *.ova and *.xva. Serve DIR at the URL given with any web server that
+answers ranges.
+
+A release is named after its file; its date is the file's the first time it is
+published, and stays. Its release notes are in NAME.html, NAME.md or NAME.txt
+beside NAME.xvm. Run again, publish changes only what has changed, and nothing
+at all if nothing has; readers see the old feed or the new one, never half of
+one. A file that is no package is an error, and the feed stays as it was.`,
+		Example: `  vmcastfs publish --base-url https://example.org/vm/ /srv/www/vm`,
+		Args:    exactArgs(1, "a DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.dir = args[0]
+			return e.publish(cmd.Context(), c)
+		},
+	}
+	cmd.Flags().StringVar(&c.base, "base-url", "", "`URL` at which DIR is served")
+	cmd.Flags().StringVar(&c.title, "title", "", "`TITLE` of the feed (default: as before, else the name of DIR)")
+	cmd.Flags().StringVar(&c.ttl, "ttl", "1h", "`DURATION` after which readers should look again, in whole minutes")
+	return cmd
+}
+
+func (e *env) publish(ctx context.Context, c publishCall) error {
+	base, err := baseURL(c.base)
+	if err != nil {
+		return err
+	}
+	ttl, err := parseDuration(c.ttl)
+	if err != nil || ttl < time.Minute {
+		return usagef("--ttl %s: must be a duration of a minute at least, e.g. 1h", c.ttl)
+	}
+	path := filepath.Join(c.dir, publishedFeed)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return withCode(exitSystem, err)
+	}
+	channel := feed.Channel{
+		Title: c.title, Link: base.String(), Self: base.JoinPath(publishedFeed).String(), TTL: ttl, Built: time.Now(),
+	}
+	ids := make(map[string]string) // of what was published before, by file name
+	if len(old) > 0 {
+		was, err := feed.Parse(old, channel.Self, nil)
+		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
+			return withCode(exitFailed, fmt.Errorf("%s: %w; move it away to begin anew", path, err))
+		}
+		if was != nil {
+			channel.Title = cmp.Or(channel.Title, was.Title)
+			for _, r := range was.Releases {
+				if u, err := url.Parse(r.URL); err == nil {
+					ids[filepath.Base(u.Path)] = r.ID
+				}
+			}
+		}
+	}
+	if channel.Title == "" {
+		abs, err := filepath.Abs(c.dir)
+		if err != nil {
+			return withCode(exitSystem, err)
+		}
+		channel.Title = cmp.Or(feed.Sanitize(strings.Trim(filepath.Base(abs), "/.")), "virtual machines")
+	}
+	if channel.Items, err = publishedItems(ctx, c.dir, base, ids); err != nil {
+		return withCode(exitFailed, err)
+	}
+	doc, err := marshalFeed(channel, old)
+	if err != nil {
+		return withCode(exitFailed, err)
+	}
+	if bytes.Equal(doc, old) {
+		fmt.Fprintf(e.stdout, "%s  unchanged, %d %s\n", path, len(channel.Items), plural(len(channel.Items), "release", "releases"))
+		return nil
+	}
+	if err := renameio.WriteFile(path, doc, 0o644); err != nil {
+		return withCode(exitSystem, err)
+	}
+	fmt.Fprintf(e.stdout, "%s  %d %s\n", path, len(channel.Items), plural(len(channel.Items), "release", "releases"))
+	return nil
+}
+
+func marshalFeed(c feed.Channel, old []byte) ([]byte, error) {
+	if len(old) == 0 {
+		return c.Marshal()
+	}
+	return c.Update(old)
+}
+
+// baseURL reads --base-url.
+func baseURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, usagef("publish needs --base-url URL: where the packages will be found")
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usagef("--base-url %q: must be an http or https URL, without a password, a query or a fragment", s)
+	}
+	return u.JoinPath("/"), nil
+}
+
+// publishedItems are the packages in dir.
+func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[string]string) ([]feed.Entry, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var items []feed.Entry
+	for _, entry := range entries {
+		name := entry.Name()
+		ext := filepath.Ext(name)
+		if !slices.Contains(publishedKinds, strings.ToLower(ext)) || strings.HasPrefix(name, ".") {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path) // through a link
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is no regular file", path)
+		}
+		if err := isPackage(ctx, path, info.Size()); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		stem := strings.TrimSuffix(name, ext)
+		notes, err := releaseNotes(filepath.Join(dir, stem))
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, feed.Entry{
+			ID: ids[name], Title: stem, URL: base.JoinPath(url.PathEscape(name)).String(), Length: info.Size(),
+			Published: info.ModTime(), NotesHTML: notes,
+		})
+	}
+	return items, nil
+}
+
+// isPackage refuses an archive that is not whole, or that no reader would show.
+func isPackage(ctx context.Context, path string, size int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	index, err := xvm.Walk(ctx, fileArchive{f}, size, xvm.Limits{})
+	switch {
+	case err != nil:
+		return err
+	case index.Truncated != "":
+		return fmt.Errorf("it is not whole: %s", index.Truncated)
+	case len(index.Members) == 0:
+		return errors.New("it holds no usable file")
+	}
+	return nil
+}
+
+// releaseNotes are those beside a package, as HTML; "" if there are none.
+func releaseNotes(stem string) (string, error) {
+	for _, ext := range []string{".html", ".md", ".txt"} {
+		b, err := readLimited(stem+ext, maxNotesFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		switch ext {
+		case ".md":
+			var out bytes.Buffer
+			if err := goldmark.Convert(b, &out); err != nil {
+				return "", fmt.Errorf("%s%s: %w", stem, ext, err)
+			}
+			return out.String(), nil
+		case ".txt":
+			return "<pre>" + html.EscapeString(strings.ToValidUTF8(string(b), "\ufffd")) + "</pre>", nil
+		}
+		return string(b), nil
+	}
+	return "", nil
+}
+
+// readLimited reads a file of at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return os.ReadFile(path)
+}

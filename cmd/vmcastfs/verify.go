@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+	"vmcastfs/xvm"
+	xvmpack "vmcastfs/xvm/pack"
+)
+
+// verifyCall is one call of `vmcastfs verify`.
+type verifyCall struct {
+	list    string
+	asJSON  bool
+	address string
+	release string // "": all
+}
+
+// verifiedPackage is a package as `verify --json` prints it.
+type verifiedPackage struct {
+	Release string `json:"release,omitempty"`
+	URL     string `json:"url"`
+	Error   string `json:"error,omitempty"` // it could not be read, or is no package
+	*xvmpack.Report
+}
+
+// verifyCommand is `vmcastfs verify FEED|FILE.xvm|URL [RELEASE]`.
+func (e *env) verifyCommand() *cobra.Command {
+	var c verifyCall
+	cmd := &cobra.Command{
+		Use:   "verify [--json] FEED|FILE.xvm|URL [RELEASE]",
+		Short: "fetch and check everything of a package or a feed",
+		Long: `verify reads a package, or every package of a feed, once from its beginning to
+its end, past the cache, and says of each file what it is proven by:
+
+  a sum in the manifest, all blocks in the block list, the signature over it,
+  or that it is what a proven file inflates to.
+
+A file is "verified", "unverified" (nothing speaks of it) or "corrupt". The exit
+status is 1 if anything is wrong: a sum or block that differs, a file that is
+missing, an image that cannot be decompressed, a bad signature, bytes between
+the files that belong to none. What is merely unproven is a fault only if
+signatures are required, as they are with a keyring.`,
+		Example: `  vmcastfs verify debian-12.5.xvm
+  vmcastfs verify -o keyring=/etc/vmcastfs/keys https://example.org/vmcast.xml`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return usagef("verify needs a FEED, FILE.xvm or URL; usage: %s", cmd.UseLine())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.address = args[0]
+			if len(args) == 2 {
+				c.release = args[1]
+			}
+			return e.verify(cmd.Context(), c)
+		},
+	}
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON for scripts")
+	cmd.Flags().StringVarP(&c.list, "options", "o", "", "mount `OPTIONS` that concern the network, cache and trust")
+	return cmd
+}
+
+func (e *env) verify(ctx context.Context, c verifyCall) error {
+	o, err := softOptions(c.list)
+	if err != nil {
+		return err
+	}
+	log := e.quietLog()
+	v := &verifier{env: e}
+	if v.how.Keyring, err = loadKeyring(o, log); err != nil {
+		return err
+	}
+	v.how.RequireSigned = o.Sig == "require"
+
+	var notTar *xvm.TarError
+	err = e.withArchive(ctx, o, log, c.address, func(a *openedArchive) error {
+		p, err := v.check(ctx, a, c.address)
+		if err == nil {
+			v.packages = append(v.packages, p)
+		}
+		return err
+	})
+	switch {
+	case errors.As(err, &notTar) && errors.Is(err, xvm.ErrNotTar):
+		if err := v.feed(ctx, c, o, notTar); err != nil {
+			return err
+		}
+	case errors.As(err, &notTar):
+		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: notTar.Error()})
+	case err != nil:
+		return err
+	case c.release != "":
+		return usagef("%s is a package and has no release %q", c.address, c.release)
+	}
+	return v.conclude(c.asJSON)
+}
+
+// verifier is one run of verify.
+type verifier struct {
+	*env
+	how      xvmpack.CheckOptions
+	packages []verifiedPackage
+}
+
+// check reads one archive.
+func (v *verifier) check(ctx context.Context, a *openedArchive, address string) (verifiedPackage, error) {
+	add, done := v.progress("checking", a.size)
+	defer done()
+	how := v.how
+	how.Progress = add
+	report, err := xvmpack.Check(ctx, a, a.size, how)
+	return verifiedPackage{URL: shown(address), Report: report}, err
+}
+
+// feed checks the packages of a feed.
+func (v *verifier) feed(ctx context.Context, c verifyCall, o options, notPackage error) error {
+	address, err := feedArgument(c.address)
+	if err != nil {
+		return err
+	}
+	s, err := openSession(ctx, address, o, v.quietLog())
+	if errors.Is(err, feed.ErrNotFeed) {
+		return withCode(exitFailed, fmt.Errorf("%s is neither a package (%w) nor a feed", c.address, notPackage))
+	}
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	found := false
+	for _, r := range s.catalog.Snapshot().Releases() {
+		if c.release != "" && r.Name() != c.release {
+			continue
+		}
+		found = true
+		p, err := v.fetched(ctx, s, r, address)
+		if ctx.Err() != nil {
+			return withCode(exitInterrupted, ctx.Err())
+		}
+		if err != nil {
+			p = verifiedPackage{URL: shown(r.Item().URL), Error: err.Error()}
+		}
+		p.Release = r.Name()
+		v.packages = append(v.packages, p)
+	}
+	if !found && c.release != "" {
+		return withCode(exitFailed, fmt.Errorf("the feed has no release %q; `vmcastfs list` shows those it has", c.release))
+	}
+	return nil
+}
+
+// fetched checks a release of a feed.
+func (v *verifier) fetched(ctx context.Context, s *session, r *catalog.Release, base string) (verifiedPackage, error) {
+	a, err := openArchive(ctx, s.remote, r.Item().URL, base, v.env)
+	if err != nil {
+		return verifiedPackage{}, err
+	}
+	defer a.close() //nolint:errcheck // only read
+	p, err := v.check(ctx, a, r.Item().URL)
+	if errors.Is(err, xvm.ErrNotTar) {
+		p.Report, err = v.throughCache(ctx, r)
+	}
+	if err == nil && r.Item().Length > 0 && r.Item().Length != a.size {
+		p.Report.Warnings = append(p.Report.Warnings, fmt.Sprintf("the feed says that the package has %d bytes", r.Item().Length))
+	}
+	return p, err
+}
+
+// throughCache checks a release that is no plain tar archive, such as a bare
+// disk image, as a mount would: by completing its files in the cache.
+func (v *verifier) throughCache(ctx context.Context, r *catalog.Release) (*xvmpack.Report, error) {
+	p, err := r.Package(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report := &xvmpack.Report{Size: p.Size(), Files: []xvmpack.FileReport{}, Faults: []string{}, Warnings: p.Warnings()}
+	trust := p.Trust()
+	report.Manifest = xvmpack.Signature{State: trust.Manifest.State, Signer: trust.Manifest.Signer, Key: trust.Manifest.KeyID, Reason: trust.Manifest.Reason}
+	report.Description = xvmpack.Signature{State: trust.Description.State, Signer: trust.Description.Signer, Key: trust.Description.KeyID, Reason: trust.Description.Reason}
+	if trust.Refused != "" {
+		report.Faults = append(report.Faults, trust.Refused)
+	}
+	for _, f := range p.All() {
+		err := completeFile(ctx, f)
+		st := f.Status()
+		file := xvmpack.FileReport{Name: f.Name(), Size: f.Size(), State: xvmpack.Unverified, Proofs: []string{}}
+		switch {
+		case st.State == store.Verified.String():
+			file.State, file.Proofs = xvmpack.Verified, []string{st.Note}
+		case errors.Is(err, cache.ErrCorrupt) || st.State == store.Corrupt.String():
+			file.State = xvmpack.Corrupt
+		}
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			file.Faults = append(file.Faults, err.Error())
+			report.Faults = append(report.Faults, err.Error())
+		}
+		report.Files = append(report.Files, file)
+	}
+	return report, nil
+}
+
+func completeFile(ctx context.Context, f *catalog.File) error {
+	h, err := f.Open(ctx)
+	if err != nil {
+		return err
+	}
+	if c, ok := h.(interface{ Complete(context.Context) error }); ok {
+		err = c.Complete(ctx)
+	}
+	return errors.Join(err, h.Close())
+}
+
+// conclude prints what was found.
+func (v *verifier) conclude(asJSON bool) error {
+	faults, bad := 0, 0
+	for _, p := range v.packages {
+		n := 0
+		if p.Error != "" {
+			n++
+		}
+		if p.Report != nil {
+			n += len(p.Report.Faults)
+		}
+		faults += n
+		if n > 0 {
+			bad++
+		}
+	}
+	if asJSON {
+		enc := json.NewEncoder(v.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(v.packages); err != nil {
+			return err
+		}
+	} else {
+		for _, p := range v.packages {
+			name := p.URL
+			if p.Release != "" {
+				name = p.Release + "  " + p.URL
+			}
+			if p.Error != "" {
+				fmt.Fprintf(v.stdout, "%s\n  FAULT: %s\n", feed.Sanitize(name), feed.Sanitize(p.Error))
+				continue
+			}
+			v.printReport(name, p.Report)
+		}
+	}
+	if faults > 0 {
+		return withCode(exitFailed, fmt.Errorf("%d %s in %d of %d packages", faults, plural(faults, "fault", "faults"), bad, len(v.packages)))
+	}
+	return nil
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// printReport prints a report for people.
+func (e *env) printReport(name string, r *xvmpack.Report) {
+	fmt.Fprintf(e.stdout, "%s  %s\n", feed.Sanitize(name), humanize.IBytes(uint64(r.Size)))
+	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "  FILE\tSIZE\tSTATE\tPROVEN BY")
+	verified := 0
+	for _, f := range r.Files {
+		size := "-"
+		if f.Size >= 0 {
+			size = humanize.IBytes(uint64(f.Size))
+		}
+		proofs := strings.Join(f.Proofs, "; ")
+		if proofs == "" {
+			proofs = "-"
+		}
+		if f.State == xvmpack.Verified {
+			verified++
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", feed.Sanitize(f.Name), size, f.State, feed.Sanitize(proofs))
+	}
+	w.Flush() //nolint:errcheck // stdout
+	fmt.Fprintf(e.stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
+	for _, text := range r.Warnings {
+		fmt.Fprintf(e.stdout, "  note: %s\n", feed.Sanitize(text))
+	}
+	for _, text := range r.Faults {
+		fmt.Fprintf(e.stdout, "  FAULT: %s\n", feed.Sanitize(text))
+	}
+	fmt.Fprintf(e.stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
+}
+
+func signatureText(s xvmpack.Signature) string {
+	switch s.State {
+	case "good":
+		return fmt.Sprintf("good, by %s (key %s)", s.Signer, s.Key)
+	case "unchecked":
+		return "not checked, no keyring is given"
+	}
+	return s.State
+}
+
+// shown is an address fit for output.
+func shown(address string) string {
+	if strings.Contains(address, "://") {
+		return remote.Display(address)
+	}
+	return address
+}
