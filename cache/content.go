@@ -29,8 +29,9 @@ type content struct {
 	size    atomic.Int64
 	corrupt atomic.Pointer[CorruptError] // sticky
 	strict  atomic.Bool
-	whole   atomic.Bool // complete and checked (or nothing to check against)
-	full    atomic.Bool // the disk refused the last block
+	whole   atomic.Bool              // complete and checked (or nothing to check against)
+	full    atomic.Bool              // the disk refused the last block
+	follow  atomic.Pointer[follower] // nil: no profile
 
 	// mu guards what follows, here and in the entries, jobs and passes of this
 	// content. It comes after Cache.mu and before the store's own locks.

@@ -53,6 +53,16 @@ ranges of 1 MiB; so a cold sequential read takes what one stream takes
 (TestSequentialCold). Each handle also learns whether regions pay: when reads
 are random, and regions are not looked at again, misses fetch their blocks only.
 
+A profile says what an earlier boot read, in order (File.Follow). From the first
+read of one of its blocks on they are fetched in that order, in ranges of up to
+512 KiB, ahead of the readers: 2 MiB at first, further the more of it they use,
+16 MiB at most beyond what they used. A block of the profile that a reader comes
+to first is fetched alone. While a demanded range is under way only one of the
+profile's is begun; so a demanded block waits for the ranges that were there
+before it, and no others. After 32 misses in a row outside of the profile it
+is given up. The replay above then takes 3.3 s and 41 MB, or 0.33 s: the blocks
+read, at the speed of the wire.
+
 At most eight ranges that no reader asked for are under way in a cache at a
 time, and one that finds no slot is not begun: nothing queues, so nobody ever
 waits behind read-ahead. A range holds one buffer of one block.

@@ -80,6 +80,7 @@ func (j *job) run() {
 	if err != nil {
 		f.fail(j.left, err)
 	}
+	f.fetchProfile()
 }
 
 // watch ends a fetch that has brought nothing for Options.Abandon while nobody

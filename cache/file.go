@@ -68,6 +68,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed boo
 	var want window
 	if !f.whole.Load() {
 		want = h.ahead.note(off, int64(len(p)), int64(f.c.opts.Region), f.c.opts.ReadAhead)
+		f.noteFollow(off, int64(len(p)))
 	}
 	for idle := 0; n < len(p); {
 		if e := f.corrupt.Load(); e != nil {
@@ -104,7 +105,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed boo
 			}
 			continue
 		}
-		wide := h.ahead.wide(pos, int64(f.c.opts.Region))
+		wide := !f.follows(b) && h.ahead.wide(pos, int64(f.c.opts.Region))
 		entries := f.acquire(b, (pos+int64(len(rest))-1)/f.bs, urgencyOf(ctx), wide)
 		h.readAhead(want)
 		want = window{}

@@ -79,6 +79,12 @@ type window struct {
 
 // readAhead starts ranges for what of w is missing, as far as there are slots.
 func (h *File) readAhead(w window) {
+	if h.f.follow.Load() != nil {
+		h.f.mu.Lock()
+		defer h.f.mu.Unlock()
+		h.f.fetchProfile() // it knows better
+		return
+	}
 	if w.to == 0 || h.f.full.Load() {
 		return
 	}

@@ -41,9 +41,12 @@ func TestReplayBoot(t *testing.T) {
 		rate  int64
 		most  time.Duration
 		bytes int64
+		known bool // there is a profile of an earlier boot
 	}{
-		{"wan", 30 * time.Millisecond, 12_500_000, 7 * time.Second, 80e6},
-		{"lan", time.Millisecond, 125_000_000, 800 * time.Millisecond, 80e6},
+		{"wan", 30 * time.Millisecond, 12_500_000, 7 * time.Second, 80e6, false},
+		{"lan", time.Millisecond, 125_000_000, 800 * time.Millisecond, 80e6, false},
+		{"wan with profile", 30 * time.Millisecond, 12_500_000, 4 * time.Second, 48e6, true},
+		{"lan with profile", time.Millisecond, 125_000_000, 600 * time.Millisecond, 48e6, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			st := t.TempDir()
@@ -51,6 +54,9 @@ func TestReplayBoot(t *testing.T) {
 				src := newLink(1<<30, tc.rtt, tc.rate)
 				c := newCache(t, Options{Store: newStoreAt(t, st)})
 				f := mustOpen(t, c, Spec{Size: 1 << 30, Source: src, Complete: true})
+				if tc.known {
+					f.Follow(reads)
+				}
 				begun := time.Now()
 				buf := make([]byte, 1<<20)
 				for _, r := range reads {

@@ -1,0 +1,153 @@
+package cache
+
+import "time"
+
+// Limits of following a profile, in blocks.
+const (
+	// MaxProfile is how many blocks of a profile are followed.
+	MaxProfile = 1 << 16
+	// followRange is one range of it: what a demanded block may have to share
+	// the wire with.
+	followRange = 8
+	// A follower goes 32 blocks ahead of readers who have shown nothing yet, and
+	// eight more for each block that they have used; never more than 256 blocks
+	// and as many as were used, so that half a profile may be wrong.
+	followFirst, followGrow, followFar = 32, 8, 256
+	// followStrays is how many blocks in a row may be missed outside of the
+	// profile before it is given up.
+	followStrays = 32
+)
+
+// follower is a profile that readers are expected to follow: the blocks that
+// an earlier boot read, in order. It fetches them ahead of the readers. While a
+// range is under way that a reader had to begin itself, it begins none unless
+// there is no other.
+// All but order and place is guarded by content.mu.
+type follower struct {
+	order []int64         // each block once
+	place map[int64]int32 // of a block in order
+	asked []bool          // by place: fetched ahead
+	read  []bool          // by place: wanted by a reader
+	next  int             // before it, all is here, on its way or read
+
+	ahead  int // asked for and not read
+	used   int // read
+	strays int // blocks missed outside since the last one inside
+}
+
+// Follow has the blocks of profile fetched in its order, ahead of the readers
+// of this file, from the first read of one of its blocks on, until the profile
+// comes to its end or the readers do not follow it any more. What lies outside
+// of the file is ignored. It does nothing for a Forward source, under Strict,
+// and while another profile is being followed.
+func (h *File) Follow(profile []Extent) {
+	f := h.f
+	size := f.size.Load()
+	if f.fwd != nil || size < 0 || f.strict.Load() || f.whole.Load() {
+		return
+	}
+	fo := &follower{place: make(map[int64]int32)}
+	for _, e := range profile {
+		if e.Off < 0 || e.Len <= 0 || e.Off >= size {
+			continue
+		}
+		for b, last := e.Off/f.bs, (e.Off+min(e.Len, size-e.Off)-1)/f.bs; b <= last && len(fo.order) < MaxProfile; b++ {
+			if _, known := fo.place[b]; !known {
+				fo.place[b] = int32(len(fo.order))
+				fo.order = append(fo.order, b)
+			}
+		}
+	}
+	if len(fo.order) > 0 {
+		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
+		f.follow.CompareAndSwap(nil, fo)
+	}
+}
+
+// follows reports whether block b is in a profile that is being followed.
+func (f *content) follows(b int64) bool {
+	fo := f.follow.Load()
+	if fo == nil {
+		return false
+	}
+	_, ok := fo.place[b]
+	return ok
+}
+
+// noteFollow tells the follower of a read.
+func (f *content) noteFollow(off, n int64) {
+	fo := f.follow.Load()
+	if fo == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for b, last := off/f.bs, min((off+n-1)/f.bs, f.blocks()-1); b <= last; b++ {
+		p, ok := fo.place[b]
+		switch {
+		case !ok && f.flight[b] == nil && !f.here(b):
+			if fo.strays++; fo.strays == followStrays {
+				f.follow.CompareAndSwap(fo, nil)
+			}
+		case ok && !fo.read[p]:
+			fo.read[p] = true
+			fo.used++
+			fo.strays = 0
+			if fo.asked[p] {
+				fo.ahead--
+			}
+		}
+	}
+}
+
+// fetchProfile goes on fetching ahead as far as there is reason and room;
+// f.mu is held.
+func (f *content) fetchProfile() {
+	fo := f.follow.Load()
+	for fo != nil && fo.used > 0 && !f.closed && !f.full.Load() && f.corrupt.Load() == nil {
+		busy := len(f.c.slots)
+		if f.c.demand.Load() > 0 && busy > 0 || busy == cap(f.c.slots) {
+			return // the end of what is under way brings us back
+		}
+		for fo.next < len(fo.order) && !f.lacks(fo, fo.next) {
+			fo.next++
+		}
+		if fo.next == len(fo.order) {
+			f.follow.CompareAndSwap(fo, nil)
+			return
+		}
+		far := min(followFirst+followGrow*fo.used, followFar+fo.used)
+		if fo.ahead >= far {
+			return
+		}
+		b := fo.order[fo.next]
+		run := []*entry{f.askAhead(fo, b)}
+		for len(run) < followRange {
+			b++
+			p, ok := fo.place[b]
+			if !ok || int(p) >= fo.next+far || !f.lacks(fo, int(p)) {
+				break
+			}
+			run = append(run, f.askAhead(fo, b))
+		}
+		f.c.lastMiss.Store(time.Now().UnixNano()) // completion is for later
+		if !f.start(f.newJob(run, ReadAhead)) {
+			return
+		}
+	}
+}
+
+// lacks reports whether the block at place p has to be fetched.
+func (f *content) lacks(fo *follower, p int) bool {
+	b := fo.order[p]
+	return !fo.asked[p] && f.flight[b] == nil && !f.here(b)
+}
+
+func (f *content) askAhead(fo *follower, b int64) *entry {
+	p := fo.place[b]
+	fo.asked[p] = true
+	if !fo.read[p] {
+		fo.ahead++
+	}
+	return f.newEntry(b, ReadAhead)
+}
