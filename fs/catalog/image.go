@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -256,7 +257,15 @@ func (h *imageHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, err
 	return h.file.ReadAt(ctx, p, off)
 }
 
-func (h *imageHandle) SeekData(off int64) (int64, error) { return h.file.SeekData(off) }
+// SeekData returns the size if no data follows, where the cache says ENXIO.
+func (h *imageHandle) SeekData(off int64) (int64, error) {
+	at, err := h.file.SeekData(off)
+	if errors.Is(err, syscall.ENXIO) {
+		return h.im.f.Size(), nil
+	}
+	return at, err
+}
+
 func (h *imageHandle) SeekHole(off int64) (int64, error) { return h.file.SeekHole(off) }
 
 func (h *imageHandle) PassthroughFile() (*os.File, bool) { return h.file.PassthroughFile() }
