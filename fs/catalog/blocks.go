@@ -339,10 +339,26 @@ func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 
 // How the blocks of an image are checked before they are served.
 const (
-	lazyMode    = iota // not one by one
+	unknownMode = iota // it has not been opened yet
+	lazyMode           // not one by one
 	blockMode          // against the block list
 	learnedMode        // against sums kept from an earlier check of the whole
 )
+
+// verify is FileStatus.Verify.
+func (im *image) verify() string {
+	switch {
+	case im.mode.Load() == blockMode:
+		return "block"
+	case im.f.pkg.cat.cfg.Strict:
+		return "strict"
+	case im.mode.Load() == learnedMode:
+		return "kept"
+	case im.mode.Load() == lazyMode:
+		return "whole"
+	}
+	return ""
+}
 
 // tableOf copies what a list says of an image, to be kept; nil if that is too
 // much.

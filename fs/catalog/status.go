@@ -55,10 +55,15 @@ type ReleaseStatus struct {
 
 // FileStatus is the state of a file. Size is -1 while it is not known.
 type FileStatus struct {
-	Name        string     `json:"name"`
-	Size        int64      `json:"size"`
-	State       string     `json:"state"` // partial, verified, unverified, corrupt
-	Note        string     `json:"note,omitempty"`
+	Name  string `json:"name"`
+	Size  int64  `json:"size"`
+	State string `json:"state"` // partial, verified, unverified, corrupt
+	Note  string `json:"note,omitempty"`
+	// Verify is how what is read has been checked: "block" against a block
+	// list, "kept" against sums kept from an earlier check of the whole, both
+	// before it is served; "whole" behind the read, once all is here; "strict"
+	// before it, for the same price. "" until it is opened.
+	Verify      string     `json:"verify,omitempty"`
 	CachedBytes int64      `json:"cached_bytes"`
 	Percent     float64    `json:"percent"`
 	Checked     int64      `json:"checked_bytes,omitempty"`
@@ -133,7 +138,7 @@ func (f *File) Status() FileStatus {
 		return st
 	}
 	is := f.image.status()
-	st.State, st.Note = is.State, is.Note
+	st.State, st.Note, st.Verify = is.State, is.Note, f.image.verify()
 	st.CachedBytes, st.Percent, st.Checked, st.InFlight = is.CachedBytes, is.Percent, is.Checked, is.InFlight
 	st.LastError, st.LastErrorAt = is.LastError, is.LastErrorAt
 	f.image.mu.Lock()
