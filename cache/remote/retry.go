@@ -58,12 +58,15 @@ func (c *Client) newRetry(r *route, cancel context.CancelCauseFunc) *retry {
 	return retry
 }
 
-// progress says that n bytes have arrived.
-func (r *retry) progress(n int) {
-	if r.got += int64(n); r.got >= goodProgress {
-		r.got, r.unusable = 0, 0
-		r.backoff.Reset()
+// progress says that n bytes have arrived; it reports whether that is enough to forget the
+// failures before.
+func (r *retry) progress(n int) bool {
+	if r.got += int64(n); r.got < goodProgress {
+		return false
 	}
+	r.got, r.unusable = 0, 0
+	r.backoff.Reset()
+	return true
 }
 
 // failed pauses after err, an answer or silence of p, and returns nil to try again, else

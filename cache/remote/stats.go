@@ -117,7 +117,7 @@ func (p *peer) failed(err error) {
 	}
 }
 
-// succeeded notes a good answer.
+// succeeded notes a good answer, and not only its header.
 func (p *peer) succeeded() {
 	p.mu.Lock()
 	again, since := p.stats.Failing, p.stats.LastTime

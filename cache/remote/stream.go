@@ -102,12 +102,15 @@ func (s *stream) read(p []byte) (int, error) {
 		}
 		n, err := s.attempt.Read(p)
 		s.off += int64(n)
-		s.retry.progress(n)
+		if s.retry.progress(n) {
+			s.peer.succeeded()
+		}
 		switch {
 		case s.off == s.end || err == io.EOF && s.end == unknown:
 			if s.end == unknown {
 				s.end = s.off
 			}
+			s.peer.succeeded()
 			if s.attempt.eof {
 				s.finish(true)
 			}
@@ -179,7 +182,6 @@ func (s *stream) connect() error {
 			}
 		}
 		if err == nil {
-			a.peer.succeeded()
 			o.remember(final)
 			s.attempt, s.peer = a, a.peer
 			return nil

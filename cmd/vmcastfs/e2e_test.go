@@ -81,6 +81,7 @@ type world struct {
 	cache  string
 	opts   []string // further -o options
 	items  []item   // what publish has put into the feed
+	relay  *relay   // before the origin, or nil
 }
 
 // bareWorld prepares a mount of an origin that serves nothing yet.

@@ -99,15 +99,10 @@ func explainFeed(err error) error {
 		hint = "; check the address"
 	case errors.Is(err, feed.ErrNotFeed), errors.Is(err, feed.ErrNoReleases):
 		hint = "; check that this is the address of a VMcast feed"
-	case isTemporary(err):
+	default:
 		hint = "; check the address and the network (there is no earlier copy of this feed to show)"
 	}
 	return fmt.Errorf("%w%s", err, hint)
-}
-
-func isTemporary(err error) bool {
-	var t *remote.TemporaryError
-	return errors.As(err, &t) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // close ends everything, in the order of dependence.
