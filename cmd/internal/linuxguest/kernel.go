@@ -13,9 +13,10 @@ func KernelPackage(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv("VMCASTFS_TEST_KERNEL")
 	if path == "" {
-		found, _ := filepath.Glob("../../../.ci/.cache/linux-image-*.deb")
-		if len(found) > 0 {
-			path, _ = filepath.Abs(found[0])
+		for _, up := range []string{"../..", "../../.."} { // from the package under test
+			if found, _ := filepath.Glob(up + "/.ci/.cache/linux-image-*.deb"); len(found) > 0 {
+				path, _ = filepath.Abs(found[0])
+			}
 		}
 	}
 	if path == "" {
