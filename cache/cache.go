@@ -119,6 +119,9 @@ func (c *Cache) Open(spec Spec) (*File, error) {
 			return nil, err
 		}
 		c.contents[spec.Key] = f
+		if spec.Label != "" {
+			f.spawn(func() { c.label(spec.Key, spec.Label) })
+		}
 	} else if n := f.size.Load(); n >= 0 && spec.Size >= 0 && n != spec.Size || f.spec.BlockSize != spec.BlockSize {
 		return nil, fmt.Errorf("open %q: %w", spec.Label, store.ErrGeometry)
 	}
@@ -133,6 +136,13 @@ func (c *Cache) Open(spec Spec) (*File, error) {
 	h := &File{f: f, closing: make(chan struct{})}
 	c.handles[h] = struct{}{}
 	return h, nil
+}
+
+// label has the store remember what a file is; only lists show it.
+func (c *Cache) label(key store.Key, label string) {
+	if err := c.opts.Store.SetLabel(key, label); err != nil {
+		c.log.Warn("the name of a cached file is not kept", "file", label, "err", err)
+	}
 }
 
 // forget drops a closed handle; after the last one of a content it ends the

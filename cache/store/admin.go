@@ -49,6 +49,8 @@ type Info struct {
 	Note      string
 	Used      time.Time // to about a minute
 	InUse     bool      // open, here or in another process
+	Label     string    // as given to SetLabel
+	Kept      bool      // never evicted, see Keep
 	Err       error     // why the rest is not known, or nil
 }
 
@@ -59,8 +61,10 @@ func (s *Store) List() ([]Info, error) {
 		return nil, fmt.Errorf("list cache: %w", err)
 	}
 	infos := make([]Info, 0, len(all))
+	kept := s.kept()
 	for _, e := range all {
 		i, err := s.info(e)
+		i.Kept = kept[e.key]
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
@@ -78,11 +82,13 @@ func (s *Store) Stat(k Key) (Info, error) {
 	if _, err := s.files.stat(string(k) + journalSuffix); err != nil {
 		return Info{}, err
 	}
-	return s.info(entry{key: k})
+	i, err := s.info(entry{key: k})
+	i.Kept = s.HasDoc(kindKeep, string(k))
+	return i, err
 }
 
 func (s *Store) info(e entry) (Info, error) {
-	i := Info{Key: e.key, Size: Unknown, Used: e.used}
+	i := Info{Key: e.key, Size: Unknown, Used: e.used, Label: s.label(e.key)}
 	s.mu.Lock()
 	i.InUse = s.open[e.key] != nil
 	s.mu.Unlock()

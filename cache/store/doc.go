@@ -113,6 +113,8 @@
 //  2. cold blocks of files that are open in this process but not pinned;
 //  3. cold blocks of pinned files.
 //
+// Files marked by [Store.Keep] lose nothing.
+//
 // A block is cold if it was neither read nor written in this era of ten minutes nor in the one before. So a guest does not
 // lose what it is using, and a scan larger than the cache does not push out a boot's blocks: it goes uncached. A file
 // that another process has pinned is left to that process; one that the kernel reads itself (Data) loses nothing.

@@ -12,11 +12,16 @@ import (
 )
 
 // evict frees want bytes, or as many as it can, and returns how many: first whole files that nobody has open, the
-// least recently used first; then cold blocks of the files open here, pinned ones last. The caller holds quota.mu.
+// least recently used first; then cold blocks of the files open here, pinned ones last; nothing of files that are to
+// be kept. The caller holds quota.mu.
 func (s *Store) evict(want int64) (freed int64) {
+	kept := s.kept()
 	for _, e := range s.idle() {
 		if freed >= want {
 			return freed
+		}
+		if kept[e.key] {
+			continue
 		}
 		if n, err := s.removeFile(e.key); err == nil {
 			s.log.Info("cached file evicted", "file", e.key, "bytes", n)
@@ -38,6 +43,9 @@ func (s *Store) evict(want int64) (freed int64) {
 	for _, f := range open {
 		if freed >= want {
 			break
+		}
+		if kept[f.key] {
+			continue
 		}
 		n := f.evictCold(want - freed)
 		s.evictedBytes.Add(n)
@@ -120,6 +128,7 @@ func (s *Store) removeFile(k Key) (int64, error) {
 			return 0, err
 		}
 	}
+	s.forgetFile(k)
 	return data.Blocks * 512, nil
 }
 

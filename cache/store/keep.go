@@ -1,0 +1,75 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// What people say and see about cached files lies in documents named by the
+// key, so that it outlives the process and holds for all of them.
+const (
+	kindKeep  = "keep"  // never evict it
+	kindLabel = "label" // what it is
+)
+
+// maxLabel bounds a label, in bytes.
+const maxLabel = 1024
+
+// Keep says whether the file may be evicted: a kept one stays, whole, until it is
+// removed or Keep is taken back, and counts towards the limit all the same. There
+// need not be such a file yet.
+func (s *Store) Keep(k Key, on bool) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	if !on {
+		return s.DeleteDoc(kindKeep, string(k))
+	}
+	return s.PutDoc(kindKeep, string(k), nil)
+}
+
+// kept lists the keys that Keep protects.
+func (s *Store) kept() map[Key]bool {
+	names, err := s.ListDocs(kindKeep)
+	if err != nil {
+		s.warn("cannot tell which files are to be kept", "err", err)
+	}
+	kept := make(map[Key]bool, len(names))
+	for _, n := range names {
+		kept[Key(n)] = true
+	}
+	return kept
+}
+
+// SetLabel says for people what the file is, such as "release/image"; see Info.
+// It goes with the file.
+func (s *Store) SetLabel(k Key, label string) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	if len(label) > maxLabel {
+		return fmt.Errorf("label of %d bytes: more than %d", len(label), maxLabel)
+	}
+	if s.label(k) == label {
+		return nil
+	}
+	return s.PutDoc(kindLabel, string(k), []byte(label))
+}
+
+func (s *Store) label(k Key) string {
+	raw, err := s.GetDoc(kindLabel, string(k))
+	if err != nil || len(raw) > maxLabel {
+		return ""
+	}
+	return string(raw)
+}
+
+// forgetFile drops what is known of a file that is gone.
+func (s *Store) forgetFile(k Key) {
+	for _, kind := range []string{kindKeep, kindLabel} {
+		if err := s.DeleteDoc(kind, string(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.warn("a document of a removed file stays", "kind", kind, "err", err)
+		}
+	}
+}
