@@ -236,8 +236,6 @@ func (in *inflater) inflate(v *comparison, u unit) error {
 		left -= int64(len(p))
 		if u.zero {
 			v.see(i, [32]byte{}, allZero(p))
-		} else {
-			v.see(i, sha256.Sum256(p), false)
 		}
 	}
 	var more [1]byte
@@ -249,6 +247,9 @@ func (in *inflater) inflate(v *comparison, u unit) error {
 	}
 	if in.src.Len() > 0 {
 		return errors.New("is not one gzip member")
+	}
+	if !u.zero {
+		v.see(u.first, sha256.Sum256(in.plain[:u.plain]), false)
 	}
 	return nil
 }

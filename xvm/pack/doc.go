@@ -35,6 +35,8 @@
 // it; for each image: every block that the list has, from the plain content,
 // after inflating it; for compressed ones without blocks, whatever checks the
 // format has. What lies between the files must be zeros or good tar headers.
+// So one byte changed anywhere is found, except where another byte means the
+// same: the sum in a tar header may be padded with zeros or blanks.
 //
 // A file is "verified" when at least one sum, block list or signature covers
 // all of it and nothing contradicts; "unverified" when nothing speaks of it;
