@@ -181,8 +181,12 @@ func (p *Poller) poll(ctx context.Context) error {
 
 	switch {
 	case err != nil:
-		p.o.Logger.Log(ctx, levelOf(failures), "feed not refreshed, the last good one stays", "url", p.url, "err", p.message(err), "failures", failures)
-		return &fetchError{fmt.Sprintf("refresh feed %s: %s", p.url, p.message(err)), err}
+		what := "feed not refreshed, the last good one stays"
+		if old == nil {
+			what = "feed not loaded"
+		}
+		p.o.Logger.Log(ctx, levelOf(failures), what, "url", p.url, "err", p.message(err), "failures", failures)
+		return &fetchError{fmt.Sprintf("feed %s: %s", p.url, p.message(err)), err}
 	case fresh:
 		for _, w := range f.Warnings {
 			p.o.Logger.Warn("feed: "+w, "url", p.url)
@@ -257,12 +261,14 @@ type fetchError struct {
 func (e *fetchError) Error() string { return e.text }
 func (e *fetchError) Unwrap() error { return e.err }
 
-// message is an error for status and log: without the feed's credentials, on one line.
+// message is an error for status and log: without the feed's credentials, on
+// one line, and without its address at the start, which is told beside it.
 func (p *Poller) message(err error) string {
 	s := strings.ReplaceAll(err.Error(), p.o.URL, p.url)
 	if u, perr := url.Parse(p.o.URL); perr == nil && u.User != nil {
 		s = strings.ReplaceAll(s, u.User.String()+"@", "")
 	}
+	s = strings.TrimPrefix(strings.TrimPrefix(s, "get "), p.url+": ")
 	return clip(Sanitize(s), 500)
 }
 

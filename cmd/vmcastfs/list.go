@@ -126,6 +126,9 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	if !ok {
 		return row
 	}
+	if why := p.Index().Truncated; why != "" && row.Error == "" {
+		row.Error = "the archive is not whole: " + why
+	}
 	row.Size = p.Size()
 	row.Signature, row.Signer = st.Trust.Manifest.State, st.Trust.Manifest.Signer
 	for _, f := range st.Files {

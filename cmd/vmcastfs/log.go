@@ -28,7 +28,9 @@ type logFile struct {
 	out io.Writer
 }
 
-func (e *env) openLog(o options, verbose bool) (*logFile, error) {
+// In a background process the one who waits at the terminal gets one sentence
+// if it fails, and the log only if he asked for it.
+func (e *env) openLog(o options, verbose, background bool) (*logFile, error) {
 	l := &logFile{out: e.stderr}
 	if o.Log != "" {
 		f, err := os.OpenFile(o.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
@@ -38,6 +40,9 @@ func (e *env) openLog(o options, verbose bool) (*logFile, error) {
 		l.out, l.file = f, f
 	} else {
 		l.journal, _ = journal.StderrIsJournalStream()
+		if background && !verbose && !o.Debug && !l.journal {
+			l.out = systemLog()
+		}
 	}
 	level := slog.LevelInfo
 	switch {
@@ -91,12 +96,10 @@ func (l *logFile) detach() {
 		return
 	}
 	if l.file == nil {
-		var out io.Writer = io.Discard
-		if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "vmcastfs"); err == nil {
-			out = w
-		}
 		l.mu.Lock()
-		l.out = out
+		if _, ok := l.out.(*syslog.Writer); !ok {
+			l.out = systemLog()
+		}
 		l.mu.Unlock()
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -107,6 +110,14 @@ func (l *logFile) detach() {
 	for fd := range 3 {
 		_ = unix.Dup3(int(null.Fd()), fd, 0)
 	}
+}
+
+// systemLog is syslog, or nothing where there is none.
+func systemLog() io.Writer {
+	if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "vmcastfs"); err == nil {
+		return w
+	}
+	return io.Discard
 }
 
 func (l *logFile) close() {

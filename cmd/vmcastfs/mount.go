@@ -111,7 +111,7 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 	}
 
 	ready := inheritReadiness()
-	log, err := e.openLog(call.opts, call.verbose)
+	log, err := e.openLog(call.opts, call.verbose, ready.daemon())
 	if err == nil {
 		defer log.close()
 		err = e.serve(ctx, call, feedURL, dir, log, ready)

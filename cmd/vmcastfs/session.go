@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -91,18 +93,21 @@ func newRemote(o options, log *slog.Logger) (*remote.Client, error) {
 
 // explainFeed adds what to do about a feed that cannot be had.
 func explainFeed(err error) error {
-	hint := ""
+	var status *remote.StatusError
+	var temporary *remote.TemporaryError
+	var network net.Error
+	hint := "check that this is the address of a VMcast feed"
 	switch {
 	case errors.Is(err, feed.ErrHTML):
-		hint = "; is there a login page or a proxy between?"
+		hint = "is there a login page or a proxy between?"
 	case errors.Is(err, remote.ErrNotFound):
-		hint = "; check the address"
-	case errors.Is(err, feed.ErrNotFeed), errors.Is(err, feed.ErrNoReleases):
-		hint = "; check that this is the address of a VMcast feed"
-	default:
-		hint = "; check the address and the network (there is no earlier copy of this feed to show)"
+		hint = "check the address"
+	case errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden):
+		hint = "if it needs a login, give one with -o netrc=FILE or -o token_file=FILE"
+	case status != nil, errors.As(err, &temporary), errors.As(err, &network):
+		hint = "check the address and the network (there is no earlier copy of this feed to show)"
 	}
-	return fmt.Errorf("%w%s", err, hint)
+	return fmt.Errorf("%w; %s", err, hint)
 }
 
 // close ends everything, in the order of dependence.

@@ -34,6 +34,8 @@ files open finish.`,
 				return nil
 			case syscall.EBUSY:
 				return withCode(exitMount, fmt.Errorf("%s is in use: close what is open there, or detach it with umount -l", args[0]))
+			case syscall.EINVAL:
+				return withCode(exitMount, fmt.Errorf("nothing is mounted on %s", args[0]))
 			default:
 				return withCode(exitMount, fmt.Errorf("unmount %s: %w", args[0], err))
 			}

@@ -126,12 +126,13 @@ func (r *Release) load(ctx context.Context) {
 	defer stop()
 	pkg, err := r.open(ctx)
 	if err != nil {
-		if context.Cause(ctx) == errDown {
+		if context.Cause(ctx) == errDown && !errors.Is(err, errDown) {
 			err = fmt.Errorf("%w: %w", errDown, err)
 		}
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
+		pkg.logFaults()
 		pkg.earlyBlocks(ctx)
 		pkg.findSizes(ctx)
 		pkg.archive.head.drop()
@@ -155,7 +156,7 @@ func (r *Release) explain(err error) error {
 	case errors.Is(err, remote.ErrNotFound):
 		return fmt.Errorf("%s: the package is not on the server; tell the publisher: %w", what, err)
 	case errors.As(err, &tar):
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w; tell the publisher", what, err)
 	case errors.Is(err, errDown):
 		return fmt.Errorf("%s: its server has been failing; it is tried again at the next use: %w", what, err)
 	case errors.Is(err, context.DeadlineExceeded):

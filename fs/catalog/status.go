@@ -117,17 +117,36 @@ func (r *Release) Status() ReleaseStatus {
 	if p.whole != nil {
 		st.Transport = "whole"
 	}
-	st.Warnings = p.warnings
-	if why := p.doc.Index.Truncated; why != "" {
-		st.Warnings = append(st.Warnings[:len(st.Warnings):len(st.Warnings)], "the archive is not whole: "+why)
-	}
-	for _, h := range p.doc.Index.Hidden {
-		st.Hidden = append(st.Hidden, h.Name+": "+h.Reason)
-	}
+	st.Warnings, st.Hidden = p.faults()
 	for _, f := range p.All() {
 		st.Files = append(st.Files, f.Status())
 	}
 	return st
+}
+
+// faults are what is wrong with the archive and its manifest, and the entries
+// that are not shown, and why.
+func (p *Package) faults() (warnings, hidden []string) {
+	warnings = p.warnings
+	if why := p.doc.Index.Truncated; why != "" {
+		warnings = append(warnings[:len(warnings):len(warnings)], "the archive is not whole: "+why)
+	}
+	for _, h := range p.doc.Index.Hidden {
+		hidden = append(hidden, h.Name+": "+h.Reason)
+	}
+	return warnings, hidden
+}
+
+// logFaults says them once, the first few of each.
+func (p *Package) logFaults() {
+	const most = 10
+	warnings, hidden := p.faults()
+	for _, w := range warnings[:min(most, len(warnings))] {
+		p.cat.cfg.Logger.Warn("package: "+w, "release", p.release.Name())
+	}
+	for _, h := range hidden[:min(most, len(hidden))] {
+		p.cat.cfg.Logger.Warn("package: an entry is not shown: "+h, "release", p.release.Name())
+	}
 }
 
 // Status describes the file.
