@@ -8,10 +8,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cache"
@@ -147,7 +147,13 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		_ = os.Chdir("/")
 	}
 	ready.tell(nil)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=mounted on "+dir)
+	watch := &supervisor{dir: dir, status: s.catalog.Status}
+	watch.ready()
+	watching, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { watch.run(watching) })
+	defer background.Wait()
+	defer stop()
 	if !ready.daemon() && isTerminal(os.Stderr) {
 		fmt.Fprintf(e.stderr, "vmcastfs: mounted on %s; Ctrl-C unmounts\n", dir)
 	}
@@ -161,9 +167,9 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 			log.Info("unmounted", "dir", dir)
 			return nil
 		case <-hup:
-			go func() { _ = s.catalog.Refresh(ctx) }() // the outcome is in log and status
+			background.Go(func() { watch.reload(func() error { return s.catalog.Refresh(watching) }) })
 		case <-ctx.Done():
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+			watch.stopping()
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountGrace)
 			err := server.Unmount(end, true)
 			cancel()

@@ -29,7 +29,7 @@ reads cross the network; they are checked and kept in a cache.`,
 	})
 	root.AddCommand(
 		e.mountCommand(), e.umountCommand(), e.listCommand(), e.demoCommand(),
-		e.installCommand(),
+		e.installCommand(), e.statusCommand(), e.prefetchCommand(), e.cacheCommand(),
 		e.packCommand(), e.indexCommand(), e.publishCommand(), e.verifyCommand(),
 	)
 	return root

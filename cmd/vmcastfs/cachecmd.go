@@ -1,0 +1,267 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/feed"
+)
+
+// cacheFile is a cached file as `cache list --json` prints it.
+type cacheFile struct {
+	Key    string    `json:"key"`
+	Name   string    `json:"name"` // release and file, as they were called when last opened
+	Size   int64     `json:"size"` // -1: not known yet
+	Bytes  int64     `json:"bytes"`
+	Disk   int64     `json:"disk_bytes"`
+	State  string    `json:"state"`
+	Note   string    `json:"note,omitempty"`
+	Used   time.Time `json:"used"`
+	InUse  bool      `json:"in_use"`
+	Pinned bool      `json:"pinned"`
+	Error  string    `json:"error,omitempty"`
+}
+
+// cacheCommand is `vmcastfs cache …`.
+func (e *env) cacheCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "look after the cache directory",
+		Long: `cache looks after the cache directory, also while feeds are mounted on it.
+NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q: cache knows list, prune, remove, verify, pin and unpin", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().StringVar(&dir, "cache", defaultOptions().Cache, "the cache `DIR`ectory")
+
+	// with runs fn on the cache, which must be there already.
+	with := func(fn func(ctx context.Context, s *store.Store, args []string) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			s, err := e.openCache(dir)
+			if err != nil {
+				return err
+			}
+			return errors.Join(fn(cmd.Context(), s, args), s.Close())
+		}
+	}
+	names := func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s needs a NAME; `vmcastfs cache list` shows them", cmd.Name())
+		}
+		return nil
+	}
+
+	var asJSON bool
+	list := &cobra.Command{
+		Use: "list [--json]", Short: "show the cached files, the most recently used first", Args: cobra.NoArgs,
+		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return e.cacheList(s, asJSON) }),
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
+
+	prune := &cobra.Command{
+		Use: "prune [SIZE]", Short: "remove the least recently used until the cache takes SIZE at most (default 0: all that is not in use)",
+		Args: cobra.MaximumNArgs(1),
+		RunE: with(func(_ context.Context, s *store.Store, args []string) error { return e.cachePrune(s, args) }),
+	}
+	var force bool
+	remove := &cobra.Command{
+		Use: "remove NAME...", Short: "remove files from the cache", Args: names,
+		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
+			return e.eachCached(s, args, func(i store.Info) error {
+				if i.Kept && !force {
+					return errors.New("it is pinned: unpin it first, or use --force")
+				}
+				if err := s.Remove(i.Key); errors.Is(err, store.ErrInUse) {
+					return errors.New("it is in use: close what has it open first")
+				} else if err != nil {
+					return err
+				}
+				fmt.Fprintf(e.stdout, "removed %s\n", cachedName(i))
+				return nil
+			})
+		}),
+	}
+	remove.Flags().BoolVar(&force, "force", false, "also what is pinned")
+	verify := &cobra.Command{
+		Use: "verify", Short: "read every cached block and drop what is damaged",
+		Long: `verify reads every cached block, compares it with its checksum, and drops what is
+damaged: it is fetched again when it is needed. The exit status is 1 if there
+was any.`,
+		Args: cobra.NoArgs,
+		RunE: with(func(ctx context.Context, s *store.Store, _ []string) error { return e.cacheVerify(ctx, s) }),
+	}
+	pin := &cobra.Command{
+		Use: "pin NAME...", Short: "never evict these files", Args: names,
+		Long: `pin keeps files in the cache, whole, whatever else needs room; they count towards
+its size. It concerns what is cached: "vmcastfs prefetch" makes that everything.`,
+		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
+			return e.eachCached(s, args, func(i store.Info) error { return s.Keep(i.Key, true) })
+		}),
+	}
+	unpin := &cobra.Command{
+		Use: "unpin NAME...", Short: "let these files be evicted again", Args: names,
+		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
+			return e.eachCached(s, args, func(i store.Info) error { return s.Keep(i.Key, false) })
+		}),
+	}
+	cmd.AddCommand(list, prune, remove, verify, pin, unpin)
+	return cmd
+}
+
+// openCache opens a cache that exists; it makes none.
+func (e *env) openCache(dir string) (*store.Store, error) {
+	if dir == "" {
+		return nil, usagef("there is no home directory to find the cache in: name it with --cache DIR")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "version")); errors.Is(err, os.ErrNotExist) {
+		return nil, withCode(exitFailed, fmt.Errorf("there is no cache in %s: name it with --cache DIR", dir))
+	}
+	s, err := store.Open(store.Options{Dir: dir, Logger: e.quietLog()})
+	if err != nil {
+		return nil, withCode(exitSystem, fmt.Errorf("cache directory %s: %w", dir, err))
+	}
+	return s, nil
+}
+
+func cachedName(i store.Info) string {
+	return feed.Sanitize(cmp.Or(i.Label, string(i.Key)))
+}
+
+func (e *env) cacheList(s *store.Store, asJSON bool) error {
+	infos, err := s.List()
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	slices.Reverse(infos)
+	if asJSON {
+		files := make([]cacheFile, len(infos))
+		for n, i := range infos {
+			files[n] = cacheFile{
+				Key: string(i.Key), Name: i.Label, Size: i.Size, Bytes: i.Bytes, Disk: i.Disk,
+				State: i.State.String(), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept,
+			}
+			if i.Err != nil {
+				files[n].Error = i.Err.Error()
+			}
+		}
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(files)
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tKEY\tSTATE\tLOCAL\tSIZE\tDISK\tUSED")
+	total := int64(0)
+	for _, i := range infos {
+		state, local, size := i.State.String(), "-", "?"
+		if i.InUse {
+			state += ", in use"
+		}
+		if i.Kept {
+			state += ", pinned"
+		}
+		if i.Err != nil {
+			state = feed.Sanitize(i.Err.Error())
+		}
+		if i.Size >= 0 {
+			size = humanize.IBytes(uint64(i.Size))
+			if i.Size > 0 {
+				local = fmt.Sprintf("%d%%", 100*i.Bytes/i.Size)
+			}
+		}
+		total += i.Disk
+		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", dash(feed.Sanitize(i.Label)), i.Key, state, local, size,
+			humanize.IBytes(uint64(i.Disk)), i.Used.Format("2006-01-02 15:04"))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))
+	return err
+}
+
+func (e *env) cachePrune(s *store.Store, args []string) error {
+	target := int64(0)
+	if len(args) == 1 {
+		var err error
+		if target, err = parseSize(args[0]); err != nil {
+			return usagef("%s: %w", args[0], err)
+		}
+	}
+	freed, err := s.Prune(target)
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	left := s.Stats().Bytes
+	fmt.Fprintf(e.stdout, "freed %s, %s left\n", humanize.IBytes(uint64(max(freed, 0))), humanize.IBytes(uint64(left)))
+	if left > target {
+		fmt.Fprintln(e.stderr, "vmcastfs: what is in use or pinned stays")
+	}
+	return nil
+}
+
+func (e *env) cacheVerify(ctx context.Context, s *store.Store) error {
+	p, err := s.Verify(ctx, nil)
+	if ctx.Err() != nil {
+		return withCode(exitInterrupted, err)
+	}
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	fmt.Fprintf(e.stdout, "%s, %s, %d damaged\n", count(p.FilesDone, "file"), count(int(p.BlocksDone), "block"), p.Damaged)
+	if p.Damaged > 0 || p.Failed > 0 {
+		return withCode(exitFailed, fmt.Errorf("%d damaged blocks were dropped, %d files cannot be read", p.Damaged, p.Failed))
+	}
+	return nil
+}
+
+// eachCached runs fn on all files that the names mean; each name means one at
+// least.
+func (e *env) eachCached(s *store.Store, names []string, fn func(store.Info) error) error {
+	infos, err := s.List()
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	var errs []error
+	for _, name := range names {
+		found := 0
+		for _, i := range infos {
+			if !means(strings.TrimSuffix(name, "/"), i) {
+				continue
+			}
+			found++
+			if err := fn(i); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", cachedName(i), err))
+			}
+		}
+		if found == 0 {
+			errs = append(errs, fmt.Errorf("no cached file is called %q; `vmcastfs cache list` shows them", name))
+		}
+	}
+	return withCode(exitFailed, errors.Join(errs...))
+}
+
+// means tells whether name is this file's name, its release's, or the first 8
+// digits of its key at least.
+func means(name string, i store.Info) bool {
+	release, _, _ := strings.Cut(i.Label, "/")
+	return name == i.Label || name == release && release != "" || len(name) >= 8 && strings.HasPrefix(string(i.Key), name)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"vmcastfs/feed"
+	"vmcastfs/fs"
+	"vmcastfs/fs/catalog"
+)
+
+// prefetchCommand is `vmcastfs prefetch DIR/RELEASE…`.
+func (e *env) prefetchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "prefetch DIR/RELEASE[/IMAGE]...",
+		Short: "fetch and check images of a mount to the end",
+		Long: `prefetch has a mount fetch what is missing of the images of a release, or of one
+image, and check them, and waits for it. What has been fetched stays when it is
+interrupted: call it again to go on. The exit status is 1 if an image turns out
+corrupt or cannot be had.`,
+		Example: `  vmcastfs prefetch /srv/vmcast/latest
+  vmcastfs prefetch /srv/vmcast/debian-12.5/root.img`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("prefetch needs a release or an image of a mount: DIR/RELEASE[/IMAGE]")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var wanted []wantedImage
+			for _, arg := range args {
+				images, err := imagesOf(cmd.Context(), arg)
+				if err != nil {
+					return err
+				}
+				wanted = append(wanted, images...)
+			}
+			var failed int
+			for _, im := range wanted {
+				if err := e.prefetch(cmd.Context(), im); err != nil {
+					if cmd.Context().Err() != nil {
+						return withCode(exitInterrupted, errors.New("interrupted; what has been fetched stays"))
+					}
+					fmt.Fprintf(e.stderr, "vmcastfs: %s: %v\n", im.path, err)
+					failed++
+				}
+			}
+			if failed > 0 {
+				return withCode(exitFailed, fmt.Errorf("%d of %d images failed", failed, len(wanted)))
+			}
+			return nil
+		},
+	}
+}
+
+// wantedImage is an image of a mount.
+type wantedImage struct {
+	mount         mountStatus
+	release, file string
+	path          string
+}
+
+// imagesOf finds the images that DIR/RELEASE or DIR/RELEASE/IMAGE means.
+func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
+	mounts, err := findMounts(arg)
+	if err != nil {
+		return nil, err
+	}
+	m := mounts[0]
+	path, err := filepath.Abs(arg)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path) // latest is a link
+	}
+	if err != nil {
+		return nil, withCode(exitFailed, err)
+	}
+	rel, err := filepath.Rel(m.Dir, path)
+	if err != nil {
+		return nil, withCode(exitFailed, err)
+	}
+	release, file, one := strings.Cut(rel, "/")
+	if release == "." || strings.Contains(file, "/") {
+		return nil, usagef("%s is no release of a mount: name DIR/RELEASE or DIR/RELEASE/IMAGE", arg)
+	}
+	if _, err := os.ReadDir(filepath.Join(m.Dir, release)); err != nil { // indexes it
+		return nil, withCode(exitFailed, err)
+	}
+	if m.look(ctx); m.Status == nil {
+		return nil, withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
+	}
+	var images []wantedImage
+	for _, r := range m.Status.Releases {
+		for _, f := range r.Files {
+			if r.Name == release && f.Image && (!one || f.Name == file) {
+				images = append(images, wantedImage{m, release, f.Name, filepath.Join(m.Dir, release, f.Name)})
+			}
+		}
+	}
+	if len(images) == 0 {
+		return nil, withCode(exitFailed, fmt.Errorf("%s holds no images", arg))
+	}
+	return images, nil
+}
+
+// now is the image's state.
+func (w *wantedImage) now(ctx context.Context) (catalog.FileStatus, bool) {
+	m := w.mount
+	if m.look(ctx); m.Status == nil {
+		return catalog.FileStatus{}, false
+	}
+	for _, r := range m.Status.Releases {
+		for _, f := range r.Files {
+			if r.Name == w.release && f.Name == w.file {
+				return f, true
+			}
+		}
+	}
+	return catalog.FileStatus{}, false
+}
+
+const prefetchPoll = 200 * time.Millisecond
+
+func (e *env) prefetch(ctx context.Context, w wantedImage) error {
+	done := make(chan error, 1)
+	go func() { // it waits in the kernel, where our context does not reach
+		f, err := os.Open(w.path)
+		if err == nil {
+			err = errors.Join(fs.CompleteFile(f), f.Close())
+		}
+		done <- err
+	}()
+	bar := e.bar(w.release + "/" + w.file)
+	tick := time.NewTicker(prefetchPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return e.prefetched(ctx, &w, bar, err)
+		case <-ctx.Done():
+			_ = bar.Exit()
+			return ctx.Err()
+		case <-tick.C:
+			if f, ok := w.now(ctx); ok {
+				bar.show(f)
+			}
+		}
+	}
+}
+
+// prefetched says how it ended.
+func (e *env) prefetched(ctx context.Context, w *wantedImage, bar *imageBar, err error) error {
+	f, known := w.now(ctx)
+	if known {
+		bar.show(f)
+	}
+	_ = bar.Exit()
+	switch {
+	case known && f.State == "corrupt":
+		return fmt.Errorf("corrupt: %s", feed.Sanitize(f.Note))
+	case errors.Is(err, syscall.ENOTTY):
+		return errors.New("the process of this mount is too old for prefetch: mount it again")
+	case err != nil && known && f.LastError != "":
+		return fmt.Errorf("%w: %s", err, feed.Sanitize(f.LastError))
+	case err != nil:
+		return err
+	case !known:
+		return errors.New("the mount has gone")
+	}
+	fmt.Fprintf(e.stdout, "%s\t%s\t%s\n", w.path, f.State, humanize.IBytes(uint64(max(f.Size, 0))))
+	return nil
+}
+
+// imageBar shows on a terminal how far an image is: how much of it is local
+// and, once it is all here, how much has been checked.
+type imageBar struct {
+	*progressbar.ProgressBar
+	label string
+}
+
+func (e *env) bar(label string) *imageBar {
+	label = feed.Sanitize(label)
+	if f, ok := e.stderr.(*os.File); !ok || !isTerminal(f) {
+		return &imageBar{progressbar.DefaultBytesSilent(-1), label}
+	}
+	return &imageBar{progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(label),
+		progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionFullWidth(),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionUseIECUnits(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(prefetchPoll/2),
+	), label}
+}
+
+func (b *imageBar) show(f catalog.FileStatus) {
+	if f.Size < 0 {
+		_ = b.Set64(f.CachedBytes)
+		return
+	}
+	if b.GetMax64() != f.Size {
+		b.ChangeMax64(max(f.Size, 1))
+	}
+	at := int64(f.Percent / 100 * float64(f.Size))
+	if at >= f.Size && f.State == "partial" {
+		b.Describe(b.label + ": checking")
+		at = f.Checked
+	}
+	_ = b.Set64(min(at, f.Size))
+}

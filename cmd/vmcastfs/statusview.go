@@ -1,0 +1,203 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"vmcastfs/cache/remote"
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+)
+
+// printStatus is the human form of status. All that came from elsewhere is made
+// fit for a terminal.
+func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
+	if len(mounts) == 0 {
+		_, err := fmt.Fprintln(w, "no feed is mounted")
+		return err
+	}
+	for i := range mounts {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := printMount(w, &mounts[i], now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printMount(w io.Writer, m *mountStatus, now time.Time) error {
+	fmt.Fprintf(w, "%s  %s\n", feed.Sanitize(m.Dir), feed.Sanitize(m.Feed))
+	st := m.Status
+	if st == nil {
+		_, err := fmt.Fprintf(w, "  %s: %s\n", m.State, feed.Sanitize(m.Error))
+		return err
+	}
+	fmt.Fprintf(w, "  feed   %s\n", feedLine(st, now))
+	fmt.Fprintf(w, "  cache  %s\n", cacheLine(st))
+	fmt.Fprintf(w, "  reads  %s\n", readsLine(m))
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	if len(st.Origins) > 0 {
+		fmt.Fprintln(t, "\nSERVER\tLATENCY\tRECEIVED\tREQUESTS\tERRORS\tLAST ERROR")
+	}
+	for _, o := range st.Origins {
+		fault := "-"
+		if o.LastError != "" {
+			fault = feed.Sanitize(o.LastError) + ago(&o.LastTime, now)
+			if o.Failing {
+				fault = "FAILING: " + fault
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", feed.Sanitize(o.Origin), latency(o.Latency), received(o), o.Requests, o.Errors, fault)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	t = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "\nRELEASE\tSTATE\tLOCAL\tSIZE\tRATE\tLEFT\tLAST ERROR")
+	for _, r := range st.Releases {
+		printRelease(t, m, r, now)
+	}
+	return t.Flush()
+}
+
+func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time.Time) {
+	state := r.State
+	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
+		state += ", signed"
+	}
+	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", feed.Sanitize(r.Name), state, dash(feed.Sanitize(r.Error)))
+	for _, f := range r.Files {
+		if !f.Image {
+			continue
+		}
+		rate, left := "-", "-"
+		for _, p := range m.Images {
+			if p.Release == r.Name && p.File == f.Name {
+				rate = perSecond(p.Rate)
+				if p.ETA != nil {
+					left = shortTime(time.Duration(*p.ETA * float64(time.Second)))
+				}
+			}
+		}
+		size := "?"
+		if f.Size >= 0 {
+			size = humanize.IBytes(uint64(f.Size))
+		}
+		state := f.State
+		if f.Open {
+			state += ", open"
+		}
+		fault := feed.Sanitize(cmp.Or(f.LastError, note(f)))
+		if f.LastError != "" {
+			fault += ago(f.LastErrorAt, now)
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%.0f%%\t%s\t%s\t%s\t%s\n", feed.Sanitize(f.Name), state, f.Percent, size, rate, left, dash(fault))
+	}
+}
+
+// note is why a file is in its state, where that is bad news.
+func note(f catalog.FileStatus) string {
+	if f.State == "corrupt" {
+		return f.Note
+	}
+	return ""
+}
+
+func feedLine(st *catalog.Status, now time.Time) string {
+	parts := []string{count(len(st.Releases), "release")}
+	if t := st.Feed.LastSuccess; t != nil {
+		parts = append(parts, "fetched"+ago(t, now))
+	}
+	if t := st.Feed.Next; t != nil && t.After(now) {
+		parts = append(parts, "again in "+shortTime(t.Sub(now)))
+	}
+	if st.Feed.Stale {
+		parts = append(parts, "STALE: "+feed.Sanitize(st.Feed.LastError))
+	}
+	if title := feed.Sanitize(st.Feed.Title); title != "" {
+		parts = append(parts, title)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func cacheLine(st *catalog.Status) string {
+	c := st.Cache
+	line := humanize.IBytes(uint64(c.Bytes))
+	if c.Limit > 0 {
+		line += fmt.Sprintf(" of %s (%d%%)", humanize.IBytes(uint64(c.Limit)), 100*c.Bytes/c.Limit)
+	}
+	line += fmt.Sprintf(" in %s, disk has %s left", count(c.Files, "file"), humanize.IBytes(uint64(max(c.Free, 0))))
+	if c.Damaged > 0 {
+		line += fmt.Sprintf(", %d damaged blocks dropped", c.Damaged)
+	}
+	if c.Full > 0 {
+		line += fmt.Sprintf(", FULL: %d blocks served uncached", c.Full)
+	}
+	return line
+}
+
+func readsLine(m *mountStatus) string {
+	r := m.Status.Reads
+	line := "none yet"
+	if r.Reads > 0 {
+		line = fmt.Sprintf("%.1f%% of %s from the cache", 100*float64(r.Hits)/float64(r.Reads), humanize.Comma(r.Reads))
+	}
+	if m.Rate != nil {
+		line += ", network " + perSecond(*m.Rate)
+	}
+	return line
+}
+
+// latency is the mean time to the head of an answer.
+func latency(h remote.Histogram) string {
+	n := int64(0)
+	for _, c := range h.Counts {
+		n += c
+	}
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f ms", 1000*h.Sum/float64(n))
+}
+
+func received(o remote.OriginStats) string {
+	return humanize.IBytes(uint64(o.Bytes.Demand + o.Bytes.ReadAhead + o.Bytes.Background))
+}
+
+func perSecond(rate float64) string { return humanize.IBytes(uint64(rate)) + "/s" }
+
+func ago(t *time.Time, now time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return " " + shortTime(now.Sub(*t)) + " ago"
+}
+
+// shortTime has at most two units.
+func shortTime(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+)
+
+// supervisor talks to systemd, or to whoever listens at NOTIFY_SOCKET: ready,
+// what the mount is doing, that it still answers, reloading, stopping.
+type supervisor struct {
+	dir    string
+	status func() catalog.Status
+}
+
+const (
+	statusEvery = 10 * time.Second
+	// aliveLimit is how long the mount may take to answer a statfs before it
+	// counts as hung; it answers from memory.
+	aliveLimit = 5 * time.Second
+)
+
+// notify sends the states; without a listener it does nothing.
+func (s *supervisor) notify(states ...string) {
+	_, _ = daemon.SdNotify(false, strings.Join(states, "\n"))
+}
+
+func (s *supervisor) ready() { s.notify(daemon.SdNotifyReady, s.line()) }
+
+func (s *supervisor) stopping() { s.notify(daemon.SdNotifyStopping, "STATUS=unmounting "+s.dir) }
+
+// reload runs refresh between the two states that Type=notify knows it by.
+func (s *supervisor) reload(refresh func() error) {
+	s.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
+	_ = refresh() // the outcome is in log and status
+	s.ready()
+}
+
+// run sends the status now and then, and a sign of life while the mount
+// answers, until ctx ends.
+func (s *supervisor) run(ctx context.Context) {
+	if listening, _ := daemon.SdNotify(false, s.line()); !listening {
+		return
+	}
+	every := statusEvery
+	watched, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		watched = 0
+	}
+	if watched > 0 {
+		every = min(every, watched/3)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for said := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if watched > 0 && answers(ctx, s.dir, min(aliveLimit, watched/3)) == nil {
+			s.notify(daemon.SdNotifyWatchdog)
+		}
+		if time.Since(said) >= statusEvery {
+			s.notify(s.line())
+			said = time.Now()
+		}
+	}
+}
+
+// line is STATUS=, which `systemctl status` shows.
+func (s *supervisor) line() string { return "STATUS=" + feed.Sanitize(summary(s.dir, s.status())) }
+
+// summary is a mount in one line.
+func summary(dir string, st catalog.Status) string {
+	open, fetching, corrupt := 0, 0, 0
+	for _, r := range st.Releases {
+		for _, f := range r.Files {
+			if f.Open {
+				open++
+			}
+			if f.InFlight > 0 {
+				fetching++
+			}
+			if f.State == "corrupt" {
+				corrupt++
+			}
+		}
+	}
+	line := fmt.Sprintf("%s: %s, %d open, cache %s", dir, count(len(st.Releases), "release"), open, humanize.IBytes(uint64(st.Cache.Bytes)))
+	if st.Cache.Limit > 0 {
+		line += fmt.Sprintf(" (%d%%)", 100*st.Cache.Bytes/st.Cache.Limit)
+	}
+	if fetching > 0 {
+		line += fmt.Sprintf(", %d being fetched", fetching)
+	}
+	if corrupt > 0 {
+		line += fmt.Sprintf(", %d CORRUPT", corrupt)
+	}
+	if st.Feed.Stale {
+		line += "; the feed is stale: " + st.Feed.LastError
+	}
+	for _, o := range st.Origins {
+		if o.Failing {
+			line += "; " + o.Origin + " fails: " + o.LastError
+		}
+	}
+	return line
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// answers asks the filesystem on dir for something that it has in memory and
+// the kernel has not.
+func answers(ctx context.Context, dir string, limit time.Duration) error {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		answer <- unix.Statfs(dir, &st)
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-time.After(limit):
+		return errors.New("no answer")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
