@@ -26,6 +26,7 @@ type Config struct {
 	Keyring       *xvm.Keyring  // nil: signatures are not checked
 	RequireSigned bool          // serve only what a key of the keyring signed
 	Strict        bool          // the first read of an image waits until the whole matches
+	Trust         *TrustState   // nil: nothing is remembered of what was seen before
 	Complete      bool          // fetch the rest of an open image in the background
 	Refresh       time.Duration // between looks at the feed; 0: as the feed says
 	Logger        *slog.Logger
@@ -47,6 +48,7 @@ type Catalog struct {
 
 	lists listMemory
 	held  heldBlocks
+	watch feedWatch
 	pool  blockPool
 
 	snapshot atomic.Pointer[Snapshot]

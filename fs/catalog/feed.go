@@ -19,12 +19,13 @@ const (
 // on disk it succeeds without the server; else the feed must be had. On
 // success Snapshot shows the feed.
 func (c *Catalog) Start(ctx context.Context) error {
+	var save []byte // OnFeed is called right after Save
 	poller, err := feed.NewPoller(feed.PollerOptions{
 		URL:     c.cfg.FeedURL,
 		Fetch:   c.fetchFeed,
 		Load:    func() ([]byte, error) { return c.cfg.Store.GetDoc(kindFeed, c.cfg.FeedURL) },
-		Save:    func(b []byte) error { return c.cfg.Store.PutDoc(kindFeed, c.cfg.FeedURL, b) },
-		OnFeed:  func(f *feed.Feed, raw []byte) { c.publish(f, raw, time.Now()) },
+		Save:    func(b []byte) error { save = b; return nil }, // takeFeed does, if it takes it
+		OnFeed:  func(f *feed.Feed, raw []byte) { c.takeFeed(f, raw, time.Now(), save) },
 		Refresh: c.cfg.Refresh,
 		Logger:  c.cfg.Logger,
 	})
@@ -39,7 +40,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 		}
 	} else {
 		last := poller.Status().LastSuccess
-		c.publish(f, raw, last)
+		c.takeFeed(f, raw, last, nil)
 		if err := c.refreshSoon(ctx); err != nil {
 			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
 		}
@@ -92,8 +93,10 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 
 func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
 	p := c.poller.Status()
-	return FeedStatus{
+	st := FeedStatus{
 		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
 		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
 	}
+	st.Rollback, st.Kept, st.TrustError = c.trustStatus()
+	return st
 }

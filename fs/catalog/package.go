@@ -37,11 +37,13 @@ type Package struct {
 	whole    *wholeArchive // not nil: the server has no ranges
 	doc      *packageDoc
 	manifest *xvm.Manifest // nil: the package has none
-	trust    Trust
-	blocks   *blockSums // nil: there is no block list
-	warnings []string
-	byName   map[string]*File
-	names    []string // sorted
+	// manifestSum is the SHA-256 of the manifest; "": there is none.
+	manifestSum string
+	trust       Trust
+	blocks      *blockSums // nil: there is no block list
+	warnings    []string
+	byName      map[string]*File
+	names       []string // sorted
 
 	mu    sync.Mutex
 	sizes map[string]int64 // guarded by mu; plain sizes learned, as persisted in doc.Sizes
@@ -106,6 +108,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		manifestSum = hex.EncodeToString(sum[:])
 		p.warnings = append(p.warnings, p.missing(m)...)
 	}
+	p.manifestSum = manifestSum
 	p.trust = r.cat.judge(p)
 	p.blocks = p.ownBlocks()
 

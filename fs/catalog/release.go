@@ -132,6 +132,7 @@ func (r *Release) load(ctx context.Context) {
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
+		pkg.remember()
 		pkg.logFaults()
 		pkg.earlyBlocks(ctx)
 		pkg.findSizes(ctx)

@@ -30,7 +30,10 @@ type FeedStatus struct {
 	LastSuccess *time.Time `json:"last_success,omitempty"`
 	LastAttempt *time.Time `json:"last_attempt,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
-	Stale       bool       `json:"stale"` // shown is an earlier state: the last attempt failed
+	Rollback    string     `json:"rollback,omitempty"`    // why the feed is older than one seen before
+	Kept        bool       `json:"kept,omitempty"`        // what is shown is not that feed, but the newer one
+	TrustError  string     `json:"trust_error,omitempty"` // why what is seen cannot be kept
+	Stale       bool       `json:"stale"`                 // shown is an earlier state: the last attempt failed
 	Next        *time.Time `json:"next,omitempty"`
 	Warnings    []string   `json:"warnings,omitempty"`
 }
@@ -46,6 +49,7 @@ type ReleaseStatus struct {
 	Generation uint64       `json:"generation"`
 	State      string       `json:"state"` // listed, indexed, refused, rejected
 	Error      string       `json:"error,omitempty"`
+	Alarm      string       `json:"alarm,omitempty"`     // in what the release is not what it was
 	Transport  string       `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
 	Trust      *Trust       `json:"trust,omitempty"`
 	Warnings   []string     `json:"warnings,omitempty"`
@@ -110,8 +114,9 @@ func (r *Release) Status() ReleaseStatus {
 	}
 	st.State, st.Error = "indexed", ""
 	st.Trust = &p.trust
-	if p.trust.Refused != "" {
-		st.State, st.Error = "refused", p.trust.Refused
+	st.Alarm = p.alarm()
+	if why := p.refusal(); why != "" {
+		st.State, st.Error = "refused", why
 	}
 	st.Transport = "ranges"
 	if p.whole != nil {

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -39,10 +40,11 @@ func (c *Catalog) judge(p *Package) Trust {
 	if !c.cfg.RequireSigned {
 		return t
 	}
+	_, described := p.doc.Meta[description]
 	switch {
 	case t.Manifest.State != "good":
 		t.Refused = fmt.Sprintf("the manifest is not signed by a trusted key: %s", t.Manifest.Reason)
-	case t.Description.State != "good":
+	case described && t.Description.State != "good":
 		t.Refused = fmt.Sprintf("%s is not signed by a trusted key: %s", description, t.Description.Reason)
 	}
 	return t
@@ -76,27 +78,46 @@ func (c *Catalog) checkSignature(p *Package, name, signature string) Signature {
 
 // refused says why the trust policy keeps this file from being opened.
 func (f *File) refused() error {
-	if why := f.pkg.trust.Refused; why != "" {
+	if why := f.pkg.refusal(); why != "" {
 		return fmt.Errorf("%s: %w: %s", f.pkg.release.Name(), ErrRefused, why)
 	}
-	if f.pkg.cat.cfg.RequireSigned && !f.vouched() {
-		return fmt.Errorf("%s/%s: %w: the signed manifest does not list it", f.pkg.release.Name(), f.name, ErrRefused)
+	if !f.pkg.cat.cfg.RequireSigned {
+		return nil
+	}
+	if why := f.unvouched(); why != "" {
+		return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, ErrRefused, why)
 	}
 	return nil
 }
 
-// vouched tells whether the signed manifest covers the file, or a signature
-// does directly, or it is no content of the package at all.
-func (f *File) vouched() bool {
+// unvouched says why nobody who signed vouches for the file, or "": the signed
+// manifest covers it, or a signature does directly, or it is no content of the
+// package at all.
+func (f *File) unvouched() string {
 	manifest, _ := manifestName(f.pkg.doc.Index)
 	switch f.name {
-	case manifest, manifestSignature, descriptionSignature, notesName, "xvm.xml", "description.xml":
-		return true
+	case manifest, manifestSignature, descriptionSignature, notesName, f.pkg.description():
+		return ""
 	}
-	if f.image != nil && f.image.base != nil && f.image.base.f.vouched() {
-		return true
+	if f.image != nil && f.image.base != nil && f.image.base.f.unvouched() == "" {
+		return ""
 	}
-	return f.pkg.manifest != nil && f.pkg.manifest.Lists(f.name)
+	m := f.pkg.manifest
+	if m == nil || !m.Lists(f.name) {
+		return "the signed manifest does not list it"
+	}
+	sums := m.Sums(f.name)
+	for _, name := range []string{f.name, strings.TrimSuffix(f.name, ".gz")} {
+		if told, ok := m.Plain(name); ok {
+			sums = append(sums, told.Any...)
+		}
+	}
+	for _, s := range sums {
+		if !s.Weak() {
+			return ""
+		}
+	}
+	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
 }
 
 // signer is who vouches for the manifest, as far as that was checked.
