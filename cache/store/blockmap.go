@@ -10,14 +10,23 @@ const (
 	pageWords  = pageBlocks / 64
 )
 
-// A page holds what is known of 1024 blocks. Its checksums are allocated with its first block of data, so that a hole
-// of a terabyte costs half a kilobyte per 1024 blocks.
+// A page holds what is known of 1024 blocks. Its checksums are allocated with its first block of data.
 type page struct {
 	present [pageWords]uint64
 	zero    [pageWords]uint64 // subset of present
 	used    [2][pageWords]atomic.Uint64
 	sums    *[pageBlocks]uint32
 }
+
+// zeroPage stands for every page that is zeros throughout, so that a hole of a terabyte costs 8 bytes per 1024 blocks.
+// Nobody writes to it: a page that is to differ takes its place.
+var zeroPage = func() *page {
+	p := new(page)
+	for w := range pageWords {
+		p.present[w], p.zero[w] = ^uint64(0), ^uint64(0)
+	}
+	return p
+}()
 
 // blockMap is the presence of a file's blocks in memory. Pages come into being when they are first written to.
 // It has no lock: File.mu guards it. Only use may be called under a read lock.
@@ -35,15 +44,25 @@ func (m *blockMap) page(b int64) *page {
 	return nil
 }
 
+// makePage returns the page of b, to be written to.
 func (m *blockMap) makePage(b int64) *page {
+	i := m.reach(b)
+	switch m.pages[i] {
+	case nil:
+		m.pages[i] = new(page)
+	case zeroPage:
+		m.pages[i] = &page{present: zeroPage.present, zero: zeroPage.zero}
+	}
+	return m.pages[i]
+}
+
+// reach makes the table long enough for b, and returns the number of its page.
+func (m *blockMap) reach(b int64) int {
 	i := int(b / pageBlocks)
 	if i >= len(m.pages) {
 		m.pages = append(m.pages, make([]*page, i+1-len(m.pages))...)
 	}
-	if m.pages[i] == nil {
-		m.pages[i] = new(page)
-	}
-	return m.pages[i]
+	return i
 }
 
 func place(b int64) (word int, bit uint64) {
@@ -83,9 +102,21 @@ func (m *blockMap) set(b int64, sum uint32) {
 }
 
 func (m *blockMap) setZeros(b, n int64) {
-	for b, n := b, n; n > 0; {
-		p := m.makePage(b)
+	for n > 0 {
+		if b%pageBlocks == 0 && n >= pageBlocks {
+			m.drop(b, pageBlocks)
+			m.pages[m.reach(b)] = zeroPage
+			m.present += pageBlocks
+			m.zeros += pageBlocks
+			b, n = b+pageBlocks, n-pageBlocks
+			continue
+		}
 		w, mask, k := wordMask(b, n)
+		if m.page(b) == zeroPage {
+			b, n = b+k, n-k
+			continue
+		}
+		p := m.makePage(b)
 		m.present += int64(bits.OnesCount64(mask &^ p.present[w]))
 		m.zeros += int64(bits.OnesCount64(mask &^ p.zero[w]))
 		p.present[w] |= mask
@@ -97,7 +128,18 @@ func (m *blockMap) setZeros(b, n int64) {
 func (m *blockMap) drop(b, n int64) {
 	for n > 0 && b < int64(len(m.pages))*pageBlocks {
 		w, mask, k := wordMask(b, n)
-		if p := m.page(b); p != nil {
+		p := m.page(b)
+		if p == zeroPage {
+			if b%pageBlocks == 0 && n >= pageBlocks {
+				m.pages[b/pageBlocks] = nil
+				m.present -= pageBlocks
+				m.zeros -= pageBlocks
+				b, n = b+pageBlocks, n-pageBlocks
+				continue
+			}
+			p = m.makePage(b)
+		}
+		if p != nil {
 			m.present -= int64(bits.OnesCount64(mask & p.present[w]))
 			m.zeros -= int64(bits.OnesCount64(mask & p.zero[w]))
 			p.present[w] &^= mask
@@ -122,7 +164,7 @@ func wordMask(b, n int64) (word int, mask uint64, covered int64) {
 func (m *blockMap) next(b, end int64, word func(p *page, w int) uint64) int64 {
 	for b < end {
 		p := m.page(b)
-		if p == nil && word(nil, 0) == 0 {
+		if (p == nil || p == zeroPage) && word(p, 0) == 0 { // all words of such a page are the same
 			if b >= int64(len(m.pages))*pageBlocks {
 				return end
 			}
@@ -187,7 +229,7 @@ func (m *blockMap) nextCold(b, end int64) int64 {
 // use notes that a block was wanted. Safe under a read lock.
 func (m *blockMap) use(b int64) {
 	p := m.page(b)
-	if p == nil {
+	if p == nil || p == zeroPage {
 		return
 	}
 	w, bit := place(b)
@@ -200,7 +242,7 @@ func (m *blockMap) use(b int64) {
 func (m *blockMap) age() {
 	m.era ^= 1
 	for _, p := range m.pages {
-		if p == nil {
+		if p == nil || p == zeroPage {
 			continue
 		}
 		for w := range p.used[m.era] {
@@ -213,7 +255,7 @@ func (m *blockMap) age() {
 func (m *blockMap) takeUse(o *blockMap) {
 	m.era = o.era
 	for i, p := range m.pages {
-		if p == nil || i >= len(o.pages) || o.pages[i] == nil {
+		if p == nil || p == zeroPage || i >= len(o.pages) || o.pages[i] == nil {
 			continue
 		}
 		for e := range p.used {

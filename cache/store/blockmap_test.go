@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"testing"
 )
@@ -85,5 +86,41 @@ func TestEras(t *testing.T) {
 	}
 	if b := m.nextCold(1, 10); b != 2 {
 		t.Errorf("cold: %d", b)
+	}
+}
+
+// A package may have a sparse image of any size up to the limit: its holes must cost next to nothing.
+func TestT10HolesAreSmall(t *testing.T) {
+	m := newImage(64 << 10)
+	if !m.apply(record{kind: kindSize, pos: MaxSize}, false) {
+		t.Fatal("the greatest size is refused")
+	}
+	blocks := m.end()
+	before := testing.AllocsPerRun(1, func() { // pages would be a million allocations
+		m.drop(0, MaxBlocks)
+		m.setZeros(1, blocks-1)
+		m.set(blocks/2, 7)
+		m.drop(blocks/4, 1)
+	})
+	if before > 100 {
+		t.Errorf("%v allocations for a hole of %d bytes", before, int64(MaxSize))
+	}
+	if m.present != blocks-2 || m.zeros != blocks-3 {
+		t.Errorf("%d present, %d zeros of %d", m.present, m.zeros, blocks)
+	}
+	if got := m.nextMissing(1, blocks); got != blocks/4 {
+		t.Errorf("next missing is %d", got)
+	}
+	enc := m.encode(header{key: key("f"), blockSize: 64 << 10, salt: 1}, nil)
+	if len(enc) > 300 {
+		t.Errorf("the journal takes %d bytes", len(enc))
+	}
+	again := newImage(64 << 10)
+	if _, damaged, err := replay(bytes.NewReader(enc), 1, headerSize, int64(len(enc)), func(rs []record) {
+		for _, r := range rs {
+			again.apply(r, false)
+		}
+	}); damaged || err != nil || again.present != m.present || again.zeros != m.zeros {
+		t.Errorf("%v %v: %d present, %d zeros", damaged, err, again.present, again.zeros)
 	}
 }

@@ -128,6 +128,10 @@ func (m *image) encode(h header, skip map[int64]uint64) []byte {
 			w.end()
 		}
 		w.add(b, sum, zero)
+		if zero && m.size != Unknown && len(skip) == 0 { // the run at once: it may be of terabytes
+			last := m.nextNonzero(b, end) - 1
+			w.n, b = w.n+last-b, last
+		}
 	}
 	w.end()
 	if m.state != Partial || m.note != "" {
