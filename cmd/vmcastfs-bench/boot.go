@@ -3,21 +3,25 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"time"
 )
 
 // bootTests replay the recorded boot over a network: cold, after a remount,
 // and by 32 readers at once.
-func (b *bench) bootTests(n network, cold *target) []test {
+func (b *bench) bootTests(n network, cold, profiled *target) []test {
 	name := "boot, " + n.name
 	return []test{
-		{name, func(ctx context.Context) ([]result, error) { return b.boot(ctx, n, name, cold) }},
+		{name, func(ctx context.Context) ([]result, error) { return b.boot(ctx, n, name, cold, profiled) }},
 		{name + ", 32 at once", func(ctx context.Context) ([]result, error) { return b.bootMany(ctx, n, name+", 32 at once") }},
 	}
 }
 
-// boot replays on a cold host, and again after a remount.
-func (b *bench) boot(ctx context.Context, n network, name string, cold *target) (_ []result, err error) {
+// boot replays on a cold host, again after a remount, and on another cold host
+// that has been given the profile recorded by the first.
+func (b *bench) boot(ctx context.Context, n network, name string, cold, profiled *target) (_ []result, err error) {
 	b.site.through(n)
 	cache := b.fresh("cache")
 	m, err := b.mount(ctx, feedPath, cache)
@@ -26,6 +30,10 @@ func (b *bench) boot(ctx context.Context, n network, name string, cold *target) 
 	}
 	first, err := b.measure(packagePath, func() (time.Duration, error) { return b.replay(m.image()) })
 	first.Memory = m.peakMemory()
+	profile := b.fresh("boot.profile")
+	if err == nil {
+		err = b.exportProfile(ctx, m.image(), profile)
+	}
 	if err := errors.Join(err, m.unmount()); err != nil {
 		return nil, err
 	}
@@ -40,7 +48,18 @@ func (b *bench) boot(ctx context.Context, n network, name string, cold *target) 
 		return nil, err
 	}
 	again.Test, again.Subject, again.Target = name, "vmcastfs, after a remount", &target{NoBytes: true}
-	return []result{first, again}, nil
+
+	m, err = b.mount(ctx, feedPath, b.fresh("cache"), "profile="+profile)
+	if err != nil {
+		return nil, err
+	}
+	second, err := b.measure(packagePath, func() (time.Duration, error) { return b.replay(m.image()) })
+	second.Memory = m.peakMemory()
+	if err := errors.Join(err, m.unmount()); err != nil {
+		return nil, err
+	}
+	second.Test, second.Subject, second.Target = name, "vmcastfs, second host, with the boot profile", profiled
+	return []result{first, again, second}, nil
 }
 
 // bootMany compares 32 readers with one, each on a cold host.
@@ -64,6 +83,17 @@ func (b *bench) bootMany(ctx context.Context, n network, name string) ([]result,
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// exportProfile writes what a mount has recorded of a boot.
+func (b *bench) exportProfile(ctx context.Context, image, to string) error {
+	cmd := exec.CommandContext(ctx, b.binary, "profile", "export", image)
+	cmd.Stderr = b.stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("profile export: %w", err)
+	}
+	return os.WriteFile(to, text, 0o644)
 }
 
 // measure times do and counts what it has the origin send of path.

@@ -144,10 +144,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 func (b *bench) plan() []test {
 	var tests []test
 	for _, x := range []struct {
-		n    network
-		cold *target
-	}{{wan, &target{Most: 7, Bytes: 80e6}}, {lan, &target{Most: 0.8, Bytes: 80e6}}} {
-		boot := b.bootTests(x.n, x.cold)
+		n              network
+		cold, profiled *target
+	}{
+		{wan, &target{Most: 7, Bytes: 80e6}, &target{Most: 4, Bytes: 48e6}},
+		{lan, &target{Most: 0.8, Bytes: 80e6}, &target{Most: 0.6, Bytes: 48e6}},
+	} {
+		boot := b.bootTests(x.n, x.cold, x.profiled)
 		tests = append(tests, boot[0])
 		if b.peers {
 			tests = append(tests, b.peerTests(x.n, boot[0].name)...)
@@ -183,7 +186,7 @@ func (b *bench) remove(name string) { _ = os.RemoveAll(filepath.Join(b.dir, name
 // cleanUp leaves nothing but the image.
 func (b *bench) cleanUp() {
 	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
-		"peer", "peer.log", "peer-cache", "nbd.sock", "casync", "casync-source", "downloaded.img"} {
+		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "casync", "casync-source", "downloaded.img"} {
 		b.remove(name)
 	}
 }

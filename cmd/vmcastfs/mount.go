@@ -243,7 +243,7 @@ func absoluteOptions(list string, o options) string {
 	for i, item := range items {
 		name, value, _ := strings.Cut(item, "=")
 		for _, k := range optionTable() {
-			if k.name == strings.ReplaceAll(name, "-", "_") && (k.arg == "DIR" || k.arg == "FILE" || k.arg == "PATH") {
+			if k.name == strings.ReplaceAll(name, "-", "_") && namesFile(k, value) {
 				if abs, err := filepath.Abs(value); err == nil {
 					item = name + "=" + abs
 				}
@@ -252,4 +252,15 @@ func absoluteOptions(list string, o options) string {
 		items[i] = strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(item)
 	}
 	return strings.Join(items, ",")
+}
+
+// namesFile tells whether the value of an option is a path.
+func namesFile(k option, value string) bool {
+	switch k.arg {
+	case "DIR", "FILE", "PATH":
+		return true
+	case "on|off|FILE":
+		return value != "on" && value != "off"
+	}
+	return false
 }

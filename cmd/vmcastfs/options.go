@@ -39,7 +39,8 @@ type options struct {
 	MaxConns   int
 	Bandwidth  int64 // bytes per second; 0: no limit
 	Profile    bool
-	PassThru   bool // complete images are read by the kernel itself
+	BootReads  string // file with a boot profile to follow; "": none
+	PassThru   bool   // complete images are read by the kernel itself
 	AllowOther bool
 	UID, GID   int
 	Umask      uint32
@@ -155,7 +156,12 @@ func optionTable() []option {
 		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(func(o *options) *int64 { return &o.CacheFree })},
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
-		{"profile", "on|off", cache, "record which blocks a boot reads and prefetch by it", onOff(func(o *options) *bool { return &o.Profile })},
+		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(o *options, v string) (err error) {
+			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
+				o.BootReads, err = filepath.Abs(v)
+			}
+			return err
+		}},
 		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(func(o *options) *bool { return &o.PassThru })},
 		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(func(o *options) *string { return &o.Verify }, "lazy", "strict")},
 		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys", path(func(o *options) *string { return &o.Keyring })},

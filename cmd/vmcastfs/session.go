@@ -41,6 +41,12 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	var bootReads []xvm.ProfileRead
+	if o.BootReads != "" {
+		if bootReads, err = readProfile(o.BootReads); err != nil {
+			return nil, withCode(exitFailed, err)
+		}
+	}
 	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
@@ -55,7 +61,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	s.catalog = catalog.New(catalog.Config{
 		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		Complete: o.Complete, Refresh: o.Refresh, Logger: log,
+		Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Logger: log,
 	})
 	if o.Sig == "ignore" {
 		log.Warn("signatures are not required: whoever controls the feed or the network decides what is mounted")

@@ -23,12 +23,14 @@ type Config struct {
 	Cache   *cache.Cache
 	Remote  *remote.Client
 
-	Keyring       *xvm.Keyring  // nil: signatures are not checked
-	RequireSigned bool          // serve only what a key of the keyring signed
-	Strict        bool          // the first read of an image waits until the whole matches
-	Trust         *TrustState   // nil: nothing is remembered of what was seen before
-	Complete      bool          // fetch the rest of an open image in the background
-	Refresh       time.Duration // between looks at the feed; 0: as the feed says
+	Keyring       *xvm.Keyring      // nil: signatures are not checked
+	RequireSigned bool              // serve only what a key of the keyring signed
+	Strict        bool              // the first read of an image waits until the whole matches
+	Trust         *TrustState       // nil: nothing is remembered of what was seen before
+	Complete      bool              // fetch the rest of an open image in the background
+	Profile       bool              // record which blocks a boot reads, and fetch by such records
+	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package
+	Refresh       time.Duration     // between looks at the feed; 0: as the feed says
 	Logger        *slog.Logger
 }
 

@@ -18,7 +18,7 @@ import (
 // somebody has it open, and for as long the rest of it is completed in the
 // background; a mere listing or a sniff of its first bytes does not begin that.
 //
-// mu guards opens, file, last, seen, disk, sharing and before. It is held while the file is opened
+// mu guards opens, file, last, seen, disk, sharing, before and profiled. It is held while the file is opened
 // and closed in the cache (local work only), and before any lock of cache.
 type image struct {
 	f     *File
@@ -41,6 +41,10 @@ type image struct {
 	disk    *xvm.Disk    // what its first bytes show; nil: not looked at yet
 	sharing bool         // it takes blocks from other images
 	before  *store.File  // the same image as cached without a block list
+	// profiled: since it is open, a profile has been looked for.
+	profiled bool
+	// recorder notes what is read; nil: nobody wants to know. Set under mu.
+	recorder atomic.Pointer[recorder]
 }
 
 // newMemberImage is a member as stored.
@@ -156,6 +160,7 @@ func (im *image) dropHeld() error {
 	if im.opens > 0 {
 		return nil
 	}
+	im.profileOff()
 	im.last = im.file.Status()
 	err := im.file.Close()
 	im.file = nil
@@ -180,6 +185,9 @@ func (im *image) open(ctx context.Context) (Handle, error) {
 	if err := im.corrupt(file); err != nil {
 		return nil, errors.Join(err, im.drop())
 	}
+	im.mu.Lock()
+	im.profileOn(file)
+	im.mu.Unlock()
 	return &imageHandle{im: im, file: file}, nil
 }
 
@@ -254,6 +262,7 @@ func (h *imageHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, err
 			return 0, err
 		}
 	}
+	h.im.note(off, int64(len(p)))
 	return h.file.ReadAt(ctx, p, off)
 }
 

@@ -188,6 +188,10 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		value = f.sha256()
 	case "user.vmcast.format":
 		value = f.format()
+	case "user.vmcast.profile":
+		if f.image != nil {
+			value = string(f.image.profileText())
+		}
 	}
 	return []byte(value), value != ""
 }

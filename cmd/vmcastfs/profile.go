@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/xvm"
+)
+
+// profileCommand is `vmcastfs profile export PATH…`.
+func (e *env) profileCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "profile",
+		Short: "look after boot profiles",
+		Long: `A boot profile says which parts of an image a boot reads, in order. A mount
+records one of every image by itself, while it is booted from for the first
+time (at most three minutes and 256 MiB; not with -o profile=off), and fetches
+by it when the image is booted from again. Other hosts get it with
+-o profile=FILE, or in a package made by pack --profile FILE.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "export DIR/RELEASE[/IMAGE]...",
+		Short: "print what a live mount has recorded",
+		Long: `export prints the boot profiles that a live mount has recorded, of one image or
+of all of a release, as one text. The exit status is 1 if there are none.`,
+		Example: `  vmcastfs profile export /srv/vmcast/debian-12.5/root.img > boot.profile
+  vmcastfs mount -o profile=boot.profile https://example.org/vmcast.xml /srv/vmcast
+  vmcastfs pack --profile boot.profile -o debian.xvm xvm.xml root.img`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("export needs DIR/RELEASE or DIR/RELEASE/IMAGE; usage: %s", cmd.UseLine())
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return e.exportProfile(args) },
+	})
+	return cmd
+}
+
+func (e *env) exportProfile(paths []string) error {
+	var all []xvm.ProfileRead
+	for _, path := range paths {
+		reads, err := recordedBelow(path)
+		if err != nil {
+			return withCode(exitFailed, err)
+		}
+		if len(reads) == 0 {
+			return withCode(exitFailed, fmt.Errorf("%s: no boot has been recorded here; boot from it once, on a mount without profile=off", path))
+		}
+		all = append(all, reads...)
+	}
+	text, err := xvm.AppendProfile(nil, all)
+	if err != nil {
+		return withCode(exitFailed, err)
+	}
+	_, err = e.stdout.Write(text)
+	return err
+}
+
+// recordedBelow collects the recordings of an image, or of all files of a
+// directory.
+func recordedBelow(path string) (reads []xvm.ProfileRead, err error) {
+	if path, err = filepath.EvalSymlinks(path); err != nil { // "latest" is one
+		return nil, err
+	}
+	err = filepath.WalkDir(path, func(file string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := recording(file)
+		if err != nil || text == nil {
+			return err
+		}
+		of, err := xvm.ParseProfile(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		reads = append(reads, of...)
+		return nil
+	})
+	return reads, err
+}
+
+// recording is the extended attribute that holds the profile; nil: there is none.
+func recording(file string) ([]byte, error) {
+	value := make([]byte, 64<<10)
+	n, err := unix.Getxattr(file, "user.vmcast.profile", value)
+	switch {
+	case errors.Is(err, unix.ENODATA):
+		return nil, nil
+	case errors.Is(err, unix.ENOTSUP):
+		return nil, fmt.Errorf("%s is not on a mount of vmcastfs", file)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return value[:n], nil
+}
+
+// readProfile reads the file that -o profile=FILE names.
+func readProfile(path string) ([]xvm.ProfileRead, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("boot profile: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, xvm.MaxProfileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("boot profile: %w", err)
+	}
+	reads, err := xvm.ParseProfile(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return reads, nil
+}
