@@ -55,7 +55,7 @@ func FuzzSaved(f *testing.F) {
 		if loaded == nil {
 			return
 		}
-		if again, err := Parse(raw, url, nil); err != nil && !errors.Is(err, ErrNoReleases) {
+		if again, err := Parse(raw, p.saved.FinalURL, nil); err != nil && !errors.Is(err, ErrNoReleases) {
 			t.Errorf("a feed that does not parse was taken: %v", err)
 		} else if again != nil && len(again.Releases) != len(loaded.Releases) {
 			t.Errorf("%d releases, then %d", len(loaded.Releases), len(again.Releases))
