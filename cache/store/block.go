@@ -124,6 +124,9 @@ func (f *File) writeBlock(b int64, p []byte, from *File, at int64) error {
 		return nil
 	}
 	zero := isZero(p)
+	if f.loose != nil && !zero {
+		return f.refuse(b, fmt.Errorf("%w: %w", ErrFull, f.loose))
+	}
 	var sum uint32
 	if zero {
 		if err := f.clearData(b, 1); err != nil {

@@ -31,6 +31,7 @@ type File struct {
 	blockSize int
 	lock      *os.File
 	data      *os.File
+	loose     error // why the disk has no place for it; nil: it has. See looseFile
 	j         journal
 
 	polled   atomic.Int64 // when other processes' records were last looked for, ns

@@ -204,6 +204,9 @@ func (s *Store) acquire(k Key, blockSize int) (*File, error) {
 	s.mu.Unlock()
 
 	sl.file, sl.err = s.openFile(k, blockSize)
+	if sl.err != nil && blockSize != 0 && !errors.Is(sl.err, ErrFormat) {
+		sl.file, sl.err = s.looseFile(k, blockSize, sl.err)
+	}
 	if sl.err != nil {
 		sl.err = fmt.Errorf("open cached file %.12s: %w", string(k), sl.err)
 		s.mu.Lock()

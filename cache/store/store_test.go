@@ -461,12 +461,77 @@ func TestL2SymlinkInside(t *testing.T) {
 		if err := os.Symlink(victim, path(s, name, suffix)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.File(key(name), bs, bs); err == nil {
-			t.Errorf("%s: followed a link", suffix)
+		f, err := s.File(key(name), bs, bs)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if err := f.WriteBlock(0, bytes.Repeat([]byte{1}, bs)); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: followed a link: %v", suffix, err)
+		}
+		f.Close()
 	}
 	if b, _ := os.ReadFile(victim); string(b) != "precious" {
 		t.Error("victim was changed")
+	}
+}
+
+// TestL3Loose opens a file for which there is no place: it works, without
+// caching; and once there is one, the next to open it gets it.
+func TestL3Loose(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Options{Dir: dir})
+	if err := os.RemoveAll(filepath.Join(dir, "files")); err != nil {
+		t.Fatal(err)
+	}
+	k := key("loose")
+	f, err := s.File(k, Unknown, bs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte{1}, bs)
+	if err := f.WriteBlock(0, data); !errors.Is(err, ErrFull) || f.Has(0) {
+		t.Errorf("write: %v", err)
+	}
+	if err := f.WriteBlock(1, make([]byte, bs)); err != nil || !f.Has(1) {
+		t.Errorf("zeros: %v", err)
+	}
+	if err := f.SetSize(3 * bs); err != nil || f.Size() != 3*bs || f.Blocks() != 3 {
+		t.Errorf("size: %v", err)
+	}
+	if err := f.WriteZeros(2, 1); err != nil || !f.Has(2) {
+		t.Errorf("known zeros: %v", err)
+	}
+	if release, ok := f.Claim(0); !ok {
+		t.Error("no claim")
+	} else {
+		release()
+	}
+	if err := f.SetState(Verified, ""); !errors.Is(err, ErrAbsent) {
+		t.Errorf("verified: %v", err)
+	}
+	if err := f.SetState(Corrupt, "why"); err != nil || f.State() != Corrupt || f.Note() != "why" {
+		t.Errorf("corrupt: %v", err)
+	}
+	if f.Data() != nil {
+		t.Error("there is data")
+	}
+	s.Prune(0)
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+
+	s = openStore(t, Options{Dir: dir})
+	f, err = s.File(k, 3*bs, bs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.State() != Partial || f.Has(1) {
+		t.Error("something was left of it")
+	}
+	if err := f.WriteBlock(0, data); err != nil || !f.Has(0) {
+		t.Errorf("write: %v", err)
 	}
 }
 
