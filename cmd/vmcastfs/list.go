@@ -25,8 +25,10 @@ type listed struct {
 	Size      int64       `json:"size"` // of the package; as the feed claims it if State is not "indexed"
 	Signature string      `json:"signature,omitempty"`
 	Signer    string      `json:"signer,omitempty"`
+	Reason    string      `json:"signature_reason,omitempty"` // why Signature is not "good"
 	State     string      `json:"state"`
 	Error     string      `json:"error,omitempty"`
+	Alarm     string      `json:"alarm,omitempty"` // in what the release is not what it was
 	Images    []listImage `json:"images"`
 }
 
@@ -109,6 +111,9 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 	} else if err := e.printList(rows); err != nil {
 		return err
 	}
+	if why := c.Status().Feed.Rollback; why != "" {
+		fmt.Fprintf(e.stderr, "vmcastfs: ALARM: %s\n", feed.Sanitize(why))
+	}
 	if faults > 0 {
 		return withCode(exitFailed, fmt.Errorf("%d of %d releases cannot be used", faults, len(rows)))
 	}
@@ -130,7 +135,12 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 		row.Error = "the archive is not whole: " + why
 	}
 	row.Size = p.Size()
-	row.Signature, row.Signer = st.Trust.Manifest.State, st.Trust.Manifest.Signer
+	sig := st.Trust.Manifest
+	if d := st.Trust.Description; sig.State == "good" && d.State == "bad" {
+		sig = d
+	}
+	row.Signature, row.Signer, row.Reason = sig.State, sig.Signer, sig.Reason
+	row.Alarm = st.Alarm
 	for _, f := range st.Files {
 		if f.Image {
 			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State})
@@ -160,9 +170,15 @@ func (e *env) printList(rows []listed) error {
 		if row.Error != "" {
 			state += ": " + feed.Sanitize(row.Error)
 		}
+		if row.Alarm != "" && row.Error == "" {
+			state += "; ALARM: " + feed.Sanitize(row.Alarm)
+		}
 		signature := row.Signature
-		if signature == "" {
+		switch {
+		case signature == "":
 			signature = "-"
+		case signature == "bad" && row.Error == "":
+			signature += ": " + feed.Sanitize(row.Reason)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, feed.Sanitize(images))
 	}

@@ -31,7 +31,7 @@ reads cross the network; they are checked and kept in a cache.`,
 		e.mountCommand(), e.umountCommand(), e.listCommand(), e.demoCommand(),
 		e.installCommand(), e.statusCommand(), e.prefetchCommand(), e.cacheCommand(),
 		e.packCommand(), e.indexCommand(), e.publishCommand(), e.verifyCommand(),
-		e.profileCommand(),
+		e.profileCommand(), e.trustCommand(),
 	)
 	return root
 }

@@ -26,6 +26,7 @@ type session struct {
 	cache   *cache.Cache
 	remote  *remote.Client
 	catalog *catalog.Catalog
+	trust   *catalog.TrustState // nil: it cannot be kept
 	log     *slog.Logger
 }
 
@@ -47,6 +48,9 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 			return nil, withCode(exitFailed, err)
 		}
 	}
+	if s.trust, err = openTrust(feedURL, o, log); err != nil {
+		return nil, err
+	}
 	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
@@ -60,7 +64,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	}
 	s.catalog = catalog.New(catalog.Config{
 		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
-		Keyring: keyring, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
+		Keyring: keyring, Trust: s.trust, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
 		Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Logger: log,
 	})
 	if o.Sig == "ignore" {
@@ -131,6 +135,9 @@ func (s *session) close() {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("cache not closed cleanly", "err", err)
 		}
+	}
+	if s.trust != nil {
+		_ = s.trust.Close() // its error has been logged
 	}
 }
 

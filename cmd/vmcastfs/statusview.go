@@ -73,7 +73,7 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
 		state += ", signed"
 	}
-	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", feed.Sanitize(r.Name), state, dash(feed.Sanitize(r.Error)))
+	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", feed.Sanitize(r.Name), state, dash(feed.Sanitize(releaseFault(r))))
 	for _, f := range r.Files {
 		if !f.Image {
 			continue
@@ -103,6 +103,21 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 	}
 }
 
+// releaseFault is what is wrong with a release as a whole.
+func releaseFault(r catalog.ReleaseStatus) string {
+	switch {
+	case r.Error != "":
+		return r.Error
+	case r.Alarm != "":
+		return "ALARM: " + r.Alarm
+	case r.Trust != nil && r.Trust.Manifest.State == "bad":
+		return "signature of the manifest: " + r.Trust.Manifest.Reason
+	case r.Trust != nil && r.Trust.Description.State == "bad":
+		return "signature of the description: " + r.Trust.Description.Reason
+	}
+	return ""
+}
+
 // note is why a file is in its state, where that is bad news.
 func note(f catalog.FileStatus) string {
 	if f.State == "corrupt" {
@@ -121,6 +136,12 @@ func feedLine(st *catalog.Status, now time.Time) string {
 	}
 	if st.Feed.Stale {
 		parts = append(parts, "STALE: "+feed.Sanitize(st.Feed.LastError))
+	}
+	if why := st.Feed.Rollback; why != "" {
+		parts = append(parts, "ALARM: "+feed.Sanitize(why))
+	}
+	if why := st.Feed.TrustError; why != "" {
+		parts = append(parts, "what is seen cannot be kept: "+feed.Sanitize(why))
 	}
 	if title := feed.Sanitize(st.Feed.Title); title != "" {
 		parts = append(parts, title)

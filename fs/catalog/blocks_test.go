@@ -87,7 +87,7 @@ func TestBlocksFlipped(t *testing.T) {
 			if !strings.HasPrefix(m.Name, "root.img") {
 				continue
 			}
-			for at := m.Offset; at < m.Offset+m.Stored; at += m.Stored/37 + 1 {
+			for at := m.Offset; at < m.Offset+m.Stored; at += m.Stored/11 + 1 {
 				checkFlipped(t, pkg, at, disk)
 			}
 			checkFlipped(t, pkg, m.Offset+m.Stored-1, disk)
@@ -241,7 +241,7 @@ func TestBlockListContradicts(t *testing.T) {
 // TestUpgrade: of a release that differs from a cached one in 2 % of its blocks,
 // about 2 % cross the network.
 func TestUpgrade(t *testing.T) {
-	const blocks = 400
+	const blocks = 200
 	first := make([]byte, blocks*blk)
 	for b := range blocks {
 		copy(first[b*blk:], diskImage(blk, uint64(b)))

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
+)
+
+// openTrust opens what is remembered of the feed. A directory that cannot be
+// used ends a mount that asks for signatures, and is told of otherwise.
+func openTrust(feedURL string, o options, log *slog.Logger) (*catalog.TrustState, error) {
+	t, err := catalog.OpenTrustState(o.State, feedURL, log)
+	if err == nil {
+		return t, nil
+	}
+	if o.Sig == "require" {
+		return nil, withCode(exitSystem, fmt.Errorf("%w; sig=require needs it: name another directory with -o state=DIR", err))
+	}
+	log.Warn("what is seen of the feed is not remembered: changed or withdrawn releases go unnoticed; -o state=DIR names another directory", "err", err)
+	return nil, nil
+}
+
+// trustCommand is `vmcastfs trust list|accept|forget`.
+func (e *env) trustCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "trust",
+		Short: "show, accept or forget what was seen of a feed",
+		Long: `vmcastfs remembers, outside its cache, the digest of each release's manifest
+when it was first seen, and the newest release of each feed. It raises an alarm
+when
+
+  changed    the manifest of a release is not the one first seen
+  replayed   the signed manifest of one release comes under another one
+  rollback   the newest release of the feed is older than one seen before
+
+An alarm shows in the log, in status and in list. With sig=require what it is
+about is refused (a feed that went back is not shown while there is a newer
+one), until "trust accept" takes it. Ask the publisher first: no honest one
+does these things without a reason. A running mount notices by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(e.trustListCommand(), e.trustAcceptCommand(), e.trustForgetCommand())
+	return cmd
+}
+
+// trustOptions adds -o to a command, of which only state= matters.
+func trustOptions(cmd *cobra.Command) (state func() (string, error)) {
+	list := cmd.Flags().StringP("options", "o", "", "state=DIR, as the mount has it; other mount options are accepted")
+	return func() (string, error) {
+		o := defaultOptions()
+		if _, err := o.parse(*list, false); err != nil {
+			return "", err
+		}
+		return o.State, nil
+	}
+}
+
+func (e *env) trustListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [--json] [-o state=DIR] [FEED]",
+		Short: "show what was seen, and the alarms",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	state := trustOptions(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		dir, err := state()
+		if err != nil {
+			return err
+		}
+		feeds := []*catalog.FeedTrust{}
+		d, err := catalog.OpenTrustDir(dir, false)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // nothing seen yet
+		case err != nil:
+			return withCode(exitSystem, err)
+		default:
+			if feeds, err = d.Feeds(); err != nil {
+				return withCode(exitSystem, err)
+			}
+		}
+		if len(args) == 1 {
+			url, err := trustFeed(args[0])
+			if err != nil {
+				return err
+			}
+			feeds = slices.DeleteFunc(feeds, func(t *catalog.FeedTrust) bool { return t.Feed != url })
+			if len(feeds) == 0 {
+				return fmt.Errorf("nothing is known of the feed %s", feed.Sanitize(args[0]))
+			}
+		}
+		if asJSON {
+			enc := json.NewEncoder(e.stdout)
+			enc.SetIndent("", "  ")
+			return enc.Encode(feeds)
+		}
+		return e.printTrust(feeds)
+	}
+	return cmd
+}
+
+func (e *env) printTrust(feeds []*catalog.FeedTrust) error {
+	for _, t := range feeds {
+		fmt.Fprintln(e.stdout, feed.Sanitize(t.Feed))
+		if n := t.Newest; n != nil {
+			fmt.Fprintf(e.stdout, "  newest release: %s, seen %s\n", feed.Sanitize(n.Name), n.Seen.Local().Format("2006-01-02 15:04"))
+		}
+		for _, a := range t.Alarms {
+			fmt.Fprintf(e.stdout, "  ALARM (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
+		}
+		w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+		ids := slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int {
+			return t.Releases[b].First.Compare(t.Releases[a].First)
+		})
+		for _, id := range ids {
+			r := t.Releases[id]
+			signer := "not signed"
+			if r.Signed {
+				signer = "signed by " + r.Signer
+			}
+			accepted := ""
+			if !r.Accepted.IsZero() {
+				accepted = "accepted " + r.Accepted.Local().Format("2006-01-02")
+			}
+			fmt.Fprintf(w, "  %s\t%.16s…\t%s\t%s\t%s\n", feed.Sanitize(r.Name), feed.Sanitize(r.Manifest), r.First.Local().Format("2006-01-02"), feed.Sanitize(signer), accepted)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) trustAcceptCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "accept [-o state=DIR] FEED [RELEASE]",
+		Short: "take what the alarms are about for right",
+		Long: `accept takes what the alarms of a feed are about for what was seen: of one
+release, or of all of them and of the feed itself. It prints what it accepted;
+exit status 1 if there was nothing.`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	state := trustOptions(cmd)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		d, url, release, err := trustArguments(state, args)
+		if err != nil {
+			return err
+		}
+		accepted, err := d.Accept(url, release)
+		if err != nil {
+			return err
+		}
+		for _, a := range accepted {
+			fmt.Fprintf(e.stdout, "accepted (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
+		}
+		if len(accepted) == 0 {
+			return errors.New("there is no alarm to accept; vmcastfs trust list shows what is known")
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (e *env) trustForgetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "forget [-o state=DIR] FEED [RELEASE]",
+		Short: "forget a release, or all of a feed",
+		Long: `forget removes what is known of a release, or of the whole feed, which is then
+seen for the first time again. Prefer accept, which forgets less.`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	state := trustOptions(cmd)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		d, url, release, err := trustArguments(state, args)
+		if err != nil {
+			return err
+		}
+		return d.Forget(url, release)
+	}
+	return cmd
+}
+
+// trustArguments are the directory and what FEED [RELEASE] name.
+func trustArguments(state func() (string, error), args []string) (d *catalog.TrustDir, url, release string, err error) {
+	dir, err := state()
+	if err != nil {
+		return nil, "", "", err
+	}
+	if url, err = trustFeed(args[0]); err != nil {
+		return nil, "", "", err
+	}
+	if len(args) > 1 {
+		release = args[1]
+	}
+	if d, err = catalog.OpenTrustDir(dir, true); err != nil {
+		return nil, "", "", withCode(exitSystem, err)
+	}
+	return d, url, release, nil
+}
+
+// trustFeed is feedArgument, but for a local feed that is gone by now.
+func trustFeed(arg string) (string, error) {
+	url, err := feedArgument(arg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return filepath.Abs(strings.TrimPrefix(arg, "file://"))
+	}
+	return url, err
+}
