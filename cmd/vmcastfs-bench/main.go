@@ -144,16 +144,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 func (b *bench) plan() []test {
 	var tests []test
 	for _, x := range []struct {
-		n              network
-		cold, profiled *target
+		n                   network
+		cold, profiled, own *target
 	}{
-		{wan, &target{Most: 7, Bytes: 80e6}, &target{Most: 4, Bytes: 48e6}},
-		{lan, &target{Most: 0.8, Bytes: 80e6}, &target{Most: 0.6, Bytes: 48e6}},
+		{wan, &target{Most: 7, Bytes: 80e6}, &target{Most: 4, Bytes: 48e6}, &target{Most: 2, Bytes: 20e6}},
+		{lan, &target{Most: 0.8, Bytes: 80e6}, &target{Most: 0.6, Bytes: 48e6}, &target{Most: 0.5, Bytes: 20e6}},
 	} {
 		boot := b.bootTests(x.n, x.cold, x.profiled)
-		tests = append(tests, boot[0])
+		name := boot[0].name
+		tests = append(tests, boot[0], test{name + ", own package", func(ctx context.Context) ([]result, error) {
+			return b.own(ctx, x.n, name, x.own)
+		}})
 		if b.peers {
-			tests = append(tests, b.peerTests(x.n, boot[0].name)...)
+			tests = append(tests, b.peerTests(x.n, name)...)
 		}
 		tests = append(tests, boot[1:]...)
 	}
@@ -164,7 +167,7 @@ func (b *bench) plan() []test {
 		name := fmt.Sprintf("read %d MiB from the start, %s, cold", x.size>>20, x.n.name)
 		tests = append(tests, test{name, func(ctx context.Context) ([]result, error) { return b.readCold(ctx, x.n, x.size, name) }})
 	}
-	return append(tests, b.warmTests()...)
+	return append(append(tests, b.warmTests()...), b.growthTests()...)
 }
 
 // path is a place in the working directory.
@@ -186,7 +189,8 @@ func (b *bench) remove(name string) { _ = os.RemoveAll(filepath.Join(b.dir, name
 // cleanUp leaves nothing but the image.
 func (b *bench) cleanUp() {
 	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
-		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "casync", "casync-source", "downloaded.img"} {
+		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "own.xvm", "own.profile", "xvm.xml", diskName,
+		"casync", "casync-source", "downloaded.img"} {
 		b.remove(name)
 	}
 }

@@ -125,20 +125,22 @@ func (s *site) close() {
 	s.image.Close()
 }
 
-// newPackage puts the image into a package, what describes it first.
-func newPackage(image *os.File) (*joined, error) {
-	s1, s256, err := sumsOf(image)
-	if err != nil {
-		return nil, err
-	}
-	description := []byte(`<?xml version="1.0" encoding="UTF-8"?>
+// machineXML describes the machine.
+const machineXML = `<?xml version="1.0" encoding="UTF-8"?>
 <xvm>
   <name>machine</name>
   <memory unit="MiB">512</memory>
   <vcpu>1</vcpu>
   <disk file="` + diskName + `" target="vda"/>
 </xvm>
-`)
+`
+
+// newPackage puts the image into a package, what describes it first.
+func newPackage(image *os.File) (*joined, error) {
+	s1, s256, err := sumsOf(image)
+	if err != nil {
+		return nil, err
+	}
 	var manifest []byte
 	manifest = xvm.AppendGNU(manifest, xvm.Sum{Algo: xvm.SHA1, Hex: s1}, diskName)
 	manifest = xvm.AppendTag(manifest, xvm.Sum{Algo: xvm.SHA256, Hex: s256}, diskName)
@@ -147,7 +149,7 @@ func newPackage(image *os.File) (*joined, error) {
 	for _, m := range []struct {
 		name    string
 		content []byte
-	}{{"xvm.xml", description}, {"manifest.txt", manifest}} {
+	}{{"xvm.xml", []byte(machineXML)}, {"manifest.txt", manifest}} {
 		if err := w.WriteHeader(header(m.name, int64(len(m.content)))); err != nil {
 			return nil, err
 		}
