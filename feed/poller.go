@@ -56,6 +56,7 @@ type Status struct {
 	LastAttempt time.Time `json:"last_attempt,omitzero"` // in this process
 	LastError   string    `json:"last_error,omitempty"`  // of the last attempt; sanitised
 	Failures    int       `json:"failures,omitempty"`    // attempts in a row that failed
+	Failed      int       `json:"failed,omitempty"`      // all that failed, in this process
 	Stale       bool      `json:"stale"`                 // what is shown was not confirmed by the last attempt
 	Next        time.Time `json:"next,omitzero"`         // the next attempt, while Run runs
 	Warnings    []string  `json:"warnings,omitempty"`
@@ -168,6 +169,7 @@ func (p *Poller) poll(ctx context.Context) error {
 	p.status.LastAttempt = now
 	if err != nil {
 		p.status.Failures++
+		p.status.Failed++
 		p.retryAfter = retryAfter(err)
 		p.status.LastError, p.status.Stale = p.message(err), true
 	} else {

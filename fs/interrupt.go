@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -10,6 +11,9 @@ import (
 
 // killPoll is how often a waiting request looks whether its caller is dying.
 const killPoll = 250 * time.Millisecond
+
+// stallAfter is when a waiting request counts as stalled.
+const stallAfter = 10 * time.Second
 
 // A waiter is the context of one request. It ends when
 //
@@ -28,6 +32,7 @@ type waiter struct {
 	interrupted <-chan struct{}
 	thread      int
 	grace       time.Duration
+	stalled     *atomic.Int64 // counts those that wait for longer than stallAfter
 
 	mu   sync.Mutex    // guards the rest; a leaf
 	done chan struct{} // made by the first Done
@@ -35,8 +40,8 @@ type waiter struct {
 	err  error
 }
 
-func newWaiter(ctx context.Context, grace time.Duration) *waiter {
-	w := &waiter{interrupted: ctx.Done(), grace: grace}
+func newWaiter(ctx context.Context, grace time.Duration, stalled *atomic.Int64) *waiter {
+	w := &waiter{interrupted: ctx.Done(), grace: grace, stalled: stalled}
 	if c, ok := ctx.(*fuse.Context); ok {
 		w.thread = int(c.Pid)
 	}
@@ -102,6 +107,8 @@ func (w *waiter) watch(stop <-chan struct{}) {
 	defer tick.Stop()
 	interrupted := w.interrupted
 	var graceOver <-chan time.Time
+	stall := time.NewTimer(stallAfter)
+	defer stall.Stop()
 	// Now, as the thread may be gone later. If it is already, so most likely is its
 	// process; at worst that fails read-ahead, which is repeated when needed.
 	process, exists := processOf(w.thread)
@@ -121,6 +128,9 @@ func (w *waiter) watch(stop <-chan struct{}) {
 		case <-graceOver:
 			w.end()
 			return
+		case <-stall.C:
+			w.stalled.Add(1)
+			defer w.stalled.Add(-1)
 		case <-tick.C:
 		}
 		// Without a process to look at, an interrupt has to be taken for death.

@@ -17,6 +17,7 @@ type Stats struct {
 	Errors      uint64        `json:"errors"`
 	Interrupted uint64        `json:"interrupted"`
 	Panics      uint64        `json:"panics"`
+	Stalled     int           `json:"stalled"` // requests that have waited for more than 10 s, now
 	OpenFiles   int           `json:"open_files"`
 	Opens       uint64        `json:"opens"`
 	Passthrough uint64        `json:"passthrough_opens"`
@@ -29,6 +30,7 @@ type Stats struct {
 type stats struct {
 	reads, bytes, errors, interrupted atomic.Uint64
 	panics, opens, passthrough        atomic.Uint64
+	stalled                           atomic.Int64
 	readTime                          atomic.Int64
 	latency                           [latencyBuckets]atomic.Uint64
 }
@@ -51,6 +53,7 @@ func (s *stats) snapshot() Stats {
 		Errors:      s.errors.Load(),
 		Interrupted: s.interrupted.Load(),
 		Panics:      s.panics.Load(),
+		Stalled:     int(s.stalled.Load()),
 		Opens:       s.opens.Load(),
 		Passthrough: s.passthrough.Load(),
 		ReadTime:    time.Duration(s.readTime.Load()),

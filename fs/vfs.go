@@ -199,7 +199,9 @@ func (v *vfs) errno(w *waiter, err error, l *limiter, what string, args ...any) 
 	return errno, corrupt
 }
 
-func (v *vfs) wait(ctx context.Context) *waiter { return newWaiter(ctx, v.opts.InterruptGrace) }
+func (v *vfs) wait(ctx context.Context) *waiter {
+	return newWaiter(ctx, v.opts.InterruptGrace, &v.stats.stalled)
+}
 
 func (v *vfs) setAttr(out *fuse.Attr, id fusefs.StableAttr, nlink int, size int64, times time.Time) {
 	out.Ino = id.Ino

@@ -213,6 +213,6 @@ func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Hea
 		}
 		return nil, err
 	}
-	peer.answered(time.Since(begun))
+	peer.answered(resp.StatusCode, time.Since(begun))
 	return resp, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -48,11 +49,12 @@ type OriginStats struct {
 		ReadAhead  int64 `json:"readahead"`
 		Background int64 `json:"background"`
 	} `json:"bytes"`
-	InFlight  int       `json:"inFlight"` // requests under way
-	Waiting   int       `json:"waiting"`  // requests waiting for a connection
-	LastError string    `json:"lastError,omitempty"`
-	LastTime  time.Time `json:"lastErrorTime,omitzero"`
-	Failing   bool      `json:"failing"` // nothing has succeeded since LastTime
+	Answers   map[int]int64 `json:"answers"`  // by HTTP status
+	InFlight  int           `json:"inFlight"` // requests under way
+	Waiting   int           `json:"waiting"`  // requests waiting for a connection
+	LastError string        `json:"lastError,omitempty"`
+	LastTime  time.Time     `json:"lastErrorTime,omitzero"`
+	Failing   bool          `json:"failing"` // nothing has succeeded since LastTime
 }
 
 // A peer is the state kept per origin.
@@ -72,6 +74,7 @@ func (p *peer) snapshot() OriginStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
+	s.Answers = maps.Clone(s.Answers)
 	s.InFlight = p.queue.total()
 	for _, w := range p.queue.waiting {
 		s.Waiting += len(w)
@@ -79,9 +82,15 @@ func (p *peer) snapshot() OriginStats {
 	return s
 }
 
-func (p *peer) answered(latency time.Duration) {
+func (p *peer) answered(status int, latency time.Duration) {
 	p.mu.Lock()
 	p.stats.Requests++
+	if p.stats.Answers == nil {
+		p.stats.Answers = make(map[int]int64)
+	}
+	if status >= 100 && status < 600 { // what else a server says is its own invention
+		p.stats.Answers[status]++
+	}
 	p.stats.Latency.add(latency)
 	p.mu.Unlock()
 }

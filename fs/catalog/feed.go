@@ -96,6 +96,7 @@ func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
 	st := FeedStatus{
 		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
 		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
+		Failed: p.Failed,
 	}
 	st.Rollback, st.Kept, st.TrustError = c.trustStatus()
 	return st

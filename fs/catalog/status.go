@@ -36,6 +36,7 @@ type FeedStatus struct {
 	Stale       bool       `json:"stale"`                 // shown is an earlier state: the last attempt failed
 	Next        *time.Time `json:"next,omitempty"`
 	Warnings    []string   `json:"warnings,omitempty"`
+	Failed      int        `json:"failed_refreshes"` // in this process
 }
 
 // ReleaseStatus is the state of a release. Files and Trust are there once it
