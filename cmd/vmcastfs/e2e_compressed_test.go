@@ -102,8 +102,8 @@ func TestPlainSizeLater(t *testing.T) {
 		t.Error("after a remount the size is forgotten")
 	}
 	w.wantFile(disk, "one", "disk.img")
-	if st := w.origin.Stats("/one.xvm"); st.Requests != 0 {
-		t.Errorf("%d requests after the remount", st.Requests)
+	if st := w.origin.Stats("/one.xvm"); st.BytesSent != 0 {
+		t.Errorf("%d bytes after the remount", st.BytesSent)
 	}
 }
 

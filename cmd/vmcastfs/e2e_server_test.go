@@ -333,7 +333,7 @@ func TestServerWithoutRanges(t *testing.T) {
 	}
 	eventually(t, "verified", 30*time.Second, func() bool { return attr(f.Name(), "state") == "verified" })
 	f.Close()
-	gets := func() int { return strings.Count(string(readAll(t, log.Name())), "GET /one.xvm") }
+	gets := func() int { return strings.Count(string(readAll(t, log.Name())), "\"GET /one.xvm HTTP/1.1\" 200") }
 	if n := gets(); n > 2 {
 		t.Errorf("the archive was asked for %d times", n)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -63,4 +64,13 @@ func codeOf(err error) int {
 	default:
 		return exitFailed
 	}
+}
+
+// interrupted is what a failure comes down to when a signal stopped the
+// command: ctx ended, and err follows from that.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || !errors.Is(err, context.Canceled) && codeOf(err) != exitFailed {
+		return err
+	}
+	return &exitError{exitInterrupted, errors.New("interrupted")}
 }

@@ -47,12 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		root.SetErr(stderr)
 		err = root.ExecuteContext(ctx)
 	}
-	if err != nil {
+	if err = interrupted(ctx, err); err != nil {
 		if msg := err.Error(); msg != "" {
 			fmt.Fprintf(stderr, "%s: %s\n", name, msg)
-		}
-		if ctx.Err() != nil && codeOf(err) == exitFailed {
-			return exitInterrupted
 		}
 	}
 	return codeOf(err)

@@ -114,7 +114,7 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 	log, err := e.openLog(call.opts, call.verbose, ready.daemon())
 	if err == nil {
 		defer log.close()
-		err = e.serve(ctx, call, feedURL, dir, log, ready)
+		err = interrupted(ctx, e.serve(ctx, call, feedURL, dir, log, ready))
 	}
 	if ready.tell(err) && err != nil {
 		return &exitError{codeOf(err), errors.New("")}
