@@ -207,7 +207,8 @@ func (c *Cache) newContent(spec Spec) (*content, error) {
 		gone:   make(chan struct{}),
 		flight: make(map[int64]*entry),
 	}
-	f.fwd, _ = spec.Source.(Forward)
+	f.spec.Source = c.guard(spec.Source)
+	f.fwd, _ = f.spec.Source.(Forward)
 	f.data = mergeExtents(spec.Data, spec.Size)
 	f.ctx, f.cancel = context.WithCancelCause(context.Background())
 	f.size.Store(store.Unknown)

@@ -24,7 +24,7 @@ It is handed over before it is written: who waits does not wait for the disk.
 It leaves the table only after the write, so whoever looks finds the block in
 the table or on the disk, and nobody fetches it a second time. A failure wakes
 everyone who waited with the error, once. Who comes later tries anew; nothing is
-retried here, for sources do that themselves.
+retried here, for sources do that themselves. A source that panics has failed.
 
 A block that does not match its sum (Spec.Blocks) is dropped and fetched once
 more, then it fails with a *BlockError, alone. A block that the disk no longer

@@ -33,7 +33,7 @@ type counters struct {
 	reads, hits, hitNanos, misses, missNanos, aheadHits atomic.Int64
 	memoryHits, diskHits, served                        atomic.Int64
 	fetched                                             [Background + 1]atomic.Int64
-	copied, uncached, wrong, abandoned                  atomic.Int64
+	copied, uncached, wrong, abandoned, panics          atomic.Int64
 }
 
 func (c *counters) stats() Stats {

@@ -5,11 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime/debug"
 	"time"
 )
 
 // fetch returns the feed to hold from now on: old itself if nothing has changed.
-func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (*Feed, saved, error) {
+func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, next saved, err error) {
+	defer func() {
+		// A fault in the parser must not end the process that serves the mount.
+		if r := recover(); r != nil {
+			p.o.Logger.Error("panic while reading a feed", "panic", r, "stack", string(debug.Stack()))
+			f, next, err = nil, last, fmt.Errorf("internal error: %v", r)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
 	if old == nil {
@@ -34,14 +42,14 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (*Feed, saved
 	if err := checkFinal(p.o.URL, final); err != nil {
 		return nil, last, err
 	}
-	next := saved{
+	next = saved{
 		Version: 1, URL: urlKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
 		Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
 	}
 	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL {
 		return old, next, nil
 	}
-	f, err := Parse(doc.Body, final, p.names)
+	f, err = Parse(doc.Body, final, p.names)
 	if err != nil {
 		return nil, last, err
 	}

@@ -349,6 +349,28 @@ func TestPollerRestart(t *testing.T) {
 	}
 }
 
+func TestPollerSurvivesAPanic(t *testing.T) {
+	good := []byte(rssOf(item("a", "1", "")))
+	bad := false
+	p, err := NewPoller(PollerOptions{URL: "https://h.example/feed.xml", Fetch: func(context.Context, string, string, string) (*Document, error) {
+		if bad {
+			panic("boom")
+		}
+		return &Document{Body: good}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad = range []bool{false, true, false} {
+		if err := p.Refresh(t.Context()); (err != nil) != bad {
+			t.Errorf("%v", err)
+		}
+		if f, _ := p.Feed(); f == nil || p.Status().Stale != bad {
+			t.Errorf("%+v", p.Status())
+		}
+	}
+}
+
 func TestPollerRefreshIsCancelled(t *testing.T) {
 	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", "")))}, delay: time.Minute}
 	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {

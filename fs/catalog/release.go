@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -167,7 +168,15 @@ func (r *Release) explain(err error) error {
 }
 
 // open finds the package: from the disk, else from its server.
-func (r *Release) open(ctx context.Context) (*Package, error) {
+func (r *Release) open(ctx context.Context) (_ *Package, err error) {
+	defer func() {
+		// A fault in what reads the archive must not end the process that
+		// serves the mount.
+		if p := recover(); p != nil {
+			r.cat.cfg.Logger.Error("panic while indexing a release", "release", r.Name(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
 	if doc := r.loadDoc(); doc != nil {
 		a, err := r.cat.resumeArchive(r.item.URL, doc.Identity)
 		if err != nil {

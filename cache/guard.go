@@ -1,0 +1,75 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+)
+
+// errPanic is what a fetch fails with whose source panicked.
+var errPanic = errors.New("internal error")
+
+// guarded is a source whose panics are errors. Sources decode what came from
+// the network, in goroutines of the cache: a fault in one of them must fail its
+// fetch, and not the process that serves all the other files.
+type guarded struct {
+	Source
+	c *Cache
+}
+
+type guardedForward struct {
+	guarded
+	fwd Forward
+}
+
+func (c *Cache) guard(s Source) Source {
+	g := guarded{s, c}
+	if fwd, ok := s.(Forward); ok {
+		return guardedForward{g, fwd}
+	}
+	return g
+}
+
+func (g guarded) Fetch(ctx context.Context, off, n int64, u Urgency) (body io.ReadCloser, err error) {
+	defer g.c.recovered(&err)
+	if body, err = g.Source.Fetch(ctx, off, n, u); err != nil {
+		return nil, err
+	}
+	return &guardedBody{body, g.c}, nil
+}
+
+func (g guardedForward) Start(off int64) (at int64) {
+	var err error
+	defer g.c.recovered(&err)
+	return g.fwd.Start(off)
+}
+
+type guardedBody struct {
+	body io.ReadCloser
+	c    *Cache
+}
+
+func (b *guardedBody) Read(p []byte) (n int, err error) {
+	defer b.c.recovered(&err)
+	return b.body.Read(p)
+}
+
+func (b *guardedBody) Close() (err error) {
+	defer b.c.recovered(&err)
+	return b.body.Close()
+}
+
+// recovered is deferred: it makes an error of a panic. The stack is logged once
+// per process, as one bad file may be read for ever.
+func (c *Cache) recovered(err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	*err = fmt.Errorf("%w: %v", errPanic, p)
+	if c.count.panics.Add(1) == 1 {
+		c.log.Error("panic while fetching; the fetch fails and the mount lives on", "panic", p, "stack", string(debug.Stack()))
+	}
+}
