@@ -65,7 +65,7 @@ func (e *env) demo(ctx context.Context, once bool) (err error) {
 	defer d.origin.Close()
 
 	d.step("making a signed appliance of two releases")
-	if d.app, err = appliance.Build(d.origin.URL(), appliance.Options{}); err != nil {
+	if d.app, err = appliance.Build(d.origin.URL(), appliance.Options{Packed: true}); err != nil {
 		return withCode(exitInternal, err)
 	}
 	d.origin.PutBytes(appliance.FeedPath, d.app.Feed)
@@ -247,7 +247,8 @@ func attrSize(path string) string {
 // until it is verified.
 func (d *demo) check(ctx context.Context) error {
 	d.step("reading the images whole")
-	for name, want := range map[string][]byte{appliance.DiskName: d.app.Disk, appliance.DataName: d.app.Data} {
+	images := map[string][]byte{appliance.DiskName: d.app.Disk, appliance.DataName: d.app.Data, appliance.SwapName: d.app.Swap}
+	for name, want := range images {
 		path := filepath.Join(d.dir, "latest", name)
 		f, err := os.Open(path)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/xvm"
 )
 
@@ -51,6 +53,33 @@ func TestPublisher(t *testing.T) {
 			"for-key":  scriptForKey,
 		},
 	})
+}
+
+// TestPackedAppliance mounts the packages that the demo serves.
+func TestPackedAppliance(t *testing.T) {
+	w := newWorld(t, appliance.Options{Packed: true})
+	key := filepath.Join(t.TempDir(), "key.asc")
+	if err := os.WriteFile(key, w.app.Key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.run("verify", "-o", w.options("keyring="+key), w.feed); err != nil {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	w.mount("keyring=" + key)
+	for name, want := range map[string][]byte{
+		appliance.DiskName: w.app.Disk, appliance.DataName: w.app.Data, appliance.SwapName: w.app.Swap,
+	} {
+		if !bytes.Equal(readAll(t, w.path("latest", name)), want) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	for _, sum := range []string{"sha1sum", "sha256sum"} {
+		cmd := exec.Command(sum, "-c", "manifest.txt")
+		cmd.Dir = w.path("latest")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "data.img.gz: OK") {
+			t.Errorf("%s: %v\n%s", sum, err, out)
+		}
+	}
 }
 
 // scriptRun runs the built binary.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,12 +13,14 @@ import (
 
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/pack"
 )
 
 // Names in the package.
 const (
 	DiskName = "disk.img"
 	DataName = "data.img"
+	SwapName = "swap.img"
 )
 
 // Appliance is a feed with its packages and the key that signed them.
@@ -26,7 +29,8 @@ type Appliance struct {
 	Packages map[string][]byte // by path on the server
 	Key      []byte            // the publisher's public key, armored
 	Disk     []byte            // plain content of the newest release's disk
-	Data     []byte            // ... and of its compressed image
+	Data     []byte            // ... of its compressed image
+	Swap     []byte            // ... and, with Options.Packed, of another compressed one
 }
 
 // FeedPath is where the feed goes on its server.
@@ -37,6 +41,7 @@ type Options struct {
 	DiskSize int64 // 64 MiB
 	DataSize int   // 4 MiB
 	Chunks   int   // 24; what the boot reads
+	Packed   bool  // with a block list, as `vmcastfs pack` makes them; else as tar and gzip do
 }
 
 // Build makes an appliance with two releases whose packages lie at baseURL.
@@ -66,7 +71,13 @@ func Build(baseURL string, o Options) (*Appliance, error) {
 			return nil, err
 		}
 		a.Data = dataImage(o.DataSize, uint64(i))
-		pkg, err := build(version, a.Disk, a.Data, signer, at)
+		var pkg []byte
+		if o.Packed {
+			a.Swap = dataImage(o.DataSize/8, uint64(i)+100)
+			pkg, err = packed(version, a, signer, at)
+		} else {
+			pkg, err = tarred(version, a.Disk, a.Data, signer, at)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -82,8 +93,42 @@ func Build(baseURL string, o Options) (*Appliance, error) {
 	return a, err
 }
 
-// build makes one package: what describes it first, so that one range gets it.
-func build(version string, disk, data []byte, signer *xvm.Signer, at time.Time) ([]byte, error) {
+// packed makes one package with a block list: the data image compressed block by block, and the
+// swap image as one ordinary stream, as most packages of others have it.
+func packed(version string, a *Appliance, signer *xvm.Signer, at time.Time) ([]byte, error) {
+	var swap bytes.Buffer
+	z := gzip.NewWriter(&swap)
+	if _, err := z.Write(a.Swap); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	description := fmt.Appendf(nil, `<?xml version="1.0" encoding="UTF-8"?>
+<xvm version="1">
+  <name>demo %s</name>
+  <memory unit="MiB">16</memory>
+  <vcpu>1</vcpu>
+  <disk file="%s" target="vda"/>
+  <disk file="%s" target="vdb"/>
+  <disk file="%s" target="vdc"/>
+</xvm>
+`, version, DiskName, DataName, SwapName)
+	input := func(name string, content []byte) pack.Input {
+		return pack.Input{Name: name, Size: int64(len(content)), Content: bytes.NewReader(content)}
+	}
+	disk := input(DiskName, a.Disk)
+	disk.Plain = true // so that both ways of storing an image are there
+	var b bytes.Buffer
+	_, err := pack.Pack(context.Background(), &b, pack.Options{
+		Description: description, Time: at, Compress: true, Sign: pack.KeySign(signer),
+		Inputs: []pack.Input{disk, input(DataName, a.Data), input(SwapName+".gz", swap.Bytes())},
+	})
+	return b.Bytes(), err
+}
+
+// tarred makes one package as tar, gzip and sha1sum would: what describes it first, so that one range gets it.
+func tarred(version string, disk, data []byte, signer *xvm.Signer, at time.Time) ([]byte, error) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	if _, err := z.Write(data); err != nil {
