@@ -30,13 +30,14 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	}
 	dest = dest[:min(int64(len(dest)), size-off)]
 	start := time.Now()
-	w := v.wait(ctx)
+	call := v.newRead(ctx)
+	w := &call.waiter
 	defer w.finish()
 	n, err := h.src.ReadAt(w, dest, off)
 	took := time.Since(start)
 	v.stats.read(n, took)
 	if n == len(dest) {
-		return fuse.ReadResultData(dest), 0
+		return call.answer(dest), 0
 	}
 	// The kernel would take a short answer for the end of the file and show zeros.
 	if err == nil || errors.Is(err, io.EOF) {

@@ -41,11 +41,27 @@ type waiter struct {
 }
 
 func newWaiter(ctx context.Context, grace time.Duration, stalled *atomic.Int64) *waiter {
-	w := &waiter{interrupted: ctx.Done(), grace: grace, stalled: stalled}
+	w := new(waiter)
+	w.begin(ctx, grace, stalled)
+	return w
+}
+
+func (w *waiter) begin(ctx context.Context, grace time.Duration, stalled *atomic.Int64) {
+	w.interrupted, w.grace, w.stalled, w.thread = ctx.Done(), grace, stalled, 0
 	if c, ok := ctx.(*fuse.Context); ok {
 		w.thread = int(c.Pid)
 	}
-	return w
+}
+
+// reset makes a finished waiter usable again, unless somebody has asked for Done.
+func (w *waiter) reset() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done != nil {
+		return false
+	}
+	w.err, w.interrupted = nil, nil
+	return true
 }
 
 var _ context.Context = (*waiter)(nil)

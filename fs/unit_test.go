@@ -311,8 +311,27 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(p)))
 	for b.Loop() {
-		if _, errno := h.Read(context.Background(), p, 4096); errno != 0 {
+		r, errno := h.Read(context.Background(), p, 4096)
+		if errno != 0 {
 			b.Fatal(errno)
 		}
+		r.Done()
+	}
+}
+
+// A read of what is here allocates nothing on its way from go-fuse and back.
+func TestReadDoesNotAllocate(t *testing.T) {
+	f := newFile("x", 1<<20)
+	v := newVFS(newFakeTree(), Options{}.withDefaults())
+	h := &handle{node: newFileNode(newReleaseNode(v, newRelease("one", f), time.Time{}), f), src: &fakeHandle{f: f}}
+	p := make([]byte, 4096)
+	if n := testing.AllocsPerRun(200, func() {
+		r, errno := h.Read(context.Background(), p, 4096)
+		if errno != 0 || r.Size() != len(p) {
+			t.Fatal(errno)
+		}
+		r.Done()
+	}); n >= 1 {
+		t.Errorf("%v allocations", n)
 	}
 }

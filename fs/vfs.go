@@ -32,6 +32,7 @@ type vfs struct {
 	root   *rootNode
 	server *fuse.Server // set before the first request
 	stats  stats
+	reads  sync.Pool // of *readCall
 
 	started     time.Time
 	panicLog    limiter
