@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -39,7 +40,7 @@ type plain struct {
 
 func (p *plain) setUp() (cache.Spec, error) {
 	base := p.im.base
-	ib, err := p.im.blockSums().image(p.f.name, base.f.name, base.f.size, store.Unknown)
+	ib, err := p.im.blockSums().image(p.f.name, base.f.name, base.f.size, p.f.Size())
 	if err != nil {
 		return cache.Spec{}, err
 	}
@@ -55,12 +56,8 @@ func (p *plain) setUp() (cache.Spec, error) {
 	if err != nil {
 		return cache.Spec{}, errors.Join(err, base.dropHeld())
 	}
-	if points, err := cat.cfg.Store.GetDoc(kindPoints, string(p.f.key)); err == nil {
-		if err := reader.Restore(points); err != nil {
-			cat.cfg.Logger.Warn("seek points are not usable; the stream is read from its start", "file", p.f.name, "err", err)
-		}
-	}
 	p.reader = reader
+	p.restorePoints()
 	spec := p.im.spec()
 	spec.Size, spec.Source = p.f.Size(), inflated{reader}
 	if ib != nil {
@@ -70,6 +67,26 @@ func (p *plain) setUp() (cache.Spec, error) {
 	}
 	p.im.checkBlocks(&spec, ib)
 	return spec, nil
+}
+
+// restorePoints gives the reader the seek points of an earlier time, else those
+// of a sidecar.
+func (p *plain) restorePoints() {
+	cat := p.f.pkg.cat
+	points, err := cat.cfg.Store.GetDoc(kindPoints, string(p.f.key))
+	fresh := err != nil
+	if fresh {
+		if points = p.im.blockSums().takePoints(p.im.base.f.name); points == nil {
+			return
+		}
+	}
+	if err := p.reader.Restore(points); err != nil {
+		cat.cfg.Logger.Warn("seek points are not usable; the stream is read from its start", "file", p.f.name, "err", err)
+	} else if fresh {
+		if err := cat.cfg.Store.PutDoc(kindPoints, string(p.f.key), points); err != nil {
+			cat.cfg.Logger.Warn("seek points are not kept", "file", p.f.name, "err", err)
+		}
+	}
 }
 
 // setUpBlocks opens an image whose blocks are compressed one by one. They are
@@ -158,6 +175,9 @@ func (p *plain) judge(stored *cache.File) ([]cache.Sum, cache.Judge) {
 
 // knownSize is the size if it has been found.
 func (im *image) knownSize() int64 {
+	if n := im.told.Load(); n > 0 {
+		return n - 1
+	}
 	im.f.pkg.mu.Lock()
 	defer im.f.pkg.mu.Unlock()
 	if n, ok := im.f.pkg.sizes[im.f.name]; ok {
@@ -178,7 +198,11 @@ func (im *image) findSize(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	if known {
-		im.f.pkg.learnSize(im.f.name, n)
+		if b := im.blockSums(); b != nil && b.id != ownList {
+			im.told.Store(n + 1) // another sidecar may say otherwise
+		} else {
+			im.f.pkg.learnSize(im.f.name, n)
+		}
 		return n, nil
 	}
 	file, err := im.acquire(ctx)
@@ -234,10 +258,17 @@ const (
 	// A block list tells sizes without anything being inflated, so lists of so
 	// many times the bytes are read.
 	sizeListShare = 16
+	// Little can be inflated to very much, and there may be thousands of it.
+	sizeTime           = 5 * time.Second // for all of a release before its directory is shown
+	sizeBackgroundTime = 2 * time.Minute // ... and behind it
+	sizeFaults         = 8               // told of in the log, for a release
 )
 
-// findSizes sizes the small compressed members.
+// findSizes sizes the small compressed members, as far as the time reaches.
 func (p *Package) findSizes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
+	faults := 0
 	var rest []*File
 	for _, name := range p.names {
 		f := p.byName[name]
@@ -248,12 +279,7 @@ func (p *Package) findSizes(ctx context.Context) {
 		if b := f.image.blockSums(); b != nil {
 			stored = b.size / sizeListShare
 		}
-		switch {
-		case stored <= sizeAtOnce:
-			if _, err := f.image.findSize(ctx); err != nil {
-				p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)
-			}
-		case stored <= sizeBackground:
+		if stored <= sizeAtOnce && ctx.Err() == nil && !p.findSizeOf(ctx, f, &faults) || stored > sizeAtOnce && stored <= sizeBackground {
 			rest = append(rest, f)
 		}
 	}
@@ -261,12 +287,27 @@ func (p *Package) findSizes(ctx context.Context) {
 		return
 	}
 	p.cat.background(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, sizeBackgroundTime)
+		defer cancel()
 		for _, f := range rest {
-			if _, err := f.image.findSize(ctx); err != nil {
-				p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)
+			if !p.findSizeOf(ctx, f, &faults) {
 				return
 			}
 			p.cat.notify()
 		}
 	})
+}
+
+// findSizeOf sizes one of them; false if the time was too short.
+func (p *Package) findSizeOf(ctx context.Context, f *File, faults *int) bool {
+	_, err := f.image.findSize(ctx)
+	if err != nil && ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		if *faults++; *faults <= sizeFaults {
+			p.cat.cfg.Logger.Warn("the plain size is not known yet", "err", err)
+		}
+	}
+	return true
 }
