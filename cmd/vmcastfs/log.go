@@ -51,7 +51,7 @@ func (e *env) openLog(o options, verbose, background bool) (*logFile, error) {
 	case l.file == nil && isTerminal(os.Stderr):
 		level = slog.LevelWarn // somebody is looking: only what matters
 	}
-	l.Logger = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: l.dropTime}))
+	l.Logger = slog.New(newRepeatHandler(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: l.dropTime})))
 	return l, nil
 }
 
@@ -67,10 +67,17 @@ func (l *logFile) dropTime(groups []string, a slog.Attr) slog.Attr {
 func (l *logFile) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.journal {
-		return l.out.Write(line)
+	text := scrub(line)
+	var err error
+	switch out, ok := l.out.(*syslog.Writer); {
+	case ok:
+		err = toSyslog(out, text)
+	case l.journal:
+		_, err = l.out.Write(append([]byte(priority(text)), text...))
+	default:
+		_, err = l.out.Write(text)
 	}
-	if _, err := l.out.Write(append([]byte(priority(line)), line...)); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	return len(line), nil
@@ -87,6 +94,18 @@ func priority(line []byte) string {
 		return "<6>"
 	}
 	return "<7>"
+}
+
+func toSyslog(w *syslog.Writer, line []byte) error {
+	switch priority(line) {
+	case "<3>":
+		return w.Err(string(line))
+	case "<4>":
+		return w.Warning(string(line))
+	case "<6>":
+		return w.Info(string(line))
+	}
+	return w.Debug(string(line))
 }
 
 // detach gives the terminal back to whoever called mount: the log goes on in

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -130,6 +129,11 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		return err
 	}
 	defer s.close()
+	with, err := newAttendants(s, o, feedURL, dir, log.Logger)
+	if err != nil {
+		return err
+	}
+	defer with.close()
 	server, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
 		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
 		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
@@ -147,13 +151,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		_ = os.Chdir("/")
 	}
 	ready.tell(nil)
-	watch := &supervisor{dir: dir, status: s.catalog.Status}
-	watch.ready()
-	watching, stop := context.WithCancel(ctx)
-	var background sync.WaitGroup
-	background.Go(func() { watch.run(watching) })
-	defer background.Wait()
-	defer stop()
+	defer with.start(ctx, s, server, log.Logger)()
 	if !ready.daemon() && isTerminal(os.Stderr) {
 		fmt.Fprintf(e.stderr, "vmcastfs: mounted on %s; Ctrl-C unmounts\n", dir)
 	}
@@ -167,9 +165,9 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 			log.Info("unmounted", "dir", dir)
 			return nil
 		case <-hup:
-			background.Go(func() { watch.reload(func() error { return s.catalog.Refresh(watching) }) })
+			go with.watch.reload(func() error { return s.catalog.Refresh(ctx) })
 		case <-ctx.Done():
-			watch.stopping()
+			with.watch.stopping()
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountGrace)
 			err := server.Unmount(end, true)
 			cancel()

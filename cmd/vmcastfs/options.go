@@ -44,6 +44,9 @@ type options struct {
 	AllowOther bool
 	UID, GID   int
 	Umask      uint32
+	Metrics    string // where to serve them; "": nowhere
+	Hooks      string // directory of programs to run on events; "": none
+	OnEvent    string // a program to run on events; "": none
 	Log        string // file for the log; "": journal, syslog or stderr
 	Debug      bool
 }
@@ -192,6 +195,13 @@ func optionTable() []option {
 			o.Umask = uint32(n) | 0o222
 			return nil
 		}},
+		{"metrics", "unix:PATH|127.0.0.1:PORT", access, "serve metrics for Prometheus to this machine", func(o *options, v string) error {
+			_, _, err := metricsAddress(v)
+			o.Metrics = v
+			return err
+		}},
+		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn or corrupt", path(func(o *options) *string { return &o.OnEvent })},
+		{"hooks", "DIR", access, "... and all programs in a directory", path(func(o *options) *string { return &o.Hooks })},
 		{"log", "FILE", access, "append the log to a file", path(func(o *options) *string { return &o.Log })},
 		{"debug", "", access, "log every FUSE request", flag(func(o *options) *bool { return &o.Debug }, true)},
 	}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"vmcastfs/fs"
+)
+
+// attendants are what goes along with a mount: metrics, hooks, and systemd's
+// view of it.
+type attendants struct {
+	metrics *metricsServer // or nil
+	hooks   *hooks         // or nil
+	watch   *supervisor
+}
+
+// newAttendants makes them before the mount, so that what they cannot do is an
+// error of the mount.
+func newAttendants(s *session, o options, feedURL, dir string, log *slog.Logger) (*attendants, error) {
+	a := &attendants{watch: &supervisor{dir: dir, status: s.catalog.Status}}
+	if err := checkHooks(o); err != nil {
+		return nil, err
+	}
+	if o.Hooks != "" || o.OnEvent != "" {
+		a.hooks = &hooks{
+			dir: o.Hooks, program: o.OnEvent, mount: dir, feed: feedURL,
+			store: s.store, status: s.catalog.Status, log: log,
+		}
+	}
+	var err error
+	if o.Metrics != "" {
+		a.metrics, err = listenMetrics(o.Metrics)
+	}
+	return a, err
+}
+
+// start sets them to work; stop ends it and waits.
+func (a *attendants) start(ctx context.Context, s *session, server *fs.Server, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	a.watch.ready()
+	work.Go(func() { a.watch.run(ctx) })
+	unsubscribe := func() {}
+	if a.hooks != nil {
+		changed := make(chan struct{}, 1)
+		unsubscribe = s.catalog.Subscribe(func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		work.Go(func() { a.hooks.run(ctx, changed) })
+	}
+	if a.metrics != nil {
+		work.Go(func() { a.metrics.serve(s.catalog.Status, server.Stats, log) })
+	}
+	return func() {
+		unsubscribe()
+		cancel()
+		a.close()
+		work.Wait()
+	}
+}
+
+// close ends what newAttendants began; it may be called again.
+func (a *attendants) close() {
+	if a.metrics != nil {
+		a.metrics.close()
+	}
+}

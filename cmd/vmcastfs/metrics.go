@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"vmcastfs/cache/remote"
+	"vmcastfs/fs"
+	"vmcastfs/fs/catalog"
+)
+
+// metricsAddress checks the value of metrics=: unix:/path, or a port of a
+// loopback address. The metrics name no release, but they are nobody else's
+// business.
+func metricsAddress(v string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(v, "unix:"); ok {
+		if !filepath.IsAbs(path) {
+			return "", "", errors.New("the path of a unix socket must be absolute: unix:/path")
+		}
+		return "unix", path, nil
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return "", "", errors.New("must be unix:/path or 127.0.0.1:port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", "", errors.New("must name a port from 1 to 65535")
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return "", "", fmt.Errorf("%q is no loopback address: metrics are for this machine alone, use unix:/path or 127.0.0.1:port", host)
+	}
+	return "tcp", v, nil
+}
+
+// metricsServer answers GET /metrics.
+type metricsServer struct {
+	listener net.Listener
+	path     string // of a unix socket
+	http     *http.Server
+	once     sync.Once // for close
+}
+
+// listenMetrics takes the address before the mount is made, so that an address
+// that is taken is an error of the mount.
+func listenMetrics(option string) (*metricsServer, error) {
+	network, address, err := metricsAddress(option)
+	if err != nil {
+		return nil, usagef("option metrics=%s: %w", option, err)
+	}
+	m := &metricsServer{http: &http.Server{
+		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}}
+	if network == "tcp" {
+		m.listener, err = net.Listen(network, address)
+	} else {
+		m.path = address
+		m.listener, err = listenUnix(address)
+	}
+	if err != nil {
+		return nil, withCode(exitSystem, fmt.Errorf("metrics: %w", err))
+	}
+	return m, nil
+}
+
+// listenUnix makes a socket of mode 0600. It is bound beside its place and then
+// moved there, so that it is never open to others, and replaces what a killed
+// process left.
+func listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("%s is there and is no socket", path)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: %w: each mount needs a socket of its own", path, syscall.EADDRINUSE)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".vmcastfs-") // mode 0700
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	bound := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: bound})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(bound, 0o600), os.Rename(bound, path)); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// serve answers until close.
+func (m *metricsServer) serve(status func() catalog.Status, mount func() fs.Stats, log *slog.Logger) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		&collector{status, mount},
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(),
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 10 * time.Second}))
+	m.http.Handler, m.http.ErrorLog = mux, slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	if err := m.http.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		log.Error("metrics have ended", "err", err)
+	}
+}
+
+// close may be called again, and without serve.
+func (m *metricsServer) close() {
+	m.once.Do(func() {
+		if m.path != "" {
+			_ = os.Remove(m.path)
+		}
+		m.listener.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if m.http.Shutdown(ctx) != nil {
+			m.http.Close()
+		}
+	})
+}
+
+// collector makes metrics of the counters at the time of a scrape. No label
+// names a release, a file or an address: those would be without number.
+type collector struct {
+	status func() catalog.Status
+	mount  func() fs.Stats
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("vmcastfs_"+name, help, labels, nil)
+}
+
+var metricDescs = struct {
+	build, feedSuccess, feedFailures, feedStale                         *prometheus.Desc
+	releases, images, openFiles                                         *prometheus.Desc
+	requests, errors, latency, received, inFlight                       *prometheus.Desc
+	cacheBytes, cacheLimit, hits, misses, evictions, evicted            *prometheus.Desc
+	damaged, uncached, wrong                                            *prometheus.Desc
+	fuseRequests, fuseRead, fuseBytes, fuseErrors, fusePanics, fuseWait *prometheus.Desc
+}{
+	build:        describe("build_info", "1, with the version of the program.", "version"),
+	feedSuccess:  describe("feed_last_success_timestamp_seconds", "When the feed was fetched or confirmed last."),
+	feedFailures: describe("feed_refresh_failures_total", "Looks at the feed that failed."),
+	feedStale:    describe("feed_stale", "1 while the last look at the feed failed."),
+	releases:     describe("release_state", "Releases by state.", "state"),
+	images:       describe("image_state", "Images of indexed releases by state.", "state"),
+	openFiles:    describe("open_files", "Files that are open through the mount."),
+	requests:     describe("upstream_requests_total", "Answers of servers by HTTP status.", "code"),
+	errors:       describe("upstream_errors_total", "Requests and bodies that failed."),
+	latency:      describe("upstream_request_duration_seconds", "Time from a request to the header of its answer."),
+	received:     describe("upstream_bytes_total", "Bytes received, by what they were for.", "kind"),
+	inFlight:     describe("upstream_requests_in_flight", "Requests under way."),
+	cacheBytes:   describe("cache_bytes", "Disk space that the cache takes."),
+	cacheLimit:   describe("cache_limit_bytes", "Disk space that it may take; 0: no limit."),
+	hits:         describe("cache_hits_total", "Reads that found every block local."),
+	misses:       describe("cache_misses_total", "Reads that waited for the network."),
+	evictions:    describe("cache_evictions_total", "Files evicted whole."),
+	evicted:      describe("cache_evicted_bytes_total", "Disk space freed by eviction."),
+	damaged:      describe("cache_corrupt_blocks_total", "Cached blocks that were damaged and dropped."),
+	uncached:     describe("cache_full_total", "Blocks that the cache had no room for."),
+	wrong:        describe("verify_failures_total", "What did not match its sum, by kind.", "kind"),
+	fuseRequests: describe("fuse_requests_total", "Requests of the kernel, by operation.", "op"),
+	fuseRead:     describe("fuse_read_duration_seconds", "Time to answer a read."),
+	fuseBytes:    describe("fuse_read_bytes_total", "Bytes handed to the kernel."),
+	fuseErrors:   describe("fuse_errors_total", "Reads that failed."),
+	fusePanics:   describe("fuse_panics_total", "Requests that failed by a fault of the program."),
+	fuseWait:     describe("stalled_reads", "Requests that have waited for more than 10 s, now."),
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	d := &metricDescs
+	counter := func(desc *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, labels...)
+	}
+	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	}
+	st := c.status()
+	gauge(d.build, 1, version())
+	if t := st.Feed.LastSuccess; t != nil {
+		gauge(d.feedSuccess, float64(t.UnixMilli())/1000)
+	}
+	counter(d.feedFailures, float64(st.Feed.Failed))
+	stale := 0.0
+	if st.Feed.Stale {
+		stale = 1
+	}
+	gauge(d.feedStale, stale)
+
+	// Every state is there from the start, so that an alert can be tested.
+	releases := map[string]int{"listed": 0, "indexed": 0, "refused": 0, "rejected": 0}
+	images := map[string]int{"partial": 0, "verified": 0, "unverified": 0, "corrupt": 0}
+	for _, r := range st.Releases {
+		releases[r.State]++
+		for _, f := range r.Files {
+			if f.Image {
+				images[f.State]++
+			}
+		}
+	}
+	for state, n := range releases {
+		gauge(d.releases, float64(n), state)
+	}
+	for state, n := range images {
+		gauge(d.images, float64(n), state)
+	}
+
+	all := sumOrigins(st.Origins)
+	for code, n := range all.Answers {
+		counter(d.requests, float64(n), strconv.Itoa(code))
+	}
+	counter(d.errors, float64(all.Errors))
+	ch <- histogram(d.latency, remote.LatencyBounds(), all.Latency.Counts[:], all.Latency.Sum)
+	counter(d.received, float64(all.Bytes.Demand), "demand")
+	counter(d.received, float64(all.Bytes.ReadAhead), "readahead")
+	counter(d.received, float64(all.Bytes.Background), "prefetch")
+	gauge(d.inFlight, float64(all.InFlight))
+
+	gauge(d.cacheBytes, float64(st.Cache.Bytes))
+	gauge(d.cacheLimit, float64(st.Cache.Limit))
+	counter(d.hits, float64(st.Reads.Hits))
+	counter(d.misses, float64(st.Reads.Misses))
+	counter(d.evictions, float64(st.Cache.EvictedFiles))
+	counter(d.evicted, float64(st.Cache.EvictedBytes))
+	counter(d.damaged, float64(st.Cache.Damaged))
+	counter(d.uncached, float64(st.Cache.Full))
+	counter(d.wrong, float64(st.Reads.WrongBlocks), "block")
+	counter(d.wrong, float64(images["corrupt"]), "image") // an image stays corrupt
+
+	m := c.mount()
+	gauge(d.openFiles, float64(m.OpenFiles))
+	counter(d.fuseRequests, float64(m.Reads), "read")
+	counter(d.fuseRequests, float64(m.Opens), "open")
+	bounds := make([]float64, len(m.Latency)-1)
+	counts := make([]int64, len(m.Latency))
+	for i := range counts {
+		if counts[i] = int64(m.Latency[i]); i < len(bounds) {
+			bounds[i] = float64(int64(1)<<i) / 1e6
+		}
+	}
+	ch <- histogram(d.fuseRead, bounds, counts, m.ReadTime.Seconds())
+	counter(d.fuseBytes, float64(m.Bytes))
+	counter(d.fuseErrors, float64(m.Errors))
+	counter(d.fusePanics, float64(m.Panics))
+	gauge(d.fuseWait, float64(m.Stalled))
+}
+
+// sumOrigins adds up what matters of all origins.
+func sumOrigins(origins []remote.OriginStats) remote.OriginStats {
+	sum := remote.OriginStats{Answers: map[int]int64{}}
+	for _, o := range origins {
+		for code, n := range o.Answers {
+			sum.Answers[code] += n
+		}
+		sum.Errors += o.Errors
+		sum.InFlight += o.InFlight
+		for i, n := range o.Latency.Counts {
+			sum.Latency.Counts[i] += n
+		}
+		sum.Latency.Sum += o.Latency.Sum
+		sum.Bytes.Demand += o.Bytes.Demand
+		sum.Bytes.ReadAhead += o.Bytes.ReadAhead
+		sum.Bytes.Background += o.Bytes.Background
+	}
+	return sum
+}
+
+// histogram makes one of counts per bucket, the last above all bounds.
+func histogram(desc *prometheus.Desc, bounds []float64, counts []int64, sum float64) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(bounds))
+	total := uint64(0)
+	for i, n := range counts {
+		total += uint64(n)
+		if i < len(bounds) {
+			buckets[bounds[i]] = total
+		}
+	}
+	return prometheus.MustNewConstHistogram(desc, total, sum, buckets)
+}
