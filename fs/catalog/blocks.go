@@ -35,7 +35,8 @@ type blockSums struct {
 
 	mu      sync.Mutex
 	users   int
-	list    *xvm.BlockList // nil: not in memory
+	list    *xvm.BlockList    // nil: not in memory
+	points  map[string][]byte // seek points of a sidecar, by member, until they are taken
 	loading *listLoad
 	used    time.Time // when the last user let go
 }
@@ -180,7 +181,7 @@ func (m *listMemory) reserve(b *blockSums) error {
 		}
 		oldest.mu.Lock()
 		if oldest.users == 0 {
-			oldest.list = nil
+			oldest.list, oldest.points = nil, nil
 			delete(m.lists, oldest)
 		}
 		oldest.mu.Unlock()
@@ -217,7 +218,7 @@ func (p *Package) ownBlocks() *blockSums {
 			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: it is too large, or sparse", m.Name))
 			return nil
 		}
-		return &blockSums{cat: p.cat, label: p.release.Name() + "/" + m.Name, id: "own", load: p.readBlockList, size: m.Size, most: listBytes(m.Size)}
+		return &blockSums{cat: p.cat, label: p.release.Name() + "/" + m.Name, id: ownList, load: p.readBlockList, size: m.Size, most: listBytes(m.Size)}
 	}
 	return nil
 }
@@ -234,6 +235,10 @@ func (p *Package) earlyBlocks(ctx context.Context) {
 		}
 	}
 }
+
+// ownList is the blockSums.id of a package's own list: its identity is that of
+// the package.
+const ownList = "own"
 
 // wholeSums are the digests of a whole member.
 func wholeSums(m *xvm.Manifest, name string) []xvm.Sum {

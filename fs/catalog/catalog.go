@@ -24,6 +24,7 @@ type Config struct {
 	Remote  *remote.Client
 
 	Keyring       *xvm.Keyring      // nil: signatures are not checked
+	Sidecar       string            // directory or address where sidecars are looked for; "": nowhere
 	RequireSigned bool              // serve only what a key of the keyring signed
 	Strict        bool              // the first read of an image waits until the whole matches
 	Trust         *TrustState       // nil: nothing is remembered of what was seen before
@@ -48,10 +49,11 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	lists listMemory
-	held  heldBlocks
-	watch feedWatch
-	pool  blockPool
+	lists    listMemory
+	held     heldBlocks
+	sidecars chan struct{} // one token: a sidecar is being read
+	watch    feedWatch
+	pool     blockPool
 
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool // checkAll is under way
@@ -114,6 +116,7 @@ func New(cfg Config) *Catalog {
 		onCorrupt:   make(map[int]func(*File)),
 	}
 	c.held.cat = c
+	c.sidecars = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c

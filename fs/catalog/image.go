@@ -30,6 +30,8 @@ type image struct {
 	base *image
 	// source is, for a member, its bytes as stored.
 	source cache.Source
+	// told is one more than the size that a sidecar gives; 0: none does.
+	told atomic.Int64
 	// mode is how its blocks are checked, once it has been opened.
 	mode atomic.Int32
 

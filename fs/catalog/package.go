@@ -40,6 +40,7 @@ type Package struct {
 	// manifestSum is the SHA-256 of the manifest; "": there is none.
 	manifestSum string
 	trust       Trust
+	sidecar     *Signature // of the sidecar that is used; nil: none is
 	blocks      *blockSums // nil: there is no block list
 	warnings    []string
 	byName      map[string]*File
@@ -56,6 +57,7 @@ type packageDoc struct {
 	Index    *xvm.Index
 	Meta     map[string][]byte // whole content of the members that describe the others
 	Sizes    map[string]int64  // proven plain sizes of compressed members, by plain name
+	Sidecar  *sidecarDoc       // nil: there is none, or its place was not named
 }
 
 const packageDocVersion = 2
@@ -110,7 +112,9 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	}
 	p.manifestSum = manifestSum
 	p.trust = r.cat.judge(p)
-	p.blocks = p.ownBlocks()
+	if p.blocks = p.ownBlocks(); p.blocks == nil {
+		p.blocks = p.sidecarBlocks()
+	}
 
 	identity := []string{displayURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {

@@ -182,7 +182,11 @@ func (r *Release) open(ctx context.Context) (_ *Package, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return newPackage(r, r.watch(a), r.whole(a), doc)
+		pkg, changed, err := r.join(ctx, r.watch(a), r.whole(a), doc)
+		if changed && err == nil {
+			r.cat.saveDoc(kindPackage, r.docName(), doc)
+		}
+		return pkg, err
 	}
 	a, err := r.cat.openArchive(ctx, r.item.URL)
 	if err != nil {
@@ -207,7 +211,7 @@ func (r *Release) open(ctx context.Context) (_ *Package, err error) {
 		return nil, err
 	}
 	doc.Identity = a.id
-	pkg, err := newPackage(r, a, whole, doc)
+	pkg, _, err := r.join(ctx, a, whole, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +220,25 @@ func (r *Release) open(ctx context.Context) (_ *Package, err error) {
 	r.checked = time.Now()
 	r.mu.Unlock()
 	return pkg, nil
+}
+
+// join is newPackage with the sidecar, if there is one; changed: the doc is to
+// be saved.
+func (r *Release) join(ctx context.Context, a *archive, whole *wholeArchive, doc *packageDoc) (p *Package, changed bool, err error) {
+	kept := doc.Sidecar
+	sc, warning, err := r.findSidecar(ctx, doc)
+	if err != nil {
+		return nil, false, err
+	}
+	if p, err = newPackage(r, a, whole, doc); err != nil {
+		return nil, false, err
+	}
+	if warning != "" {
+		p.warnings = append(p.warnings, warning)
+		r.cat.cfg.Logger.Warn(warning, "release", r.Name())
+	}
+	p.blocks.offer(sc)
+	return p, kept != doc.Sidecar, nil
 }
 
 // readPackage walks the archive and reads the members that describe the rest.

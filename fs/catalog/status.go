@@ -53,6 +53,7 @@ type ReleaseStatus struct {
 	Alarm      string       `json:"alarm,omitempty"`     // in what the release is not what it was
 	Transport  string       `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
 	Trust      *Trust       `json:"trust,omitempty"`
+	Sidecar    *Signature   `json:"sidecar,omitempty"` // who vouches for the sidecar that is used
 	Warnings   []string     `json:"warnings,omitempty"`
 	Hidden     []string     `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
 	Files      []FileStatus `json:"files,omitempty"`
@@ -115,6 +116,7 @@ func (r *Release) Status() ReleaseStatus {
 	}
 	st.State, st.Error = "indexed", ""
 	st.Trust = &p.trust
+	st.Sidecar = p.sidecar
 	st.Alarm = p.alarm()
 	if why := p.refusal(); why != "" {
 		st.State, st.Error = "refused", why
