@@ -116,7 +116,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.blocks = p.sidecarBlocks()
 	}
 
-	identity := []string{displayURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
+	identity := []string{identityURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
 		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime}

@@ -211,8 +211,13 @@ func (f *File) sha256() string {
 	return ""
 }
 
-// displayURL is a URL fit for logs and status: without a password.
-func displayURL(raw string) string {
+// displayURL is a URL fit for logs and status, which others read: without a
+// password, and without a query, which may hold a token.
+func displayURL(raw string) string { return remote.Display(raw) }
+
+// identityURL is a URL as part of the identity of what it leads to: without
+// who asks for it.
+func identityURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "(an unusable URL)"
