@@ -37,6 +37,7 @@ type bench struct {
 	site   *site
 	trace  []extent
 	peers  bool
+	mounts int // made so far
 	stderr io.Writer
 }
 

@@ -27,7 +27,8 @@ type mounted struct {
 
 // mount starts the binary and waits until the mount point answers.
 func (b *bench) mount(ctx context.Context, feed, cache string, options ...string) (*mounted, error) {
-	m := &mounted{dir: filepath.Join(b.dir, "mnt"), log: filepath.Join(b.dir, "mount.log"), end: make(chan error, 1)}
+	b.mounts++
+	m := &mounted{dir: filepath.Join(b.dir, "mnt", strconv.Itoa(b.mounts)), log: filepath.Join(b.dir, "mount.log"), end: make(chan error, 1)}
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (b *bench) peerTests(n network, name string) (tests []test) {
 				if ctx.Err() != nil {
 					return nil, ctx.Err()
 				}
-				r.Value, r.Note = 0, "fails: "+firstLine(err.Error())
+				r.Value, r.Note = 0, "fails: "+lastLine(err.Error())
 			}
 			return []result{r}, nil
 		}})
@@ -68,6 +68,12 @@ func (b *bench) peerTests(n network, name string) (tests []test) {
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s[:min(len(s), 100)]
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	s = s[strings.LastIndexByte(s, '\n')+1:]
 	return s[:min(len(s), 100)]
 }
 

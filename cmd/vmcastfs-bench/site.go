@@ -63,7 +63,9 @@ func newSite(imageFile string) (_ *site, err error) {
 	s.Put(packagePath, pkg, pkg.Size(), published, `"machine-1"`, "application/x-xvm")
 	s.Put(imagePath, s.image, imageSize, published, `"disk-1"`, "application/octet-stream")
 	s.Put(peerPath+diskName, s.image, imageSize, published, `"disk-1"`, "application/octet-stream")
-	s.Put(peerPath, strings.NewReader(listing), int64(len(listing)), published, "", "text/html")
+	for _, path := range []string{peerPath, strings.TrimSuffix(peerPath, "/")} { // httpdirfs drops the slash
+		s.Put(path, strings.NewReader(listing), int64(len(listing)), published, "", "text/html")
+	}
 	return s, s.publish(feedPath, feed.Entry{ID: "machine-1", Title: "machine", URL: s.URL() + packagePath, Length: pkg.Size(), Published: published})
 }
 
