@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -41,6 +42,7 @@ type heldBlocks struct {
 	filled bool
 	files  []*heldFile // the most recently used first
 	blocks int
+	timer  *time.Timer // runs while filled, to close what is idle
 }
 
 // heldFile is one image of the cache.
@@ -52,12 +54,16 @@ type heldFile struct {
 	// its number, sorted. That two sums begin alike costs a look, no more.
 	places []uint64
 
-	// mu guards file, which is open from the first find in it until the
-	// index is emptied.
+	// mu guards what follows. The file is open from a find in it until none has
+	// come for heldIdle: who keeps it open keeps it from being removed.
 	mu   sync.Mutex
 	file *store.File
+	used bool // since rest looked
 	gone bool
 }
+
+// heldIdle is how long a file stays open that nothing is found in.
+const heldIdle = 10 * time.Second
 
 func newHeldFile(key store.Key, t *cache.SumTable) *heldFile {
 	h := &heldFile{key: key, size: t.Size(), blockSize: t.BlockSize()}
@@ -99,8 +105,35 @@ func (h *heldBlocks) empty() {
 	h.filled = true
 }
 
+// rest closes the files that nothing has been found in for a while.
+func (h *heldBlocks) rest() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.timer == nil {
+		return
+	}
+	for _, f := range h.files {
+		f.rest()
+	}
+	h.timer.Reset(heldIdle)
+}
+
+func (f *heldFile) rest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil && !f.used {
+		f.file.Close()
+		f.file = nil
+	}
+	f.used = false
+}
+
 // clear forgets all files; mu is held.
 func (h *heldBlocks) clear() {
+	if h.timer != nil {
+		h.timer.Stop()
+		h.timer = nil
+	}
 	for _, f := range h.files {
 		f.close()
 	}
@@ -144,6 +177,7 @@ func (h *heldBlocks) fill() {
 		return
 	}
 	h.filled = true
+	h.timer = time.AfterFunc(heldIdle, h.rest)
 	st, log := h.cat.cfg.Store, h.cat.cfg.Logger
 	names, err := st.DocNames(kindSums)
 	if err != nil {
@@ -199,6 +233,7 @@ func (f *heldFile) open(st *store.Store) *store.File {
 		}
 		f.file = file
 	}
+	f.used = true
 	return f.file
 }
 
