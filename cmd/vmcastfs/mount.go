@@ -257,6 +257,8 @@ func namesFile(k option, value string) bool {
 	switch k.arg {
 	case "DIR", "FILE", "PATH":
 		return true
+	case "URL|DIR":
+		return !strings.Contains(value, "://")
 	case "on|off|FILE":
 		return value != "on" && value != "off"
 	}

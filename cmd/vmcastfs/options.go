@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ type options struct {
 	CacheFree  int64         // bytes to leave free on its file system
 	Memory     int64         // bytes of the memory tier; 0: none
 	State      string        // directory of the trust state
+	Sidecar    string        // directory or address of sidecars; "": none
 	Keyring    string        // file or directory of trusted keys; "": none
 	Sig        string        // require, ignore, or "": require with a keyring, else ignore
 	Verify     string        // lazy or strict
@@ -169,6 +171,20 @@ func optionTable() []option {
 		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(func(o *options) *string { return &o.Verify }, "lazy", "strict")},
 		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys", path(func(o *options) *string { return &o.Keyring })},
 		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(func(o *options) *string { return &o.Sig }, "require", "ignore")},
+		{"sidecar", "URL|DIR", trust, "where vmcastfs index has put block lists for packages that have none", func(o *options, v string) (err error) {
+			u, err := url.Parse(v)
+			switch {
+			case !strings.Contains(v, "://"):
+				o.Sidecar, err = filepath.Abs(v)
+			case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+				err = errors.New("must be a directory, or an http or https address")
+			case u.User != nil:
+				err = errors.New("must not hold a password: use netrc=FILE or token_file=FILE")
+			default:
+				o.Sidecar = v
+			}
+			return err
+		}},
 		{"state", "DIR", trust, "directory of the trust state", path(func(o *options) *string { return &o.State })},
 		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(func(o *options) *time.Duration { return &o.Refresh }, time.Second)},
 		{"hard", "", network, "reads wait for an unreachable server (default)", flag(func(o *options) *bool { return &o.Hard }, true)},
