@@ -35,8 +35,8 @@ type attempt struct {
 	eof    bool
 }
 
-// attempt sends a GET on a route, to its URL or one to which that led before.
-func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http.Header, u cache.Urgency) (*attempt, *url.URL, error) {
+// attempt sends a request (GET or HEAD) on a route, to its URL or one to which that led before.
+func (c *Client) attempt(ctx context.Context, method string, r *route, to *url.URL, header http.Header, u cache.Urgency) (*attempt, *url.URL, error) {
 	a := &attempt{client: c, slot: c.peer(originOf(to)), urgency: u}
 	if err := a.slot.enter(ctx, u); err != nil {
 		return nil, to, err
@@ -44,7 +44,7 @@ func (c *Client) attempt(ctx context.Context, r *route, to *url.URL, header http
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	a.watch.start()
-	resp, final, err := c.do(a.ctx, r, to, header)
+	resp, final, err := c.do(a.ctx, method, r, to, header)
 	a.watch.stop(minProgress)
 	a.peer = c.peer(originOf(final))
 	if err != nil {

@@ -121,11 +121,11 @@ func newRoute(raw, base string) (*route, error) {
 	return r, nil
 }
 
-// do sends a GET to url, which is that of the route or one to which it led before, and
+// do sends a request to url, which is that of the route or one to which it led before, and
 // follows redirects. It returns the final answer, whatever its status, and its URL.
-func (c *Client) do(ctx context.Context, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
+func (c *Client) do(ctx context.Context, method string, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
 	for hop := 0; ; hop++ {
-		resp, err := c.hop(ctx, r, to, header)
+		resp, err := c.hop(ctx, method, r, to, header)
 		if err != nil {
 			return nil, to, err
 		}
@@ -172,7 +172,7 @@ func redirect(from *url.URL, location string) (*url.URL, error) {
 }
 
 // hop sends one request and returns its answer.
-func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Header) (*http.Response, error) {
+func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, header http.Header) (*http.Response, error) {
 	from := anywhere
 	if !r.configured || originOf(to) != r.origin {
 		from = c.classOfBase(ctx, r.base)
@@ -190,7 +190,7 @@ func (c *Client) hop(ctx context.Context, r *route, to *url.URL, header http.Hea
 		}
 		from = anywhere
 	}
-	req := (&http.Request{Method: http.MethodGet, URL: to, Host: to.Host, Header: header.Clone(),
+	req := (&http.Request{Method: method, URL: to, Host: to.Host, Header: header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1})
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	if err := c.credentials.authorize(r, to, req.Header); err != nil {

@@ -58,7 +58,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 			header.Set(key, value)
 		}
 	}
-	a, final, err := c.attempt(ctx, r, r.url, header, cache.Demand)
+	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, cache.Demand)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (o *Object) URL() string { return o.shown }
 // open makes one attempt at Open, and says where that ended.
 func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
-	a, final, err := c.attempt(ctx, r, r.url, header, cache.Demand)
+	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, cache.Demand)
 	if err != nil {
 		return nil, final, err
 	}
@@ -227,13 +227,16 @@ func (o *Object) Check(ctx context.Context) error {
 	ctx, cancel := o.client.bind(ctx)
 	defer cancel(nil)
 	header := http.Header{"Accept-Encoding": {"identity"}}
+	method := http.MethodGet
 	if o.id.Ranged && o.id.Size > 0 {
 		header.Set("Range", "bytes=0-0") // for servers that do not mind the conditions
+	} else {
+		method = http.MethodHead // else the whole would be on its way
 	}
 	if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
-	a, final, err := o.client.attempt(ctx, o.route, o.route.url, header, cache.Background)
+	a, final, err := o.client.attempt(ctx, method, o.route, o.route.url, header, cache.Background)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", o.shown, err)
 	}

@@ -170,7 +170,7 @@ func (s *stream) connect() error {
 			header = http.Header{}
 		}
 		header.Set("Accept-Encoding", "identity")
-		a, final, err := o.client.attempt(s.ctx, o.route, to, header, s.urgency)
+		a, final, err := o.client.attempt(s.ctx, http.MethodGet, o.route, to, header, s.urgency)
 		if err == nil {
 			if err = check(a.resp); err != nil {
 				err = a.reject(err)

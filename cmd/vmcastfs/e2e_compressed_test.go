@@ -38,7 +38,8 @@ func TestCompressedImages(t *testing.T) {
 		members = append(members, member{name, content})
 	}
 	w.publish("one", packListed(t, members...))
-	w.mount()
+	log := filepath.Join(t.TempDir(), "log")
+	w.mount("log=" + log)
 	for name, stored := range images {
 		plain := name[:len(name)-len(filepath.Ext(name))]
 		want := disk
@@ -53,7 +54,7 @@ func TestCompressedImages(t *testing.T) {
 		}
 		f, err := os.Open(w.path("one", plain))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v\n%s", err, readAll(t, log))
 		}
 		rng := rand.New(rand.NewPCG(1, 2))
 		for range 20 {
@@ -74,11 +75,11 @@ func TestCompressedImages(t *testing.T) {
 func TestPlainSizeLater(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)
-	disk := noise(3<<20, 1)
+	disk := noise(5<<20, 1) // more than is sized before the directory is shown
 	w.publish("one", packListed(t, member{"disk.img.gz", filter(t, disk, "gzip", "-1")}))
 	w.publish("two", packListed(t, member{"disk.img.gz", filter(t, disk[1:], "gzip", "-1")}))
 	w.mount()
-	w.origin.SetBandwidth(3 << 20) // a second for each
+	w.origin.SetBandwidth(5 << 20) // a second for each
 	listed := func(release string) bool {
 		entries, err := os.ReadDir(w.path(release))
 		if err != nil {

@@ -162,7 +162,13 @@ func (w *world) mount(more ...string) {
 	if out, err := w.run("mount", "-o", w.options(more...), w.feed, w.dir); err != nil {
 		w.t.Fatalf("mount: %v\n%s", err, out)
 	}
-	w.t.Cleanup(func() { _ = fs.UnmountDir(w.dir, true) })
+	w.t.Cleanup(func() {
+		pids := w.daemons()
+		_ = fs.UnmountDir(w.dir, true)
+		for _, pid := range pids {
+			w.waitGone(pid) // it still writes to what is about to be removed
+		}
+	})
 }
 
 // umount unmounts and waits for the daemon to end, so that the cache is free
