@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -69,15 +70,31 @@ func defaultOptions() options {
 		return o
 	}
 	o.UID, o.GID = os.Geteuid(), os.Getegid()
-	if dir, err := os.UserCacheDir(); err == nil {
-		o.Cache = filepath.Join(dir, "vmcastfs")
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		o.State = filepath.Join(dir, "vmcastfs")
-	} else if home, err := os.UserHomeDir(); err == nil {
-		o.State = filepath.Join(home, ".local/state/vmcastfs")
+	home := homeDir()
+	for _, d := range []struct {
+		at         *string
+		env, usual string
+	}{{&o.Cache, "XDG_CACHE_HOME", ".cache"}, {&o.State, "XDG_STATE_HOME", ".local/state"}} {
+		if dir := os.Getenv(d.env); filepath.IsAbs(dir) {
+			*d.at = filepath.Join(dir, "vmcastfs")
+		} else if home != "" {
+			*d.at = filepath.Join(home, d.usual, "vmcastfs")
+		}
 	}
 	return o
+}
+
+// homeDir is the user's, or "". mount(8) takes HOME away when it mounts for an
+// ordinary user, so the user table is asked as well.
+func homeDir() string {
+	if home, err := os.UserHomeDir(); err == nil && filepath.IsAbs(home) {
+		return home
+	}
+	u, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil || !filepath.IsAbs(u.HomeDir) {
+		return ""
+	}
+	return u.HomeDir
 }
 
 func nonEmptyDir(dir string) bool {
