@@ -105,8 +105,9 @@ func (c *checker) blockwise(r io.Reader, f *FileReport, image *xvm.ImageBlocks) 
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	work := make(chan unit, 2*workers)
-	free := make(chan []byte, 4*workers)
+	waiting := workers * max(2, 2*chunk/image.BlockSize) // enough that no worker sleeps because another was late
+	work := make(chan unit, waiting)
+	free := make(chan []byte, 2*waiting)
 	var wait sync.WaitGroup
 	for range workers {
 		wait.Go(func() {

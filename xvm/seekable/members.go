@@ -32,8 +32,8 @@ type MemberOptions struct {
 // cores. The output depends on the input, block size and level alone: headers carry no time and no name. Empty input
 // makes one empty member, so that the output is a gzip file in any case.
 //
-// It is for one goroutine, and Close must be called, after an error too. Memory is bounded by 2 blocks and their
-// compressed form for each worker.
+// It is for one goroutine, and Close must be called, after an error too. Memory is bounded by 2 MiB of blocks, but two
+// at least, and their compressed form for each worker.
 type MemberWriter struct {
 	w     io.Writer
 	o     MemberOptions
@@ -54,6 +54,9 @@ type memberJob struct {
 	done  chan struct{}
 }
 
+// jobBytes is how much waits for each worker: enough that none sleeps because another was late.
+const jobBytes = 2 << 20
+
 // NewMemberWriter writes to w.
 func NewMemberWriter(w io.Writer, o MemberOptions) (*MemberWriter, error) {
 	if o.BlockSize == 0 {
@@ -68,7 +71,7 @@ func NewMemberWriter(w io.Writer, o MemberOptions) (*MemberWriter, error) {
 	if o.BlockSize < 4<<10 || o.BlockSize > 16<<20 || o.Level < 1 || o.Level > 9 || o.Workers < 0 {
 		return nil, fmt.Errorf("%w: members of %d bytes, level %d, %d workers", ErrLimit, o.BlockSize, o.Level, o.Workers)
 	}
-	m := &MemberWriter{w: w, o: o, work: make(chan *memberJob, 2*o.Workers)}
+	m := &MemberWriter{w: w, o: o, work: make(chan *memberJob, o.Workers*max(2, jobBytes/o.BlockSize))}
 	for range o.Workers {
 		go m.compress(m.work)
 	}

@@ -66,12 +66,12 @@ func TestMemberWriter(t *testing.T) {
 
 func TestMemberWriterErrors(t *testing.T) {
 	boom := errors.New("boom")
-	m, err := NewMemberWriter(&bytes.Buffer{}, MemberOptions{BlockSize: 4096, Done: func(Member) error { return boom }})
+	m, err := NewMemberWriter(&bytes.Buffer{}, MemberOptions{BlockSize: 4096, Workers: 1, Done: func(Member) error { return boom }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := m.Write(make([]byte, 1<<20))
-	if err != boom || n == 1<<20 {
+	n, err := m.Write(make([]byte, 2*jobBytes))
+	if err != boom || n == 2*jobBytes {
 		t.Error(n, err)
 	}
 	if err := m.Close(); err != boom {
