@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -294,8 +293,7 @@ func diskImage(size int, seed uint64) []byte {
 	return p
 }
 
-func md5hex(p []byte) string    { s := md5.Sum(p); return hex.EncodeToString(s[:]) }
-func sha256hex(p []byte) string { s := sha256.Sum256(p); return hex.EncodeToString(s[:]) }
+func md5hex(p []byte) string { s := md5.Sum(p); return hex.EncodeToString(s[:]) }
 
 func mustWrite(t testing.TB, path string, p []byte) {
 	t.Helper()
