@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -163,7 +162,7 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 				files[n].Error = i.Err.Error()
 			}
 		}
-		enc := json.NewEncoder(e.stdout)
+		enc := newJSON(e.stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(files)
 	}

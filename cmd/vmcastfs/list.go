@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -103,7 +102,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		}
 	}
 	if asJSON {
-		enc := json.NewEncoder(e.stdout)
+		enc := newJSON(e.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(rows); err != nil {
 			return err

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err = interrupted(ctx, err); err != nil {
 		if msg := err.Error(); msg != "" {
-			fmt.Fprintf(stderr, "%s: %s\n", name, msg)
+			fmt.Fprintf(stderr, "%s: %s\n", name, plainText(msg))
 		}
 	}
 	return codeOf(err)

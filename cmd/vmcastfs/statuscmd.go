@@ -43,6 +43,9 @@ type imageProgress struct {
 const (
 	// statusLimit is how long a mount may take to tell its status.
 	statusLimit = 5 * time.Second
+	// maxStatus bounds what it may tell, in bytes: the process behind a mount
+	// need not be ours. That of 10 000 releases takes some 5 MB.
+	maxStatus = 256 << 20
 	// rateSpan is between the two looks of a single status.
 	rateSpan = 500 * time.Millisecond
 	// watchSpan is between redraws.
@@ -119,7 +122,7 @@ func (m *mountStatus) look(ctx context.Context) {
 	}
 	got := make(chan answer, 1)
 	go func() {
-		raw, err := os.ReadFile(filepath.Join(m.Dir, ".vmcastfs/status.json"))
+		raw, err := readAtMost(filepath.Join(m.Dir, ".vmcastfs/status.json"), maxStatus)
 		got <- answer{raw, err}
 	}()
 	var a answer
@@ -147,6 +150,20 @@ func (m *mountStatus) look(ctx context.Context) {
 	default:
 		m.State, m.Error = "hung", a.err.Error()
 	}
+}
+
+// readAtMost reads a file that may have limit bytes.
+func readAtMost(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return raw, err
 }
 
 // measure fills in the rates since an earlier look.
@@ -247,7 +264,7 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 		if mounts == nil {
 			mounts = []mountStatus{}
 		}
-		enc := json.NewEncoder(e.stdout)
+		enc := newJSON(e.stdout)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(mounts)
 	} else {
@@ -274,7 +291,7 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 			return err
 		}
 		if asJSON {
-			err = json.NewEncoder(e.stdout).Encode(mounts)
+			err = newJSON(e.stdout).Encode(mounts)
 		} else {
 			var screen writer
 			_ = printStatus(&screen, mounts, time.Now())

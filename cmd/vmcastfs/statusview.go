@@ -22,15 +22,17 @@ func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
 		_, err := fmt.Fprintln(w, "no feed is mounted")
 		return err
 	}
+	var text strings.Builder
 	for i := range mounts {
 		if i > 0 {
-			fmt.Fprintln(w)
+			fmt.Fprintln(&text)
 		}
-		if err := printMount(w, &mounts[i], now); err != nil {
+		if err := printMount(&text, &mounts[i], now); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := io.WriteString(w, plainText(text.String())) // a mount may be anybody's
+	return err
 }
 
 func printMount(w io.Writer, m *mountStatus, now time.Time) error {

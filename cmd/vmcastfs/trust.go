@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,7 +103,7 @@ func (e *env) trustListCommand() *cobra.Command {
 			}
 		}
 		if asJSON {
-			enc := json.NewEncoder(e.stdout)
+			enc := newJSON(e.stdout)
 			enc.SetIndent("", "  ")
 			return enc.Encode(feeds)
 		}
