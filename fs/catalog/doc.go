@@ -53,10 +53,95 @@
 // file that is verified. Sums of a part only, as one packager wrote them,
 // leave it "unverified".
 //
+// # Block lists
+//
+// When the manifest lists blocks.txt, each block of the images in it is
+// compared before it is served, from the first read on; FileStatus.Verify says
+// "block". The list is read through the cache, and nothing of it is believed
+// before the whole matches the manifest. It is in memory while one of the
+// images is open, 256 MiB for all lists at most; those that no image needs go
+// when there is need (48 MiB may stay). It is read once when a package is indexed, if sizes are
+// wanted of it or it came with the first request, and else when an image is
+// opened; it is not part of the persisted index. A list that does not match
+// its sum, or contradicts the sizes of the archive, opens no image of the
+// package: reading them unchecked would be what an attacker wants. One that no
+// manifest vouches for is ignored.
+//
+// An image compressed block by block is read from the archive by ranges of
+// whole blocks, inflated on all cores; what is stored as "x.gz" is not kept
+// unless somebody reads that. A block that does not inflate is given on as
+// zeros, which its sum refuses: so damage costs one block, EIO, and the state
+// of the image stays "partial". Zero blocks are never asked for.
+//
+// # Sidecars
+//
+// With Config.Sidecar a package without a list may have one beside it
+// (xvm.Sidecar), for its stored members and their plain content, with the
+// seek points of ordinary gzip. It is used if it is signed as the policy asks (with
+// a keyring: well, or under sig=ignore not at all; without one the operator's
+// word is enough), if it names the same members in the same sizes, and if the
+// small files that were read have the sums it gives. It does not make an
+// unsigned package a signed one. One that is not fit is warned of and not
+// used; a server that cannot say whether there is one keeps the package closed
+// until it can. What was signed is kept with the index, so that it is judged
+// anew in each process; the sidecar of a server is kept in the cache. A list
+// changes the key of an image in the cache: what is there under that key was
+// checked against that list. What is there under the other key is compared and
+// taken over.
+//
+// # Sums kept, blocks shared
+//
+// Once an image without a list is verified, the sums of its blocks are kept
+// (32 bytes each, none for zeros; images beyond 128 GiB of data are left out),
+// computed while the whole was checked. From its next opening on it is checked
+// block by block ("kept"), so that what is fetched again after an eviction
+// cannot be anything else, and it is verified again as soon as all is here. In
+// between the state is "partial": status looks at the journal of the cache, not
+// at what it was when it was closed.
+//
+// The sums of all images make an index from sum to place (8 bytes a block, 4 Mi
+// blocks, 512 images, the most recently used first). It exists while an image
+// is open whose blocks are known and of which something is missing; a block
+// that another image has is compared and copied, sharing its disk space where
+// the filesystem can, so that an upgrade fetches what changed (TestUpgrade: of
+// 2 % changed blocks 2 %). Images that are inflated as a stream do not take
+// part as takers: they are produced in order anyway.
+//
+// # What was seen
+//
+// TrustState remembers, in a directory that is not the cache, the SHA-256 of
+// each release's manifest when it was first seen, and the newest release. Where
+// signatures are required only what a trusted key signed counts as seen; the
+// newest release is indexed by itself for that. Alarms, in status, list and
+// log:
+//
+//	changed    another manifest under the same release; where nobody had signed the
+//	           first one, a signed one takes its place silently
+//	replayed   the signed manifest of one release under another id (S5). A manifest
+//	           with the line "# vmcast-release: ID" is good for that id only, also
+//	           on a host that has seen nothing yet
+//	rollback   the newest release seen is gone, and what is newest now is older by
+//	           date; without dates: was seen before (S10). A date more than a day
+//	           in the future makes no release the newest
+//
+// Where signatures are required the release is refused until the operator
+// accepts it; a feed that went back is not shown while a newer one is known
+// (and neither is it kept as the last good one); if none is, it is shown and
+// nothing of it served. The file is read anew when another process has changed
+// it, so an accepted alarm takes effect at once.
+//
+//	STATE/lock            flock, held to change anything
+//	STATE/feeds/HASH.json one feed, replaced as a whole; HASH is of its URL
+//
+// A damaged file is an error: taking it for empty would be forgetting.
+//
 // # Locks
 //
-// Catalog.mu, Release.mu and Package.mu are leaves and never held over I/O.
-// image.mu is held while a file of the cache is opened or closed, and an
-// image's before its base's; wholeArchive.mu comes after image.mu. All come
-// before the locks of package cache.
+// Catalog.mu, Release.mu, Package.mu and feedWatch.mu are leaves and never held
+// over I/O. image.mu is held while a file of the cache is opened or closed, and
+// an image's before its base's; wholeArchive.mu, heldBlocks.mu and
+// listMemory.mu (before blockSums.mu) come after image.mu. All come before the
+// locks of package cache, but for heldBlocks.mu, under which the store is read,
+// and TrustState.mu, which is held over its file: after those nothing else is
+// locked.
 package catalog

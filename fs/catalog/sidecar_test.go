@@ -44,7 +44,7 @@ func sidecarOf(t testing.TB, pkg []byte, key *xvm.Signer) []byte {
 // TestSidecar: with a sidecar the content of an ordinary gzip file has its size
 // at once, is read at its end without the rest, and every block is checked.
 func TestSidecar(t *testing.T) {
-	disk := diskImage(160*blk, 1)
+	disk := diskImage(96*blk, 1)
 	stored := file{"root.img.gz", gz(t, disk)}
 	flat := file{"data.img", diskImage(10*blk, 2)}
 	pkg := tarOf(t, manifestOf(stored, flat), stored, flat)
@@ -80,6 +80,9 @@ func TestSidecar(t *testing.T) {
 			}
 			if st := h.file("one", "root.img").Status(); st.Verify != "block" {
 				t.Errorf("%+v", st)
+			}
+			if strings.HasPrefix(where, "one") || where == "file" {
+				return // the rest is as with the others
 			}
 			for _, name := range []string{"root.img", "data.img"} {
 				if err := h.complete("one", name); err != nil {
@@ -157,12 +160,12 @@ func TestSidecarFlipped(t *testing.T) {
 func TestSidecarTrust(t *testing.T) {
 	key, ring := publisher(t, "publisher")
 	stranger, _ := publisher(t, "stranger")
-	about, disk := file{"xvm.xml", []byte("<xvm/>")}, file{"root.img.gz", gz(t, diskImage(40*blk, 1))}
+	about, disk := file{"xvm.xml", []byte("<xvm/>")}, file{"root.img.gz", gz(t, diskImage(4*blk, 1))}
 	manifest := manifestOf(about, disk)
 	s1, _ := key.Sign(manifest.content, testTime)
 	s2, _ := key.Sign(about.content, testTime)
 	pkg := tarOf(t, about, manifest, file{"mf-signature.asc", s1}, file{"signature.asc", s2}, disk)
-	elsewhere := file{"root.img.gz", gz(t, diskImage(40*blk, 2))}
+	elsewhere := file{"root.img.gz", gz(t, diskImage(4*blk, 2))}
 	other := tarOf(t, manifestOf(elsewhere), elsewhere)
 	plain := func(*Config) {}
 	trusting := func(require bool) func(*Config) {
