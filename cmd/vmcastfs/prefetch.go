@@ -147,7 +147,7 @@ func (e *env) prefetch(ctx context.Context, w wantedImage) error {
 		case err := <-done:
 			return e.prefetched(ctx, &w, bar, err)
 		case <-ctx.Done():
-			_ = bar.Exit()
+			bar.clear()
 			return ctx.Err()
 		case <-tick.C:
 			if f, ok := w.now(ctx); ok {
@@ -160,10 +160,7 @@ func (e *env) prefetch(ctx context.Context, w wantedImage) error {
 // prefetched says how it ended.
 func (e *env) prefetched(ctx context.Context, w *wantedImage, bar *imageBar, err error) error {
 	f, known := w.now(ctx)
-	if known {
-		bar.show(f)
-	}
-	_ = bar.Exit()
+	bar.clear()
 	switch {
 	case known && f.State == "corrupt":
 		return fmt.Errorf("corrupt: %s", feed.Sanitize(f.Note))
@@ -181,37 +178,43 @@ func (e *env) prefetched(ctx context.Context, w *wantedImage, bar *imageBar, err
 }
 
 // imageBar shows on a terminal how far an image is: how much of it is local
-// and, once it is all here, how much has been checked.
+// and, once it is all here, how much has been checked. Elsewhere, and until the
+// size is known, it shows nothing.
 type imageBar struct {
-	*progressbar.ProgressBar
+	bar   *progressbar.ProgressBar
+	out   *os.File // the terminal, or nil
 	label string
 }
 
 func (e *env) bar(label string) *imageBar {
-	label = feed.Sanitize(label)
-	if f, ok := e.stderr.(*os.File); !ok || !isTerminal(f) {
-		return &imageBar{progressbar.DefaultBytesSilent(-1), label}
+	b := &imageBar{label: feed.Sanitize(label)}
+	if f, ok := e.stderr.(*os.File); ok && isTerminal(f) {
+		b.out = f
 	}
-	return &imageBar{progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(label),
-		progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionFullWidth(),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionUseIECUnits(true), progressbar.OptionClearOnFinish(),
-		progressbar.OptionThrottle(prefetchPoll/2),
-	), label}
+	return b
 }
 
 func (b *imageBar) show(f catalog.FileStatus) {
-	if f.Size < 0 {
-		_ = b.Set64(f.CachedBytes)
+	if b.out == nil || f.Size <= 0 {
 		return
 	}
-	if b.GetMax64() != f.Size {
-		b.ChangeMax64(max(f.Size, 1))
+	if b.bar == nil {
+		b.bar = progressbar.NewOptions64(f.Size,
+			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(b.label),
+			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(prefetchPoll/2))
 	}
 	at := int64(f.Percent / 100 * float64(f.Size))
 	if at >= f.Size && f.State == "partial" {
-		b.Describe(b.label + ": checking")
+		b.bar.Describe(b.label + ": checking")
 		at = f.Checked
 	}
-	_ = b.Set64(min(at, f.Size))
+	_ = b.bar.Set64(min(at, f.Size-1)) // the end is told in words
+}
+
+// clear takes the bar away.
+func (b *imageBar) clear() {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
 }
