@@ -30,6 +30,11 @@ func TestMain(m *testing.M) {
 }
 
 func buildAndRun(m *testing.M) int {
+	for _, arg := range os.Args[1:] {
+		if strings.HasPrefix(arg, "-test.fuzz") || strings.HasPrefix(arg, "-test.list") {
+			return m.Run() // needs no binary
+		}
+	}
 	dir, err := os.MkdirTemp("", "vmcastfs-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
