@@ -355,6 +355,7 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *Su
 	f.whole.Store(true)
 	f.changed(state)
 	if learned != nil && state == store.Verified {
+		f.learned.Store(learned)
 		f.spec.Learned(learned)
 	}
 	return false, nil
@@ -369,7 +370,7 @@ func (f *content) changed(s store.FileState) {
 
 // allBlocksKnown reports whether every block has a sum of its own.
 func (f *content) allBlocksKnown() bool {
-	if f.spec.Blocks == nil {
+	if f.blockSums() == nil {
 		return false
 	}
 	for b := range f.blocks() {

@@ -30,6 +30,7 @@ type content struct {
 	corrupt atomic.Pointer[CorruptError] // sticky
 	strict  atomic.Bool
 	whole   atomic.Bool              // complete and checked (or nothing to check against)
+	learned atomic.Pointer[SumTable] // from a check of the whole
 	full    atomic.Bool              // the disk refused the last block
 	follow  atomic.Pointer[follower] // nil: no profile
 
@@ -98,8 +99,8 @@ func (f *content) setSize(n int64) error {
 // zero reports whether block b is known to hold only zeros, without asking
 // either the disk or the source.
 func (f *content) zero(b int64) bool {
-	if f.spec.Blocks != nil {
-		if _, zero, ok := f.spec.Blocks.Sum(b); ok && zero {
+	if sums := f.blockSums(); sums != nil {
+		if _, zero, ok := sums.Sum(b); ok && zero {
 			return true
 		}
 	}
@@ -111,12 +112,25 @@ func (f *content) zero(b int64) bool {
 	return i == len(f.data) || f.data[i].Off >= off+f.bs
 }
 
+// blockSums are what is known of single blocks: given, or learned since; nil:
+// nothing.
+func (f *content) blockSums() BlockSums {
+	if f.spec.Blocks != nil {
+		return f.spec.Blocks
+	}
+	if t := f.learned.Load(); t != nil {
+		return t
+	}
+	return nil
+}
+
 // known reports whether block b has a sum of its own.
 func (f *content) known(b int64) bool {
-	if f.spec.Blocks == nil {
+	sums := f.blockSums()
+	if sums == nil {
 		return false
 	}
-	_, _, ok := f.spec.Blocks.Sum(b)
+	_, _, ok := sums.Sum(b)
 	return ok
 }
 

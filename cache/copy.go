@@ -5,10 +5,11 @@ import "crypto/sha256"
 // copyOf says where another file of the store should have the block of e.
 func (j *job) copyOf(e *entry) place {
 	f := j.f
-	if f.spec.Copies == nil || f.spec.Blocks == nil || e.alone {
+	sums := f.blockSums()
+	if f.spec.Copies == nil || sums == nil || e.alone {
 		return place{}
 	}
-	sum, zero, ok := f.spec.Blocks.Sum(e.b)
+	sum, zero, ok := sums.Sum(e.b)
 	if !ok || zero {
 		return place{}
 	}
@@ -30,7 +31,7 @@ func (j *job) copied() bool {
 	n := f.blockLen(e.b)
 	buf := f.c.buffers.get(p.file.BlockSize())
 	got, err := p.file.ReadBlock(p.at, buf.data)
-	want, _, _ := f.spec.Blocks.Sum(e.b)
+	want, _, _ := f.blockSums().Sum(e.b)
 	if err != nil || got != n || sha256.Sum256(buf.data[:n]) != want {
 		buf.discard()
 		e.alone = true // evicted since, or a block that only looks the same

@@ -97,10 +97,41 @@ func TestLearned(t *testing.T) {
 		if err := f.Complete(ctx); err != nil {
 			t.Fatal(err)
 		}
-		f.Close()
 		if table == nil {
 			t.Fatal("no sums were learned")
 		}
+		// From then on they count, also for who has the file open already.
+		now, err := st.File(spec.Key, int64(len(data)), bs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := now.Drop(7); err != nil {
+			t.Fatal(err)
+		}
+		now.Close()
+		src := func(data []byte) {
+			if forward {
+				spec.Source.(*forwardScript).data = data
+			} else {
+				spec.Source.(*script).data = data
+			}
+		}
+		changed := bytes.Clone(data)
+		changed[7*bs] ^= 1
+		block := make([]byte, bs)
+		var wrongBlock *BlockError
+		src(changed)
+		if _, err := f.ReadAt(ctx, block, 7*bs); !errors.As(err, &wrongBlock) {
+			t.Error("a wrong block after an eviction, with the file open:", err)
+		}
+		src(data)
+		if _, err := f.ReadAt(ctx, block, 7*bs); err != nil || !bytes.Equal(block, data[7*bs:8*bs]) {
+			t.Error("the right one:", err)
+		}
+		if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
+			t.Error(err, f.State())
+		}
+		f.Close()
 		back, err := DecodeSumTable(table.Encode())
 		if err != nil || back.Size() != int64(len(data)) || back.BlockSize() != bs {
 			t.Fatal("table is not what it was:", err)

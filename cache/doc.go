@@ -119,9 +119,9 @@ that one bad block costs that block only; the file stays partial then, and the
 error is in its Status. Spec.Copies may know another file of the store that has
 a block with the same sum: it is compared, and then copied instead of fetched,
 sharing the disk space where the filesystem can. Of a file without sums that is
-found to be verified, Spec.Learned gets them (a SumTable), computed beside the
-check of the whole, for the next time it is opened: what is fetched again after
-an eviction is then checked block by block.
+found to be verified, the sums are computed beside the check of the whole; from
+then on they count, and Spec.Learned gets them (a SumTable) for the next time it
+is opened. So what is fetched again after an eviction is checked block by block.
 
 # Several processes
 

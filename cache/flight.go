@@ -155,10 +155,11 @@ func (f *content) fail(entries []*entry, err error) {
 
 // check compares a block with its sum, if it has one.
 func (f *content) check(b int64, data []byte) error {
-	if f.spec.Blocks == nil {
+	sums := f.blockSums()
+	if sums == nil {
 		return nil
 	}
-	want, zero, ok := f.spec.Blocks.Sum(b)
+	want, zero, ok := sums.Sum(b)
 	if !ok || zero {
 		return nil
 	}
@@ -219,7 +220,7 @@ func (f *content) publish(e *entry, buf *buffer, from place) {
 // refilled notes that a file is complete again whose every block was checked
 // by itself, after some were evicted and fetched again.
 func (f *content) refilled() {
-	if f.spec.Blocks == nil || f.whole.Load() {
+	if f.blockSums() == nil || f.whole.Load() {
 		return
 	}
 	if n, _ := f.sf.Present(); n < f.blocks() {

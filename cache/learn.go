@@ -14,7 +14,7 @@ type learner struct {
 
 // newLearner returns nil if nobody wants the sums, or they are known.
 func (f *content) newLearner() *learner {
-	if f.spec.Learned == nil || f.spec.Blocks != nil {
+	if f.spec.Learned == nil || f.blockSums() != nil {
 		return nil
 	}
 	return &learner{f: f}

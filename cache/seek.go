@@ -46,9 +46,9 @@ func (h *File) SeekHole(off int64) (int64, error) {
 	if i := f.extent(off); f.data != nil && i < len(f.data) {
 		hole = min(hole, f.data[i].Off+f.data[i].Len)
 	}
-	if f.spec.Blocks != nil {
+	if sums := f.blockSums(); sums != nil {
 		for b := off/f.bs + 1; b*f.bs < hole; b++ {
-			if _, zero, ok := f.spec.Blocks.Sum(b); ok && zero {
+			if _, zero, ok := sums.Sum(b); ok && zero {
 				hole = b * f.bs
 			}
 		}
@@ -81,10 +81,10 @@ func (f *content) zeroEnd(off int64) int64 {
 			end = max(end, f.data[i].Off)
 		}
 	}
-	if f.spec.Blocks != nil {
+	if sums := f.blockSums(); sums != nil {
 		b := off / f.bs
 		for ; b < f.blocks(); b++ {
-			if _, zero, ok := f.spec.Blocks.Sum(b); !ok || !zero {
+			if _, zero, ok := sums.Sum(b); !ok || !zero {
 				break
 			}
 		}

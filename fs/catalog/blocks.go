@@ -338,7 +338,10 @@ func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 		}
 		fallthrough
 	default:
-		spec.Learned = func(t *cache.SumTable) { cat.keepSums(im.f.key, t) }
+		spec.Learned = func(t *cache.SumTable) {
+			im.mode.Store(learnedMode)
+			cat.keepSums(im.f.key, t)
+		}
 	}
 }
 

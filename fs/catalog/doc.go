@@ -93,8 +93,8 @@
 //
 // Once an image without a list is verified, the sums of its blocks are kept
 // (32 bytes each, none for zeros; images beyond 128 GiB of data are left out),
-// computed while the whole was checked. From its next opening on it is checked
-// block by block ("kept"), so that what is fetched again after an eviction
+// computed while the whole was checked. From then on it is checked block by
+// block ("kept"), so that what is fetched again after an eviction
 // cannot be anything else, and it is verified again as soon as all is here. In
 // between the state is "partial": status looks at the journal of the cache, not
 // at what it was when it was closed.
