@@ -21,6 +21,7 @@ const FSType = "fuse." + subtype
 const (
 	subtype       = "vmcastfs"
 	maxBackground = 256 // go-fuse hands it to the kernel as 16 bits
+	readAhead     = 64 << 10
 )
 
 // A Server is a mounted filesystem.
@@ -124,6 +125,7 @@ func (v *vfs) fuseOptions() *fusefs.Options {
 		Options:                  append([]string{"default_permissions"}, o.Extra...),
 		MaxBackground:            maxBackground,
 		MaxWrite:                 o.MaxRead, // go-fuse derives max_read from it
+		MaxReadAhead:             readAhead,
 		FsName:                   o.Source,
 		Name:                     subtype,
 		Debug:                    o.Debug,
