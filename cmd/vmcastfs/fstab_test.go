@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
 )
 
@@ -256,6 +257,33 @@ func TestEmptyEnvironment(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); exitCode(err) != 2 || !strings.Contains(string(out), "cache=DIR") {
 			t.Errorf("no home: %v\n%s", err, out)
 		}
+	}
+}
+
+// Ctrl-C while the server is silent: exit code 8, and nothing is left.
+func TestInterruptedMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Stall})
+	cmd := exec.Command(filepath.Join(filepath.Dir(binary), "mount.vmcastfs"), w.feed, w.dir, "-o", w.options())
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
+	pids := w.daemons()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); exitCode(err) != 8 {
+		t.Errorf("interrupted: %v\n%s", err, out.String())
+	}
+	for _, pid := range pids {
+		w.waitGone(pid)
+	}
+	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) != 0 {
+		t.Errorf("mounted: %v, %v", entries, err)
 	}
 }
 

@@ -211,6 +211,12 @@ as systemd-escape --path prints it, its configuration
 The unit is ready when the mount answers, tells its state in systemctl status,
 is restarted when it hangs, looks at the feed at once on reload, and comes
 before the guests of libvirt and Xen.`)
+	p.section("autofs")
+	p.text(`In a map of autofs(5) an address is written with its colon escaped:
+
+  vmcast  -fstype=vmcastfs,ro  :https\://example.org/vmcast.xml
+
+An idle mount is then unmounted; it comes back at the next use, from the cache.`)
 	p.section("updatedb")
 	p.text(indent(string(distFile("example.updatedb"))))
 	p.section("Signals")

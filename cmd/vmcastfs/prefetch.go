@@ -184,6 +184,7 @@ type imageBar struct {
 	bar   *progressbar.ProgressBar
 	out   *os.File // the terminal, or nil
 	label string
+	from  int64 // what was local at the beginning, which the rate must not count
 }
 
 func (e *env) bar(label string) *imageBar {
@@ -198,18 +199,19 @@ func (b *imageBar) show(f catalog.FileStatus) {
 	if b.out == nil || f.Size <= 0 {
 		return
 	}
+	at := int64(f.Percent / 100 * float64(f.Size))
 	if b.bar == nil {
-		b.bar = progressbar.NewOptions64(f.Size,
+		b.from = min(at, f.Size-1)
+		b.bar = progressbar.NewOptions64(f.Size-b.from,
 			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(b.label),
 			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(prefetchPoll/2))
 	}
-	at := int64(f.Percent / 100 * float64(f.Size))
 	if at >= f.Size && f.State == "partial" {
 		b.bar.Describe(b.label + ": checking")
-		at = f.Checked
+		at = b.from + int64(float64(f.Checked)/float64(f.Size)*float64(f.Size-b.from))
 	}
-	_ = b.bar.Set64(min(at, f.Size-1)) // the end is told in words
+	_ = b.bar.Set64(max(0, min(at, f.Size-1)-b.from)) // the end is told in words
 }
 
 // clear takes the bar away.
