@@ -152,8 +152,11 @@ func openDir(path string) (dir, error) {
 	if err != nil {
 		return dir{}, fmt.Errorf("cache directory %q: %w", path, err)
 	}
-	// A link may lead to the directory only if it was made by someone who could replace the directory anyway.
+	// A link may lead to the directory only if it was made by someone who could replace the directory anyway. Where
+	// there is none, none is followed that comes between.
+	nofollow := unix.O_NOFOLLOW
 	if fi, err := os.Lstat(abs); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+		nofollow = 0
 		var st unix.Stat_t
 		if err := unix.Lstat(abs, &st); err != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 			return dir{}, fmt.Errorf("cache directory %q is a symbolic link made by another user", path)
@@ -162,7 +165,7 @@ func openDir(path string) (dir, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return dir{}, fmt.Errorf("make cache directory %q: %w", path, cause(err))
 	}
-	fd, err := unix.Open(abs, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(abs, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|nofollow, 0)
 	if err != nil {
 		return dir{}, fmt.Errorf("open cache directory %q: %w", path, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"vmcastfs/cache"
@@ -57,7 +58,7 @@ func (a *archive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.
 // openArchive finds out what url is now. Base is the feed's own URL.
 func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, error) {
 	if path, ok := localPath(rawURL); ok {
-		l, err := openLocal(path)
+		l, err := openLocal(path, c.cfg.FeedURL)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +74,7 @@ func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, err
 // resumeArchive takes up an archive whose identity is known, without asking.
 func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, error) {
 	if path, ok := localPath(rawURL); ok {
-		l := &local{path: path, id: id}
+		l := &local{path: path, id: id, feed: c.cfg.FeedURL}
 		return &archive{Source: l, id: id, check: l.check}, nil
 	}
 	return remoteArchive(c.cfg.Remote.Resume(rawURL, c.cfg.FeedURL, id)), nil
@@ -104,17 +105,19 @@ func localPath(rawURL string) (string, bool) {
 type local struct {
 	path string
 	id   remote.Identity
+	feed string // the file that names it; "": the operator does
 }
 
-func openLocal(path string) (*local, error) {
-	info, err := os.Stat(path)
+// openLocal finds out what is at path now.
+func openLocal(path, feed string) (*local, error) {
+	l := &local{path: path, feed: feed}
+	f, info, err := l.open()
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w: it is no regular file", path, ErrNotPackage)
-	}
-	return &local{path: path, id: localIdentity(info)}, nil
+	defer f.Close()
+	l.id = localIdentity(info)
+	return l, nil
 }
 
 func localIdentity(info os.FileInfo) remote.Identity {
@@ -123,6 +126,48 @@ func localIdentity(info os.FileInfo) remote.Identity {
 		Size:         info.Size(),
 		Ranged:       true,
 	}
+}
+
+// open opens the file if the feed may name it. Another user's feed may name
+// that user's files only: it must not show what we can read and its writer
+// cannot.
+func (l *local) open() (*os.File, os.FileInfo, error) {
+	f, err := os.OpenFile(l.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang us
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s: %w: it is no regular file", l.path, ErrNotPackage)
+	case l.feed != "":
+		err = l.allowed(info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+func (l *local) allowed(info os.FileInfo) error {
+	feed, err := os.Stat(l.feed)
+	if err != nil {
+		return fmt.Errorf("whose feed names %s is not known: %w", l.path, err)
+	}
+	writer, owner := ownerOf(feed), ownerOf(info)
+	if writer == 0 || writer == os.Geteuid() || writer == owner {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to user %d, the feed %s that names it to user %d: %w", l.path, owner, l.feed, writer, ErrRefused)
+}
+
+func ownerOf(info os.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
 }
 
 func (l *local) check(context.Context) error {
@@ -134,17 +179,13 @@ func (l *local) check(context.Context) error {
 }
 
 func (l *local) Fetch(_ context.Context, off, n int64, _ cache.Urgency) (io.ReadCloser, error) {
-	f, err := os.Open(l.path)
+	f, info, err := l.open()
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && localIdentity(info) != l.id {
-		err = fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
-	}
-	if err != nil {
+	if localIdentity(info) != l.id {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
 	}
 	return &localReader{r: io.NewSectionReader(f, off, n), f: f}, nil
 }
