@@ -76,4 +76,33 @@
 //     these slots and would otherwise stop read-ahead of cached images.
 //   - Extended attributes user.vmcast.* answer by name and are not listed, so that
 //     cp -a and rsync -X leave them alone.
+//
+// # Upgrading under running guests
+//
+// A new binary does not take over the connection of the old one. What that would
+// need, and what there is (Linux 6.18, go-fuse v2.12.1):
+//
+//   - The descriptor of /dev/fuse kept open while no daemon runs, so that the kernel
+//     holds requests back instead of failing them with ENOTCONN: easy, by passing it
+//     on or by systemd's FDSTORE.
+//   - What the dead daemon had read and not answered, asked again: the kernel can
+//     since 6.9 (FUSE_NOTIFY_RESEND), go-fuse knows the number and no more.
+//   - A server that starts in the middle: fuse.NewServer takes a descriptor
+//     ("/dev/fd/N"), and then insists on the INIT message, which the kernel sent to
+//     the daemon before. What it settled (features, sizes) lives in unexported fields.
+//   - The numbers by which the kernel calls inodes and open files: go-fuse gives
+//     them out from counters in unexported tables, which a new process would have to
+//     rebuild exactly. One wrong number is another file's bytes in a guest.
+//
+// So it takes a fork of the FUSE library, whose every fault strands all guests at
+// once; and the need is small, because a guest keeps its image open and nothing
+// else. Instead the mount is detached and made again: umount -l (or SIGTERM), then
+// mount. The old process serves those who have files open until they close them
+// and then ends; the new one serves who comes. Both share one cache. A guest notices
+// nothing, and runs on the new binary after its next start. Under systemd a unit that
+// is stopped takes its processes along: detach first, then restart the unit.
+//
+// Should the daemon die, reads fail with ENOTCONN (but for what the kernel has
+// cached, and passthrough) until guests reopen their images; the next mount
+// cleans the dead one away.
 package fs

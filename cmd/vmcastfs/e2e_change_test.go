@@ -292,6 +292,28 @@ func TestF12FeedNamesAnotherPackage(t *testing.T) {
 	w.wantGeneration(f, old, new, "old")
 }
 
+// TestH14FeedHasANewURL: the URL that the feed named expires, and the feed
+// names another one, which is looked for at once and not at the next refresh.
+func TestH14FeedHasANewURL(t *testing.T) {
+	t.Parallel()
+	disk := noise(changeSize, 44)
+	archive := packListed(t, member{"disk.img", disk})
+	w := bareWorld(t)
+	w.origin.PutBytes("/signed-1/one.xvm", archive)
+	w.origin.PutBytes(appliance.FeedPath, rss(item{"one", "signed-1/one.xvm"}))
+	w.mount("complete=off", "refresh=1h")
+	f := w.open("one", "disk.img")
+	w.wantAt(f, disk, 0)
+	w.origin.Inject(origin.Fault{Path: "/signed-1/*", Kind: origin.Status, Status: 403})
+	w.origin.PutBytes("/signed-2/one.xvm", archive)
+	w.origin.PutBytes(appliance.FeedPath, rss(item{"one", "signed-2/one.xvm"}))
+	if err := compareAt(f, disk, 4<<20); !errors.Is(err, syscall.EIO) {
+		t.Errorf("read of an expired URL: %v", err)
+	}
+	w.newGeneration(disk, "one", "disk.img")
+	w.wantAt(f, disk, 0)
+}
+
 // TestReplacedCompressed replaces an archive whose image is read inflated.
 func TestReplacedCompressed(t *testing.T) {
 	t.Parallel()

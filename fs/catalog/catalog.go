@@ -57,6 +57,8 @@ type Catalog struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool // checkAll is under way
+	// lookedAgain is when lookAgain last did, in Unix seconds.
+	lookedAgain atomic.Int64
 
 	mu          sync.Mutex
 	closed      bool

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"vmcastfs/cache/remote"
@@ -84,6 +85,32 @@ func (c *Catalog) checkAll(ctx context.Context) {
 func isDown(err error) bool {
 	var status *remote.StatusError
 	return err != nil && !errors.As(err, &status)
+}
+
+// isLost tells answers that an enclosure's URL is no good any more: it was
+// withdrawn, or signed and has expired.
+func isLost(err error) bool {
+	var status *remote.StatusError
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch status.Code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	}
+	return false
+}
+
+// lookAgain looks at the feed out of turn, once a minute at most: it may name
+// another URL by now.
+func (c *Catalog) lookAgain() {
+	if c.poller == nil {
+		return // it was never started
+	}
+	last := c.lookedAgain.Load()
+	if now := time.Now(); now.Unix()-last >= 60 && c.lookedAgain.CompareAndSwap(last, now.Unix()) {
+		c.background(func(ctx context.Context) { _ = c.poller.Refresh(ctx) }) // the outcome is in its log and status
+	}
 }
 
 // errDown ends the waiting for what a listing needs.

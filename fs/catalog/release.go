@@ -130,6 +130,9 @@ func (r *Release) load(ctx context.Context) {
 		if context.Cause(ctx) == errDown && !errors.Is(err, errDown) {
 			err = fmt.Errorf("%w: %w", errDown, err)
 		}
+		if isLost(err) {
+			r.cat.lookAgain()
+		}
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
@@ -306,6 +309,9 @@ func (r *Release) watch(a *archive) *archive {
 	watched := *a
 	w := watchedSource{a.Source, func(err error) error {
 		if !errors.Is(err, remote.ErrChanged) {
+			if isLost(err) {
+				r.cat.lookAgain()
+			}
 			return err
 		}
 		r.cat.replace(r)
