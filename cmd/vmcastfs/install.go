@@ -155,7 +155,7 @@ func (in *installation) things() ([]thing, error) {
 	), nil
 }
 
-func (in *installation) install() (err error) {
+func (in *installation) install() error {
 	things, err := in.things()
 	if err != nil {
 		return err
@@ -169,16 +169,34 @@ func (in *installation) install() (err error) {
 			return err
 		}
 	}
-	defer func() { // what was made is on record even if the rest fails
-		if len(made) > 0 {
-			err = errors.Join(err, renameio.WriteFile(in.destdir+in.record(), []byte(strings.Join(made, "\n")+"\n"), 0o644))
-		}
-	}()
-	note := func(path string) {
+	err = in.make(things, func(path string) {
 		if !slices.Contains(made, path) {
 			made = append(made, path)
 		}
+	})
+	// What was made is on record even if the rest failed, or nobody reads what is printed.
+	if _, missing := os.Stat(in.destdir + filepath.Dir(in.record())); missing == nil {
+		err = errors.Join(err, renameio.WriteFile(in.destdir+in.record(), []byte(strings.Join(made, "\n")+"\n"), 0o644, renameio.IgnoreUmask()))
 	}
+	if err != nil {
+		return err
+	}
+	for _, t := range things {
+		fmt.Fprintln(in.stdout, in.destdir+t.path)
+	}
+	fmt.Fprintln(in.stdout, in.destdir+in.record())
+	switch {
+	case in.destdir != "":
+	case in.system:
+		fmt.Fprintf(in.stderr, "vmcastfs: installed. `systemctl daemon-reload` makes the unit known; if updatedb runs here, see %s/share/doc/vmcastfs/examples/updatedb.conf\n", in.prefix)
+	default:
+		fmt.Fprintln(in.stderr, "vmcastfs: installed for this user. The helper for mount(8) and the systemd unit need root")
+	}
+	return nil
+}
+
+// make makes the things and notes what was not there before.
+func (in *installation) make(things []thing, note func(path string)) error {
 	if err := in.mkdir(filepath.Dir(in.record()), note); err != nil {
 		return err
 	}
@@ -190,15 +208,6 @@ func (in *installation) install() (err error) {
 		if err := in.put(t, note); err != nil {
 			return fmt.Errorf("install %s: %w", t.path, err)
 		}
-		fmt.Fprintln(in.stdout, in.destdir+t.path)
-	}
-	fmt.Fprintln(in.stdout, in.destdir+in.record())
-	switch {
-	case in.destdir != "":
-	case in.system:
-		fmt.Fprintf(in.stderr, "vmcastfs: installed. `systemctl daemon-reload` makes the unit known; if updatedb runs here, see %s/share/doc/vmcastfs/examples/updatedb.conf\n", in.prefix)
-	default:
-		fmt.Fprintln(in.stderr, "vmcastfs: installed for this user. The helper for mount(8) and the systemd unit need root")
 	}
 	return nil
 }
