@@ -47,6 +47,7 @@ type Cache struct {
 	count    counters
 	slots    chan struct{} // one token per range that nobody waits for
 	demand   atomic.Int64  // demanded fetches under way
+	tables   atomic.Int64  // bytes of sums learned
 	lastMiss atomic.Int64  // when the last one began or ended, UnixNano
 
 	// mu guards what follows. It is taken before any content.mu.

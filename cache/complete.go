@@ -167,7 +167,7 @@ func (f *content) runCompletion(ctx context.Context, p *pass) {
 // walk makes every block present, in order, and returns the digests of them;
 // of single blocks too, if somebody wants to keep those. A block that does not
 // match its own sum does not keep it from the others.
-func (f *content) walk(ctx context.Context, p *pass) (*digests, *SumTable, error) {
+func (f *content) walk(ctx context.Context, p *pass) (_ *digests, _ *SumTable, err error) {
 	f.mu.Lock()
 	p.tainted, f.checked = false, 0
 	f.mu.Unlock()
@@ -182,7 +182,12 @@ func (f *content) walk(ctx context.Context, p *pass) (*digests, *SumTable, error
 			p.close()
 		}
 	}
-	defer finish()
+	defer func() {
+		finish()
+		if err != nil {
+			learn.drop()
+		}
+	}()
 	var wrong error
 	reached := int64(0)
 	for b := int64(0); b < f.blocks(); b++ {
@@ -313,6 +318,12 @@ func (f *content) standBack(ctx context.Context, p *pass) (Urgency, int64, error
 
 // conclude gives the verdict on a walk. again: it has to be repeated.
 func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *SumTable) (again bool, err error) {
+	kept := false
+	defer func() {
+		if !kept {
+			f.forgetTable(learned)
+		}
+	}()
 	ok, matched, mismatch := d.check(f.spec.Sums)
 	state, note := store.Verified, ""
 	switch {
@@ -355,7 +366,8 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *Su
 	f.whole.Store(true)
 	f.changed(state)
 	if learned != nil && state == store.Verified {
-		f.learned.Store(learned)
+		f.forgetTable(f.learned.Swap(learned))
+		kept = true
 		f.spec.Learned(learned)
 	}
 	return false, nil

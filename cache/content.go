@@ -57,6 +57,7 @@ func (f *content) close() error {
 	f.mu.Unlock()
 	f.cancel(ErrClosed)
 	f.work.Wait()
+	f.forgetTable(f.learned.Load())
 	f.sf.Unpin()
 	return f.sf.Close()
 }

@@ -181,6 +181,28 @@ func TestLearned(t *testing.T) {
 			t.Error("all here again:", err, f.State())
 		}
 	}
+	if n := c.tables.Load(); n != 0 {
+		t.Errorf("%d bytes of tables are left", n)
+	}
+}
+
+// TestLearnedBound: when there is no room for sums a file does without.
+func TestLearnedBound(t *testing.T) {
+	c := newCache(t, Options{})
+	c.tables.Store(maxTables)
+	data := truth(4096 * 10)
+	sum := sha256.Sum256(data)
+	f := mustOpen(t, c, Spec{
+		Size: int64(len(data)), BlockSize: 4096, Source: &script{data: data},
+		Sums:    []Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
+		Learned: func(*SumTable) { t.Error("learned beyond the limit") },
+	})
+	if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
+		t.Error(err, f.State())
+	}
+	if n := c.tables.Load(); n != maxTables {
+		t.Errorf("%d bytes of tables", n)
+	}
 }
 
 // TestWrongBlockAlone: completion goes past a block that does not match, and

@@ -29,12 +29,53 @@ func (l *learner) block(p []byte) {
 	if l.sums == nil {
 		l.sums = NewSumTable(maxTableSums*l.f.bs, int(l.f.bs))
 	}
+	if l.sums.count%tableStep == 0 && !l.reserve(tableStep*32) {
+		l.drop()
+		return
+	}
 	zero := allZero(p)
 	var sum [32]byte
 	if !zero {
 		sum = sha256.Sum256(p)
 	}
-	l.full = !l.sums.Append(sum, zero)
+	if !l.sums.Append(sum, zero) {
+		l.drop()
+	}
+}
+
+const (
+	// maxTables bounds the sums learned in memory, of all open files together.
+	// Files beyond it do without.
+	maxTables = 64 << 20
+	// tableStep is for how many blocks room is taken at a time.
+	tableStep = 1024
+)
+
+func (l *learner) reserve(n int64) bool {
+	if l.f.c.tables.Add(n) > maxTables {
+		l.f.c.tables.Add(-n)
+		return false
+	}
+	l.sums.room += n
+	return true
+}
+
+// drop gives up, for good.
+func (l *learner) drop() {
+	if l == nil {
+		return
+	}
+	l.full = true
+	l.f.forgetTable(l.sums)
+	l.sums = nil
+}
+
+// forgetTable gives back the room of a table that is not used any more.
+func (f *content) forgetTable(t *SumTable) {
+	if t != nil {
+		f.c.tables.Add(-t.room)
+		t.room = 0
+	}
 }
 
 // table returns the sums of the whole, or nil.
@@ -44,6 +85,7 @@ func (l *learner) table() *SumTable {
 	}
 	l.sums.size = l.f.size.Load()
 	if !l.sums.complete() {
+		l.drop()
 		return nil
 	}
 	return l.sums

@@ -15,7 +15,11 @@ type SumTable struct {
 	data      []uint64   // one bit a block: it has a sum
 	before    []uint32   // blocks with a sum before each word of data
 	sums      [][32]byte // of those, in order
+	room      int64      // bytes of Cache.tables it takes
 }
+
+// Bytes is about what the table takes in memory.
+func (t *SumTable) Bytes() int64 { return 32*int64(len(t.sums)) + 12*int64(len(t.data)) }
 
 // maxTableSums bounds the sums of a table: 128 MiB.
 const maxTableSums = 4 << 20

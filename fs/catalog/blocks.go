@@ -330,7 +330,7 @@ func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 		im.mode.Store(blockMode)
 		im.shareBlocks(spec, func() *cache.SumTable { return tableOf(ib) })
 	case spec.Size >= 0:
-		if t := cat.learnedSums(im.f.key); t != nil && t.Size() == spec.Size && t.BlockSize() == cache.DefaultBlockSize {
+		if t := cat.learnedSums(im.f.key); t != nil && t.Size() == spec.Size && t.BlockSize() == cache.DefaultBlockSize && im.roomFor(t) {
 			spec.Blocks, spec.Sums, spec.Judge = t, nil, nil
 			im.mode.Store(learnedMode)
 			im.shareBlocks(spec, nil)
@@ -343,6 +343,21 @@ func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 			cat.keepSums(im.f.key, t)
 		}
 	}
+}
+
+// maxLearned bounds the kept sums in memory, of all open images together.
+const maxLearned = 64 << 20
+
+// roomFor takes room for sums until the image is closed; without any it is read
+// as if there were none.
+func (im *image) roomFor(t *cache.SumTable) bool {
+	learned := &im.f.pkg.cat.learned
+	if learned.Add(t.Bytes()) > maxLearned {
+		learned.Add(-t.Bytes())
+		return false
+	}
+	im.learned = t.Bytes()
+	return true
 }
 
 // How the blocks of an image are checked before they are served.

@@ -53,6 +53,7 @@ type Catalog struct {
 	held     heldBlocks
 	sidecars chan struct{} // one token: a sidecar is being read
 	watch    feedWatch
+	learned  atomic.Int64 // bytes of kept block sums in memory
 	pool     blockPool
 
 	snapshot atomic.Pointer[Snapshot]

@@ -280,12 +280,14 @@ func (im *image) shareBlocks(spec *cache.Spec, table func() *cache.SumTable) {
 	})
 }
 
-// unshareBlocks undoes shareBlocks.
+// unshareBlocks undoes checkBlocks.
 func (im *image) unshareBlocks() {
 	if im.before != nil {
 		im.before.Close()
 		im.before = nil
 	}
+	im.f.pkg.cat.learned.Add(-im.learned)
+	im.learned = 0
 	if im.sharing {
 		im.sharing = false
 		im.f.pkg.cat.held.leave()

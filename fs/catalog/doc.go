@@ -92,7 +92,8 @@
 // # Sums kept, blocks shared
 //
 // Once an image without a list is verified, the sums of its blocks are kept
-// (32 bytes each, none for zeros; images beyond 128 GiB of data are left out),
+// (32 bytes each, none for zeros; images beyond 128 GiB of data are left out, and those
+// that find 64 MiB of memory taken by others),
 // computed while the whole was checked. From then on it is checked block by
 // block ("kept"), so that what is fetched again after an eviction
 // cannot be anything else, and it is verified again as soon as all is here. In

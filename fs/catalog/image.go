@@ -42,6 +42,7 @@ type image struct {
 	seen    store.Stamp  // what last is of
 	disk    *xvm.Disk    // what its first bytes show; nil: not looked at yet
 	sharing bool         // it takes blocks from other images
+	learned int64        // bytes of Catalog.learned it takes
 	before  *store.File  // the same image as cached without a block list
 	// profiled: since it is open, a profile has been looked for.
 	profiled bool
