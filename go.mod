@@ -17,7 +17,8 @@ require (
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/rogpeppe/go-internal v1.16.0 // testscript, for tests of the command line
 	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
-	github.com/spf13/cobra v1.10.2 // commands, help, completions, man pages
+	github.com/spf13/cobra v1.10.2 // commands, help, completions
+	github.com/spf13/pflag v1.0.9 // cobra's flags, for the manual pages
 	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
@@ -33,7 +34,6 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
-	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/mmcdole/goxpp/v2 v2.0.0 // indirect
@@ -42,9 +42,6 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
-	github.com/russross/blackfriday/v2 v2.1.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
