@@ -99,8 +99,13 @@ func (f *content) runForward() {
 		f.mu.Unlock()
 
 		// The first whole block at or after the start.
-		from := (max(0, f.fwd.Start(first*f.bs)) + f.bs - 1) / f.bs
-		from = min(from, first)
+		start := max(0, f.fwd.Start(first*f.bs))
+		from := min((start+f.bs-1)/f.bs, first)
+		if f.size.Load() < 0 {
+			// The file may end in the block in which the source can begin, and
+			// a pass that began behind it would take its own place for the end.
+			from = min(start/f.bs, first)
+		}
 		ctx, cancel := context.WithCancelCause(f.ctx)
 		stop := f.watch(cancel, func() (int, int64) { return f.waiting(), f.forward.progress })
 		at, err := f.runPass(ctx, from, u)

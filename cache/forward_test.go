@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -275,5 +276,30 @@ func TestForwardTwoProcesses(t *testing.T) {
 	wg.Wait()
 	if src.count() != 1 {
 		t.Errorf("%d streams", src.count())
+	}
+}
+
+// TestForwardSizeAfterBrokenEnd: a source that can begin within the last block
+// does not make that block a whole one.
+func TestForwardSizeAfterBrokenEnd(t *testing.T) {
+	data := truth(3<<16 + 77)
+	broken := true
+	src := &forwardScript{park: true, script: script{data: data, body: func(_, _ int64, r io.Reader) io.Reader {
+		if broken {
+			broken = false
+			return io.MultiReader(r, iotest.ErrReader(errors.New("cut off")))
+		}
+		return r
+	}}}
+	f := mustOpen(t, newCache(t, Options{}), Spec{Size: store.Unknown, Source: src})
+	if _, err := f.WaitSize(ctx); err == nil {
+		t.Fatal("the first pass does not fail")
+	}
+	if n, err := f.WaitSize(ctx); err != nil || n != int64(len(data)) {
+		t.Fatalf("size is %d, %v; want %d", n, err, len(data))
+	}
+	p := make([]byte, len(data))
+	if _, err := f.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, data) {
+		t.Error(err)
 	}
 }
