@@ -184,6 +184,7 @@ type fakeFile struct {
 	cut                   atomic.Bool // there is less than Size says
 	waiting               chan struct{}
 	readHook              func(off int64)
+	closeHook             func()
 }
 
 func (f *fakeFile) Name() string       { return f.name }
@@ -277,6 +278,9 @@ func (h *fakeHandle) PassthroughFile() (*os.File, bool) {
 }
 
 func (h *fakeHandle) Close() error {
+	if h.f.closeHook != nil {
+		h.f.closeHook()
+	}
 	if h.closed.Swap(true) {
 		panic("closed twice")
 	}

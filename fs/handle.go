@@ -99,10 +99,3 @@ func (h *handle) PassthroughFd() (int, bool) {
 	err := withFd(h.backing, func(fd int) { n = fd })
 	return n, err == nil
 }
-
-var _ = (fusefs.FileReleaser)((*handle)(nil))
-
-func (h *handle) Release(context.Context) syscall.Errno {
-	h.node.vfs.removeHandle(h)
-	return 0
-}

@@ -13,7 +13,8 @@ import (
 //	  +--------- last release ---------+--------- last release --------+
 //
 // The kernel leaves a mode before it sends us the release, and we enter one
-// before it knows, so our idea of it covers the kernel's at any time.
+// before it knows, so our idea of it covers the kernel's at any time. Nor must we
+// be ahead of go-fuse; see bridge.
 type ioMode struct {
 	mu      sync.Mutex // guards the rest; a leaf
 	opens   int

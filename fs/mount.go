@@ -61,8 +61,7 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 
 	v := newVFS(tree, o)
 	options := v.fuseOptions()
-	raw := fusefs.NewNodeFS(v.root, options)
-	server, err := newServer(raw, dir, &options.MountOptions)
+	server, err := newServer(newBridge(v, options), dir, &options.MountOptions)
 	if err != nil {
 		err = fmt.Errorf("mount on %q: %w", dir, err)
 		return nil, errors.Join(err, CleanStale(dir))

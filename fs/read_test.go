@@ -221,6 +221,35 @@ func TestRefusedPassthrough(t *testing.T) {
 	}
 }
 
+// TestPassthroughAfterRelease: an open for passthrough while the last file that
+// was open otherwise is being released.
+func TestPassthroughAfterRelease(t *testing.T) {
+	disk := newFile("disk.img", 1<<16)
+	disk.closeHook = func() { time.Sleep(10 * time.Millisecond) }
+	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	requirePassthrough(t, m)
+	disk.complete(t)
+	local := disk.local.Load()
+	open := func() *os.File {
+		t.Helper()
+		f, err := os.Open(m.path("one/disk.img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for range 10 {
+		disk.local.Store(nil)
+		open().Close()
+		disk.local.Store(local)
+		first := open()
+		time.Sleep(20 * time.Millisecond) // the release is through
+		second := open()
+		first.Close()
+		second.Close()
+	}
+}
+
 func TestNoPassthrough(t *testing.T) {
 	disk := newFile("disk.img", 1<<16)
 	disk.complete(t)

@@ -36,7 +36,8 @@ type vfs struct {
 
 	started     time.Time
 	panicLog    limiter
-	passthrough atomic.Bool   // the kernel lets us
+	passthrough atomic.Bool // the kernel lets us
+	releasing   releases
 	wake        chan struct{} // of the notifier; holds one token
 
 	// mu guards what follows; a leaf.
