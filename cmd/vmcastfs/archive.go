@@ -10,6 +10,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	xvmpack "vmcastfs/xvm/pack"
@@ -70,13 +73,40 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 			return 0, err
 		}
 		defer body.Close()
-		return io.Copy(f, &countingReader{body, add})
+		return io.Copy(&roomyFile{File: f}, &countingReader{body, add})
 	}()
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return &openedArchive{fileArchive{f}, size, f.Close}, nil
+}
+
+// roomyFile leaves room on the disk: the body of a server that does not tell
+// its length may never end.
+type roomyFile struct {
+	*os.File
+	unchecked int
+}
+
+const (
+	tempRoom  = 512 << 20 // bytes left free
+	roomEvery = 16 << 20  // bytes written between two looks
+)
+
+func (f *roomyFile) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{f}, r) // or File's own would pass by Write
+}
+
+func (f *roomyFile) Write(p []byte) (int, error) {
+	if f.unchecked -= len(p); f.unchecked < 0 {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err == nil && int64(st.Bavail)*st.Bsize < tempRoom {
+			return 0, fmt.Errorf("less than %s would be left on the disk of %s: set TMPDIR to where there is more room", humanize.IBytes(tempRoom), os.TempDir())
+		}
+		f.unchecked = roomEvery
+	}
+	return f.File.Write(p)
 }
 
 type countingReader struct {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -207,5 +210,36 @@ func TestF4F15H5H15Feed(t *testing.T) {
 	}
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("F4: the mount took %v to answer", d)
+	}
+}
+
+// TestF3EndlessPackage verifies a package whose server has no ranges and never
+// stops sending: the disk it is kept on meanwhile does not fill up.
+func TestF3EndlessPackage(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount a small disk")
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		for block := noise(1<<20, 1); ; {
+			if _, err := rw.Write(block); err != nil {
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	tmp := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", tmp).CombinedOutput(); err != nil {
+		t.Skipf("no small disk: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", tmp).Run() })
+	cmd := exec.CommandContext(t.Context(), binary, "verify", server.URL+"/endless.xvm")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	out, err := cmd.CombinedOutput()
+	if exitCode(err) != 1 || !strings.Contains(string(out), "would be left on the disk") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if entries, _ := os.ReadDir(tmp); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
 	}
 }
