@@ -35,7 +35,13 @@ type Document struct {
 // the administrator.
 func (c *Client) Get(ctx context.Context, url, etag, lastModified string, limit int64) (*Document, error) {
 	d, err := c.get(ctx, url, etag, lastModified, limit)
-	if _, isStatus := errors.AsType[*StatusError](err); err != nil && !isStatus {
+	_, isStatus := errors.AsType[*StatusError](err)
+	_, isTemporary := errors.AsType[*TemporaryError](err)
+	switch {
+	case err == nil || isStatus:
+	case temporary(err) && !isTemporary && !errors.Is(err, ErrProtocol):
+		return nil, &TemporaryError{Display(url), err}
+	default:
 		return nil, fmt.Errorf("get %s: %w", Display(url), err)
 	}
 	return d, err

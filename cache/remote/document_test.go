@@ -129,7 +129,7 @@ func TestFailureOfADocumentIsBrief(t *testing.T) {
 		t.Errorf("%v after %d requests", err, s.Stats("").Requests)
 	}
 	s.Close()
-	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", 10); err == nil || !strings.HasPrefix(err.Error(), "get "+s.URL()+"/f: ") {
+	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", 10); err == nil || !strings.HasPrefix(err.Error(), s.URL()+"/f: dial") {
 		t.Errorf("%v", err)
 	}
 }

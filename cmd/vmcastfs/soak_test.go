@@ -51,6 +51,7 @@ type soak struct {
 	t      *testing.T
 	rng    *rand.Rand // of the goroutine that makes trouble
 	daemon *exec.Cmd
+	ended  <-chan error // of the daemon
 	stderr string
 	trace  []span
 	images map[string][][]byte // by path in the mount: the contents ever published
@@ -147,6 +148,19 @@ func (s *soak) publishImages() {
 // start mounts in the foreground, as a child of the test.
 func (s *soak) start() {
 	s.t.Helper()
+	began := time.Now()
+	for !s.mountOnce() {
+		// The last good feed may be lost to a flipped bit, and the server
+		// refuse: then mounting fails, and who mounts tries again.
+		if time.Since(began) > 30*time.Second {
+			s.t.Fatal("not mounted within 30 s")
+		}
+	}
+}
+
+// mountOnce reports whether the mount answers; else the daemon has ended.
+func (s *soak) mountOnce() bool {
+	s.t.Helper()
 	log, err := os.OpenFile(s.stderr, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	must(s.t, err)
 	defer log.Close()
@@ -158,14 +172,23 @@ func (s *soak) start() {
 		"refresh=3s", "passthrough=off", fmt.Sprint("cache_size=", limit)), s.feed, s.dir)
 	s.daemon.Stdout, s.daemon.Stderr = log, log
 	must(s.t, s.daemon.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- s.daemon.Wait() }()
+	s.ended = ended
 	for time.Since(began) < 30*time.Second {
 		if _, err := os.ReadFile(s.path(".vmcastfs/status.json")); err == nil {
 			s.mounting = max(s.mounting, time.Since(began))
-			return
+			return true
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ended:
+			s.daemon = nil
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	s.t.Fatal("not mounted within 30 s")
+	s.t.Fatal("the mount does not answer")
+	return false
 }
 
 func (s *soak) end() {
@@ -173,7 +196,7 @@ func (s *soak) end() {
 		return
 	}
 	_ = s.daemon.Process.Kill()
-	_ = s.daemon.Wait()
+	<-s.ended
 	s.daemon = nil
 }
 
@@ -257,7 +280,7 @@ func (s *soak) faults() func() []origin.Fault {
 		{Kind: origin.ChangeModTime}, {Kind: origin.NoValidators}, {Kind: origin.Flip},
 		{Kind: origin.Status, Status: 503}, {Kind: origin.Status, Status: 500}, {Kind: origin.Status, Status: 404},
 		{Kind: origin.Status, Status: 403}, {Kind: origin.Status, Status: 429, RetryAfter: "1"},
-		{Kind: origin.Redirect, Value: "/raw.xvm"}, {Kind: origin.HeaderBomb}, {Kind: origin.Endless},
+		{Kind: origin.Redirect, Value: "?again"}, {Kind: origin.HeaderBomb}, {Kind: origin.Endless},
 	}
 	return func() []origin.Fault {
 		list := slices.Clone(kinds)
@@ -443,7 +466,7 @@ func (s *soak) afterwards() {
 		s.t.Errorf("%d descriptors are open with no file in use", len(fds))
 	}
 	must(s.t, s.daemon.Process.Signal(syscall.SIGQUIT)) // the runtime dumps all goroutines and ends
-	_ = s.daemon.Wait()
+	<-s.ended
 	s.daemon = nil
 	dump, err := os.ReadFile(s.stderr)
 	must(s.t, err)
