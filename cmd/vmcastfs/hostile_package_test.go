@@ -55,7 +55,7 @@ func hostilePackages(t testing.TB) []hostilePackage {
 		{"T3", new(tarball).file("a.img", "content").link('1', "b.img", "a.img").link('1', "self", "self").link('1', "later", "z").link('1', "absent", "x").file("z", "1").end(), "", "a.img b.img z", "self|later|absent"},
 		{"T4", new(tarball).link('3', "chr", "").link('4', "blk", "").link('6', "fifo", "").entry('0', "suid.img", 1, "1", func(h []byte) { copy(h[100:], "0006777\x00") }).end(), "", "suid.img", "chr|blk|fifo"},
 		{"T5", new(tarball).file("a.img", "1").file("./a.img", "2").end(), "twice", "", ""},
-		{"T6", new(tarball).pax("size", "1024").entry('0', "outer.img", 0, string(new(tarball).file("smuggled", "").Bytes())+strings.Repeat("x", 512)).file("ok.img", "1").end(), "", "ok.img outer.img", ""},
+		{"T6", new(tarball).pax("size", "1024").entry('0', "outer.img", 0, new(tarball).file("smuggled", "").String()+strings.Repeat("x", 512)).file("ok.img", "1").end(), "", "ok.img outer.img", ""},
 		{"T7", new(tarball).pax("path", "x").entry('L', "././@LongLink", 4, "long").file("a", "1").end(), "several extended headers", "", ""},
 		{"T8 huge", new(tarball).entry('x', "x", 1<<32, "").end(), "", "", ""},
 		{"T8 negative", new(tarball).entry('0', "a", 0, "", func(h []byte) { copy(h[124:], bytes.Repeat([]byte{0xff}, 12)) }).end(), "size", "", ""},

@@ -74,7 +74,6 @@ func (w *runner) decode(p point) {
 	defer w.r.wg.Done()
 	defer w.cancel()
 	out, pos := p.out, func() int64 { return p.in / 8 }
-	step := func() (b []byte, err error) { return nil, nil }
 	var dec decoder
 	defer func() {
 		if dec != nil {
@@ -85,7 +84,7 @@ func (w *runner) decode(p point) {
 		open: func(off int64) *input { return newInput(w.ctx, w.r.src, w.r.stored, off) },
 		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow,
 	}
-	step = func() (b []byte, err error) {
+	step := func() (b []byte, err error) {
 		// zstd is decoded by a library, and no input may take the process down.
 		defer func() {
 			if e := recover(); e != nil {
