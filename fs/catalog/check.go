@@ -14,6 +14,9 @@ const (
 	// server asked whether the archive is still the same.
 	checkEvery   = time.Minute
 	checkTimeout = 30 * time.Second
+	// maxChecks bounds how many releases one look at the feed has checked, the
+	// newest first; the others are when they are opened.
+	maxChecks = 256
 
 	// downPatience is how long what a listing needs is waited for from a server
 	// that has been failing for downTime: long enough to see whether it is back.
@@ -61,14 +64,18 @@ func (r *Release) check(ctx context.Context, p *Package) error {
 	return err
 }
 
-// checkAll checks every release that is indexed, one after the other, until a
+// checkAll checks the releases that are indexed, one after the other, until a
 // server fails.
 func (c *Catalog) checkAll(ctx context.Context) {
 	if !c.checking.CompareAndSwap(false, true) {
 		return
 	}
 	defer c.checking.Store(false)
+	n := 0
 	for _, r := range c.Snapshot().Releases() {
+		if n == maxChecks {
+			return
+		}
 		r.mu.Lock()
 		p, due := r.pkg, r.pkg != nil && !r.checking
 		r.checking = r.checking || due
@@ -76,6 +83,7 @@ func (c *Catalog) checkAll(ctx context.Context) {
 		if !due {
 			continue
 		}
+		n++
 		if err := r.check(ctx, p); isDown(err) {
 			return
 		}
