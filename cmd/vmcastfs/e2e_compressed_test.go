@@ -15,7 +15,7 @@ import (
 func TestCompressedImages(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)
-	disk := lines(3<<20+77, 1)
+	disk := lines(1<<20+77, 1)
 	file := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(file, disk, 0o644); err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestCompressedImages(t *testing.T) {
 		"gzip.img.gz":           filter(t, disk, "gzip", "-6"),
 		"members.img.gz":        append(filter(t, disk[:half], "gzip"), filter(t, disk[half:], "gzip")...),
 		"xz.img.xz":             filter(t, disk, "xz", "-1"),
-		"blocks.img.xz":         filter(t, disk, "xz", "-1", "--block-size=300000"),
+		"blocks.img.xz":         filter(t, disk, "xz", "-1", "--block-size=200000"),
 		"zstd.img.zst":          filter(t, nil, "zstd", "-q", "-c", file),
 		"stream.img.zst":        filter(t, disk, "zstd", "-q"),
 		"bzip2.img.bz2":         filter(t, disk, "bzip2"),
@@ -40,6 +40,11 @@ func TestCompressedImages(t *testing.T) {
 	w.publish("one", packListed(t, members...))
 	log := filepath.Join(t.TempDir(), "log")
 	w.mount("log=" + log)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s", readAll(t, log))
+		}
+	})
 	for name, stored := range images {
 		plain := name[:len(name)-len(filepath.Ext(name))]
 		want := disk
@@ -54,7 +59,7 @@ func TestCompressedImages(t *testing.T) {
 		}
 		f, err := os.Open(w.path("one", plain))
 		if err != nil {
-			t.Fatalf("%v\n%s", err, readAll(t, log))
+			t.Fatal(err)
 		}
 		rng := rand.New(rand.NewPCG(1, 2))
 		for range 20 {

@@ -189,7 +189,7 @@ func TestXVM2(t *testing.T) {
 	t.Parallel()
 	const description = `<domain type="kvm"><name>vm</name><os><type>hvm</type><boot dev="hd"/></os><devices>
 <disk type="file" device="disk"><source file="hd0.img.gz"/><target dev="hda"/></disk></devices></domain>`
-	disk := lines(3<<20, 1)
+	disk := lines(3<<19, 1)
 	make2 := func(sum string) []byte {
 		return pack(t,
 			member{"description.xml", []byte(description)},

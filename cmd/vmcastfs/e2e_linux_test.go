@@ -17,7 +17,7 @@ func TestLinuxBoots(t *testing.T) {
 	t.Parallel()
 	need(t, "qemu-system-x86_64")
 	need(t, "mke2fs")
-	guest, err := linuxguest.Build(t.Context(), t.TempDir(), linuxguest.KernelPackage(t), 96)
+	guest, err := linuxguest.Build(t.Context(), t.TempDir(), linuxguest.KernelPackage(t), 64)
 	if err != nil {
 		t.Fatal(err)
 	}
