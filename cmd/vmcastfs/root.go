@@ -28,7 +28,7 @@ reads cross the network; they are checked and kept in a cache.`,
 		return usagef("%w; `%s --help` tells more", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		e.mountCommand(), e.umountCommand(), e.listCommand(), e.demoCommand(),
+		e.mountCommand(), e.umountCommand(), e.listCommand(), e.configCommand(), e.demoCommand(),
 		e.installCommand(), e.statusCommand(), e.prefetchCommand(), e.cacheCommand(),
 		e.packCommand(), e.indexCommand(), e.publishCommand(), e.verifyCommand(),
 		e.profileCommand(), e.trustCommand(),

@@ -1,0 +1,373 @@
+package hvconfig
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcastfs/xvm"
+)
+
+// release is a made-up directory.
+type release struct {
+	dir         string
+	description string // a document; "": there is none
+	files       map[string]File
+	options     Options
+}
+
+func image(format, kind string, boot bool) File {
+	return File{Size: 1 << 20, Disk: xvm.Disk{Format: format, Kind: kind}, Boot: boot}
+}
+
+var (
+	mbr  = image("raw", "mbr", true)
+	ext4 = image("raw", "ext4", false)
+	swap = image("raw", "swap", false)
+	iso  = image("raw", "iso9660", true)
+	data = image("raw", "", false)
+)
+
+func (r release) plan() (*Machine, error) {
+	d := &xvm.Description{}
+	if r.description != "" {
+		var err error
+		if d, err = xvm.ParseDescription([]byte(r.description)); err != nil {
+			return nil, err
+		}
+	}
+	exists := func(name string) bool { _, ok := r.files[name]; return ok }
+	var names []string
+	files := make(map[string]File)
+	for name, f := range r.files {
+		f.Name = name
+		files[name] = f
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	drives, notes, err := Choose(d, names, exists)
+	if err != nil {
+		return nil, err
+	}
+	o := r.options
+	if o.Dir = r.dir; o.Dir == "" {
+		o.Dir = "/srv/vmcast/rel"
+	}
+	if o.Name == "" {
+		o.Name = filepath.Base(o.Dir)
+	}
+	m, err := New(d, drives, files, exists, o)
+	if err != nil {
+		return nil, err
+	}
+	m.Notes = append(m.Notes, notes...)
+	return m, nil
+}
+
+// hostile is a domain that asks for whatever a domain could do to its host.
+const hostile = `<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>production-db</name><uuid>6f1c1d5e-0b1a-4c6b-9a55-0123456789ab</uuid>
+  <memory unit='MiB'>64</memory><vcpu>1</vcpu>
+  <os><type arch='x86_64'>hvm</type><loader type='rom'>/etc/loader</loader>
+    <kernel>/etc/shadow</kernel><initrd>/root/.ssh/id_rsa</initrd><cmdline>evil=1</cmdline></os>
+  <devices>
+    <emulator>/tmp/evil-emulator</emulator>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/etc/disk.img'/><target dev='vda' bus='virtio'/></disk>
+    <disk type='block' device='disk'><source dev='/dev/sda'/><target dev='vdb'/></disk>
+    <disk type='network' device='disk'><source protocol='nbd' name='x'><host name='evil.example'/></source><target dev='vdc'/></disk>
+    <filesystem type='mount'><source dir='/'/><target dir='host'/></filesystem>
+    <hostdev mode='subsystem' type='pci'><source><address domain='0' bus='0' slot='3' function='0'/></source></hostdev>
+    <interface type='bridge'><source bridge='br-internal'/><mac address='52:54:00:11:22:33'/><script path='/tmp/evil-script'/></interface>
+    <serial type='file'><source path='/etc/cron.d/evil'/></serial>
+  </devices>
+  <qemu:commandline><qemu:arg value='-evil'/></qemu:commandline>
+</domain>`
+
+// releases are written in all three forms by the tests below.
+func releases() map[string]release {
+	return map[string]release{
+		"demo": {
+			description: `<xvm><name>demo</name><memory unit="MiB">16</memory><disk file="disk.img" target="vda"/><disk file="data.img.gz" target="vdb"/></xvm>`,
+			files:       map[string]File{"disk.img": mbr, "data.img.gz": image("gzip", "", false), "data.img": data, "xvm.xml": data},
+		},
+		"bare": {files: map[string]File{"image.qcow2": image("qcow2", "", false), "notes.html": data}},
+		"iso":  {files: map[string]File{"installer.iso": iso}},
+		"partitions": {
+			description: `<xvm><machine>pv</machine><memory>256</memory><kernel>boot/vmlinuz</kernel><ramdisk>boot/initrd</ramdisk><cmdline>root=/dev/xvda1 ro</cmdline>
+				<disk file="root.img" target="xvda1"/><disk file="swap.img" target="xvda2"/><interface/></xvm>`,
+			files: map[string]File{"root.img": ext4, "swap.img": swap, "boot/vmlinuz": data, "boot/initrd": data},
+		},
+		"old names": {
+			description: `<xvm><kernel>k</kernel><cmdline>root=/dev/sda1 ro</cmdline><imagefile target="sda1">imagefile</imagefile><imagefile target="sda2">imagefile2</imagefile></xvm>`,
+			files:       map[string]File{"imagefile": ext4, "imagefile2": ext4, "k": data},
+		},
+		"no names": {
+			description: `<xvm><kernel>k</kernel></xvm>`,
+			files:       map[string]File{"imagefile": ext4, "imagefile2": ext4, "k": data},
+		},
+		"hd to root": {
+			description: `<xvm><kernel>k</kernel><cmdline>root=/dev/hda3 console=ttyS0</cmdline><disk file="a" target="hda" bus="virtio"/></xvm>`,
+			files:       map[string]File{"a": mbr, "k": data},
+		},
+		"own kernel": {
+			files:   map[string]File{"root.img": ext4},
+			options: Options{Kernel: "/boot/vmlinuz", Ramdisk: "/boot/initrd.img", Append: "root=/dev/vda single"},
+		},
+		"every bus": {
+			description: `<xvm><firmware>uefi</firmware><disk file="a" bus="ide"/><disk file="b" bus="sata"/><disk file="c" bus="scsi"/><disk file="d" bus="usb"/>
+				<disk file="e" bus="nvme"/><disk file="f" type="cdrom"/><disk file="g" type="floppy"/><disk file="h" type="cdrom" bus="ide"/>
+				<interface model="e1000"/><interface model="rtl8139"/><interface model="netfront"/></xvm>`,
+			files: map[string]File{"a": mbr, "b": mbr, "c": data, "d": data, "e": data, "f": iso, "g": data, "h": iso},
+		},
+		"odd paths": {
+			dir:         `/srv/a b,c'd"e\f$(id)--g;&<h>---i`,
+			description: `<xvm><kernel>k</kernel><cmdline>a="b c" $(id) 'x' \ , root=/dev/vda1</cmdline><disk file="disk one.img" target="vda"/></xvm>`,
+			files:       map[string]File{"disk one.img": mbr, "k": data},
+		},
+		"hostile": {description: hostile, files: map[string]File{"disk.img": mbr}},
+		"network": {
+			description: `<xvm><disk file="a"/><interface network="br-internal" model="e1000"/></xvm>`, files: map[string]File{"a": mbr},
+			options: Options{Network: "guests", KVM: true},
+		},
+		"arm":  {description: `<xvm><arch>aarch64</arch><disk file="a" bus="ide"/><disk file="c" type="cdrom"/></xvm>`, files: map[string]File{"a": image("raw", "gpt", true), "c": iso}},
+		"luks": {files: map[string]File{"a": image("luks", "", false)}},
+	}
+}
+
+// withOverlay is the same release with overlays.
+func (r release) withOverlay() release {
+	r.options.Overlay = "/var/lib/o--v, x"
+	return r
+}
+
+// each calls f for every release, with and without overlays.
+func each(t *testing.T, f func(t *testing.T, name string, m *Machine)) {
+	for name, r := range releases() {
+		for suffix, r := range map[string]release{"": r, ", overlay": r.withOverlay()} {
+			t.Run(name+suffix, func(t *testing.T) {
+				m, err := r.plan()
+				if err != nil {
+					t.Fatal(err)
+				}
+				f(t, name+suffix, m)
+			})
+		}
+	}
+}
+
+// words runs a script of QEMU's form with functions in the place of its
+// commands, and returns what they were called with.
+func words(t *testing.T, script string) (calls [][]string) {
+	t.Helper()
+	const shim = `call() { printf 'CALL\0'; printf '%s\0' "$@"; }
+qemu-img() { call qemu-img "$@"; }; qemu-system-x86_64() { call qemu-system-x86_64 "$@"; }; qemu-system-aarch64() { call qemu-system-aarch64 "$@"; }
+eval "$SCRIPT"`
+	cmd := exec.Command("bash", "-c", shim)
+	cmd.Env = []string{"SCRIPT=" + script, "PATH=/nonexistent"}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, script)
+	}
+	for _, call := range strings.Split(string(out), "CALL\x00")[1:] {
+		calls = append(calls, strings.Split(strings.TrimSuffix(call, "\x00"), "\x00"))
+	}
+	return calls
+}
+
+func after(args []string, flag string) (values []string) {
+	for i, a := range args[:len(args)-1] {
+		if a == flag {
+			values = append(values, args[i+1])
+		}
+	}
+	return values
+}
+
+// The shell passes on what was meant, whatever the names hold, and QEMU's
+// options hold the paths with their commas doubled.
+func TestQEMU(t *testing.T) {
+	each(t, func(t *testing.T, name string, m *Machine) {
+		script, err := m.QEMU()
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := words(t, script)
+		last := calls[len(calls)-1]
+		drives := after(last, "-drive")
+		if len(drives) != len(m.Drives) {
+			t.Fatalf("%d drives in\n%s", len(drives), script)
+		}
+		overlays := 0
+		for i, v := range m.Drives {
+			path, format := v.Path, v.Format
+			if v.Overlay != "" {
+				if got := calls[overlays]; !slices.Equal(got, []string{"qemu-img", "create", "-q", "-f", "qcow2", "-F", v.Format, "-b", v.Path, v.Overlay}) {
+					t.Errorf("overlay is made by %q", got)
+				}
+				overlays++
+				path, format = v.Overlay, "qcow2"
+			} else if !strings.Contains(drives[i], ",snapshot=on") && !strings.Contains(drives[i], ",readonly=on") {
+				t.Errorf("%s would be written to", drives[i])
+			}
+			if want := fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", strings.ReplaceAll(path, ",", ",,"), format, i); !strings.HasPrefix(drives[i], want) {
+				t.Errorf("drive %q, want %q", drives[i], want)
+			}
+		}
+		if len(calls) != overlays+1 {
+			t.Errorf("%d commands for %d overlays:\n%s", len(calls), overlays, script)
+		}
+	})
+}
+
+// What QEMU, libvirt and xl get, word for word where it matters.
+func TestContent(t *testing.T) {
+	type want struct{ has, not []string }
+	for _, c := range []struct {
+		release           string
+		overlay           bool
+		qemu, libvirt, xl want
+	}{
+		{release: "demo",
+			qemu:    want{has: []string{"format=raw", "virtio-blk-pci,drive=drive0,bootindex=1", "rel/data.img,format=raw", "-nic none", "-accel tcg"}, not: []string{".gz", "kvm"}},
+			libvirt: want{has: []string{`<domain type="qemu">`, `<driver name="qemu" type="raw"/>`, "<readonly/>", `<source file="/srv/vmcast/rel/data.img"/>`}, not: []string{".gz", "kvm"}},
+			xl:      want{has: []string{`type = "hvm"`, "format=raw, vdev=sda, access=ro, target=/srv/vmcast/rel/disk.img", `boot = "cd"`}, not: []string{".gz"}}},
+		{release: "demo", overlay: true,
+			libvirt: want{has: []string{`<format type="raw"/>`, `type="qcow2"`}, not: []string{"<readonly/>"}},
+			xl:      want{has: []string{"format=qcow2, vdev=xvda, access=rw, target=/var/lib/o--v, x/rel-disk.qcow2"}, not: []string{"access=ro"}}},
+		{release: "bare", qemu: want{has: []string{"format=qcow2,if=none"}}, libvirt: want{has: []string{`type="qcow2"`}}, xl: want{has: []string{"format=qcow2, vdev=sda"}}},
+		{release: "iso", qemu: want{has: []string{"media=cdrom", "readonly=on"}}, libvirt: want{has: []string{`device="cdrom"`}}, xl: want{has: []string{"devtype=cdrom", `boot = "dc"`, "vdev=hdc"}}},
+		{release: "partitions",
+			qemu:    want{has: []string{"-kernel /srv/vmcast/rel/boot/vmlinuz", "-initrd /srv/vmcast/rel/boot/initrd", "-append 'root=/dev/vda ro'"}, not: []string{"bootindex"}},
+			libvirt: want{has: []string{"<kernel>/srv/vmcast/rel/boot/vmlinuz</kernel>", "<cmdline>root=/dev/vda ro</cmdline>"}, not: []string{"<boot order"}},
+			xl:      want{has: []string{`type = "pv"`, "vdev=xvda1", "vdev=xvda2", `cmdline = "root=/dev/xvda1 ro"`, `ramdisk = "/srv/vmcast/rel/boot/initrd"`}, not: []string{"serial", "boot ="}}},
+		{release: "old names", qemu: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=sda1", "vdev=sda2", "root=/dev/sda1 ro"}}},
+		{release: "no names", qemu: want{has: []string{"root=/dev/vda ro"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=xvda1", "vdev=xvda2", "root=/dev/xvda1 ro"}}},
+		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/sda3 console=ttyS0"}}},
+		{release: "own kernel", qemu: want{has: []string{"-kernel /boot/vmlinuz", "-append 'root=/dev/vda single'"}}, xl: want{has: []string{`kernel = "/boot/vmlinuz"`, "vdev=xvda1", `"root=/dev/vda single"`}}},
+		{release: "every bus",
+			qemu:    want{has: []string{"ide-hd,bus=ide.0,unit=0", "ide-hd,bus=sata0.0", "scsi-hd,bus=scsi0.0", "usb-storage", "OVMF", "ide-cd,bus=sata0.1", "floppy,unit=0", "e1000", "rtl8139", "virtio-net-pci"}},
+			libvirt: want{has: []string{`<os firmware="efi">`, `bus="scsi"`, `model="virtio-scsi"`, "IDE drives cannot be read-only", "SATA drives cannot"}, not: []string{"nvme"}},
+			xl:      want{has: []string{`bios = "ovmf"`, "vdev=hdc", "vdev=hdd", "# no floppy"}, not: []string{"vif"}}},
+		{release: "every bus", overlay: true, libvirt: want{has: []string{`dev="hda" bus="ide"`, `dev="sda" bus="sata"`}, not: []string{"cannot be read-only"}}},
+		{release: "hostile",
+			qemu:    want{has: []string{"file=/srv/vmcast/rel/disk.img,format=raw", "-netdev user", "-name rel"}},
+			libvirt: want{has: []string{"<name>rel</name>", `<interface type="user">`}},
+			xl:      want{has: []string{`name = "rel"`}, not: []string{"vif"}}},
+		{release: "network", qemu: want{has: []string{"bridge,id=net0,br=guests", "-accel kvm -accel tcg"}}, libvirt: want{has: []string{`<source network="guests"/>`, `<domain type="kvm">`}}, xl: want{has: []string{`"bridge=guests,model=e1000"`}}},
+		{release: "luks", qemu: want{has: []string{"format=raw"}}},
+		{release: "arm", qemu: want{has: []string{"qemu-system-aarch64", "-machine virt", "QEMU_EFI.fd", "scsi-cd"}}, libvirt: want{has: []string{`arch="aarch64"`, `firmware="efi"`}}},
+	} {
+		r := releases()[c.release]
+		if c.overlay {
+			r = r.withOverlay()
+		}
+		m, err := r.plan()
+		if err != nil {
+			t.Fatalf("%s: %v", c.release, err)
+		}
+		for form, x := range map[string]struct {
+			write func() (string, error)
+			want  want
+		}{"qemu": {m.QEMU, c.qemu}, "libvirt": {m.Libvirt, c.libvirt}, "xl": {m.XL, c.xl}} {
+			text, err := x.write()
+			if err != nil {
+				if form == "xl" && c.release == "arm" {
+					continue
+				}
+				t.Fatalf("%s, %s: %v", c.release, form, err)
+			}
+			for _, s := range x.want.has {
+				if !strings.Contains(text, s) {
+					t.Errorf("%s, %s: no %q in\n%s", c.release, form, s, text)
+				}
+			}
+			for _, s := range append(x.want.not, "br-internal", "52:54", "evil", "/etc/", "/root/", "shadow", "production", "6f1c1d5e", "/dev/sda\"", "hostdev", "filesystem type") {
+				if body := uncomment(text); strings.Contains(body, s) {
+					t.Errorf("%s, %s: %q in\n%s", c.release, form, s, text)
+				}
+			}
+		}
+	}
+}
+
+// uncomment leaves out what is for people.
+func uncomment(text string) string {
+	if _, after, ok := strings.Cut(text, "\n-->\n"); ok {
+		return after
+	}
+	var lines []string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// The notes of hostile descriptions do not break out of their comments.
+func TestNotesStayComments(t *testing.T) {
+	r := release{
+		description: `<xvm><kernel>a--&gt;&lt;x/&gt;&#10;b</kernel><disk file="a"/><disk file="../--&gt;&#10;exec evil"/></xvm>`,
+		files:       map[string]File{"a": mbr},
+	}
+	m, err := r.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Notes = append(m.Notes, oneLine("x\ny\u2028--><evil/>"))
+	text, err := m.Libvirt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Inner string `xml:",innerxml"`
+	}
+	if err := xml.Unmarshal([]byte(text), &d); err != nil || strings.Contains(d.Inner, "evil") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	for _, write := range []func() (string, error){m.QEMU, m.XL} {
+		text, err := write()
+		if err != nil || strings.Contains(uncomment(text), "evil") {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		r    release
+		want string
+	}{
+		"partition without a kernel": {release{files: map[string]File{"root.img": ext4}}, "is the image of a partition"},
+		"its kernel is no member": {release{description: `<xvm><kernel>/boot/vmlinuz</kernel><disk file="root.img"/></xvm>`,
+			files: map[string]File{"root.img": ext4}}, "is the image of a partition"},
+		"no image":  {release{files: map[string]File{"xvm.xml": data}}, "no disk image"},
+		"no disk":   {release{description: `<xvm><disk file="x.img"/></xvm>`, files: map[string]File{"y.img": mbr}}, `"x.img"`},
+		"backing":   {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", External: []string{"/etc/shadow"}}}}}, "/etc/shadow"},
+		"packed":    {release{files: map[string]File{"a.gz": image("gzip", "", false)}}, "compressed"},
+		"newline":   {release{dir: "/srv/a\nb", files: map[string]File{"a": mbr}}, "do not print"},
+		"relative":  {release{dir: "srv", files: map[string]File{"a": mbr}}, "absolute"},
+		"strange":   {release{description: `<xvm><arch>s390x</arch></xvm>`, files: map[string]File{"a": mbr}}, "s390x"},
+		"lost disk": {release{description: `<domain><devices><disk><source file="/etc/passwd"/></disk></devices></domain>`, files: map[string]File{"a": mbr}}, "passwd"},
+	} {
+		m, err := c.r.plan()
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %+v", name, err, m)
+		}
+	}
+	if _, err := (release{files: map[string]File{"root.img": ext4}}).plan(); !errors.Is(err, ErrNotBootable) {
+		t.Error(err)
+	}
+	m, err := release{files: map[string]File{"a.vmdk": image("vmdk", "sparse", false)}}.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.XL(); err == nil || !strings.Contains(err.Error(), "--overlay") {
+		t.Errorf("xl and a VMDK: %v", err)
+	}
+}

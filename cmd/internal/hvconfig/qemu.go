@@ -1,0 +1,160 @@
+package hvconfig
+
+import (
+	"fmt"
+	"strings"
+)
+
+// QEMU is a script for sh: a comment, what makes missing overlays, and the
+// command. It can be given to eval.
+func (m *Machine) QEMU() (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
+	for _, n := range m.Notes {
+		fmt.Fprintf(&b, "# %s\n", n)
+	}
+	overlays := 0
+	for _, v := range m.Drives {
+		if v.Overlay != "" {
+			overlays++
+			fmt.Fprintf(&b, "{ [ -e %s ] || %s; } &&\n", shellWord(v.Overlay), v.overlayCommand())
+		}
+	}
+	if overlays == 0 {
+		b.WriteString("# What the guest writes is kept in a temporary file and lost; --overlay DIR keeps it.\n")
+	}
+	args, err := m.qemuArgs()
+	if err != nil {
+		return "", err
+	}
+	for i, group := range args {
+		if i > 0 {
+			b.WriteString(" \\\n  ")
+		}
+		for j, arg := range group {
+			if j > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(shellWord(arg))
+		}
+	}
+	b.WriteByte('\n')
+	return b.String(), nil
+}
+
+// qemuArgs is the command, in groups that belong on one line.
+func (m *Machine) qemuArgs() ([][]string, error) {
+	args := [][]string{{"qemu-system-" + m.Arch}, {"-name", commas(m.Name)}}
+	if m.kvm {
+		args = append(args, []string{"-accel", "kvm", "-accel", "tcg", "-cpu", "max"})
+	} else {
+		args = append(args, []string{"-accel", "tcg", "-cpu", "max"})
+	}
+	if m.Arch == "aarch64" {
+		args = append(args, []string{"-machine", "virt"})
+	}
+	args = append(args, []string{"-m", fmt.Sprint(m.MemoryMiB), "-smp", fmt.Sprint(m.CPUs)})
+	switch {
+	case m.Kernel != "":
+		args = append(args, []string{"-kernel", m.Kernel})
+		if m.Ramdisk != "" {
+			args = append(args, []string{"-initrd", m.Ramdisk})
+		}
+		line := m.commandLine(m.linuxNames(func(v Drive) string { return v.Bus }))
+		if line != "" {
+			args = append(args, []string{"-append", line})
+		}
+	case m.Arch == "aarch64":
+		args = append(args, []string{"-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}) // Debian's qemu-efi-aarch64
+	case m.UEFI:
+		args = append(args, []string{"-bios", "/usr/share/ovmf/OVMF.fd"}) // Debian's ovmf
+	}
+	args = append(args, m.controllers()...)
+	units := make(map[string]int)
+	for i, v := range m.Drives {
+		drive := fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", commas(v.Path), v.Format, i)
+		switch {
+		case v.Overlay != "":
+			drive = fmt.Sprintf("file=%s,format=qcow2,if=none,id=drive%d", commas(v.Overlay), i)
+		case v.CDROM:
+			drive += ",readonly=on,media=cdrom"
+		case v.Floppy:
+			drive += ",readonly=on"
+		default:
+			drive += ",snapshot=on"
+		}
+		device, err := m.qemuDevice(v, units[v.Bus])
+		if err != nil {
+			return nil, err
+		}
+		units[v.Bus]++
+		device += fmt.Sprintf(",drive=drive%d", i)
+		if v.Order > 0 && !v.Floppy {
+			device += fmt.Sprintf(",bootindex=%d", v.Order)
+		}
+		args = append(args, []string{"-drive", drive, "-device", device})
+	}
+	for i, model := range m.NICs {
+		backend := fmt.Sprintf("user,id=net%d", i)
+		if m.network != "" {
+			backend = fmt.Sprintf("bridge,id=net%d,br=%s", i, commas(m.network))
+		}
+		args = append(args, []string{"-netdev", backend, "-device", m.qemuNIC(model) + fmt.Sprintf(",netdev=net%d", i)})
+	}
+	if len(m.NICs) == 0 {
+		args = append(args, []string{"-nic", "none"})
+	}
+	return append(args, []string{"-nographic"}), nil
+}
+
+// controllers are those that the drives need beside what the machine has.
+func (m *Machine) controllers() [][]string {
+	var args [][]string
+	for _, c := range []struct{ bus, device string }{
+		{"sata", "ahci,id=sata0"}, {"scsi", "virtio-scsi-pci,id=scsi0"}, {"usb", "qemu-xhci,id=usb0"},
+	} {
+		for _, v := range m.Drives {
+			if v.Bus == c.bus {
+				args = append(args, []string{"-device", c.device})
+				break
+			}
+		}
+	}
+	return args
+}
+
+// qemuDevice is the unit-th drive of its bus.
+func (m *Machine) qemuDevice(v Drive, unit int) (string, error) {
+	medium := "hd"
+	if v.CDROM {
+		medium = "cd"
+	}
+	most, device := maxDrives, ""
+	switch v.Bus {
+	case "ide":
+		most, device = 4, fmt.Sprintf("ide-%s,bus=ide.%d,unit=%d", medium, unit/2, unit%2)
+	case "sata":
+		most, device = 6, fmt.Sprintf("ide-%s,bus=sata0.%d", medium, unit)
+	case "scsi":
+		device = fmt.Sprintf("scsi-%s,bus=scsi0.0", medium)
+	case "usb":
+		most, device = 4, "usb-storage,bus=usb0.0"
+	case "fdc":
+		most, device = 2, fmt.Sprintf("floppy,unit=%d", unit)
+	default:
+		device = "virtio-blk-pci"
+	}
+	if unit >= most {
+		return "", fmt.Errorf("the machine has more than %d drives on %s", most, v.Bus)
+	}
+	return device, nil
+}
+
+// qemuNIC is QEMU's name of a network card.
+func (m *Machine) qemuNIC(model string) string {
+	switch model {
+	case "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3":
+		return model
+	}
+	return "virtio-net-pci"
+}

@@ -1,0 +1,209 @@
+package hvconfig
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// xenTarget are names that Xen has numbers for.
+var xenTarget = regexp.MustCompile(`^((xvd|sd)[a-p]([1-9]|1[0-5])?|hd[a-d]([1-9]|[1-5][0-9])?)$`)
+
+// XL is a configuration file for xl create.
+func (m *Machine) XL() (string, error) {
+	if m.Arch != "x86_64" {
+		return "", fmt.Errorf("config xl knows x86 only, and the machine is an %s", m.Arch)
+	}
+	partitions := false
+	for _, v := range m.Drives {
+		partitions = partitions || v.Partition
+	}
+	kind := "hvm"
+	if (m.PV || partitions) && m.Kernel != "" {
+		kind = "pv"
+	}
+	targets, err := m.xenTargets(kind)
+	if err != nil {
+		return "", err
+	}
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
+	for _, n := range m.Notes {
+		fmt.Fprintf(&b, "# %s\n", n)
+	}
+	if m.PV && kind == "hvm" {
+		b.WriteString("# The description says that the guest is paravirtualized, but the release has no kernel; it boots as any PC does.\n")
+	}
+	if kind == "pv" {
+		b.WriteString("# type = \"pvh\" is better for a kernel of Linux 4.11 and later.\n")
+	}
+	overlays := 0
+	for _, v := range m.Drives {
+		if v.Overlay != "" {
+			if overlays++; overlays == 1 {
+				b.WriteString("# Make the overlays first:\n")
+			}
+			fmt.Fprintf(&b, "#   %s\n", v.overlayCommand())
+		}
+	}
+	if overlays == 0 {
+		b.WriteString("# The disks are read-only. For a guest that writes, --overlay DIR gives each an overlay.\n")
+	}
+	str := func(name, value string) { fmt.Fprintf(&b, "%s = %s\n", name, xlString(value)) }
+	str("name", m.Name)
+	str("type", kind)
+	fmt.Fprintf(&b, "memory = %d\nvcpus = %d\n", m.MemoryMiB, m.CPUs)
+	if m.Kernel != "" {
+		str("kernel", m.Kernel)
+		if m.Ramdisk != "" {
+			str("ramdisk", m.Ramdisk)
+		}
+		if line := m.commandLine(targets); line != "" {
+			str("cmdline", line)
+		}
+	}
+	if kind == "hvm" {
+		if m.Kernel == "" {
+			str("boot", m.xlBoot())
+		}
+		if m.UEFI {
+			str("bios", "ovmf")
+		}
+		str("serial", "pty")
+	}
+	b.WriteString("disk = [\n")
+	for i, v := range m.Drives {
+		if v.Floppy {
+			fmt.Fprintf(&b, "  # no floppy: %s\n", oneLine(v.Path))
+			continue
+		}
+		spec, err := xlDisk(v, targets[i])
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "  %s,\n", xlString(spec))
+	}
+	b.WriteString("]\n")
+	switch {
+	case len(m.NICs) == 0:
+	case m.network == "":
+		b.WriteString("# No network: xl would attach the guest to the default bridge. --network BRIDGE names one.\n")
+	case strings.ContainsAny(m.network, ",="):
+		return "", fmt.Errorf("the bridge %q has a name that xl cannot take", m.network)
+	default:
+		b.WriteString("vif = [\n")
+		for _, model := range m.NICs {
+			spec := "bridge=" + m.network
+			if q := m.qemuNIC(model); kind == "hvm" && q != "virtio-net-pci" {
+				spec += ",model=" + q
+			}
+			fmt.Fprintf(&b, "  %s,\n", xlString(spec))
+		}
+		b.WriteString("]\n")
+	}
+	return b.String(), nil
+}
+
+// xlDisk is a disk specification. The target comes last: xl takes all that
+// follows for the path.
+func xlDisk(v Drive, target string) (string, error) {
+	format, access, file := v.Format, "ro", v.Path
+	if v.Overlay != "" {
+		format, access, file = "qcow2", "rw", v.Overlay
+	}
+	switch format {
+	case "vpc":
+		format = "vhd"
+	case "raw", "qcow2", "qcow", "qed":
+	default:
+		return "", fmt.Errorf("xl cannot open %s, which is a %s: with --overlay DIR it is opened through a qcow2 overlay", v.Path, format)
+	}
+	spec := fmt.Sprintf("format=%s, vdev=%s, access=%s, ", format, target, access)
+	if v.CDROM {
+		spec += "devtype=cdrom, "
+	}
+	if strings.HasSuffix(file, ",") || strings.TrimSpace(file) != file {
+		return "", fmt.Errorf("the path %q ends in a way that xl cannot take", file)
+	}
+	return spec + "target=" + file, nil
+}
+
+// xenTargets names the drives as the guest finds them: as described where Xen
+// has such names, partitions as partitions of xvda. The emulated SCSI disks of
+// a PC can be read-only, its IDE disks cannot.
+func (m *Machine) xenTargets(kind string) ([]string, error) {
+	targets := make([]string, len(m.Drives))
+	used := make(map[string]bool)
+	for i, v := range m.Drives {
+		t := v.Target
+		hasNumber := strings.TrimRight(t, "0123456789") != t
+		if kind == "pv" && xenTarget.MatchString(t) && hasNumber == v.Partition && !used[t] && !v.CDROM {
+			targets[i] = t
+			used[t] = true
+			disk := strings.TrimRight(t, "0123456789")
+			used[disk], used[disk[len(disk)-1:]] = true, true
+		}
+	}
+	take := func(prefix, letters string) string {
+		for _, l := range letters {
+			if t := prefix + string(l); !used[string(l)] && !used[t] {
+				used[t], used[string(l)] = true, true
+				return t
+			}
+		}
+		return ""
+	}
+	for i, v := range m.Drives {
+		if v.CDROM && kind == "hvm" { // on IDE, which has four places
+			targets[i] = take("hd", "cdba")
+		}
+	}
+	base, partition := "", 0
+	for i, v := range m.Drives {
+		prefix := "xvd"
+		switch {
+		case targets[i] != "" || v.CDROM && kind == "hvm" || v.Floppy:
+			continue
+		case v.Partition && kind == "pv":
+			if base == "" || partition == 15 {
+				base, partition = take(prefix, disks), 0
+			}
+			partition++
+			if base != "" {
+				targets[i] = fmt.Sprint(base, partition)
+			}
+			continue
+		case kind == "hvm" && v.Overlay == "":
+			prefix = "sd"
+		}
+		targets[i] = take(prefix, disks)
+	}
+	for i, t := range targets {
+		if t == "" && !m.Drives[i].Floppy {
+			return nil, fmt.Errorf("the machine has more drives than xl can attach")
+		}
+	}
+	return targets, nil
+}
+
+// disks are the letters that disks of Xen may have.
+const disks = "abcdefghijklmnop"
+
+// xlBoot is the order of kinds of drives: c is a disk, d a CD.
+func (m *Machine) xlBoot() string {
+	disk, cd := 1<<30, 1<<30
+	for _, v := range m.Drives {
+		switch {
+		case v.Order == 0 || v.Floppy:
+		case v.CDROM:
+			cd = min(cd, v.Order)
+		default:
+			disk = min(disk, v.Order)
+		}
+	}
+	if cd < disk {
+		return "dc"
+	}
+	return "cd"
+}
