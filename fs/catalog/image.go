@@ -32,6 +32,9 @@ type image struct {
 	source cache.Source
 	// told is one more than the size that a sidecar gives; 0: none does.
 	told atomic.Int64
+	// exam are the first bytes, since they have been examined; nil when it is
+	// not open.
+	exam atomic.Pointer[examined]
 	// mode is how its blocks are checked, once it has been opened.
 	mode atomic.Int32
 
@@ -164,6 +167,7 @@ func (im *image) dropHeld() error {
 		return nil
 	}
 	im.profileOff()
+	im.exam.Store(nil)
 	im.last = im.file.Status()
 	err := im.file.Close()
 	im.file = nil
@@ -186,6 +190,9 @@ func (im *image) open(ctx context.Context) (Handle, error) {
 		return nil, err
 	}
 	if err := im.corrupt(file); err != nil {
+		return nil, errors.Join(err, im.drop())
+	}
+	if err := im.examineAtOpen(ctx, file); err != nil {
 		return nil, errors.Join(err, im.drop())
 	}
 	im.mu.Lock()
@@ -266,7 +273,7 @@ func (h *imageHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, err
 		}
 	}
 	h.im.note(off, int64(len(p)))
-	return h.file.ReadAt(ctx, p, off)
+	return h.im.guarded(ctx, h.file, p, off)
 }
 
 // SeekData returns the size if no data follows, where the cache says ENXIO.
@@ -280,7 +287,13 @@ func (h *imageHandle) SeekData(off int64) (int64, error) {
 
 func (h *imageHandle) SeekHole(off int64) (int64, error) { return h.file.SeekHole(off) }
 
-func (h *imageHandle) PassthroughFile() (*os.File, bool) { return h.file.PassthroughFile() }
+func (h *imageHandle) PassthroughFile() (*os.File, bool) {
+	file, ok := h.file.PassthroughFile()
+	if !ok || !h.im.steady(h.file) {
+		return nil, false
+	}
+	return file, true
+}
 
 // Complete fetches and checks the whole image.
 func (h *imageHandle) Complete(ctx context.Context) error { return h.file.Complete(ctx) }

@@ -58,6 +58,8 @@ type packageDoc struct {
 	Meta     map[string][]byte // whole content of the members that describe the others
 	Sizes    map[string]int64  // proven plain sizes of compressed members, by plain name
 	Sidecar  *sidecarDoc       // nil: there is none, or its place was not named
+	Inflate  seekable.Format   `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of
+	Stored   int64             `json:",omitempty"` // bytes of that archive
 }
 
 const packageDocVersion = 2
@@ -116,9 +118,17 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.blocks = p.sidecarBlocks()
 	}
 
+	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotPackage, err)
+	}
+
 	identity := []string{identityURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
+		if chunk != nil && chunk(m.Name) {
+			continue
+		}
 		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime}
 		f.identify(identity, "member", m.Name)
 		if content, ok := doc.Meta[m.Name]; ok {
@@ -147,6 +157,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		f.image = newPlainImage(f, p.byName[m.Name], format)
 		p.byName[plain] = f
 	}
+	p.addXVA(disks, identity)
 	p.markSigned()
 	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
 		p.byName[notesName] = &File{

@@ -121,14 +121,19 @@ func (r *Release) Package(ctx context.Context) (*Package, error) {
 
 // load indexes the release and says how that went.
 func (r *Release) load(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	deadline := time.AfterFunc(indexTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer deadline.Stop()
 	ctx, stop := r.patience(ctx)
 	defer stop()
-	pkg, err := r.open(ctx)
+	pkg, err := r.open(ctx, func() { deadline.Reset(longIndex) })
 	if err != nil {
 		if context.Cause(ctx) == errDown && !errors.Is(err, errDown) {
 			err = fmt.Errorf("%w: %w", errDown, err)
+		}
+		if context.Cause(ctx) == context.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
 		if isLost(err) {
 			r.cat.lookAgain()
@@ -170,8 +175,9 @@ func (r *Release) explain(err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// open finds the package: from the disk, else from its server.
-func (r *Release) open(ctx context.Context) (_ *Package, err error) {
+// open finds the package: from the disk, else from its server. It calls more
+// when that is going to take long.
+func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error) {
 	defer func() {
 		// A fault in what reads the archive must not end the process that
 		// serves the mount.
@@ -185,7 +191,13 @@ func (r *Release) open(ctx context.Context) (_ *Package, err error) {
 		if err != nil {
 			return nil, err
 		}
-		pkg, changed, err := r.join(ctx, r.watch(a), r.whole(a), doc)
+		a = r.watch(a)
+		whole := r.whole(a)
+		if doc.Inflate != "" {
+			whole = r.inflatedArchive(a, whole, doc.Inflate, doc.Stored)
+			whole.known(doc.Index.Size)
+		}
+		pkg, changed, err := r.join(ctx, a, whole, doc)
 		if changed && err == nil {
 			r.cat.saveDoc(kindPackage, r.docName(), doc)
 		}
@@ -201,20 +213,15 @@ func (r *Release) open(ctx context.Context) (_ *Package, err error) {
 		return nil, err
 	}
 	defer whole.release()
-	var reader xvm.ReaderAt = a
-	size := a.id.Size
 	if whole != nil {
-		reader = whole
-		if size, err = whole.size(ctx); err != nil {
-			return nil, err
-		}
+		more()
 	}
-	doc, err := readPackage(ctx, reader, size)
+	doc, content, err := r.readEnclosure(ctx, a, whole, more)
 	if err != nil {
 		return nil, err
 	}
 	doc.Identity = a.id
-	pkg, _, err := r.join(ctx, a, whole, doc)
+	pkg, _, err := r.join(ctx, a, content, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -245,8 +252,8 @@ func (r *Release) join(ctx context.Context, a *archive, whole *wholeArchive, doc
 }
 
 // readPackage walks the archive and reads the members that describe the rest.
-func readPackage(ctx context.Context, a xvm.ReaderAt, size int64) (*packageDoc, error) {
-	index, err := xvm.Walk(ctx, a, size, xvm.Limits{})
+func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*packageDoc, error) {
+	index, err := walk(ctx, a, size, more)
 	if err != nil {
 		return nil, err
 	}

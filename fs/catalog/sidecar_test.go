@@ -68,8 +68,8 @@ func TestSidecar(t *testing.T) {
 			if got := h.names("one"); !strings.Contains(got, "root.img ") {
 				t.Error("listed:", got)
 			}
+			fh := h.open("one", "root.img") // looks at its first block
 			s.origin.ResetStats()
-			fh := h.open("one", "root.img")
 			p := make([]byte, 4096)
 			off := int64(len(disk)) - 2*blk + 100
 			if _, err := fh.ReadAt(t.Context(), p, off); err != nil || !bytes.Equal(p, disk[off:off+4096]) {
@@ -147,7 +147,7 @@ func TestSidecarFlipped(t *testing.T) {
 	if got := h.read("one", "root.img"); !bytes.Equal(got, disk.content) {
 		t.Error("wrong content")
 	}
-	if n := s.origin.Stats("/one.xvm").BytesSent; n > 4*blk {
+	if n := s.origin.Stats("/one.xvm").BytesSent; n > 6*blk { // opening tries the region of the first block, too
 		t.Errorf("%d bytes fetched; all but one block were cached", n)
 	}
 	if err := h.complete("one", "root.img"); err != nil {

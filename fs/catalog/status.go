@@ -125,6 +125,9 @@ func (r *Release) Status() ReleaseStatus {
 	if p.whole != nil {
 		st.Transport = "whole"
 	}
+	if p.doc.Inflate != "" {
+		st.Transport = "inflated"
+	}
 	st.Warnings, st.Hidden = p.faults()
 	for _, f := range p.All() {
 		st.Files = append(st.Files, f.Status())

@@ -10,17 +10,18 @@ import (
 	"vmcastfs/cache/store"
 )
 
-// wholeArchive is an archive on a server without ranges. It is taken once, as
-// one stream, into a file of the cache; the members are cut from that file,
-// and a read of one waits until the stream has reached it. It is open while
-// one of its members is.
+// wholeArchive is an archive on a server without ranges, or the plain content of
+// one that was compressed as a whole. It is taken once, as one stream, into a
+// file of the cache; the members are cut from that file, and a read of one waits
+// until the stream has reached it. It is open while one of its members is.
 //
 // mu guards opens and file.
 type wholeArchive struct {
-	cat     *Catalog
-	archive *archive
-	key     store.Key
-	label   string
+	cat        *Catalog
+	archive    *archive
+	key        store.Key
+	label      string
+	*inflation // nil: the archive is not compressed
 
 	mu    sync.Mutex
 	opens int
@@ -36,11 +37,13 @@ func (w *wholeArchive) acquire() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.opens == 0 {
-		file, err := w.cat.cfg.Cache.Open(cache.Spec{
-			Key: w.key, Label: w.label, Size: w.archive.id.Size, Source: w.archive.Source,
-			Whole: true, MaxSize: maxImageSize,
-		})
+		spec, err := w.setUp()
 		if err != nil {
+			return err
+		}
+		file, err := w.cat.cfg.Cache.Open(spec)
+		if err != nil {
+			w.tearDown()
 			return err
 		}
 		w.file = file
@@ -59,6 +62,7 @@ func (w *wholeArchive) release() {
 	if w.opens == 0 {
 		w.file.Close()
 		w.file = nil
+		w.tearDown()
 	}
 }
 

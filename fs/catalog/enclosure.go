@@ -1,0 +1,171 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// readEnclosure tells by its content what a release's enclosure is, and indexes
+// it: an archive, an archive compressed as a whole, or a bare disk image, which
+// may be compressed. For a compressed archive it returns the inflated one, which
+// takes the place of whole. The caller holds whole.
+func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArchive, more func()) (*packageDoc, *wholeArchive, error) {
+	var reader xvm.ReaderAt = a
+	size := a.id.Size
+	if whole != nil {
+		reader = whole
+		var err error
+		if size, err = whole.size(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	head, err := readHead(ctx, reader, size)
+	if err != nil {
+		return nil, nil, err
+	}
+	format := seekable.Detect(head)
+	switch {
+	case xvm.IsTar(head):
+	case format != "":
+		inner, err := inflatedHead(ctx, format, reader, size)
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
+		case xvm.IsTar(inner):
+			more()
+			return r.readInflated(ctx, a, whole, format, size)
+		case r.isDisk(inner, int64(len(inner))):
+			return bareDoc(r.bareName(format), size), whole, nil
+		}
+		return nil, nil, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", ErrNotPackage, format)
+	case r.isDisk(head, size):
+		return bareDoc(r.bareName(""), size), whole, nil
+	}
+	doc, err := readPackage(ctx, reader, size, more)
+	return doc, whole, err
+}
+
+// readInflated indexes a compressed archive, which takes all of it.
+func (r *Release) readInflated(ctx context.Context, a *archive, whole *wholeArchive, format seekable.Format, stored int64) (*packageDoc, *wholeArchive, error) {
+	inflated := r.inflatedArchive(a, whole, format, stored)
+	if err := inflated.acquire(); err != nil {
+		return nil, nil, err
+	}
+	defer inflated.release()
+	size, err := inflated.size(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, err := readPackage(ctx, inflated, size, func() {})
+	if err != nil {
+		return nil, nil, err
+	}
+	inflated.known(size)
+	doc.Inflate, doc.Stored = format, stored
+	return doc, inflated, nil
+}
+
+// readHead reads what an enclosure is recognized by.
+func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {
+	head := make([]byte, min(max(size, 0), xvm.SniffHead))
+	n, err := a.ReadAt(ctx, head, 0)
+	if n == len(head) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head[:n], err
+}
+
+// inflatedHead is readHead of the plain content.
+func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, size int64) ([]byte, error) {
+	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: maxImageSize})
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	stream, err := reader.Stream(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	head := make([]byte, xvm.SniffHead)
+	n, err := io.ReadFull(stream, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return head[:n], err
+}
+
+// isDisk tells whether content that is no archive is a disk image. A raw image
+// that begins like nothing known is taken for one if its name says so: nothing
+// else could tell.
+func (r *Release) isDisk(head []byte, size int64) bool {
+	disk := xvm.Sniff(head, nil)
+	switch {
+	case len(head) == 0:
+		return false
+	case seekable.Detect(head) != "":
+		return false // compressed twice
+	case disk.Format != "raw":
+		return true
+	case disk.Kind != "" && disk.Kind != "zero":
+		return true
+	}
+	u, err := url.Parse(r.item.URL)
+	if err != nil {
+		return false
+	}
+	_, name := seekable.PlainName(u.Path)
+	return slices.Contains(imageSuffixes, strings.ToLower(path.Ext(name))) && !isText(head)
+}
+
+// imageSuffixes are those of disk images.
+var imageSuffixes = []string{".img", ".raw", ".qcow2", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".hds", ".iso", ".ami"}
+
+// isText tells an error page that comes in the place of an image.
+func isText(head []byte) bool {
+	head = head[:min(len(head), 512)]
+	return !strings.ContainsFunc(string(head[:max(0, len(head)-utf8.UTFMax)]), func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsControl(r) && !unicode.IsSpace(r)
+	})
+}
+
+// bareName names the one file of a release whose enclosure is a disk image: as
+// the enclosure is called, with the suffix of the compression that it has.
+func (r *Release) bareName(format seekable.Format) string {
+	name := ""
+	if u, err := url.Parse(r.item.URL); err == nil {
+		name = path.Base(u.Path)
+	}
+	name, ok := xvm.MemberName(name)
+	if _, plain := seekable.PlainName(name); !ok || isMeta(xvm.Member{Name: plain}) {
+		name = "disk.img"
+	}
+	if had, plain := seekable.PlainName(name); had != format {
+		name = plain
+		if format != "" {
+			name += map[seekable.Format]string{seekable.Gzip: ".gz", seekable.XZ: ".xz", seekable.Zstd: ".zst", seekable.Bzip2: ".bz2"}[format]
+		}
+	}
+	return name
+}
+
+// bareDoc is the index of a disk image, as if it were the one member of an
+// archive without headers.
+func bareDoc(name string, size int64) *packageDoc {
+	return &packageDoc{
+		Version: packageDocVersion,
+		Index:   &xvm.Index{Version: xvm.IndexVersion, Size: size, Members: []xvm.Member{{Name: name, Stored: size, Size: size}}},
+		Meta:    make(map[string][]byte),
+	}
+}

@@ -1,0 +1,165 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"vmcastfs/cache/origin"
+)
+
+// pipe is what a compressor makes of p.
+func pipe(t testing.TB, p []byte, name string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdin = bytes.NewReader(p)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return out
+}
+
+// compressors by the suffix they make.
+func compressors(t testing.TB) map[string]func(p []byte) []byte {
+	return map[string]func(p []byte) []byte{
+		"gz":  func(p []byte) []byte { return gz(t, p) },
+		"xz":  func(p []byte) []byte { return pipe(t, p, "xz", "-c", "-0") },
+		"zst": func(p []byte) []byte { return pipe(t, p, "zstd", "-c", "-q", "-1") },
+		"bz2": func(p []byte) []byte { return pipe(t, p, "bzip2", "-c", "-1") },
+	}
+}
+
+// An archive compressed as a whole is one like any other, also on a server
+// without ranges and in the next process, which need not read it again.
+func TestCompressedArchive(t *testing.T) {
+	disk := file{"root.img", diskImage(7*blk+100, 1)}
+	pkg := tarOf(t, file{"xvm.xml", []byte("<xvm/>")}, manifestOf(disk), disk, file{"swap.img.gz", gz(t, diskImage(2*blk, 2))})
+	for suffix, compress := range compressors(t) {
+		for _, ranged := range []bool{true, false} {
+			s := newSite(t)
+			s.release("one", "/one.tar."+suffix, compress(pkg))
+			if !ranged {
+				s.origin.Inject(origin.Fault{Path: "/one.tar." + suffix, Kind: origin.IgnoreRange})
+			}
+			h := s.open()
+			if got := h.names("one"); got != "manifest.txt root.img swap.img swap.img.gz xvm.xml" {
+				t.Errorf("%s: files are %s", suffix, got)
+			}
+			if got := h.read("one", "root.img"); !bytes.Equal(got, disk.content) {
+				t.Errorf("%s: root.img differs", suffix)
+			}
+			if err := h.complete("one", "root.img"); err != nil {
+				t.Errorf("%s: %v", suffix, err)
+			}
+			if st := h.file("one", "root.img").Status(); st.State != "verified" {
+				t.Errorf("%s: %+v", suffix, st)
+			}
+			if st := h.rel("one").Status(); st.Transport != "inflated" {
+				t.Errorf("%s: transport is %s", suffix, st.Transport)
+			}
+			h.close()
+
+			s.origin.ResetStats()
+			h = s.open()
+			if got := h.read("one", "swap.img"); !bytes.Equal(got, diskImage(2*blk, 2)) {
+				t.Errorf("%s: swap.img differs", suffix)
+			}
+			if n := s.origin.Stats("/one.tar." + suffix).BytesSent; n > 1 {
+				t.Errorf("%s: %d bytes the second time", suffix, n)
+			}
+			h.close()
+		}
+	}
+}
+
+// What enclosures are is told by their content, whatever they are called.
+func TestBareImages(t *testing.T) {
+	raw := diskImage(5*blk, 1)
+	raw[510], raw[511] = 0x55, 0xaa
+	plain := bytes.Repeat([]byte{0xe5}, 3*blk)
+	for _, c := range []struct {
+		path  string
+		body  []byte
+		files string
+		name  string
+		plain []byte
+	}{
+		{"/disk.img", raw, "disk.img", "disk.img", raw},
+		{"/download", raw, "download", "download", raw},
+		{"/disk.xvm", raw, "disk.xvm", "disk.xvm", raw},
+		{"/disk.qcow2", qcow("", 3*blk), "disk.qcow2", "disk.qcow2", qcow("", 3*blk)},
+		{"/disk.img.gz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
+		{"/disk.img", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
+		{"/disk.img.xz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
+		{"/disk.img.gz", raw, "disk.img", "disk.img", raw},
+		{"/a,b.img", raw, "disk.img", "disk.img", raw},
+		{"/x.xml.gz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
+		{"/unknown.raw", plain, "unknown.raw", "unknown.raw", plain},
+	} {
+		s := newSite(t)
+		s.release("one", c.path, c.body)
+		h := s.open()
+		if got := h.names("one"); got != c.files {
+			t.Errorf("%s: files are %s, want %s", c.path, got, c.files)
+			continue
+		}
+		if got := h.read("one", c.name); !bytes.Equal(got, c.plain) {
+			t.Errorf("%s: content differs", c.path)
+		}
+		h.close()
+		h = s.open()
+		if got := h.read("one", c.name); !bytes.Equal(got, c.plain) {
+			t.Errorf("%s: content differs the second time", c.path)
+		}
+		h.close()
+	}
+}
+
+// What is neither a package nor an image is refused, and the reason told.
+func TestT16NoPackage(t *testing.T) {
+	for _, c := range []struct {
+		path, want string
+		body       []byte
+	}{
+		{"/a.xvm", "web page", []byte("<html><body>Please log in" + strings.Repeat(" ", 2000) + "</body></html>")},
+		{"/a.img", "web page", []byte("<!DOCTYPE html><html>" + strings.Repeat("x", 3000))},
+		{"/a.img", "no tar header", []byte(strings.Repeat("not found. ", 300))},
+		{"/a.xvm.gz", "neither an archive nor a disk image", gz(t, []byte(strings.Repeat("hello ", 3000)))},
+		{"/a.xvm.gz", "neither an archive nor a disk image", gz(t, gz(t, diskImage(blk, 1)))},
+		{"/a.gz", "cannot be inflated", append([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), bytes.Repeat([]byte{0xff}, 4000)...)},
+		{"/a.zip", "zip", append([]byte("PK\x03\x04"), make([]byte, 2000)...)},
+		{"/a.xvm", "no tar header", bytes.Repeat([]byte{0xe5}, 3*blk)},
+		{"/a.xvm", "empty", nil},
+	} {
+		s := newSite(t)
+		s.release("one", c.path, c.body)
+		h := s.open()
+		p, err := h.rel("one").Package(t.Context())
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %v; want %q", c.path, p, err, c.want)
+		}
+		h.close()
+	}
+}
+
+// A listing does not wait for an archive that takes long to read, and what was
+// begun goes on.
+func TestIndexingInTheBackground(t *testing.T) {
+	s := newSite(t)
+	s.release("one", "/one.tar.gz", gz(t, tarOf(t, file{"root.img", diskImage(4*blk, 1)})))
+	s.origin.Inject(origin.Fault{Path: "/one.tar.gz", Kind: origin.Delay, Delay: 300 * time.Millisecond, Times: 1})
+	h := s.open()
+	soon, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, ErrIndexing)
+	defer cancel()
+	if _, err := h.rel("one").Package(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if _, err := h.rel("one").PackageSoon(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
