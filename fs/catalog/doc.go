@@ -170,6 +170,22 @@
 //
 // A damaged file is an error: taking it for empty would be forgetting.
 //
+// # Boot profiles
+//
+// A profile (package xvm has its form) says which parts of an image a boot reads,
+// in order; the cache fetches them ahead of the guest ([cache.File.Follow]). The
+// first that names the image is taken: Config.ProfileReads, one recorded on this
+// host, profile.txt of the package unless the manifest contradicts it. A wrong one
+// costs some bytes; what is read is checked as ever.
+//
+// Unless this host has recorded one already, what is read of an open image is
+// noted, in units of 64 KiB, each once: for three minutes from the first read,
+// until the last close, or up to 2000 runs or 256 MiB, whichever comes first
+// (profile.go). It is kept as a document under the key of the image, and read as
+// user.vmcast.profile. Less than 1 MiB is a look and more than half of the image a
+// copy: neither is kept. Noting a read costs a look-up in a map. Reads that the
+// kernel answers by itself (pages it has, passthrough) are not seen.
+//
 // # Locks
 //
 // Catalog.mu, Release.mu, Package.mu and feedWatch.mu are leaves and never held
