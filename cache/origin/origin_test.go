@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -205,7 +206,12 @@ func TestFaults(t *testing.T) {
 			c := client(t)
 			tt.fault.Times = 1
 			defer s.Inject(tt.fault)()
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			limit := 20 * time.Second
+			switch tt.fault.Kind {
+			case Stall, Hang, DripFeed, Endless: // no answer is the answer
+				limit = 200 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/f", nil)
 			req.Header.Set("Range", "bytes=1000-1099")
@@ -323,7 +329,7 @@ func TestNetworkModel(t *testing.T) {
 				f()
 				took := time.Since(begin)
 				t.Logf("%s: %v, the model says %v (%+.1f %%)", name, took, want, 100*float64(took-want)/float64(want))
-				if took < want-time.Millisecond/2 || took > 2*want+300*time.Millisecond {
+				if took < want-time.Millisecond/2 || took > want+20*time.Second { // how near it comes is for a benchmark to say
 					t.Errorf("%s took %v, the model says %v", name, took, want)
 				}
 			}
@@ -358,25 +364,26 @@ func TestLinkIsFair(t *testing.T) {
 	c := client(t)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	begin := time.Now()
-	wg.Go(func() { get(t, c, s.URL()+"/f", "bytes=0-4999999") })
+	var long atomic.Bool
+	wg.Go(func() { get(t, c, s.URL()+"/f", "bytes=0-9999999"); long.Store(true) })
 	for s.Stats("").BytesSent == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	get(t, c, s.URL()+"/f", "bytes=0-99999")
-	if took := time.Since(begin); took > 200*time.Millisecond {
-		t.Errorf("100 kB beside a stream took %v, half a link takes 20 ms", took)
+	if long.Load() {
+		t.Error("100 kB, which take 20 ms of half a link, waited for 10 MB")
 	}
 }
 
 func TestConnectionLatency(t *testing.T) {
 	s, _ := start(t, 10)
-	s.SetConnLatency(60 * time.Millisecond)
+	const latency = time.Second
+	s.SetConnLatency(latency)
 	c := client(t)
-	for i, least := range []time.Duration{60 * time.Millisecond, 0} {
+	for i, least := range []time.Duration{latency, 0} {
 		begin := time.Now()
 		get(t, c, s.URL()+"/f", "")
-		if took := time.Since(begin); took < least || i == 1 && took >= 60*time.Millisecond {
+		if took := time.Since(begin); took < least || i == 1 && took >= latency {
 			t.Errorf("request %d took %v", i, took)
 		}
 	}

@@ -55,7 +55,7 @@ func TestGet(t *testing.T) {
 
 func TestF3F4F5DocumentLimits(t *testing.T) {
 	s, want := serve(t)
-	patient := client(t, func(o *Options) {})
+	patient := client(t, func(o *Options) { o.DocumentTimeout, o.StallTimeout = time.Minute, time.Minute })
 	quick := client(t, func(o *Options) { o.DocumentTimeout = 200 * time.Millisecond; o.StallTimeout = time.Minute })
 	get := func(f origin.Fault, limit int64) (*Document, error) {
 		defer s.Inject(f)()
