@@ -8,22 +8,22 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // checksums of the chunks of XVA archives
 	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify: READY, STATUS and watchdog
 	github.com/dgraph-io/ristretto/v2 v2.4.2 // the memory tier of the block cache
-	github.com/dustin/go-humanize v1.0.1 // sizes in options and tables
+	github.com/dustin/go-humanize v1.1.0 // sizes in options and tables
 	github.com/google/renameio/v2 v2.0.2 // atomic replacement of small files
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the FUSE protocol and inode tree
 	github.com/jdx/go-netrc v1.0.0 // netrc files
 	github.com/klauspost/compress v1.20.3 // zstd; faster gzip for packing
 	github.com/mmcdole/gofeed v1.4.2 // RSS, Atom and JSON Feed parsing
-	github.com/moby/sys/mountinfo v0.7.2 // parsing /proc/self/mountinfo
+	github.com/moby/sys/mountinfo v0.7.3 // parsing /proc/self/mountinfo
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/rogpeppe/go-internal v1.16.0 // testscript, for tests of the command line
 	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
 	github.com/spf13/cobra v1.10.2 // commands, help, completions
-	github.com/spf13/pflag v1.0.9 // cobra's flags, for the manual pages
+	github.com/spf13/pflag v1.1.0 // cobra's flags, for the manual pages
 	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
-	golang.org/x/net v0.61.0 // character sets, HTML sanitising, proxy rules
+	golang.org/x/net v0.62.0 // character sets, HTML sanitising, proxy rules
 	golang.org/x/sync v0.24.0 // errgroup, semaphores
 	golang.org/x/sys v0.49.0 // system calls the standard library lacks
 	golang.org/x/term v0.47.0 // is this a terminal?
