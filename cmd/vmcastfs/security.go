@@ -66,8 +66,9 @@
 // key is stolen, until it is revoked in the keyring; a feed that is withheld
 // (status says "stale", and since when); traffic analysis; kernel and
 // hypervisor faults that an image's content triggers. A disk image is a program
-// for whoever guesses its format: name it (format=raw). qcow2, VMDK and others
-// can name further files of the host; user.vmcast.format tells what an image is.
+// for whoever guesses its format: name it (format=raw). qcow2, VMDK and others can
+// name further files of the host: such images are not opened unless allow_external
+// is set, and user.vmcast.format tells what an image is.
 //
 // # What a state proves
 //

@@ -159,8 +159,8 @@
 //	     xvm/seekable: TestC1, TestC1XZ, TestC1Zstd; cmd/vmcastfs: TestC1C2Bombs
 //	C2   garbage behind gzip, wrong length or check | true size; EIO at the fault
 //	     xvm/seekable: TestC2; xvm/pack: TestCheckOtherPackages; cmd/vmcastfs: TestC1C2Bombs
-//	C3   images that name other files | recognised, told by user.vmcast.format; DIFFERS: not refused, a hypervisor must be told format=raw
-//	     xvm: TestSniffImages, TestSniffMagics
+//	C3   images that name other files | told by user.vmcast.format; opening them is EACCES unless allow_external
+//	     xvm: TestSniffImages, TestSniffMagics; fs/catalog: TestC3ExternalRefused, TestC3Strict, TestC3NoBackDoor; cmd/vmcastfs: TestC3AllowExternal
 //	C4   descriptions with host paths and command lines | left out, with a warning
 //	     xvm: TestC4HostileDescription
 //	L1   bit flips on the cache disk | found, dropped, fetched again
