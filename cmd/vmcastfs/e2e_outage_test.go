@@ -245,7 +245,10 @@ func TestOutageDNS(t *testing.T) {
 	write(hosts, "127.0.0.1 vmcast.test\n")
 	write(resolv, "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
 	feed := strings.Replace(w.feed, "127.0.0.1", "vmcast.test", 1)
-	script := fmt.Sprintf("mount --bind %s /etc/hosts && mount --bind %s /etc/resolv.conf && exec %s mount -f -o %s %s %s",
+	// The namespace begins with a copy of all mounts, which would keep those of
+	// other tests alive.
+	const alone = `awk '$3 == "fuse.vmcastfs" {print $2}' /proc/self/mounts | while read m; do umount -l "$m"; done; `
+	script := fmt.Sprintf(alone+"mount --bind %s /etc/hosts && mount --bind %s /etc/resolv.conf && exec %s mount -f -o %s %s %s",
 		hosts, resolv, binary, w.options("complete=off", "hard"), feed, w.dir)
 	cmd := exec.Command("unshare", "-m", "sh", "-c", script)
 	var out bytes.Buffer
