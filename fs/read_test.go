@@ -282,7 +282,7 @@ func TestKilledReader(t *testing.T) {
 		sig syscall.Signal
 	}{
 		{direct, syscall.SIGKILL}, // Go programs handle the others
-		{dd(), syscall.SIGKILL}, {dd(), syscall.SIGTERM}, {dd(), syscall.SIGHUP},
+		{dd(), syscall.SIGKILL}, {dd(), syscall.SIGTERM}, {dd(), syscall.SIGALRM},
 	} {
 		if err := c.cmd.Start(); err != nil {
 			t.Fatal(err)
