@@ -113,10 +113,10 @@ func (c Channel) normal() ([]Entry, error) {
 }
 
 // Update is Marshal over an earlier version of the same feed, and changes only
-// what has changed: an item whose package (URL, or id, and length) was there
-// before keeps its id, its title and its date, and its notes unless the new entry
-// has some; an item whose package has grown or shrunk keeps its id. Items that are no
-// longer in c go. If nothing but Built differs, old is returned as it is.
+// what has changed: an entry without an id keeps the one its URL had; an item
+// whose id was there before with a package of the same length keeps its title and
+// its date, and its notes unless the new entry has some. Items that are no longer
+// in c go. If nothing but Built differs, old is returned as it is.
 func (c Channel) Update(old []byte) ([]byte, error) {
 	base := cmp.Or(c.Self, c.Link)
 	was, err := Parse(old, base, nil)
@@ -131,6 +131,13 @@ func (c Channel) Update(old []byte) ([]byte, error) {
 		r := &was.Releases[i]
 		byURL[r.URL], byID[r.ID] = r, r
 	}
+	c.Items = slices.Clone(c.Items)
+	for i := range c.Items { // an id that is not said stays as it was
+		e := &c.Items[i]
+		if u, err := url.Parse(e.URL); err == nil && e.ID == "" && byURL[u.String()] != nil {
+			e.ID = byURL[u.String()].ID
+		}
+	}
 	if c.Items, err = c.normal(); err != nil {
 		return nil, err
 	}
@@ -138,11 +145,8 @@ func (c Channel) Update(old []byte) ([]byte, error) {
 		e := &c.Items[i]
 		r := byID[e.ID]
 		if r == nil {
-			if r = byURL[e.URL]; r == nil {
-				continue
-			}
+			continue
 		}
-		e.ID = r.ID
 		if e.Length == r.Length && !r.Published.IsZero() {
 			e.Published = r.Published
 			e.Title = cmp.Or(r.Title, e.Title)

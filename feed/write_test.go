@@ -127,6 +127,10 @@ func TestUpdateChangesOnlyWhatChanged(t *testing.T) {
 	if len(added) != 7 || len(removed) != 1 { // <item>, title, guid, pubDate, enclosure, </item>; lastBuildDate
 		t.Errorf("a new item:\n%q\n%q", added, removed)
 	}
+	added, removed = diff(update(func(c *Channel) { c.Items[1].ID = "urn:x:new" }))
+	if len(added) != 3 || len(removed) != 3 || added[1] != `<guid isPermaLink="false">urn:x:new</guid>` {
+		t.Errorf("another release under the same URL:\n%q\n%q", added, removed)
+	}
 	added, removed = diff(update(func(c *Channel) { c.Items = c.Items[1:] }))
 	if len(added) != 1 || len(removed) < 6 {
 		t.Errorf("an item gone:\n%q\n%q", added, removed)

@@ -46,7 +46,12 @@
 // therefore holds alternatives, one of which must match; the second, if it is
 // the one that does, says nothing of the rest of the disk.
 //
-// [AppendGNU] and [AppendTag] write lines that the tools of coreutils check.
+// The comment "# vmcast-release: ID" says that the manifest is for the release
+// with this guid and no other ([Manifest.Release]; the first one counts), so that
+// what was signed for one release cannot come back as another.
+//
+// [AppendGNU] and [AppendTag] write lines that the tools of coreutils check,
+// [AppendRelease] writes that comment.
 //
 // # Block list
 //

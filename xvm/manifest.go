@@ -72,6 +72,7 @@ type Plain struct {
 // goroutines may use it.
 type Manifest struct {
 	entries  map[string]*manifestEntry
+	release  string
 	warnings []string
 	dropped  int // warnings beyond maxManifestNotes
 }
@@ -81,6 +82,10 @@ type manifestEntry struct {
 	plain       *Plain
 	unsupported []string
 }
+
+// Release is the id of the one release that the manifest is for, or "": it
+// does not say.
+func (m *Manifest) Release() string { return m.release }
 
 // Names lists every name of the manifest in its canonical form, sorted.
 func (m *Manifest) Names() []string {
@@ -174,7 +179,12 @@ func ParseManifest(file string, b []byte) (*Manifest, error) {
 		raw, b, _ = bytes.Cut(b, []byte("\n"))
 		text := string(bytes.TrimSuffix(raw, []byte("\r")))
 		switch {
-		case strings.TrimSpace(text) == "" || text[0] == '#':
+		case strings.TrimSpace(text) == "":
+			continue
+		case text[0] == '#':
+			if id, ok := strings.CutPrefix(text, releaseLine); ok && m.release == "" {
+				m.release = strings.TrimSpace(id)
+			}
 			continue
 		case strings.IndexByte(text, 0) >= 0:
 			return fail(number, "it holds a NUL byte")

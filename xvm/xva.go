@@ -15,6 +15,24 @@ const XVAChunk = 1 << 20
 // XVAName is the member that describes an XVA archive; it comes first.
 const XVAName = "ova.xml"
 
+// maxXVAMembers bounds the chunks and checksums of an XVA archive: 128 GiB of
+// data.
+const maxXVAMembers = 1 << 18
+
+// LimitsFor are the limits for a [Walk] of the archive that begins so: an XVA
+// archive has two headers for each MiB.
+func LimitsFor(head []byte) Limits {
+	if IsXVA(head) {
+		return Limits{Members: maxXVAMembers, Requests: maxXVAMembers, HeaderBytes: 64 << 20}
+	}
+	return Limits{}
+}
+
+// IsXVA tells an XVA archive by its first 512 bytes.
+func IsXVA(head []byte) bool {
+	return IsTar(head) && strings.HasPrefix(string(head), XVAName+"\x00")
+}
+
 // XVADisk is a disk of an XVA archive, put together from its chunks.
 type XVADisk struct {
 	Ref    string     // the directory of its chunks, "Ref:4"

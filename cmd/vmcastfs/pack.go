@@ -23,6 +23,7 @@ import (
 type packCall struct {
 	sign         signFlags
 	out, profile string
+	guid         string
 	blockSize    string
 	compress     string
 	level        int
@@ -47,8 +48,13 @@ or .bz2 are taken as they are. The same input gives the same bytes, signatures
 included if the key is RSA or Ed25519 and in a file. Next to OUT.xvm there must
 be room for the stored images a second time.
 
+With --guid the manifest, and so its signature, names the one release that the
+package is for: no feed can pass it off as another, neither an old one as new.
+Any text does that is not used twice; many take a URL or a UUID. publish puts it
+into the feed.
+
 The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`,
-		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc xvm.xml root.img swap.img
+		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc --guid urn:example:debian-12.5 xvm.xml root.img swap.img
   gpg --export-secret-keys --armor publisher@example.org >key.asc`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -66,6 +72,7 @@ The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`
 	cmd.Flags().StringVar(&c.compress, "compress", "gzip", "`gzip` or none")
 	cmd.Flags().IntVar(&c.level, "level", 6, "of compression: 1, fast, to 9, small")
 	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
+	cmd.Flags().StringVar(&c.guid, "guid", "", "`ID` of the one release that the package is for; publish gives it to the feed")
 	c.sign.add(cmd)
 	return cmd
 }
@@ -74,7 +81,12 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	if c.out == "" {
 		return usagef("pack needs -o OUT.xvm")
 	}
-	o := xvmpack.Options{Level: c.level, TempDir: filepath.Dir(c.out)}
+	o := xvmpack.Options{Level: c.level, TempDir: filepath.Dir(c.out), Release: c.guid}
+	if c.guid != "" {
+		if _, err := xvm.AppendRelease(nil, c.guid); err != nil || feed.Sanitize(c.guid) != c.guid {
+			return usagef("--guid %q: must be printable text of at most %d bytes", c.guid, xvm.MaxReleaseID)
+		}
+	}
 	switch c.compress {
 	case "gzip", "none":
 		o.Compress = c.compress == "gzip"

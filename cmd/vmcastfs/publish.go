@@ -20,7 +20,7 @@ import (
 	"github.com/yuin/goldmark"
 
 	"vmcastfs/feed"
-	"vmcastfs/xvm"
+	xvmpack "vmcastfs/xvm/pack"
 )
 
 const (
@@ -48,7 +48,8 @@ func (e *env) publishCommand() *cobra.Command {
 answers ranges.
 
 A release is named after its file; its date is the file's the first time it is
-published, and stays. Its release notes are in NAME.html, NAME.md or NAME.txt
+published, and stays. Its guid is the one it was packed with (pack --guid), else
+its first URL; that stays, too, wherever DIR is served later. Its release notes are in NAME.html, NAME.md or NAME.txt
 beside NAME.xvm. Run again, publish changes only what has changed, and nothing
 at all if nothing has; readers see the old feed or the new one, never half of
 one. A file that is no package is an error, and the feed stays as it was.`,
@@ -148,6 +149,7 @@ func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[stri
 		return nil, err
 	}
 	var items []feed.Entry
+	taken := make(map[string]string) // files by guid
 	for _, entry := range entries {
 		name := entry.Name()
 		ext := filepath.Ext(name)
@@ -162,39 +164,51 @@ func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[stri
 		if !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s is no regular file", path)
 		}
-		if err := isPackage(ctx, path, info.Size()); err != nil {
+		id, err := isPackage(ctx, path, info.Size())
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+		id = cmp.Or(id, ids[name])
+		if other := taken[id]; id != "" && other != "" {
+			return nil, fmt.Errorf("%s and %s both have the guid %q: pack one of them with another --guid", other, path, id)
+		}
+		taken[id] = path
 		stem := strings.TrimSuffix(name, ext)
 		notes, err := releaseNotes(filepath.Join(dir, stem))
 		if err != nil {
 			return nil, err
 		}
 		items = append(items, feed.Entry{
-			ID: ids[name], Title: stem, URL: base.JoinPath(url.PathEscape(name)).String(), Length: info.Size(),
+			ID: id, Title: stem, URL: base.JoinPath(url.PathEscape(name)).String(), Length: info.Size(),
 			Published: info.ModTime(), NotesHTML: notes,
 		})
 	}
 	return items, nil
 }
 
-// isPackage refuses an archive that is not whole, or that no reader would show.
-func isPackage(ctx context.Context, path string, size int64) error {
+// isPackage refuses an archive that is not whole, or that no reader would show,
+// and returns the guid that its manifest says it is for, if any.
+func isPackage(ctx context.Context, path string, size int64) (guid string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
-	index, err := xvm.Walk(ctx, fileArchive{f}, size, xvm.Limits{})
+	a := fileArchive{f}
+	index, err := xvmpack.Walk(ctx, a, size)
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case index.Truncated != "":
-		return fmt.Errorf("it is not whole: %s", index.Truncated)
+		return "", fmt.Errorf("it is not whole: %s", index.Truncated)
 	case len(index.Members) == 0:
-		return errors.New("it holds no usable file")
+		return "", errors.New("it holds no usable file")
 	}
-	return nil
+	m, err := xvmpack.ReadManifest(ctx, a, index)
+	if m == nil || err != nil {
+		return "", err
+	}
+	return m.Release(), nil
 }
 
 // releaseNotes are those beside a package, as HTML; "" if there are none.

@@ -88,7 +88,7 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 
 	var notTar *xvm.TarError
 	err = e.withArchive(ctx, o, log, c.address, func(a *openedArchive) error {
-		p, err := v.check(ctx, a, c.address)
+		p, err := v.check(ctx, a, c.address, "")
 		if err == nil {
 			v.packages = append(v.packages, p)
 		}
@@ -116,11 +116,12 @@ type verifier struct {
 	packages []verifiedPackage
 }
 
-// check reads one archive.
-func (v *verifier) check(ctx context.Context, a *openedArchive, address string) (verifiedPackage, error) {
+// check reads one archive, which a feed offers under a guid, if not "".
+func (v *verifier) check(ctx context.Context, a *openedArchive, address, guid string) (verifiedPackage, error) {
 	add, done := v.progress("checking", a.size)
 	defer done()
 	how := v.how
+	how.Release = guid
 	how.Progress = add
 	report, err := xvmpack.Check(ctx, a, a.size, how)
 	return verifiedPackage{URL: shown(address), Report: report}, err
@@ -170,7 +171,7 @@ func (v *verifier) fetched(ctx context.Context, s *session, r *catalog.Release, 
 		return verifiedPackage{}, err
 	}
 	defer a.close() //nolint:errcheck // only read
-	p, err := v.check(ctx, a, r.Item().URL)
+	p, err := v.check(ctx, a, r.Item().URL, r.Item().ID)
 	if errors.Is(err, xvm.ErrNotTar) {
 		p.Report, err = v.throughCache(ctx, r)
 	}

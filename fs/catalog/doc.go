@@ -153,8 +153,9 @@
 //	changed    another manifest under the same release; where nobody had signed the
 //	           first one, a signed one takes its place silently
 //	replayed   the signed manifest of one release under another id (S5). A manifest
-//	           with the line "# vmcast-release: ID" is good for that id only, also
-//	           on a host that has seen nothing yet
+//	           with the line "# vmcast-release: ID" (pack --guid writes it) is good
+//	           for that id only, also on a host that has seen nothing yet; that
+//	           cannot be accepted, only packed anew
 //	rollback   the newest release seen is gone, and what is newest now is older by
 //	           date; without dates: was seen before (S10). A date more than a day
 //	           in the future makes no release the newest

@@ -134,7 +134,8 @@ func TestS5Replay(t *testing.T) {
 	if err := h.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.refused("two", "root.img", `its signed manifest is that of the release "one"`)
+	h.refused("two", "root.img", `it is the package of the release "one"`)
+	h.refused("two", "root.img", "ask the publisher; if it is meant so, accept it: vmcastfs trust accept "+h.cfg.FeedURL+" two")
 	h.read("one", "root.img")
 	d, _ := OpenTrustDir(dir, true)
 	eventually(t, "the alarm is on the disk", func() bool {
@@ -169,9 +170,17 @@ func TestS5Bound(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xvm", build("one"))
 	s.release("two", "/two.xvm", build("another"))
-	h := s.trusting(filepath.Join(t.TempDir(), "state"), ring, true)
+	dir := filepath.Join(t.TempDir(), "state")
+	h := s.trusting(dir, ring, true)
 	h.read("one", "root.img")
 	h.refused("two", "root.img", `made for the release "another"`)
+	h.refused("two", "root.img", `pack it with --guid "two"`)
+	// What stood in its place is not remembered: the right one is no change.
+	h.close()
+	s.origin.PutBytes("/two.xvm", build("two"))
+	s.dir = t.TempDir()
+	h = s.trusting(dir, ring, true)
+	h.read("two", "root.img")
 }
 
 // TestS10Rollback: a feed whose newest release goes back is not shown while

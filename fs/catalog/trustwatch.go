@@ -1,10 +1,10 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,7 +49,7 @@ func (t *FeedTrust) objection(s seen) (AlarmKind, string) {
 	// come back under another one (S5).
 	for id, other := range t.Releases {
 		if id != s.id && other.Manifest == s.manifest && other.Signed {
-			return AlarmReplayed, fmt.Sprintf("its signed manifest is that of the release %q, first seen on %s", other.Name, other.First.Format("2006-01-02"))
+			return AlarmReplayed, fmt.Sprintf("it is the package of the release %q, first seen on %s, under another guid (the signed manifest is the same): an old release offered as a new one, or published twice", other.Name, other.First.Format("2006-01-02"))
 		}
 	}
 	return "", ""
@@ -161,7 +161,7 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 	c.watch.mu.Unlock()
 	if why != "" && said != why {
 		c.cfg.Logger.Error("the feed went back", "feed", displayURL(c.cfg.FeedURL), "err", why, "kept", keep,
-			"hint", "if the publisher withdrew a release, accept it with vmcastfs trust accept")
+			"hint", c.toAccept(""))
 	}
 	if why != "" && c.cfg.RequireSigned {
 		c.background(c.awaitAcceptance)
@@ -316,12 +316,15 @@ func (p *Package) remember() {
 	if t == nil || c.cfg.RequireSigned && p.trust.Refused != "" {
 		return // nobody vouches for it: there is nothing to remember
 	}
+	if why := p.misplaced(); why != "" {
+		c.cfg.Logger.Error("a release holds the package of another", "release", p.release.Name(), "reason", why)
+		return // what the release really is has not been seen
+	}
 	s, item := p.presented(), p.release.item
 	now := time.Now().UTC().Truncate(time.Second)
 	why := p.alarm()
 	if why != "" {
-		c.cfg.Logger.Error("a release is not what it was", "release", p.release.Name(), "reason", why,
-			"hint", "if the publisher says it is right, accept it with vmcastfs trust accept")
+		c.cfg.Logger.Error("a release is not what it was", "release", p.release.Name(), "reason", why, "hint", c.toAccept(p.release.Name()))
 	}
 	t.changeIf(func(ft *FeedTrust) bool {
 		if r := ft.Releases[s.id]; why == "" && (s.manifest == "" || r != nil && r.Manifest == s.manifest && r.Signed == s.signed) {
@@ -340,8 +343,8 @@ func (p *Package) remember() {
 
 // alarm says in what the package contradicts what was seen before, or "".
 func (p *Package) alarm() (why string) {
-	if id := p.releaseID(); id != "" && id != p.release.item.ID {
-		return fmt.Sprintf("its manifest was made for the release %q", id)
+	if why := p.misplaced(); why != "" {
+		return why
 	}
 	if t := p.cat.cfg.Trust; t != nil {
 		t.look(func(ft *FeedTrust) { _, why = ft.objection(p.presented()) })
@@ -349,21 +352,23 @@ func (p *Package) alarm() (why string) {
 	return why
 }
 
-// releaseLine, in a manifest, names the release that it is for.
-const releaseLine = "# vmcast-release: "
-
-// releaseID is the release that the manifest says it is for, or "".
-func (p *Package) releaseID() string {
-	name, ok := manifestName(p.doc.Index)
-	if !ok {
+// misplaced says that the manifest names another release as the one it is for,
+// or "". That is no matter of what was seen before, so it cannot be accepted.
+func (p *Package) misplaced() string {
+	if p.manifest == nil || p.manifest.Release() == "" || p.manifest.Release() == p.release.item.ID {
 		return ""
 	}
-	for line := range bytes.Lines(p.doc.Meta[name]) {
-		if id, ok := bytes.CutPrefix(line, []byte(releaseLine)); ok {
-			return string(bytes.TrimSpace(id))
-		}
+	return fmt.Sprintf("its manifest was made for the release %q, not for this one: tell the publisher, who can pack it with --guid %q", p.manifest.Release(), p.release.item.ID)
+}
+
+// toAccept says what to do about an alarm; release "" is the whole feed.
+func (c *Catalog) toAccept(release string) string {
+	address := displayURL(c.cfg.FeedURL)
+	if address != c.cfg.FeedURL {
+		address = "FEED"
 	}
-	return ""
+	command := strings.TrimSpace("vmcastfs trust accept " + address + " " + release)
+	return "ask the publisher; if it is meant so, accept it: " + command
 }
 
 // refusal says why nothing of the package is served, or "".
@@ -372,17 +377,20 @@ func (p *Package) refusal() string {
 	if why := p.trust.Refused; why != "" || !c.cfg.RequireSigned {
 		return why
 	}
+	if why := p.misplaced(); why != "" {
+		return why
+	}
 	c.watch.mu.Lock()
-	why := c.watch.rollback
+	why, release := c.watch.rollback, ""
 	if c.watch.backward != nil {
 		why = "" // what is shown is the newer state
 	}
 	c.watch.mu.Unlock()
 	if why == "" {
-		why = p.alarm()
+		why, release = p.alarm(), p.release.Name()
 	}
 	if why != "" {
-		return why + "; vmcastfs trust accept takes it nevertheless"
+		return why + "; " + c.toAccept(release)
 	}
 	if t := c.cfg.Trust; t != nil {
 		if err := t.broken(); err != nil {

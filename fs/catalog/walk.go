@@ -4,20 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"vmcastfs/xvm"
 )
 
-// Archives that take long to index: an XVA has two headers for each MiB, one
-// that is compressed or on a server without ranges must be read whole.
-const (
-	longIndex = 6 * time.Hour
-	// maxXVAMembers bounds the chunks and checksums of an XVA archive: 128 GiB
-	// of data.
-	maxXVAMembers = 1 << 18
-)
+// longIndex is for archives that take long to index: an XVA has two headers for
+// each MiB, one that is compressed or on a server without ranges must be read
+// whole.
+const longIndex = 6 * time.Hour
 
 // ErrIndexing: the archive of the release is still being read, and a listing
 // does not wait for that.
@@ -51,13 +46,14 @@ func walk(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*xvm.In
 	if n, err := a.ReadAt(ctx, head, 0); n < len(head) {
 		return nil, err
 	}
-	if !xvm.IsTar(head) || !strings.HasPrefix(string(head), xvm.XVAName+"\x00") {
-		return xvm.Walk(ctx, a, size, xvm.Limits{})
+	lim := xvm.LimitsFor(head)
+	if !xvm.IsXVA(head) {
+		return xvm.Walk(ctx, a, size, lim)
 	}
 	more()
 	ahead := newStrides(ctx, a, size)
 	defer ahead.close()
-	return xvm.Walk(ctx, ahead, size, xvm.Limits{Members: maxXVAMembers, Requests: maxXVAMembers, HeaderBytes: 64 << 20})
+	return xvm.Walk(ctx, ahead, size, lim)
 }
 
 // strides reads ahead for a walk over headers that are equally far apart: one

@@ -27,6 +27,7 @@ type Archive interface {
 type CheckOptions struct {
 	Keyring       *xvm.Keyring // nil: signatures are not checked
 	RequireSigned bool         // what no trusted key vouches for is a fault
+	Release       string       // guid under which a feed offers the package; "": it stands for itself
 	Now           time.Time    // zero: now
 	Workers       int          // 0: one for each core
 	Progress      func(done int64)
@@ -88,7 +89,7 @@ func newChecker(a Archive, size int64, o CheckOptions) *checker {
 
 func (c *checker) run(ctx context.Context) error {
 	var err error
-	if c.index, err = xvm.Walk(ctx, c.archive, c.size, xvm.Limits{}); err != nil {
+	if c.index, err = Walk(ctx, c.archive, c.size); err != nil {
 		return err
 	}
 	for i := range c.index.Members {
@@ -116,32 +117,77 @@ func (c *checker) run(ctx context.Context) error {
 	return nil
 }
 
+// Walk is [xvm.Walk] with the limits for this kind of archive.
+func Walk(ctx context.Context, a xvm.ReaderAt, size int64) (*xvm.Index, error) {
+	head := make([]byte, min(max(size, 0), 512))
+	if n, err := a.ReadAt(ctx, head, 0); n < len(head) {
+		return nil, err
+	}
+	return xvm.Walk(ctx, a, size, xvm.LimitsFor(head))
+}
+
+// ReadManifest reads the manifest of an archive; nil: it has none.
+func ReadManifest(ctx context.Context, a xvm.ReaderAt, x *xvm.Index) (*xvm.Manifest, error) {
+	m := manifestMember(x)
+	if m == nil {
+		return nil, nil
+	}
+	b, err := readSmall(ctx, a, m)
+	if err != nil {
+		return nil, err
+	}
+	return xvm.ParseManifest(m.Name, b)
+}
+
+// manifestMember is manifest.txt, or the .mf of an OVA; nil: there is none.
+func manifestMember(x *xvm.Index) *xvm.Member {
+	for i := range x.Members {
+		if x.Members[i].Name == ManifestName {
+			return &x.Members[i]
+		}
+	}
+	for i := range x.Members {
+		if name := x.Members[i].Name; strings.HasSuffix(name, ".mf") && !strings.Contains(name, "/") {
+			return &x.Members[i]
+		}
+	}
+	return nil
+}
+
+// readSmall reads a member into memory.
+func readSmall(ctx context.Context, a xvm.ReaderAt, m *xvm.Member) ([]byte, error) {
+	if m.Size > metaMax || m.Segments != nil {
+		return nil, &tooLarge{m.Name}
+	}
+	b := make([]byte, m.Size)
+	if n, err := a.ReadAt(ctx, b, m.Offset); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
+		return nil, fmt.Errorf("read %s: %w", m.Name, err)
+	}
+	return b, nil
+}
+
+type tooLarge struct{ name string }
+
+func (e *tooLarge) Error() string { return fmt.Sprintf("%s is larger than %d bytes", e.name, metaMax) }
+
 // small reads a member into memory; nil if there is none of that name.
 func (c *checker) small(ctx context.Context, name string) ([]byte, error) {
 	m := c.byName[name]
 	if m == nil {
 		return nil, nil
 	}
-	if m.Size > metaMax || m.Segments != nil {
-		c.report.fault("%s is larger than %d bytes", name, metaMax)
+	b, err := readSmall(ctx, c.archive, m)
+	if large := (*tooLarge)(nil); errors.As(err, &large) {
+		c.report.fault("%v", err)
 		return nil, nil
 	}
-	b := make([]byte, m.Size)
-	if n, err := c.archive.ReadAt(ctx, b, m.Offset); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return b, nil
+	return b, err
 }
 
 func (c *checker) readManifest(ctx context.Context) error {
 	c.manifestName = ManifestName
-	if c.byName[ManifestName] == nil {
-		for _, m := range c.index.Members {
-			if strings.HasSuffix(m.Name, ".mf") && !strings.Contains(m.Name, "/") {
-				c.manifestName = m.Name
-				break
-			}
-		}
+	if m := manifestMember(c.index); m != nil {
+		c.manifestName = m.Name
 	}
 	b, err := c.small(ctx, c.manifestName)
 	if b == nil || err != nil {
@@ -153,6 +199,9 @@ func (c *checker) readManifest(ctx context.Context) error {
 		return nil
 	}
 	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
+	if id := c.manifest.Release(); id != "" && c.o.Release != "" && id != c.o.Release {
+		c.report.fault("%s was made for the release %q, this is %q", c.manifestName, id, c.o.Release)
+	}
 	for _, name := range c.manifest.Names() {
 		if c.byName[name] == nil && !slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
 			_, plain := seekable.PlainName(m.Name)

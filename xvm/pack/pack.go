@@ -40,6 +40,7 @@ type Options struct {
 	Description []byte // xvm.xml, or a libvirt domain
 	Inputs      []Input
 	Profile     []byte    // boot profile; nil: none
+	Release     string    // guid of the one release the package is for; "": not said
 	Time        time.Time // of all members; whole seconds
 	Compress    bool      // images become gzip members, one for each block
 	Level       int       // of compression, 1 to 9; 0: 6
@@ -117,6 +118,7 @@ type packer struct {
 	images      *spool
 	members     []member
 	list        *xvm.BlockListWriter
+	manifest    manifest
 	plain       map[string]int64 // sizes of plain images
 	result      *Result
 }
@@ -134,6 +136,12 @@ func (p *packer) check() error {
 	}
 	if p.o.Progress == nil {
 		p.o.Progress = func(int64) {}
+	}
+	if p.o.Release != "" {
+		var err error
+		if p.manifest, err = xvm.AppendRelease(p.manifest, p.o.Release); err != nil {
+			return err
+		}
 	}
 	d, err := xvm.ParseDescription(p.o.Description)
 	if err != nil {
@@ -319,7 +327,7 @@ func (p *packer) checkProfile() error {
 
 // write writes the archive, what describes the rest first.
 func (p *packer) write(ctx context.Context, a *archiveWriter, list member, lists *spool) error {
-	var m manifest
+	m := p.manifest
 	m.bytes(p.description, p.o.Description)
 	m.add(list.name, list.sha1.hex(), list.sha256.hex())
 	if p.o.Profile != nil {
