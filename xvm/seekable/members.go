@@ -78,17 +78,29 @@ func NewMemberWriter(w io.Writer, o MemberOptions) (*MemberWriter, error) {
 	return m, nil
 }
 
-// compress is a worker.
+// compress is a worker. Most blocks of zeros are alike, so that one is done once.
 func (m *MemberWriter) compress(work <-chan *memberJob) {
 	z, err := gzip.NewWriterLevel(nil, m.o.Level)
+	var zeros []byte // a whole block of zeros, compressed
+	var zerosSum [32]byte
 	for j := range work {
-		if j.err = err; err == nil {
+		j.zero = len(j.plain) > 0 && j.plain[0] == 0 && bytes.Equal(j.plain[1:], j.plain[:len(j.plain)-1])
+		j.out.Reset()
+		whole := j.zero && len(j.plain) == m.o.BlockSize
+		switch {
+		case err != nil:
+			j.err = err
+		case whole && zeros != nil:
+			j.sum = zerosSum
+			j.out.Write(zeros)
+		default:
 			j.sum = sha256.Sum256(j.plain)
-			j.zero = len(j.plain) > 0 && j.plain[0] == 0 && bytes.Equal(j.plain[1:], j.plain[:len(j.plain)-1])
-			j.out.Reset()
 			z.Reset(&j.out)
 			if _, j.err = z.Write(j.plain); j.err == nil {
 				j.err = z.Close()
+			}
+			if whole && j.err == nil {
+				zeros, zerosSum = bytes.Clone(j.out.Bytes()), j.sum
 			}
 		}
 		j.done <- struct{}{}
