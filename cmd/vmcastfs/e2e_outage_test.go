@@ -270,6 +270,9 @@ func TestOutageDNS(t *testing.T) {
 	})
 	f := w.open("one", "disk.img")
 	w.wantAt(f, disk, 0)
+	// What is cut off would be asked for again at once, over a connection that
+	// then needs no name.
+	eventually(t, "nothing is under way", 10*time.Second, func() bool { return w.file("one", "disk.img").InFlight == 0 })
 
 	write(hosts, "127.0.0.1 localhost\n")
 	w.origin.Close() // and its connections with it

@@ -16,10 +16,11 @@ import (
 	"vmcastfs/cmd/internal/appliance"
 )
 
-// libvirt is a libvirtd of the test's own, with its system driver: in a mount
-// namespace where its directories, its configuration and the user that QEMU
-// runs as are those of a freshly installed host, so that nothing of this
-// machine is touched.
+// libvirt is a libvirtd of the test's own, with its system driver: in a
+// namespace of processes, whose init reaps at once each QEMU that libvirtd asks
+// what it can do, and which leaves nothing behind; and in one of mounts, where
+// its directories, its configuration and the user that QEMU runs as are those of
+// a freshly installed host, so that nothing of this machine is touched.
 type libvirt struct {
 	t   *testing.T
 	uri string
@@ -35,7 +36,8 @@ set -e
 for d in etc:/etc/libvirt lib:/var/lib log:/var/log cache:/var/cache run:/run passwd:/etc/passwd group:/etc/group; do
 	mount --bind "$1/${d%%:*}" "${d#*:}"
 done
-exec libvirtd -f /etc/libvirt/libvirtd.conf`
+libvirtd -f /etc/libvirt/libvirtd.conf &
+wait`
 
 // startLibvirt starts it. It sees the mount named, and no other of ours.
 func startLibvirt(t *testing.T, mount string) *libvirt {
@@ -64,22 +66,17 @@ func startLibvirt(t *testing.T, mount string) *libvirt {
 	write("group", withUser(t, "/etc/group", "libvirt-qemu:x:64055:"))
 
 	var output bytes.Buffer
-	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", enterAndRun, "sh", dir, mount)
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", enterAndRun, "sh", dir, mount)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
+		_ = cmd.Process.Kill() // and with it all processes of its namespace
+		<-ended
 		if t.Failed() {
 			t.Logf("libvirtd said:\n%s", output.Bytes())
 		}
