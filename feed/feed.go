@@ -65,7 +65,7 @@ type Feed struct {
 
 // Release is one item with a package.
 type Release struct {
-	ID         string    // guid, uuid, Atom or JSON id, else derived from the URL; printable, ≤ 1024 bytes, unique in a feed
+	ID         string    // guid, uuid, Atom or JSON id, else derived from the place of the URL; printable, ≤ 1024 bytes, unique in a feed
 	Name       string    // directory name, see [Names]
 	Title      string    // sanitised, one line, ≤ 1024 bytes; may be empty
 	Published  time.Time // UTC; zero: unknown

@@ -230,7 +230,7 @@ func (r *Release) label() string {
 }
 
 // identify returns the id of an item: its guid (Atom's and JSON Feed's id), the
-// uuid of Enomalism and Archipel, else one derived from the package's URL. An id that
+// uuid of Enomalism and Archipel, else one derived from the place of the package. An id that
 // could not be shown as it is, or is too long, is replaced by its digest.
 func identify(item *gofeed.Item, packageURL string) string {
 	for _, id := range []string{item.GUID, uuid(item)} {
@@ -243,7 +243,7 @@ func identify(item *gofeed.Item, packageURL string) string {
 		}
 		return id
 	}
-	return "sha256:" + digest(packageURL)
+	return "sha256:" + digest(Place(packageURL))
 }
 
 // uuid finds <uuid> in an item, with or without a namespace, in any case.

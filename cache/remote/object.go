@@ -21,14 +21,15 @@ const headSize = 128 << 10
 // concurrently.
 type Object struct {
 	client *Client
-	route  *route
+	base   string // as given to Open
 	id     Identity
 	head   []byte
 	shown  string
 
 	mu       sync.Mutex // guards all below; no other lock is taken under it
-	resolved *url.URL   // where redirects led last; nil to start from route.url
-	final    error      // ErrChanged, once seen; or why the URL is unusable
+	route    *route
+	resolved *url.URL // where redirects led last; nil to start from route.url
+	final    error    // ErrChanged, once seen; or why the URL is unusable
 }
 
 // Open asks for the first 128 KiB of a URL and pins what the server says of the object.
@@ -48,6 +49,7 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	for {
 		o, final, err := c.open(ctx, r)
 		if err == nil {
+			o.base = base
 			return o, nil
 		}
 		if err := retry.failed(ctx, c.peer(originOf(final)), err); err != nil {
@@ -59,9 +61,26 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 // Resume is Open from a persisted identity, without a request. If the URL is not usable,
 // every Fetch says so.
 func (c *Client) Resume(url, base string, id Identity) *Object {
-	o := &Object{client: c, id: id, shown: Display(url)}
+	o := &Object{client: c, base: base, id: id, shown: Display(url)}
 	o.route, o.final = newRoute(url, base)
 	return o
+}
+
+// Move has the object asked for at another URL from now on, as when the one it was
+// opened at has expired and its feed names a new one. The identity stays: what answers
+// there with another is [ErrChanged].
+func (o *Object) Move(url string) error {
+	r, err := newRoute(url, o.base)
+	if err != nil {
+		return fmt.Errorf("move %s: %w", o.shown, err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.route, o.resolved = r, nil
+	if !errors.Is(o.final, ErrChanged) {
+		o.final = nil
+	}
+	return nil
 }
 
 // Identity returns what was pinned at Open.
@@ -221,7 +240,8 @@ func (o *Object) checkWhole(resp *http.Response) error {
 // transfers one byte at most. It returns nil, [ErrChanged], or what kept it from finding out. An object
 // that has changed is not sealed: where redirects led before, the old one may still be had.
 func (o *Object) Check(ctx context.Context) error {
-	if _, _, err := o.location(); err != nil {
+	r, _, _, err := o.location()
+	if err != nil {
 		return fmt.Errorf("check %s: %w", o.shown, err)
 	}
 	ctx, cancel := o.client.bind(ctx)
@@ -236,7 +256,7 @@ func (o *Object) Check(ctx context.Context) error {
 	if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
-	a, final, err := o.client.attempt(ctx, method, o.route, o.route.url, header, cache.Background)
+	a, final, err := o.client.attempt(ctx, method, r, r.url, header, cache.Background)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", o.shown, err)
 	}
@@ -255,23 +275,25 @@ func (o *Object) Check(ctx context.Context) error {
 	return nil
 }
 
-// location returns where to ask, and whether redirects led there before.
-func (o *Object) location() (to *url.URL, remembered bool, err error) {
+// location returns where to ask, on which route, and whether redirects led there before.
+func (o *Object) location() (r *route, to *url.URL, remembered bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.final != nil:
-		return nil, false, o.final
+		return o.route, nil, false, o.final
 	case o.resolved == nil || *o.resolved == *o.route.url:
-		return o.route.url, false, nil
+		return o.route, o.route.url, false, nil
 	}
-	return o.resolved, true, nil
+	return o.route, o.resolved, true, nil
 }
 
-// remember keeps where redirects led; nil forgets it.
-func (o *Object) remember(to *url.URL) {
+// remember keeps where redirects from r led; nil forgets it.
+func (o *Object) remember(r *route, to *url.URL) {
 	o.mu.Lock()
-	o.resolved = to
+	if o.route == r {
+		o.resolved = to
+	}
 	o.mu.Unlock()
 }
 

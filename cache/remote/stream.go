@@ -33,11 +33,12 @@ func (o *Object) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.R
 	if n == unknown {
 		s.end = size
 	}
-	if _, _, err := o.location(); err != nil {
+	route, _, _, err := o.location()
+	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", o.shown, err)
 	}
 	s.ctx, s.cancel = o.client.bind(ctx)
-	s.retry = o.client.newRetry(o.route, s.cancel)
+	s.retry = o.client.newRetry(route, s.cancel)
 	if s.off != s.end {
 		s.retry.soft.start()
 		err := s.connect()
@@ -154,7 +155,7 @@ func (s *stream) finish(done bool) {
 func (s *stream) connect() error {
 	o := s.object
 	for {
-		to, remembered, err := o.location()
+		route, to, remembered, err := o.location()
 		if err != nil {
 			return fmt.Errorf("fetch %s: %w", o.shown, err)
 		}
@@ -170,7 +171,7 @@ func (s *stream) connect() error {
 			header = http.Header{}
 		}
 		header.Set("Accept-Encoding", "identity")
-		a, final, err := o.client.attempt(s.ctx, http.MethodGet, o.route, to, header, s.urgency)
+		a, final, err := o.client.attempt(s.ctx, http.MethodGet, route, to, header, s.urgency)
 		if err == nil {
 			if err = check(a.resp); err != nil {
 				err = a.reject(err)
@@ -182,13 +183,13 @@ func (s *stream) connect() error {
 			}
 		}
 		if err == nil {
-			o.remember(final)
+			o.remember(route, final)
 			s.attempt, s.peer = a, a.peer
 			return nil
 		}
 		if remembered && s.ctx.Err() == nil {
 			// Perhaps only that place has gone: signed URLs expire, mirrors die.
-			o.remember(nil)
+			o.remember(route, nil)
 			if !temporary(err) {
 				continue
 			}

@@ -25,6 +25,17 @@ type archive struct {
 	// check asks whether it is still there as it was: nil, remote.ErrChanged, or
 	// why that cannot be told now.
 	check func(ctx context.Context) error
+	move  func(url string) error // nil: a file does not move
+}
+
+// moveTo has the archive asked for where the release is now.
+func (a *archive) moveTo(r *Release) {
+	if a.move == nil {
+		return
+	}
+	if err := a.move(r.URL()); err != nil {
+		r.cat.cfg.Logger.Warn("the feed's new URL is of no use; the old one is asked on", "release", r.Name(), "err", err)
+	}
 }
 
 // headBytes are the first bytes of an archive, which come with opening it.
@@ -81,7 +92,7 @@ func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, er
 }
 
 func remoteArchive(obj *remote.Object) *archive {
-	a := &archive{Source: obj, id: obj.Identity(), check: obj.Check}
+	a := &archive{Source: obj, id: obj.Identity(), check: obj.Check, move: obj.Move}
 	if head := obj.Head(); len(head) > 0 {
 		a.head = new(headBytes)
 		a.head.Store(&head)

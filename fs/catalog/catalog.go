@@ -39,7 +39,7 @@ type Config struct {
 // Catalog is a feed with its packages, joined with the cache. It is safe for
 // any number of goroutines.
 //
-// mu guards releases, snapshot's replacement, the subscribers and closed. It is a
+// mu guards what follows it and snapshot's replacement. It is a
 // leaf: nothing is called with it held but a Release's own mu is never taken
 // before it.
 type Catalog struct {
@@ -57,13 +57,12 @@ type Catalog struct {
 	learned  atomic.Int64 // bytes of kept block sums in memory
 	pool     blockPool
 
-	snapshot atomic.Pointer[Snapshot]
-	checking atomic.Bool // checkAll is under way
-	// lookedAgain is when lookAgain last did, in Unix seconds.
-	lookedAgain atomic.Int64
-
+	snapshot    atomic.Pointer[Snapshot]
+	checking    atomic.Bool // checkAll is under way
 	mu          sync.Mutex
 	closed      bool
+	looked      time.Time           // when lookAgain last did
+	looking     chan struct{}       // closed when that ended
 	releases    map[string]*Release // by id: the current generation
 	subscribers map[int]func()
 	onCorrupt   map[int]func(*File)
@@ -179,10 +178,15 @@ func (c *Catalog) notify() {
 }
 
 // publish makes f the state of the feed. A release whose enclosure is the
-// same stays the object it is; one whose enclosure moved becomes a new
-// generation.
+// same stays the object it is, also if its URL was signed anew; one whose
+// enclosure moved becomes a new generation.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.mu.Lock()
+	type move struct {
+		r   *Release
+		url string
+	}
+	var moved []move
 	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
 	current := make(map[string]*Release, len(f.Releases))
 	for _, item := range f.Releases {
@@ -190,7 +194,11 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		switch {
 		case r == nil:
 			r = &Release{cat: c, item: item, generation: 1}
-		case r.item.URL != item.URL || r.item.Length != item.Length:
+		case r.item.Length == item.Length && feed.Place(r.item.URL) == feed.Place(item.URL):
+			if r.URL() != item.URL {
+				moved = append(moved, move{r, item.URL})
+			}
+		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
 			r = &Release{cat: c, item: item, generation: r.generation + 1}
 		}
@@ -201,6 +209,9 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.releases = current
 	c.snapshot.Store(s)
 	c.mu.Unlock()
+	for _, m := range moved {
+		m.r.move(m.url)
+	}
 	c.notify()
 }
 
@@ -212,7 +223,7 @@ func (c *Catalog) replace(r *Release) {
 		c.mu.Unlock()
 		return // done already, or gone from the feed
 	}
-	next := &Release{cat: c, item: r.item, generation: r.generation + 1}
+	next := &Release{cat: c, item: r.Item(), generation: r.generation + 1}
 	c.releases[r.item.ID] = next
 	old := c.snapshot.Load()
 	s := *old

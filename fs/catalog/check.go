@@ -50,7 +50,12 @@ func (r *Release) checkSoon(atMost time.Duration) {
 func (r *Release) check(ctx context.Context, p *Package) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	url := r.URL()
 	err := p.archive.check(ctx)
+	for isLost(err) && r.URL() != url { // it moved meanwhile
+		url = r.URL()
+		err = p.archive.check(ctx)
+	}
 	r.mu.Lock()
 	r.checking, r.checked = false, time.Now()
 	r.mu.Unlock()
@@ -110,15 +115,44 @@ func isLost(err error) bool {
 }
 
 // lookAgain looks at the feed out of turn, once a minute at most: it may name
-// another URL by now.
-func (c *Catalog) lookAgain() {
-	if c.poller == nil {
-		return // it was never started
+// another URL by now. The channel is closed when that has ended.
+func (c *Catalog) lookAgain() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.looking == nil {
+		c.looking = make(chan struct{})
+		close(c.looking)
 	}
-	last := c.lookedAgain.Load()
-	if now := time.Now(); now.Unix()-last >= 60 && c.lookedAgain.CompareAndSwap(last, now.Unix()) {
-		c.background(func(ctx context.Context) { _ = c.poller.Refresh(ctx) }) // the outcome is in its log and status
+	if c.poller == nil || c.closed || time.Since(c.looked) < time.Minute {
+		return c.looking
 	}
+	done := make(chan struct{})
+	c.looked, c.looking = time.Now(), done
+	c.work.Go(func() {
+		defer close(done)
+		_ = c.poller.Refresh(c.ctx) // the outcome is in its log and status
+	})
+	return c.looking
+}
+
+// renewWait bounds how long a read whose URL has expired waits for the feed to
+// name a fresh one.
+const renewWait = 5 * time.Second
+
+// renewed tells whether the feed names another URL for the archive than was,
+// after a look at it.
+func (r *Release) renewed(ctx context.Context, was string) bool {
+	if r.URL() != was {
+		return true
+	}
+	wait := time.NewTimer(renewWait)
+	defer wait.Stop()
+	select {
+	case <-r.cat.lookAgain():
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return r.URL() != was
 }
 
 // errDown ends the waiting for what a listing needs.
@@ -139,7 +173,7 @@ func (r *Release) patience(ctx context.Context) (context.Context, context.Cancel
 				return
 			case <-tick.C:
 			}
-			since := r.cat.cfg.Remote.FailingSince(r.item.URL)
+			since := r.cat.cfg.Remote.FailingSince(r.URL())
 			if !since.IsZero() && time.Since(begun) >= downPatience && time.Since(since) >= downTime {
 				cancel(errDown)
 				return

@@ -60,6 +60,13 @@
 // minute at most, and after each look at the feed. A server that is down, or
 // answers 404, does not change anything.
 //
+// A URL is where an archive is, and not what it is: one that is signed anew at
+// each look at the feed ([feed.Place] knows the usual ways) stays the same
+// archive, of which each answer proves that it is. When a URL has expired (401,
+// 403, 404, 410), the read that found out has the feed looked at, at most once a
+// minute, and goes on at the fresh URL. Any other change of the URL is a new
+// generation.
+//
 // # Waiting for a listing
 //
 // What a listing needs and does not have yet (an index, a plain size) is waited

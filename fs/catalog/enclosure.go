@@ -121,7 +121,7 @@ func (r *Release) isDisk(head []byte, size int64) bool {
 	case disk.Kind != "" && disk.Kind != "zero":
 		return true
 	}
-	u, err := url.Parse(r.item.URL)
+	u, err := url.Parse(r.URL())
 	if err != nil {
 		return false
 	}
@@ -144,7 +144,7 @@ func isText(head []byte) bool {
 // the enclosure is called, with the suffix of the compression that it has.
 func (r *Release) bareName(format seekable.Format) string {
 	name := ""
-	if u, err := url.Parse(r.item.URL); err == nil {
+	if u, err := url.Parse(r.URL()); err == nil {
 		name = path.Base(u.Path)
 	}
 	name, ok := xvm.MemberName(name)

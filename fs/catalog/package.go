@@ -16,6 +16,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/feed"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -123,7 +124,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		return nil, fmt.Errorf("%w: %w", ErrNotPackage, err)
 	}
 
-	identity := []string{identityURL(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
+	identity := []string{feed.Place(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
 		if chunk != nil && chunk(m.Name) {

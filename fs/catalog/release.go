@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 )
@@ -31,14 +33,14 @@ const (
 // another one, a new Release takes its place in the snapshot; this one stays
 // usable for who holds it.
 //
-// mu guards pkg, loading, failed, checking and checked. It is never held over
-// I/O.
+// mu guards what follows it. It is never held over I/O.
 type Release struct {
 	cat        *Catalog
-	item       feed.Release
+	item       feed.Release // as it was first seen; its URL may have been signed anew since: URL
 	generation uint64
 
 	mu      sync.Mutex
+	url     string // of the archive now; "": that of item
 	pkg     *Package
 	loading chan struct{} // closed when the indexing under way ends; nil: none
 	failed  *failure
@@ -56,7 +58,31 @@ type failure struct {
 func (r *Release) Name() string { return r.item.Name }
 
 // Item is what the feed says.
-func (r *Release) Item() feed.Release { return r.item }
+func (r *Release) Item() feed.Release {
+	item := r.item
+	item.URL = r.URL()
+	return item
+}
+
+// URL is where the feed says the archive is, now.
+func (r *Release) URL() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.url, r.item.URL)
+}
+
+// move has the archive asked for at another URL of the same place. That it is
+// the same is not believed: its validators are compared with each answer.
+func (r *Release) move(url string) {
+	r.mu.Lock()
+	r.url, r.failed = url, nil
+	p := r.pkg
+	r.mu.Unlock()
+	if p != nil {
+		p.archive.moveTo(r)
+		r.checkSoon(0)
+	}
+}
 
 // Published is the item's date, or the zero time.
 func (r *Release) Published() time.Time { return r.item.Published }
@@ -65,8 +91,8 @@ func (r *Release) Published() time.Time { return r.item.Published }
 // process.
 func (r *Release) Generation() uint64 { return r.generation }
 
-// docName names the release's persisted package: another URL is another one.
-func (r *Release) docName() string { return r.item.ID + "\n" + r.item.URL }
+// docName names the release's persisted package: another place is another one.
+func (r *Release) docName() string { return r.item.ID + "\n" + feed.Place(r.item.URL) }
 
 // Peek returns the package if it is indexed.
 func (r *Release) Peek() (*Package, bool) {
@@ -127,16 +153,17 @@ func (r *Release) load(ctx context.Context) {
 	defer deadline.Stop()
 	ctx, stop := r.patience(ctx)
 	defer stop()
+	was := r.URL()
 	pkg, err := r.open(ctx, func() { deadline.Reset(longIndex) })
+	if isLost(err) && r.renewed(ctx, was) {
+		pkg, err = r.open(ctx, func() { deadline.Reset(longIndex) })
+	}
 	if err != nil {
 		if context.Cause(ctx) == errDown && !errors.Is(err, errDown) {
 			err = fmt.Errorf("%w: %w", errDown, err)
 		}
 		if context.Cause(ctx) == context.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-		}
-		if isLost(err) {
-			r.cat.lookAgain()
 		}
 		err = r.explain(err)
 		r.cat.cfg.Logger.Error("release cannot be opened", "release", r.Name(), "err", err)
@@ -156,11 +183,14 @@ func (r *Release) load(ctx context.Context) {
 	close(r.loading)
 	r.loading = nil
 	r.mu.Unlock()
+	if err == nil {
+		pkg.archive.moveTo(r) // it may have moved meanwhile
+	}
 }
 
 // explain says what was found instead of a package, and what to do.
 func (r *Release) explain(err error) error {
-	what := fmt.Sprintf("release %s: %s", r.Name(), displayURL(r.item.URL))
+	what := fmt.Sprintf("release %s: %s", r.Name(), displayURL(r.URL()))
 	var tar *xvm.TarError
 	switch {
 	case errors.Is(err, remote.ErrNotFound):
@@ -187,7 +217,7 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 		}
 	}()
 	if doc := r.loadDoc(); doc != nil {
-		a, err := r.cat.resumeArchive(r.item.URL, doc.Identity)
+		a, err := r.cat.resumeArchive(r.URL(), doc.Identity)
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +233,7 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 		}
 		return pkg, err
 	}
-	a, err := r.cat.openArchive(ctx, r.item.URL)
+	a, err := r.cat.openArchive(ctx, r.URL())
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +329,7 @@ func (r *Release) whole(a *archive) *wholeArchive {
 	}
 	return &wholeArchive{
 		cat: r.cat, archive: a, label: r.Name() + " (whole archive)",
-		key: keyOf(identityURL(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
+		key: keyOf(feed.Place(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
 	}
 }
 
@@ -314,11 +344,8 @@ func (p *Package) source() cache.Source {
 // watch makes the release notice when its archive is replaced on the server.
 func (r *Release) watch(a *archive) *archive {
 	watched := *a
-	w := watchedSource{a.Source, func(err error) error {
+	w := watchedSource{a, a.Source, r, func(err error) error {
 		if !errors.Is(err, remote.ErrChanged) {
-			if isLost(err) {
-				r.cat.lookAgain()
-			}
 			return err
 		}
 		r.cat.replace(r)
@@ -332,17 +359,34 @@ func (r *Release) watch(a *archive) *archive {
 }
 
 type watchedSource struct {
+	archive *archive
 	cache.Source
-	see func(error) error
+	release *Release
+	see     func(error) error
 }
 
 func (w watchedSource) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
-	body, err := w.Source.Fetch(ctx, off, n, u)
+	body, err := w.fetch(ctx, off, n, u)
 	if err != nil {
 		return nil, w.see(err)
 	}
-	return &watchedBody{body, w.see}, nil
+	return &watchedBody{body, w, ctx, u, off, n}, nil
 }
+
+// fetch asks again at a fresh URL if the one there was has expired.
+func (w watchedSource) fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+	for tries := 0; ; tries++ {
+		url := w.release.URL()
+		body, err := w.Source.Fetch(ctx, off, n, u)
+		if tries == maxRenewals || !isLost(err) || !w.release.renewed(ctx, url) {
+			return body, err
+		}
+		w.archive.moveTo(w.release)
+	}
+}
+
+// maxRenewals bounds how often one fetch follows the feed to a fresh URL.
+const maxRenewals = 2
 
 type watchedForward struct {
 	watchedSource
@@ -353,13 +397,27 @@ func (w watchedForward) Start(off int64) int64 { return w.forward.Start(off) }
 
 type watchedBody struct {
 	io.ReadCloser
-	see func(error) error
+	w       watchedSource
+	ctx     context.Context
+	urgency cache.Urgency
+	off, n  int64 // what is still to come; n may be store.Unknown
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = b.see(err)
+	b.off += int64(n)
+	if b.n != store.Unknown {
+		b.n -= int64(n)
 	}
-	return n, err
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if isLost(err) { // its URL expired under it
+		if body, again := b.w.fetch(b.ctx, b.off, b.n, b.urgency); again == nil {
+			b.ReadCloser.Close()
+			b.ReadCloser = body
+			return n, nil
+		}
+	}
+	return n, b.w.see(err)
 }

@@ -18,6 +18,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/feed"
 	"vmcastfs/xvm"
 )
 
@@ -70,7 +71,7 @@ func (c *Catalog) sidecarURL(packageURL string) string {
 // be had now is.
 func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sidecar, warning string, err error) {
 	c := r.cat
-	from := c.sidecarURL(r.item.URL)
+	from := c.sidecarURL(r.URL())
 	kept := doc.Sidecar
 	doc.Sidecar = nil
 	if from == "" {
@@ -189,7 +190,7 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xv
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
 	file, err := c.cfg.Cache.Open(cache.Spec{
-		Key:   keyOf("sidecar", identityURL(from), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)),
+		Key:   keyOf("sidecar", feed.Place(from), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)),
 		Label: displayURL(from), Size: a.id.Size, Source: a.Source, Whole: true, MaxSize: maxSidecar,
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"time"
 
 	"vmcastfs/cache"
@@ -105,7 +104,7 @@ func (c *Catalog) StatusJSON() []byte {
 func (r *Release) Status() ReleaseStatus {
 	st := ReleaseStatus{
 		Name: r.Name(), ID: r.item.ID, Title: r.item.Title, Published: timePtr(r.item.Published),
-		URL: displayURL(r.item.URL), Generation: r.generation, State: "listed",
+		URL: displayURL(r.URL()), Generation: r.generation, State: "listed",
 	}
 	if err := r.LastError(); err != nil {
 		st.State, st.Error = "rejected", err.Error()
@@ -187,7 +186,7 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	case "user.vmcast.cached_bytes":
 		value = fmt.Sprint(f.Status().CachedBytes)
 	case "user.vmcast.source":
-		value = displayURL(f.pkg.release.item.URL)
+		value = displayURL(f.pkg.release.URL())
 	case "user.vmcast.signer":
 		value = f.pkg.trust.signer()
 	case "user.vmcast.sha256":
@@ -217,17 +216,6 @@ func (f *File) sha256() string {
 // displayURL is a URL fit for logs and status, which others read: without a
 // password, and without a query, which may hold a token.
 func displayURL(raw string) string { return remote.Display(raw) }
-
-// identityURL is a URL as part of the identity of what it leads to: without
-// who asks for it.
-func identityURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "(an unusable URL)"
-	}
-	u.User = nil
-	return u.String()
-}
 
 func timePtr(t time.Time) *time.Time {
 	if t.IsZero() {
