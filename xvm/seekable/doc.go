@@ -61,9 +61,9 @@
 // Each live decoder is a goroutine (a runner) that fills two buffers of 128 KiB in turn, and reads the file in chunks:
 // 64 KiB first, since a random access may need no more, then up to 256 KiB, one ahead of the decoder, ending at
 // multiples of 64 KiB. When a Stream is closed its decoder is parked, and a later Stream at or behind its place goes
-// on with it. Options.Parked idle ones are kept, each for Options.Idle. Streams in use are not counted: their number
-// is the caller's affair. A runner takes about 1.2 MB for gzip, 5 MB for bzip2, the dictionary or window and 1 MB for
-// xz and zstd.
+// on with it. Options.Parked idle ones are kept, each for Options.Idle. A runner takes about 1.2 MB for gzip, 5 MB for
+// bzip2, the dictionary or window and 1 MB for xz and zstd. The number of streams in use is the caller's affair; what
+// their decoders take together is bounded by Options.Budget, which Readers share.
 //
 // # Limits
 //
@@ -71,6 +71,7 @@
 //	plain size                         Options.MaxSize, 16 TiB
 //	plain : stored beyond 1 GiB plain  Options.MaxRatio, 65536 (gzip reaches 1032, xz 7000, zstd 30000)
 //	dictionary, window                 Options.MaxWindow, 128 MiB
+//	all decoders together              Options.Budget, none
 //	xz indexes read from the end       16 MiB, 2^20 blocks for each stream
 //	zstd seek table                    2^20 frames
 //	gzip name, comment                 1 MiB each
@@ -81,7 +82,7 @@
 //
 // # Locks
 //
-// Reader.mu (pool) before index.mu (points, size); tableOnce.mu before index.mu; stream.mu before Reader.mu. None but
+// Reader.mu (pool) before index.mu (points, size) and Budget.mu; tableOnce.mu before index.mu; stream.mu before Reader.mu. None but
 // stream.mu and tableOnce.mu is held while waiting. A runner's place and buffers belong to the stream that has it, or
 // to Reader.mu when it is parked.
 package seekable

@@ -20,6 +20,7 @@ type site struct {
 	x         *index
 	run       *run
 	maxWindow int64
+	mem       *share // asked before the window or dictionary is made
 }
 
 // memberLimit bounds each of the optional strings of a gzip header; longer ones are no gzip file of this world.

@@ -75,14 +75,16 @@ func (w *runner) decode(p point) {
 	defer w.cancel()
 	out, pos := p.out, func() int64 { return p.in / 8 }
 	var dec decoder
+	mem := &share{b: w.r.o.Budget, ctx: w.ctx}
 	defer func() {
 		if dec != nil {
 			dec.close()
 		}
+		mem.release()
 	}()
 	s := site{
 		open: func(off int64) *input { return newInput(w.ctx, w.r.src, w.r.stored, off) },
-		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow,
+		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow, mem: mem,
 	}
 	step := func() (b []byte, err error) {
 		// zstd is decoded by a library, and no input may take the process down.
@@ -146,14 +148,21 @@ func (w *runner) blame(err error, stored, plain int64) error {
 }
 
 func openDecoder(f Format, s site, p point) (decoder, error) {
+	nothing := func() {}
 	switch f {
 	case Gzip:
+		if err := s.mem.take(0, nothing); err != nil {
+			return nil, err
+		}
 		return openGzip(s, p)
 	case XZ:
 		return openXZ(s, p)
 	case Zstd:
 		return openZstd(s, p)
 	case Bzip2:
+		if err := s.mem.take(decoderBzip2, nothing); err != nil {
+			return nil, err
+		}
 		return openBzip2(s, p)
 	}
 	return nil, unsupported(string(f))

@@ -65,6 +65,7 @@ type Options struct {
 	MaxSize    int64         // greatest plain size; default 16 TiB
 	MaxRatio   int64         // greatest plain:stored ratio of a file beyond 1 GiB plain; default 65536
 	MaxWindow  int64         // greatest dictionary or window of xz and zstd; default 128 MiB
+	Budget     *Budget       // memory of the decoders, shared with other Readers; default: as much as they need
 	Parked     int           // idle decoders kept for reuse; default 2
 	Idle       time.Duration // an idle decoder is closed after this; default 30 s
 	Logger     *slog.Logger
@@ -138,6 +139,7 @@ func Open(f Format, src ReaderAt, stored int64, o Options) (*Reader, error) {
 	}
 	r := &Reader{format: f, src: src, stored: stored, o: o, limit: limit, used: make(map[*runner]bool)}
 	r.x = &index{format: f, stored: stored, budget: o.PointBytes, every: o.Every, size: -1}
+	o.Budget.enter(r)
 	return r, nil
 }
 
@@ -226,7 +228,7 @@ func (r *Reader) park(w *runner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.used, w)
-	if r.closed || w.err != nil && len(w.rest) == 0 || r.x.stale(w.run) {
+	if r.closed || w.err != nil && len(w.rest) == 0 || r.x.stale(w.run) || r.o.Budget.short() {
 		w.cancel()
 		return
 	}
@@ -257,6 +259,16 @@ func (r *Reader) expire() {
 	}
 }
 
+// closeIdle closes all idle runners.
+func (r *Reader) closeIdle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.parked {
+		w.cancel()
+	}
+	r.parked = nil
+}
+
 // Close ends every stream and decoder and waits for them.
 func (r *Reader) Close() error {
 	r.mu.Lock()
@@ -272,6 +284,7 @@ func (r *Reader) Close() error {
 	}
 	r.parked = nil
 	r.mu.Unlock()
+	r.o.Budget.leave(r)
 	r.wg.Wait()
 	return nil
 }

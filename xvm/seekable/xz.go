@@ -248,6 +248,9 @@ func (d *xzReader) blockHeader() error {
 		}
 	}
 	d.began, d.data, d.start, d.hash = began, d.in.pos(), d.out, xzCheck(d.check)
+	if err := d.mem.take(dict, func() { d.plain.ring = nil }); err != nil {
+		return err
+	}
 	d.open = true
 	d.plain.reset(d.in, dict)
 	return nil

@@ -107,7 +107,7 @@ func parseZstdBlock(b []byte) (n int64, last bool, err error) {
 type zstdReader struct {
 	site
 	in    *input
-	dec   *zstd.Decoder
+	dec   *zstd.Decoder // nil before the first frame
 	out   int64
 	first bool
 	open  bool // inside a frame
@@ -117,17 +117,30 @@ type zstdReader struct {
 }
 
 func openZstd(s site, p point) (decoder, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(uint64(max(s.maxWindow, zstd.MinWindowSize))), zstd.WithDecodeBuffersBelow(0))
-	if err != nil {
-		return nil, err
-	}
-	return &zstdReader{site: s, in: s.open(p.in / 8), dec: dec, out: p.out, first: p.in == 0}, nil
+	return &zstdReader{site: s, in: s.open(p.in / 8), out: p.out, first: p.in == 0}, nil
 }
 
 func (d *zstdReader) close() {
-	d.dec.Close()
+	d.drop()
 	d.in.close()
+}
+
+// drop lets go of the library's decoder, which keeps the window.
+func (d *zstdReader) drop() {
+	if d.dec != nil {
+		d.dec.Close()
+		d.dec = nil
+	}
+}
+
+// begin has the library decode a frame.
+func (d *zstdReader) begin() (err error) {
+	if d.dec != nil {
+		return d.dec.Reset(&d.frame)
+	}
+	d.dec, err = zstd.NewReader(&d.frame, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(uint64(max(d.maxWindow, zstd.MinWindowSize))), zstd.WithDecodeBuffersBelow(0))
+	return err
 }
 
 func (d *zstdReader) pos() int64 { return d.in.pos() }
@@ -207,8 +220,11 @@ func (d *zstdReader) header() error {
 	if f.window > d.maxWindow {
 		return limited("zstd window", f.window)
 	}
+	if err := d.mem.take(f.window, d.drop); err != nil {
+		return err
+	}
 	d.frame = frameReader{in: d.in, head: b[:n], checksum: f.checksum}
-	if err := d.dec.Reset(&d.frame); err != nil {
+	if err := d.begin(); err != nil {
 		return d.foreign(err)
 	}
 	d.open, d.start, d.size = true, d.out, f.size
