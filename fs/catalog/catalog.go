@@ -56,6 +56,7 @@ type Catalog struct {
 	watch    feedWatch
 	learned  atomic.Int64 // bytes of kept block sums in memory
 	pool     blockPool
+	inflate  budgets
 
 	snapshot    atomic.Pointer[Snapshot]
 	checking    atomic.Bool // checkAll is under way
@@ -117,6 +118,7 @@ func New(cfg Config) *Catalog {
 		releases:    make(map[string]*Release),
 		subscribers: make(map[int]func()),
 		onCorrupt:   make(map[int]func(*File)),
+		inflate:     newBudgets(),
 	}
 	c.held.cat = c
 	c.sidecars = make(chan struct{}, 1)

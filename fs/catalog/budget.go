@@ -1,0 +1,19 @@
+package catalog
+
+import "vmcastfs/xvm/seekable"
+
+// inflateMemory bounds what the decoders of each of the two kinds take
+// together, however many images are open: two of the largest windows there are,
+// or some 200 decoders of gzip. What is more waits for its turn.
+const inflateMemory = 260 << 20
+
+// budgets are what decoders share. Decoders of members may have to wait for
+// those of archives that are compressed as a whole, which wait for the network
+// alone: hence there are two.
+type budgets struct {
+	members, archives *seekable.Budget
+}
+
+func newBudgets() budgets {
+	return budgets{seekable.NewBudget(inflateMemory), seekable.NewBudget(inflateMemory)}
+}
