@@ -86,7 +86,7 @@ func (d *Description) cleanFile(s string) string {
 		s = path.Base(s)
 	}
 	name, err := manifestName(s)
-	if err != nil || strings.ContainsAny(name, `:\`) || strings.HasPrefix(name, "-") || len(name) > 1024 {
+	if err != nil || strings.ContainsAny(name, `:\`) || strings.HasPrefix(name, "-") || len(name) > 1024 || name != strings.TrimSpace(name) {
 		d.warn("file %q is no member of a package", s)
 		return ""
 	}
