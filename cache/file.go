@@ -105,7 +105,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed boo
 			}
 			continue
 		}
-		wide := !f.follows(b) && h.ahead.wide(pos, int64(f.c.opts.Region))
+		wide := ctx.Value(narrowKey{}) == nil && !f.follows(b) && h.ahead.wide(pos, int64(f.c.opts.Region))
 		entries := f.acquire(b, (pos+int64(len(rest))-1)/f.bs, urgencyOf(ctx), wide)
 		h.readAhead(want)
 		want = window{}

@@ -13,6 +13,14 @@ func WithUrgency(ctx context.Context, u Urgency) context.Context {
 	return withUrgency(ctx, func() Urgency { return u })
 }
 
+type narrowKey struct{}
+
+// Narrowly has a read fetch the blocks it needs and not their neighbours: of a
+// look at a file that need not be the beginning of its use.
+func Narrowly(ctx context.Context) context.Context {
+	return context.WithValue(ctx, narrowKey{}, true)
+}
+
 func withUrgency(ctx context.Context, now func() Urgency) context.Context {
 	return context.WithValue(ctx, urgencyKey{}, now)
 }

@@ -264,7 +264,7 @@ func (c *Catalog) noteCorrupt(f *File) {
 		}
 		// The plain content goes down with what it was inflated from.
 		for _, g := range f.pkg.byName {
-			if g.image != nil && g.image.base == f.image && f.image != nil && g.image.mode.Load() != blockMode {
+			if g.image != nil && g.image.base == f.image && f.image != nil && g.image.mode.Load() != blockMode || g.joined != nil && g.joined.has(f) {
 				c.noteCorrupt(g)
 			}
 		}

@@ -31,7 +31,8 @@ type File struct {
 	state   store.FileState // of a file in memory: what its sums say
 	note    string          // why
 
-	image *image // nil for a file in memory
+	image  *image  // nil for a file in memory, and for
+	joined *joined // a disk made of other files
 }
 
 // Name is the file's path in its release.
@@ -40,7 +41,10 @@ func (f *File) Name() string { return f.name }
 // Size in bytes, or store.Unknown for the plain content of a compressed member
 // whose size is still to be found.
 func (f *File) Size() int64 {
-	if f.size == store.Unknown && f.image != nil {
+	switch {
+	case f.joined != nil:
+		return f.joined.size()
+	case f.size == store.Unknown && f.image != nil:
 		return f.image.knownSize()
 	}
 	return f.size
@@ -60,6 +64,9 @@ func (f *File) IsImage() bool { return f.image != nil }
 
 // Blocks is the data in the file in units of 512 bytes, known holes left out.
 func (f *File) Blocks() int64 {
+	if f.joined != nil {
+		return f.joined.blocks()
+	}
 	n := f.Size()
 	if f.image != nil && f.image.data != nil {
 		n = 0
@@ -85,8 +92,11 @@ func (f *File) Open(ctx context.Context) (Handle, error) {
 	if err := f.refused(); err != nil {
 		return nil, err
 	}
-	if f.image != nil {
+	switch {
+	case f.image != nil:
 		return f.image.open(ctx)
+	case f.joined != nil:
+		return f.joined.open(ctx)
 	}
 	if f.state == store.Corrupt {
 		return nil, f.corrupt(f.note)

@@ -8,7 +8,10 @@ import (
 // format names what an image's first bytes show, as far as they are in the
 // cache; "" until they are. It never touches the network.
 func (f *File) format() string {
-	if f.image == nil {
+	switch {
+	case f.joined != nil:
+		return "raw"
+	case f.image == nil:
 		return ""
 	}
 	f.image.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -47,8 +48,11 @@ type Package struct {
 	byName      map[string]*File
 	names       []string // sorted
 
+	joined *joined // nil: no image may be that of a partition
+
 	mu    sync.Mutex
-	sizes map[string]int64 // guarded by mu; plain sizes learned, as persisted in doc.Sizes
+	sizes map[string]int64     // guarded by mu; plain sizes learned, as persisted in doc.Sizes
+	kinds map[string]seenImage // guarded by mu; what images begin with, as persisted in doc.Kinds
 }
 
 // packageDoc is what is kept on disk of a package, so that it is walked once.
@@ -56,11 +60,12 @@ type packageDoc struct {
 	Version  int
 	Identity remote.Identity
 	Index    *xvm.Index
-	Meta     map[string][]byte // whole content of the members that describe the others
-	Sizes    map[string]int64  // proven plain sizes of compressed members, by plain name
-	Sidecar  *sidecarDoc       // nil: there is none, or its place was not named
-	Inflate  seekable.Format   `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of
-	Stored   int64             `json:",omitempty"` // bytes of that archive
+	Meta     map[string][]byte    // whole content of the members that describe the others
+	Sizes    map[string]int64     // proven plain sizes of compressed members, by plain name
+	Kinds    map[string]seenImage `json:",omitempty"` // what images begin with, of those that were looked at
+	Sidecar  *sidecarDoc          // nil: there is none, or its place was not named
+	Inflate  seekable.Format      `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of
+	Stored   int64                `json:",omitempty"` // bytes of that archive
 }
 
 const packageDocVersion = 2
@@ -96,7 +101,7 @@ func manifestName(x *xvm.Index) (string, bool) {
 func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*Package, error) {
 	p := &Package{
 		cat: r.cat, release: r, archive: a, whole: whole, doc: doc,
-		byName: make(map[string]*File), sizes: doc.Sizes,
+		byName: make(map[string]*File), sizes: doc.Sizes, kinds: doc.Kinds,
 	}
 	if p.sizes == nil {
 		p.sizes = make(map[string]int64)
@@ -159,6 +164,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.byName[plain] = f
 	}
 	p.addXVA(disks, identity)
+	p.addJoined(disks, identity)
 	p.markSigned()
 	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
 		p.byName[notesName] = &File{
@@ -210,13 +216,16 @@ func (p *Package) Files() []*File {
 func (p *Package) All() []*File {
 	files := make([]*File, 0, len(p.names))
 	for _, name := range p.names {
-		files = append(files, p.byName[name])
+		if f := p.byName[name]; f.joined == nil || f.Size() != store.Unknown {
+			files = append(files, f)
+		}
 	}
 	return files
 }
 
 // Lookup finds a file by its name. For the plain content of a compressed
-// member whose size nothing tells, it waits until the size is found.
+// member whose size nothing tells, and for the disk made of partition images, it
+// waits until the size is found.
 func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 	f := p.byName[name]
 	if f == nil {
@@ -225,7 +234,11 @@ func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 	if f.Size() == store.Unknown {
 		ctx, stop := p.release.patience(ctx)
 		defer stop()
-		if _, err := f.image.findSize(ctx); err != nil {
+		find := func(ctx context.Context) (int64, error) { return f.image.findSize(ctx) }
+		if f.joined != nil {
+			find = f.joined.findSize
+		}
+		if _, err := find(ctx); err != nil {
 			if context.Cause(ctx) == errDown {
 				err = fmt.Errorf("%w: %w", errDown, err)
 			}
@@ -254,20 +267,29 @@ func (p *Package) Meta(name string) ([]byte, bool) {
 func (p *Package) learnSize(name string, size int64) {
 	p.mu.Lock()
 	known, ok := p.sizes[name]
-	sizes := make(map[string]int64, len(p.sizes)+1)
 	if !ok {
-		for k, v := range p.sizes {
-			sizes[k] = v
-		}
-		sizes[name] = size
-		p.sizes = sizes
+		p.sizes = maps.Clone(p.sizes)
+		p.sizes[name] = size
 	}
 	p.mu.Unlock()
-	if ok && known == size {
-		return
+	if !ok || known != size {
+		p.saveLearned()
 	}
+}
+
+// learnKinds keeps what images begin with, on disk too.
+func (p *Package) learnKinds(kinds map[string]seenImage) {
+	p.mu.Lock()
+	p.kinds = kinds
+	p.mu.Unlock()
+	p.saveLearned()
+}
+
+func (p *Package) saveLearned() {
 	doc := *p.doc
-	doc.Sizes = sizes
+	p.mu.Lock()
+	doc.Sizes, doc.Kinds = p.sizes, p.kinds
+	p.mu.Unlock()
 	p.cat.saveDoc(kindPackage, p.release.docName(), &doc)
 }
 

@@ -272,7 +272,7 @@ func (p *Package) findSizes(ctx context.Context) {
 	var rest []*File
 	for _, name := range p.names {
 		f := p.byName[name]
-		if f.Size() != store.Unknown {
+		if f.Size() != store.Unknown || f.joined != nil {
 			continue
 		}
 		stored := f.image.base.f.size
@@ -295,6 +295,7 @@ func (p *Package) findSizes(ctx context.Context) {
 			}
 			p.cat.notify()
 		}
+		p.findJoined(ctx)
 	})
 }
 

@@ -172,6 +172,7 @@ func (r *Release) load(ctx context.Context) {
 		pkg.logFaults()
 		pkg.earlyBlocks(ctx)
 		pkg.findSizes(ctx)
+		pkg.findJoined(ctx)
 		pkg.archive.head.drop()
 	}
 	r.mu.Lock()

@@ -77,6 +77,9 @@ type FileStatus struct {
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 	Open        bool       `json:"open"`
 	Image       bool       `json:"image"`
+	// Parts are the images that a disk made of partition images shows; it is no
+	// image itself, and what it says is made of what they say.
+	Parts []string `json:"parts,omitempty"`
 }
 
 // Status describes everything as it is now. It never touches the network.
@@ -162,6 +165,10 @@ func (p *Package) logFaults() {
 // Status describes the file.
 func (f *File) Status() FileStatus {
 	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil}
+	if f.joined != nil {
+		f.joined.status(&st)
+		return st
+	}
 	if f.image == nil {
 		st.State, st.Note, st.CachedBytes, st.Percent = f.state.String(), f.note, st.Size, 100
 		return st
@@ -193,6 +200,10 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		value = f.sha256()
 	case "user.vmcast.format":
 		value = f.format()
+	case "user.vmcast.parts":
+		if f.joined != nil {
+			value = f.joined.describe()
+		}
 	case "user.vmcast.profile":
 		if f.image != nil {
 			value = string(f.image.profileText())

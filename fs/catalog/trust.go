@@ -99,6 +99,9 @@ func (f *File) unvouched() string {
 	case manifest, manifestSignature, descriptionSignature, notesName, f.pkg.description():
 		return ""
 	}
+	if f.joined != nil {
+		return f.joined.unvouched()
+	}
 	if f.image != nil && f.image.base != nil && f.image.base.f.unvouched() == "" {
 		return ""
 	}
