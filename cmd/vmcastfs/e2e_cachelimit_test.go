@@ -6,14 +6,12 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -178,6 +176,8 @@ func TestL3FullDisk(t *testing.T) {
 	packed := lines(6<<20, 3)
 	w.publish("one", packListed(t, member{"disk.img", disk}))
 	w.publish("two", packListed(t, member{"disk.img", disk[4096:]}, member{"plain.img.gz", filter(t, packed, "gzip", "-1")}))
+	small := noise(1<<20, 58)
+	w.publish("three", packListed(t, member{"disk.img", small}))
 	w.mount()
 	w.wantFile(disk, "one", "disk.img")
 	f := w.open("one", "disk.img")
@@ -200,6 +200,12 @@ func TestL3FullDisk(t *testing.T) {
 	if err := os.Remove(filler.Name()); err != nil {
 		t.Fatal(err)
 	}
+	// With room again it caches again, without anyone telling it.
+	must(t, unix.Mount("", w.cache, "", unix.MS_REMOUNT, "size=16m"))
+	eventually(t, "an image is cached", 10*time.Second, func() bool {
+		w.wantFile(small, "three", "disk.img")
+		return attr(w.path("three", "disk.img"), "cached_bytes") == fmt.Sprint(len(small))
+	})
 	w.wantFile(disk[4096:], "two", "disk.img")
 	f.Close()
 	w.umount()
@@ -214,16 +220,7 @@ func TestL3BrokenDisk(t *testing.T) {
 	t.Parallel()
 	together(t, map[string]func(t *testing.T, dir, device string){
 		"EIO": func(t *testing.T, dir, _ string) {
-			const ext4Shutdown, noLogFlush = 0x8004587d, 2
-			d, err := os.Open(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer d.Close()
-			flags := uint32(noLogFlush)
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, d.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
-				t.Skipf("shut down the file system: %v", errno)
-			}
+			cutPower(t, dir)
 		},
 		"EROFS": func(t *testing.T, _, device string) {
 			path := "/sys/fs/ext4/" + filepath.Base(device) + "/trigger_fs_error"
@@ -233,8 +230,8 @@ func TestL3BrokenDisk(t *testing.T) {
 		},
 	}, func(t *testing.T, fail func(t *testing.T, dir, device string)) {
 		w := bareWorld(t)
-		var device string
-		w.cache, device = ext4(t)
+		d := newDisk(t, "ext4", "-e", "remount-ro")
+		w.cache = d.dir
 		disk := noise(8<<20, 54)
 		for i, name := range []string{"one", "two"} {
 			w.publish(name, packListed(t, member{"disk.img", disk[i*4096:]}))
@@ -244,13 +241,16 @@ func TestL3BrokenDisk(t *testing.T) {
 		for off := int64(0); off < 4<<20; off += 256 << 10 {
 			w.wantAt(f, disk, off)
 		}
-		fail(t, w.cache, device)
+		fail(t, w.cache, d.device)
 		for off := int64(0); off < int64(len(disk)); off += 256 << 10 {
 			w.wantAt(f, disk, off)
 		}
 		w.wantFile(disk[4096:], "two", "disk.img") // opened after the failure
 		w.wantFile(disk, "one", "disk.img")
 		w.atOnce("one", "disk.img")
+		if st := w.status().Cache; st.Full == 0 {
+			t.Errorf("the status does not tell: %+v", st)
+		}
 	})
 }
 
@@ -425,31 +425,4 @@ func tmpfs(t *testing.T, size string) string {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
-}
-
-// ext4 is a file system on a loop device, which can be broken.
-func ext4(t *testing.T) (dir, device string) {
-	t.Helper()
-	image := filepath.Join(t.TempDir(), "ext4")
-	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 64<<20))
-	if out, err := exec.Command(need(t, "mkfs.ext4"), "-q", "-e", "remount-ro", image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
-	}
-	out, err := exec.Command(need(t, "losetup"), "-f", "--show", image).CombinedOutput()
-	if err != nil {
-		t.Skipf("losetup: %v\n%s", err, out)
-	}
-	device = strings.TrimSpace(string(out))
-	root := t.TempDir()
-	t.Cleanup(func() {
-		_ = unix.Unmount(root, unix.MNT_DETACH)
-		_ = exec.Command("losetup", "-d", device).Run()
-	})
-	if err := unix.Mount(device, root, "ext4", 0, ""); err != nil {
-		t.Skipf("mount ext4: %v", err)
-	}
-	dir = filepath.Join(root, "cache")
-	must(t, os.Mkdir(dir, 0o700))
-	return dir, device
 }

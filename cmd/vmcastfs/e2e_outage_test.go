@@ -247,7 +247,7 @@ func TestOutageDNS(t *testing.T) {
 	feed := strings.Replace(w.feed, "127.0.0.1", "vmcast.test", 1)
 	// The namespace begins with a copy of all mounts, which would keep those of
 	// other tests alive.
-	const alone = `awk '$3 == "fuse.vmcastfs" {print $2}' /proc/self/mounts | while read m; do umount -l "$m"; done; `
+	const alone = `awk '$3 == "fuse.vmcastfs" || $1 ~ "^/dev/loop" {print $2}' /proc/self/mounts | while read m; do umount -l "$m"; done; `
 	script := fmt.Sprintf(alone+"mount --bind %s /etc/hosts && mount --bind %s /etc/resolv.conf && exec %s mount -f -o %s %s %s",
 		hosts, resolv, binary, w.options("complete=off", "hard"), feed, w.dir)
 	cmd := exec.Command("unshare", "-m", "sh", "-c", script)
