@@ -14,7 +14,9 @@ import (
 // A mount in the background is a second process: the same binary, started
 // with readyFD open for writing. It mounts in the foreground and writes one
 // report there once the root answers, or when it has failed; the first process
-// waits for that report and ends with it.
+// waits for that report and ends with it. Until then both are in one process
+// group: by it autofs and systemd's automount know who may pass the directory
+// that all others wait for. What a terminal sends, both get.
 const (
 	readyEnv = "VMCASTFS_READY_FD"
 	readyFD  = 3
@@ -43,7 +45,6 @@ func (e *env) startDaemon(ctx context.Context, args []string) error {
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Stdout = os.Stderr
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
@@ -73,13 +74,15 @@ type readiness struct{ w io.WriteCloser }
 
 // inheritReadiness finds the pipe that startDaemon left open.
 func inheritReadiness() *readiness {
-	if os.Getenv(readyEnv) == "" {
+	if !starting() {
 		return &readiness{}
 	}
-	os.Unsetenv(readyEnv)
 	syscall.CloseOnExec(readyFD)
 	return &readiness{w: os.NewFile(readyFD, "ready")}
 }
+
+// starting tells whether this is the background process, before its report.
+func starting() bool { return os.Getenv(readyEnv) != "" }
 
 // daemon tells whether this is the background process.
 func (r *readiness) daemon() bool { return r.w != nil }
@@ -97,5 +100,6 @@ func (r *readiness) tell(err error) (told bool) {
 	told = json.NewEncoder(r.w).Encode(rep) == nil
 	r.w.Close()
 	r.w = nil
+	os.Unsetenv(readyEnv)
 	return told
 }

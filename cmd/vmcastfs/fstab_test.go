@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -260,30 +261,57 @@ func TestEmptyEnvironment(t *testing.T) {
 	}
 }
 
-// Ctrl-C while the server is silent: exit code 8, and nothing is left.
+// A signal, or Ctrl-C, which a terminal sends to all processes of the group,
+// while the server is silent: exit code 8, and nothing is left.
 func TestInterruptedMount(t *testing.T) {
 	t.Parallel()
+	for _, c := range []struct {
+		name string
+		send func(pid int) error
+	}{
+		{"signal", func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) }},
+		{"Ctrl-C", func(pid int) error { return syscall.Kill(-pid, syscall.SIGINT) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, appliance.Options{})
+			w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Stall})
+			cmd := exec.Command(filepath.Join(filepath.Dir(binary), "mount.vmcastfs"), w.feed, w.dir, "-o", w.options())
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			var out bytes.Buffer
+			cmd.Stderr = &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
+			pids := w.daemons()
+			if err := c.send(cmd.Process.Pid); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); exitCode(err) != 8 {
+				t.Errorf("interrupted: %v\n%s", err, out.String())
+			}
+			for _, pid := range pids {
+				w.waitGone(pid)
+			}
+			if entries, err := os.ReadDir(w.dir); err != nil || len(entries) != 0 {
+				t.Errorf("mounted: %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+// A mount in the background belongs to no terminal, once it is there.
+func TestOwnSession(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{})
-	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Stall})
-	cmd := exec.Command(filepath.Join(filepath.Dir(binary), "mount.vmcastfs"), w.feed, w.dir, "-o", w.options())
-	var out bytes.Buffer
-	cmd.Stderr = &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
-	pids := w.daemons()
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); exitCode(err) != 8 {
-		t.Errorf("interrupted: %v\n%s", err, out.String())
-	}
-	for _, pid := range pids {
-		w.waitGone(pid)
-	}
-	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) != 0 {
-		t.Errorf("mounted: %v, %v", entries, err)
+	w.mount()
+	for _, pid := range w.daemons() {
+		stat := string(readAll(t, fmt.Sprintf("/proc/%d/stat", pid)))
+		f := strings.Fields(stat[strings.LastIndexByte(stat, ')'):]) // ) state ppid pgrp session tty
+		if f[4] != fmt.Sprint(pid) || f[5] != "0" {
+			t.Errorf("process %d is in session %s, its terminal is %s", pid, f[4], f[5])
+		}
 	}
 }
 

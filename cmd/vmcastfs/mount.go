@@ -149,6 +149,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	if ready.daemon() {
 		log.detach()
 		_ = os.Chdir("/")
+		_, _ = syscall.Setsid()
 	}
 	ready.tell(nil)
 	defer with.start(ctx, s, server, log.Logger)()

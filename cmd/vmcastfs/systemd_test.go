@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vmcastfs/cmd/internal/appliance"
+)
+
+// machine is a systemd that runs as the first process of namespaces of its own,
+// over a copy of this system that forgets what is written to it: as a container
+// would. It has vmcastfs installed and the network of this machine.
+type machine struct {
+	t     *testing.T
+	init  *exec.Cmd
+	ended chan struct{}
+}
+
+// bootMachine starts systemd. $1 is where to build the root, $2 what to put
+// into it, $3 the program to install. Of the units that Debian has only those
+// are there that the ones tested here are ordered by.
+const bootMachine = `
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs "$1"
+cd "$1"
+mkdir upper work root
+mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+cd root
+mount -t proc proc proc
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+for d in run dev usr/lib/systemd/system usr/lib/systemd/system-generators etc/systemd/system; do
+	mount -t tmpfs -o mode=755 tmpfs $d
+done
+for n in null zero full random urandom tty fuse autofs; do cp -a /dev/$n dev/; done
+cd usr/lib/systemd
+for u in sysinit basic multi-user local-fs remote-fs network network-online nss-lookup shutdown umount final exit; do
+	cp /usr/lib/systemd/system/$u.target system/
+done
+for u in systemd-exit.service systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket; do
+	cp /usr/lib/systemd/system/$u system/
+done
+cp /usr/lib/systemd/system-generators/systemd-fstab-generator system-generators/
+cd "$1/root"
+cp -r "$2/." .
+mkdir -p result
+mount --bind "$2/result" result
+"$3" install --destdir . >/dev/null
+pivot_root . mnt
+umount -l /mnt
+cd /
+exec env -i container=test PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal`
+
+// newMachine boots a machine that has the files given, by their path in it.
+// What it leaves in /result is in the directory returned.
+func newMachine(t *testing.T, files map[string]string) (m *machine, result string) {
+	t.Helper()
+	for _, file := range []string{"/lib/systemd/systemd", "/dev/autofs"} {
+		if _, err := os.Stat(file); err != nil {
+			missing(t, file)
+		}
+	}
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+	files["/etc/systemd/system/sysinit.target.d/journal.conf"] = "[Unit]\nWants=systemd-journald.service\n"
+	files["/etc/machine-id"] = strings.Repeat("5", 32) + "\n"
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/files/result", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range files {
+		path = dir + "/files" + path
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(dir+"/root", 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	// systemd wants a control group to itself.
+	groups := dir + "/cgroup"
+	if err := os.Mkdir(groups, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("cgroup2", groups, "cgroup2", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(groups, syscall.MNT_DETACH) })
+	group, err := os.MkdirTemp(groups, "vmcastfs-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeGroups(t, group) })
+	fd, err := os.Open(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+
+	m = &machine{t: t, ended: make(chan struct{})}
+	var output bytes.Buffer
+	m.init = exec.Command("unshare", "--cgroup", "sh", "-c", bootMachine, "sh", dir+"/root", dir+"/files", binary)
+	m.init.Stdout, m.init.Stderr = &output, &output
+	m.init.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		UseCgroupFD: true, CgroupFD: int(fd.Fd()),
+		Setsid: true, Pdeathsig: syscall.SIGKILL,
+	}
+	if err := m.init.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = m.init.Wait(); close(m.ended) }()
+	t.Cleanup(func() {
+		if t.Failed() {
+			journal, _ := m.run("journalctl", "--no-pager", "-q")
+			t.Logf("the machine said:\n%s%s", output.Bytes(), journal)
+		}
+		_ = m.init.Process.Kill() // and with it all that runs in it
+		<-m.ended
+	})
+	eventually(t, "the machine is up", 60*time.Second, func() bool {
+		select {
+		case <-m.ended:
+			t.Fatalf("it ended:\n%s", output.Bytes())
+		default:
+		}
+		if _, err := os.Stat(m.path("/run/systemd/private")); err != nil {
+			return false
+		}
+		state, _ := m.run("systemctl", "is-system-running")
+		return state == "running\n" || state == "degraded\n"
+	})
+	return m, dir + "/files/result"
+}
+
+// removeGroups removes a control group that nobody is in any more, and those in it.
+func removeGroups(t *testing.T, group string) {
+	inner, _ := os.ReadDir(group)
+	for _, g := range inner {
+		if g.IsDir() {
+			removeGroups(t, filepath.Join(group, g.Name()))
+		}
+	}
+	eventually(t, "the control group is empty", 10*time.Second, func() bool { return os.Remove(group) == nil })
+}
+
+// path is a file of the machine, seen from here.
+func (m *machine) path(name string) string {
+	return fmt.Sprintf("/proc/%d/root%s", m.init.Process.Pid, name)
+}
+
+// run executes a command in the machine.
+func (m *machine) run(args ...string) (string, int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(m.init.Process.Pid), "-m", "-p", "-u", "-i", "-C", "--"}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8"}
+	out, err := cmd.CombinedOutput()
+	return string(out), exitCode(err)
+}
+
+// ok is run for what has to succeed.
+func (m *machine) ok(args ...string) string {
+	m.t.Helper()
+	out, code := m.run(args...)
+	if code != 0 {
+		m.t.Fatalf("%q: exit code %d\n%s", args, code, out)
+	}
+	return out
+}
+
+func (m *machine) property(unit, name string) string {
+	m.t.Helper()
+	return strings.TrimSpace(m.ok("systemctl", "show", "--value", "-p", name, unit))
+}
+
+// when is a time that systemd has kept.
+func (m *machine) when(unit, name string) int64 {
+	m.t.Helper()
+	n, err := strconv.ParseInt(m.property(unit, name), 10, 64)
+	if err != nil || n == 0 {
+		m.t.Errorf("%s of %s: %d, %v", name, unit, n, err)
+	}
+	return n
+}
+
+// mounts is what the machine has mounted on dir, from bottom to top.
+func (m *machine) mounts(dir string) []string {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", m.init.Process.Pid))
+	var types []string
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 2 && f[1] == dir {
+			types = append(types, f[2])
+		}
+	}
+	return types
+}
+
+// kill ends the processes of a unit as a fault would.
+func (m *machine) kill(unit string) {
+	m.t.Helper()
+	raw, err := os.ReadFile(m.path("/sys/fs/cgroup" + m.property(unit, "ControlGroup") + "/cgroup.procs"))
+	if err != nil || len(raw) == 0 {
+		m.t.Fatalf("%s has no process: %v", unit, err)
+	}
+	for _, line := range strings.Fields(string(raw)) {
+		if pid, err := strconv.Atoi(line); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// guests is a service that needs dir from its start to its end, as libvirtd
+// and xendomains do.
+func guests(order string, dirs ...string) string {
+	look := func(when string) string {
+		return fmt.Sprintf("/bin/sh -c 'for d in %s; do sha256sum $$d/latest/data.img; done >/result/%%p.%s 2>&1'", strings.Join(dirs, " "), when)
+	}
+	return "[Unit]\n" + order + "\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=" + look("start") + "\nExecStop=" + look("stop") + "\n"
+}
+
+// A boot, a day and a shutdown under systemd.
+func TestSystemd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	fstab := func(dir, options string) string {
+		return w.feed + " " + dir + " vmcastfs ro,_netdev,cache_free=0," + options + " 0 0\n"
+	}
+	const unit = "vmcastfs@srv-unit.service"
+	m, result := newMachine(t, map[string]string{
+		"/etc/fstab": fstab("/srv/plain", "x-systemd.mount-timeout=90s") +
+			fstab("/srv/auto", "nofail,x-systemd.automount,x-systemd.before=xendomains.service"),
+		"/etc/vmcastfs/srv-unit.conf": "FEED=" + w.feed + "\nOPTIONS=cache_free=0\n",
+		// A network that takes its time.
+		"/etc/systemd/system/online.service": "[Unit]\nDefaultDependencies=no\nBefore=network-online.target\n" +
+			"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 0.3\n",
+		"/etc/systemd/system/network-online.target.d/wants.conf": "[Unit]\nWants=online.service\n",
+		"/etc/systemd/system/libvirtd.service":                   guests("After=remote-fs.target", "/srv/plain", "/srv/unit"),
+		"/etc/systemd/system/xendomains.service":                 guests("", "/srv/auto", "/srv/unit"),
+		"/etc/systemd/system/multi-user.target.d/wants.conf":     "[Unit]\nWants=remote-fs.target " + unit + " libvirtd.service xendomains.service\n",
+		"/srv/unit/none": "", // so that it exists; those of fstab are made by systemd
+	})
+	if failed := m.ok("systemctl", "list-units", "--failed", "--plain", "--no-legend"); failed != "" {
+		t.Errorf("failed: %s", failed)
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256(w.app.Data))
+	saw := func(file string, dirs ...string) {
+		t.Helper()
+		want := ""
+		for _, dir := range dirs {
+			want += sum + "  " + dir + "/latest/data.img\n"
+		}
+		if got, err := os.ReadFile(filepath.Join(result, file)); err != nil || string(got) != want {
+			t.Errorf("%s: %v\n%s", file, err, got)
+		}
+	}
+	saw("libvirtd.start", "/srv/plain", "/srv/unit")
+	saw("xendomains.start", "/srv/auto", "/srv/unit")
+
+	// Order at the start.
+	online := m.when("online.service", "ExecMainExitTimestampMonotonic")
+	for _, u := range []string{unit, "srv-plain.mount"} {
+		if from := m.when(u, "InactiveExitTimestampMonotonic"); from < online {
+			t.Errorf("%s starts %d µs before the network is there", u, online-from)
+		}
+		if at, guest := m.when(u, "ActiveEnterTimestampMonotonic"), m.when("libvirtd.service", "InactiveExitTimestampMonotonic"); at > guest {
+			t.Errorf("%s is there %d µs after libvirtd", u, at-guest)
+		}
+	}
+
+	// The service tells what it does, and logs to the journal.
+	if out := m.ok("systemctl", "status", "--no-pager", unit); !strings.Contains(out, "Active: active (running)") ||
+		!strings.Contains(out, `Status: "/srv/unit: 2 releases, 0 open`) {
+		t.Errorf("systemctl status:\n%s", out)
+	}
+	if out := m.ok("journalctl", "--no-pager", "-o", "cat", "-p", "warning", "-u", unit); !strings.Contains(out, "signatures are not required") || strings.Contains(out, "msg=mounted") {
+		t.Errorf("warnings of %s:\n%s", unit, out)
+	}
+	asked := w.origin.Stats(appliance.FeedPath).Requests
+	m.ok("systemctl", "reload", unit)
+	if n := w.origin.Stats(appliance.FeedPath).Requests - asked; n != 1 {
+		t.Errorf("reload asks %d times for the feed", n)
+	}
+
+	// mount -a finds everything mounted.
+	all := func() string { return fmt.Sprint(m.mounts("/srv/plain"), m.mounts("/srv/auto"), m.mounts("/srv/unit")) }
+	const mounted = "[fuse.vmcastfs] [autofs fuse.vmcastfs] [fuse.vmcastfs]"
+	for range 2 {
+		if out := m.ok("mount", "-a"); out != "" || all() != mounted {
+			t.Errorf("mount -a: %s; mounted are %s", out, all())
+		}
+	}
+
+	// A mount on demand ends and comes back.
+	m.ok("systemctl", "stop", "srv-auto.mount")
+	if got := m.mounts("/srv/auto"); len(got) != 1 || got[0] != "autofs" {
+		t.Errorf("stopped, it is still %q", got)
+	}
+	if out := m.ok("sha256sum", "/srv/auto/latest/data.img"); !strings.HasPrefix(out, sum) || all() != mounted {
+		t.Errorf("first access: %s, %s", out, all())
+	}
+
+	// A killed service is started again over its dead mount, and one of fstab by hand.
+	pid := m.property(unit, "MainPID")
+	m.kill(unit)
+	eventually(t, "the service is back", 30*time.Second, func() bool {
+		out, _ := m.run("systemctl", "show", "--value", "-p", "MainPID,ActiveState", unit)
+		return strings.Contains(out, "active\n") && !strings.Contains(out, "activating") && !strings.Contains("\n"+out, "\n"+pid+"\n") && !strings.Contains(out, "deactivating")
+	})
+	m.kill("srv-plain.mount")
+	eventually(t, "the mount is dead", 10*time.Second, func() bool {
+		out, _ := m.run("ls", "/srv/plain")
+		return strings.Contains(out, "not connected")
+	})
+	m.ok("mount", "/srv/plain")
+	for _, dir := range []string{"/srv/unit", "/srv/plain"} {
+		if out := m.ok("sha256sum", dir+"/latest/data.img"); !strings.HasPrefix(out, sum) || all() != mounted {
+			t.Errorf("after a fault: %s, %s", out, all())
+		}
+	}
+	m.ok("systemctl", "restart", unit, "srv-plain.mount")
+	if all() != mounted {
+		t.Errorf("after a restart: %s", all())
+	}
+
+	// At the end the guests go first, and nothing is left or killed.
+	m.ok("systemctl", "stop", unit)
+	if got := m.mounts("/srv/unit"); len(got) != 0 || m.property(unit, "Result") != "success" {
+		t.Errorf("stopped: %q, %s", got, m.property(unit, "Result"))
+	}
+	m.ok("systemctl", "start", unit)
+	m.ok("systemctl", "exit")
+	select {
+	case <-m.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the machine does not end")
+	}
+	saw("libvirtd.stop", "/srv/plain", "/srv/unit")
+	saw("xendomains.stop", "/srv/auto", "/srv/unit")
+}
