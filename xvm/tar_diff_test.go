@@ -408,7 +408,7 @@ func tarSeeds(t testing.TB) map[string][]byte {
 	seeds := map[string][]byte{}
 	for name, args := range map[string][]string{
 		"ustar": {"--format=ustar", "--exclude=nnn*"}, "gnu": {"--format=gnu", "-S", "--hole-detection=raw"},
-		"pax": {"--format=posix"}, "v7": {"--format=v7", "--exclude=nnn*"},
+		"oldgnu": {"--format=oldgnu"}, "pax": {"--format=posix"}, "v7": {"--format=v7", "--exclude=nnn*"},
 		"sparse00": {"--format=posix", "-S", "--hole-detection=raw", "--sparse-version=0.0"},
 		"sparse01": {"--format=posix", "-S", "--hole-detection=raw", "--sparse-version=0.1"},
 		"sparse10": {"--format=posix", "-S", "--hole-detection=raw", "--sparse-version=1.0"},
@@ -419,18 +419,20 @@ func tarSeeds(t testing.TB) map[string][]byte {
 		}
 		seeds[name] = out
 	}
-	out, err := exec.Command("bsdtar", "--format=pax", "-cf", "-", "-C", dir, "a", "b", "s", "z").Output()
-	if err != nil {
-		t.Fatal(err)
+	for _, format := range []string{"ustar", "gnutar", "pax"} {
+		out, err := exec.Command("bsdtar", "--format="+format, "-cf", "-", "-C", dir, "a", "b", "s", "z").Output()
+		if err != nil {
+			t.Fatalf("bsdtar %s: %v", format, err)
+		}
+		seeds["bsdtar "+format] = out
 	}
-	seeds["bsdtar"] = out
 	return seeds
 }
 
 // TestTarDifferentialMutated compares with the programs on damaged archives. VMCASTFS_TAR_MUTATIONS sets how many of
 // each format, VMCASTFS_TAR_SEED which.
 func TestTarDifferentialMutated(t *testing.T) {
-	count, random := 12, uint64(1)
+	count, random := 40, uint64(1)
 	fmt.Sscan(os.Getenv("VMCASTFS_TAR_MUTATIONS"), &count)
 	fmt.Sscan(os.Getenv("VMCASTFS_TAR_SEED"), &random)
 	for name, seed := range tarSeeds(t) {
