@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,30 +37,13 @@ func (a *archive) moveTo(r *Release) {
 	}
 }
 
-// headBytes are the first bytes of an archive, which come with opening it.
-// They are given up once it is indexed. Nil and empty ones hold nothing.
-type headBytes struct{ atomic.Pointer[[]byte] }
-
-func (h *headBytes) bytes() []byte {
-	if h == nil {
-		return nil
-	}
-	if p := h.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-func (h *headBytes) drop() {
-	if h != nil {
-		h.Store(nil)
-	}
-}
-
 // Fetch is that of the archive's Source, but for what is in the head.
 func (a *archive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
-	if head := a.head.bytes(); n >= 0 && off+n <= int64(len(head)) {
-		return io.NopCloser(bytes.NewReader(head[off : off+n])), nil
+	if n >= 0 && n <= a.head.reach(off)-off {
+		p := make([]byte, n)
+		if a.head.copy(ctx, p, off) == len(p) {
+			return io.NopCloser(bytes.NewReader(p)), nil
+		}
 	}
 	return a.Source.Fetch(ctx, off, n, u)
 }
@@ -94,8 +76,7 @@ func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, er
 func remoteArchive(obj *remote.Object) *archive {
 	a := &archive{Source: obj, id: obj.Identity(), check: obj.Check, move: obj.Move}
 	if head := obj.Head(); len(head) > 0 {
-		a.head = new(headBytes)
-		a.head.Store(&head)
+		a.head = newHead(head)
 	}
 	if !a.id.Ranged {
 		a.Source = obj.OneStream()
@@ -220,12 +201,9 @@ func (a *archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	if rest := a.id.Size - off; int64(len(want)) > rest {
 		want, atEnd = want[:rest], io.EOF
 	}
-	n := 0
-	if head := a.head.bytes(); off < int64(len(head)) {
-		n = copy(want, head[off:])
-	}
+	n := a.head.copy(ctx, want, off)
 	if n < len(want) {
-		body, err := a.Fetch(ctx, off+int64(n), int64(len(want)-n), cache.Demand)
+		body, err := a.Source.Fetch(ctx, off+int64(n), int64(len(want)-n), cache.Demand)
 		if err != nil {
 			return n, err
 		}

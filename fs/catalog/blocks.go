@@ -230,7 +230,7 @@ func (p *Package) earlyBlocks(ctx context.Context) {
 		return
 	}
 	for _, m := range p.doc.Index.Members {
-		if m.Name == f.name && m.Offset+m.Stored <= int64(len(p.archive.head.bytes())) && p.blocks.hold(ctx) == nil {
+		if m.Name == f.name && m.Offset+m.Stored <= p.archive.head.reach(0) && p.blocks.hold(ctx) == nil {
 			p.blocks.letGo() // an error is told to who opens an image
 		}
 	}

@@ -9,7 +9,9 @@
 // its first use ([Release.Package]): the tar headers are walked by ranges, the
 // members that describe the others (xvm.xml, manifest, signatures) are read
 // whole, and all that is persisted under the item's id and URL together with
-// the archive's identity, so that it happens once. A [Package] holds [File]
+// the archive's identity, so that it happens once. What the walk will want is
+// asked for beside it: the tail of the archive, and the rest of a block list that
+// the first 128 KiB begin. A [Package] holds [File]
 // values: small ones in memory, images through the cache, and for each
 // compressed image "x.gz" its plain content as "x".
 //

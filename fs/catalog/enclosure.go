@@ -52,6 +52,9 @@ func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArc
 	case r.isDisk(head, size):
 		return bareDoc(r.bareName(""), size), whole, nil
 	}
+	if whole == nil {
+		a.foresee(ctx, r.cat)
+	}
 	doc, err := readPackage(ctx, reader, size, more)
 	return doc, whole, err
 }

@@ -1,0 +1,165 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strconv"
+	"sync/atomic"
+
+	"vmcastfs/cache"
+	"vmcastfs/xvm"
+)
+
+const (
+	// tailBytes of an archive are asked for at once when it is indexed: its last
+	// header is there, or the end mark, for the last member is often the image.
+	tailBytes = 16 << 10
+	// listAhead is the longest block list that is read on the way rather than
+	// skipped and asked for later, and behindList what comes along behind it: the
+	// boot profile and the header of the first image.
+	listAhead  = 4 << 20
+	behindList = 64 << 10
+)
+
+// headBytes are the first bytes of an archive, which come with opening it, and
+// what its indexing will want next. They are given up once it is indexed. A nil
+// one holds nothing.
+type headBytes struct{ atomic.Pointer[heldBytes] }
+
+type heldBytes struct {
+	head   []byte
+	pieces []*foreseen // in order, apart from each other
+}
+
+// foreseen is a part of the archive on its way. It is only a hint: who misses it
+// asks for himself.
+type foreseen struct {
+	off, n int64
+	done   chan struct{} // closed when data is set, or never will be
+	data   []byte
+}
+
+func (p *foreseen) fetch(ctx context.Context, from cache.Source) {
+	defer close(p.done)
+	body, err := from.Fetch(ctx, p.off, p.n, cache.Demand)
+	if err != nil {
+		return
+	}
+	defer body.Close()
+	data := make([]byte, p.n)
+	if _, err := io.ReadFull(body, data); err == nil {
+		p.data = data
+	}
+}
+
+func newHead(head []byte) *headBytes {
+	h := new(headBytes)
+	h.Store(&heldBytes{head: head})
+	return h
+}
+
+func (h *headBytes) drop() {
+	if h != nil {
+		h.Store(nil)
+	}
+}
+
+// reach is up to where the bytes from off on are held, or are coming; off if
+// they are not.
+func (h *headBytes) reach(off int64) int64 {
+	if h == nil {
+		return off
+	}
+	held := h.Load()
+	if held == nil {
+		return off
+	}
+	if off < int64(len(held.head)) {
+		off = int64(len(held.head))
+	}
+	for _, p := range held.pieces {
+		if p.off <= off {
+			off = max(off, p.off+p.n)
+		}
+	}
+	return off
+}
+
+// copy fills p with what is held from off on, having waited for what is coming.
+func (h *headBytes) copy(ctx context.Context, p []byte, off int64) (n int) {
+	if h == nil {
+		return 0
+	}
+	held := h.Load()
+	if held == nil {
+		return 0
+	}
+	if off < int64(len(held.head)) {
+		n = copy(p, held.head[off:])
+	}
+	for _, x := range held.pieces {
+		at := off + int64(n)
+		if n == len(p) || at < x.off || at >= x.off+x.n {
+			continue
+		}
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+			return n
+		}
+		if x.data == nil {
+			return n
+		}
+		n += copy(p[n:], x.data[at-x.off:])
+	}
+	return n
+}
+
+// foresee asks for what indexing this archive is going to want, all at once:
+// over a long way each of these would be a round trip after the other.
+func (a *archive) foresee(ctx context.Context, cat *Catalog) {
+	if a.head == nil {
+		return
+	}
+	held := a.head.Load()
+	if held == nil {
+		return
+	}
+	from, size := int64(len(held.head)), a.id.Size
+	var pieces []*foreseen
+	add := func(off, end int64) {
+		p := &foreseen{off: off, n: end - off, done: make(chan struct{})}
+		if cat.background(func(context.Context) { p.fetch(ctx, a.Source) }) {
+			pieces = append(pieces, p)
+		}
+	}
+	if end := blockListEnd(held.head); end > from && end < size && end-from <= listAhead {
+		end = min(end+behindList, size)
+		add(from, end)
+		from = end
+	}
+	if size-tailBytes > from {
+		add(size-tailBytes, size)
+	}
+	a.head.Store(&heldBytes{held.head, pieces})
+}
+
+// blockListEnd is where in an archive that begins with head its block list
+// ends; 0 if there is none, or not where it is expected. It is a guess: what the
+// archive holds is for xvm.Walk to say.
+func blockListEnd(head []byte) int64 {
+	for off := int64(0); off+512 <= int64(len(head)); {
+		h := head[off : off+512]
+		name, _, _ := bytes.Cut(h[:100], []byte{0})
+		size, err := strconv.ParseInt(string(bytes.Trim(h[124:136], " \x00")), 8, 64)
+		if err != nil || size < 0 || size > listAhead {
+			return 0
+		}
+		off += 512 + (size+511)&^511
+		if string(name) == xvm.BlockListName {
+			return off
+		}
+	}
+	return 0
+}
