@@ -93,7 +93,7 @@
 //
 //	a feed                        16 MiB, decoded; 20000 items; 64 levels; 1 minute for all of it
 //	a URL, a header, redirects    8 KiB; 64 KiB; 10
-//	Retry-After, pauses           1 minute unless said otherwise in cache/remote
+//	pauses between attempts       30 seconds, 2 minutes where a server asks for it; others are listed in cache/remote
 //	an archive                    65536 entries, 16 MiB of headers, 262144 sparse regions, 64 TiB apparent size, 32768 requests
 //	its indexing                  30 seconds, tried again after 5
 //	members held in memory        4 MiB each, 16 MiB for a package
@@ -104,6 +104,7 @@
 //	boot profile                  4 MiB, 131072 reads
 //	sidecar                       1 GiB, 65536 members, 256 MiB of seek points
 //	inflating                     16 TiB plain; 65536 times the stored size; 128 MiB of window or dictionary
+//	all that inflates at a time   260 MiB for members, and as much for archives compressed as a whole; the rest waits
 //	finding out plain sizes       5 seconds before a directory is shown, 2 minutes behind it
 //	an image                      16 TiB, and what a file of the cache's file system may have
 //	the cache                     cache_size=, and cache_free= is left; sparse and zero blocks take no disk
