@@ -150,6 +150,13 @@ func TestT7ExtendedHeaders(t *testing.T) {
 	tarExpect(t, gnu(gnu(new(tarMaker), 'K', long), 'L', long).file("a", "1").end(), Limits{}, tarWant{members: long})
 	tarExpect(t, gnu(gnu(new(tarMaker).file(long[:90], "1"), 'L', long), 'K', long[:90]).header('1', "x", 0).end(), Limits{}, tarWant{members: long[:90] + " " + long})
 	tarExpect(t, gnu(new(tarMaker), 'L', "").file("a", "1").end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "empty"})
+	// A name that goes on behind its length counts to its NUL for GNU tar. One whose end is that of the block, or where
+	// zeros follow, is the same to all.
+	tarExpect(t, new(tarMaker).header('L', "././@LongLink", 60).body(long).file("a", "1").end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "without an end"})
+	tarExpect(t, new(tarMaker).header('K', "././@LongLink", 60).body(long).header('1', "x", 0).end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "without an end"})
+	tarExpect(t, new(tarMaker).header('L', "././@LongLink", 120).body(long).file("a", "1").end(), Limits{}, tarWant{members: long})
+	block := long + "/" + strings.Repeat("m", 200) + "/" + strings.Repeat("n", 190)
+	tarExpect(t, new(tarMaker).header('L', "././@LongLink", 512).body(block).file("a", "1").end(), Limits{}, tarWant{members: block})
 
 	for _, body := range []string{"path=x\n", "0 path=x\n", "9 path=x", "99 path=x\n", "8 path=x\n", "11 path=x\n", " 9 path=x\n", "9  path=x\n",
 		"+9 path=x\n", "09 path=x\n", "999999999999999999999 path=x\n", "9 pa\x00h=x\n", "5 =x\n", "6 abc\n", "-9 path=x\n", "9 path=x\n\x00", "10 path=\x00y\n", "8 path=\n",

@@ -1,6 +1,7 @@
 package xvm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -154,10 +155,15 @@ func (w *tarWalker) extended(ctx context.Context, e *tarEntry) (next int64, done
 	if err := w.charge(e.at, n); err != nil {
 		return 0, false, err
 	}
-	body, err := w.win.at(ctx, e.body, n)
+	more := min(w.win.size-e.body-n, 1)
+	body, err := w.win.at(ctx, e.body, n+more)
 	if err != nil {
 		return 0, false, err
 	}
+	if long := e.flag == 'L' || e.flag == 'K'; long && n%tarBlockSize != 0 && bytes.IndexByte(body, 0) < 0 {
+		return 0, false, w.refuse(e, "long name without an end: GNU tar reads it to the end of the block, others to its length")
+	}
+	body = body[:n]
 	p := &w.pending
 	switch first := p.empty(); {
 	case first:
