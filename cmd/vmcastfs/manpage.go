@@ -161,6 +161,10 @@ func usageLine(cmd *cobra.Command) string {
 	return strings.TrimSuffix(parents, cmd.Name()) + cmd.Use
 }
 
+// autofsLine is a line of a map of autofs.
+const autofsLine = `  vmcast  -fstype=vmcastfs,ro  :https\://example.org/vmcast.xml
+`
+
 // helperPage is mount.vmcastfs(8).
 func helperPage() string {
 	p := newPage("mount.vmcastfs", 8, "mount a VMcast feed of virtual machines")
@@ -214,8 +218,7 @@ before the guests of libvirt and Xen.`)
 	p.section("autofs")
 	p.text(`In a map of autofs(5) an address is written with its colon escaped:
 
-  vmcast  -fstype=vmcastfs,ro  :https\://example.org/vmcast.xml
-
+`+autofsLine+`
 An idle mount is then unmounted; it comes back at the next use, from the cache.`)
 	p.section("updatedb")
 	p.text(indent(string(distFile("example.updatedb"))))
