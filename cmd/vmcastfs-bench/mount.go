@@ -68,16 +68,33 @@ func waitMounted(ctx context.Context, dir string, end <-chan error, log string) 
 // image is the path of the newest release's disk.
 func (m *mounted) image() string { return filepath.Join(m.dir, "latest", diskName) }
 
-// unmount ends the mount and waits for its process.
+// unmountLimit is generous: a busy disk has to take what the cache wrote last.
+const unmountLimit = time.Minute
+
+// unmount ends the mount and waits for its process. One that does not end is
+// made to say where it stands, and its log is kept.
 func (m *mounted) unmount() error {
 	err := m.cmd.Process.Signal(unix.SIGTERM)
 	select {
 	case werr := <-m.end:
 		return errors.Join(err, werr)
-	case <-time.After(30 * time.Second):
-		_ = m.cmd.Process.Kill()
-		return errors.New("the mount does not end")
+	case <-time.After(unmountLimit):
 	}
+	_ = m.cmd.Process.Signal(unix.SIGQUIT) // Go prints all stacks and exits
+	select {
+	case <-m.end:
+	case <-time.After(5 * time.Second):
+		_ = m.cmd.Process.Kill()
+	}
+	_ = unix.Unmount(m.dir, unix.MNT_DETACH)
+	err = fmt.Errorf("the mount on %s does not end", m.dir)
+	text, rerr := os.ReadFile(m.log)
+	kept, kerr := os.CreateTemp("", "vmcastfs-hang-*.log")
+	if rerr != nil || kerr != nil {
+		return errors.Join(err, rerr, kerr)
+	}
+	_, werr := kept.Write(text)
+	return errors.Join(fmt.Errorf("%w; its log and stacks are in %s", err, kept.Name()), werr, kept.Close())
 }
 
 // peakMemory is the most that was resident so far, in bytes.
