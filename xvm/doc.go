@@ -124,9 +124,12 @@
 //	package = "vmcast-sidecar 1" "archive" SIZE SHA256, member* "end"
 //	member  = "member" SIZE SHA256 NAME
 //
-// The archive line has length and SHA-256 of the whole package, a member line
-// those of one file, as it would be extracted; all files are there, in the order
-// of the archive. In blocks.txt an image's name is that of a member as stored
+// The archive line has length and SHA-256 of the whole package, of one that is
+// compressed as a whole those of its plain content; a member line those of one
+// file, as it would be extracted; all files are there, in the order of the
+// archive. A disk image that is in no archive is the one file of a package
+// without headers. The disks of an XVA archive are images disk0.img, … of
+// blocks of 1 MiB, and their chunks are none. In blocks.txt an image's name is that of a member as stored
 // (root.img, swap.img.gz) or of the plain content of a compressed one
 // (swap.img), never with a "member" line. Small files that describe the others
 // (xvm.xml, manifest.txt, signatures) have no blocks.
@@ -135,8 +138,9 @@
 // [Sidecar.Match] agrees, and the small files, which it has anyway, have the
 // sums of their member lines. If it is of another package in spite of that,
 // blocks will not match, and so no wrong byte is served. Whoever makes a sidecar
-// vouches for having compared the package with its own manifest; what the
-// publisher signed is not replaced by it.
+// vouches for having compared the package with its own manifest, and by signing
+// it for the package; it depends on the reader whether that stands in for a
+// signature of the publisher.
 //
 // # Signatures
 //

@@ -25,7 +25,7 @@ const (
 
 // Limits of a sidecar; those of its block list and manifest come to them.
 const (
-	MaxSidecarMembers = 65536     // files of the package
+	MaxSidecarMembers = 1 << 18   // files of the package: an XVA archive has many
 	MaxSidecarPoints  = 256 << 20 // bytes of seek points, all members together
 	maxSidecarPackage = 32 << 20  // bytes of package.txt
 )

@@ -81,3 +81,9 @@ func (m *Member) validate(size int64) error {
 	}
 	return nil
 }
+
+// BareIndex is the index of a disk image that is no archive: as if it were the
+// one member of one without headers.
+func BareIndex(name string, size int64) *Index {
+	return &Index{Version: IndexVersion, Size: size, Members: []Member{{Name: name, Stored: size, Size: size}}}
+}

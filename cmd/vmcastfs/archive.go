@@ -58,16 +58,13 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 		return &openedArchive{objectArchive{obj}, id.Size, func() error { return nil }}, nil
 	}
 	// A server without ranges: all of it first.
-	f, err := os.CreateTemp("", "vmcastfs-*.tmp")
+	f, err := tempFile()
 	if err != nil {
 		return nil, err
 	}
 	add, done := e.progress("fetching", id.Size)
 	defer done()
 	size, err := func() (int64, error) {
-		if err := os.Remove(f.Name()); err != nil {
-			return 0, err
-		}
 		body, err := obj.Fetch(ctx, 0, -1, cache.Background)
 		if err != nil {
 			return 0, err
@@ -80,6 +77,19 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 		return nil, err
 	}
 	return &openedArchive{fileArchive{f}, size, f.Close}, nil
+}
+
+// tempFile is a file without a name.
+func tempFile() (*os.File, error) {
+	f, err := os.CreateTemp("", "vmcastfs-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // roomyFile leaves room on the disk: the body of a server that does not tell
@@ -177,7 +187,7 @@ func softOptions(list string) (options, error) {
 }
 
 // withArchive opens one package with the options' network, for as long as fn runs.
-func (e *env) withArchive(ctx context.Context, o options, log *slog.Logger, address string, fn func(*openedArchive) error) error {
+func (e *env) withArchive(ctx context.Context, o options, log *slog.Logger, address string, fn func(*remote.Client, *openedArchive) error) error {
 	client, err := newRemote(o, log)
 	if err != nil {
 		return err
@@ -191,5 +201,5 @@ func (e *env) withArchive(ctx context.Context, o options, log *slog.Logger, addr
 		return withCode(exitFailed, err)
 	}
 	defer a.close() //nolint:errcheck // only read
-	return fn(a)
+	return fn(client, a)
 }

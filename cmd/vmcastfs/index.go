@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -32,9 +33,13 @@ func (e *env) indexCommand() *cobra.Command {
 		Long: `index reads somebody else's package once, from a file or its server, checks it
 whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
 and seek points for images compressed as one stream. With it a mount checks each
-block before it serves it, and reads anywhere in such an image at once.
+block before it serves it, and reads anywhere in such an image at once. It may be
+anything that a mount shows: XVM, OVA, XVA, a disk image, each of them also
+compressed as a whole.
 
-Sign it with a key that your hosts trust: by that you vouch for the package. The
+Sign it with a key that your hosts trust: by that you vouch for the package, also
+where they require signatures and its publisher made none, or with another key.
+Compare what is printed of it with what the publisher says first. The
 sidecar of p.xvm is called p.xvm.sidecar, and that is where it goes, in the
 working directory, unless -o says otherwise.
 
@@ -83,7 +88,13 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		}
 		c.out = name + xvm.SidecarSuffix
 	}
-	return e.withArchive(ctx, o, log, c.address, func(a *openedArchive) error {
+	return e.withArchive(ctx, o, log, c.address, func(_ *remote.Client, opened *openedArchive) error {
+		a, err := e.enclosedIn(ctx, opened, c.address)
+		if err != nil {
+			return withCode(exitFailed, fmt.Errorf("index %s: %w", c.address, err))
+		}
+		defer a.Close()
+		how.Bare = a.bare
 		out, err := renameio.NewPendingFile(c.out, renameio.WithPermissions(0o644))
 		if err != nil {
 			return withCode(exitSystem, err)

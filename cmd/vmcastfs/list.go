@@ -25,6 +25,7 @@ type listed struct {
 	Signature string      `json:"signature,omitempty"`
 	Signer    string      `json:"signer,omitempty"`
 	Reason    string      `json:"signature_reason,omitempty"` // why Signature is not "good"
+	TrustedBy string      `json:"trusted_by,omitempty"`       // whose signature counts: "publisher" or "sidecar"
 	State     string      `json:"state"`
 	Error     string      `json:"error,omitempty"`
 	Alarm     string      `json:"alarm,omitempty"` // in what the release is not what it was
@@ -46,7 +47,8 @@ func (e *env) listCommand() *cobra.Command {
 		Use:   "list [--json] FEED",
 		Short: "show the releases of a feed",
 		Long: `list shows the releases of a feed without mounting it: name, date, size, images,
-signature and state. It reads the headers of the packages it has not seen yet,
+signature (good, bad, missing, unchecked; "sidecar": one that is signed vouches
+for it) and state. It reads the headers of the packages it has not seen yet,
 a few small requests each; a release that cannot be read is listed with the
 reason, and makes the exit status 1.`,
 		Args: exactArgs(1, "a FEED"),
@@ -139,6 +141,9 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 		sig = d
 	}
 	row.Signature, row.Signer, row.Reason = sig.State, sig.Signer, sig.Reason
+	if row.TrustedBy = st.Trust.By; row.TrustedBy == "sidecar" {
+		row.Signer = st.Sidecar.Signer
+	}
 	row.Alarm = st.Alarm
 	for _, f := range st.Files {
 		if f.Image {
@@ -176,6 +181,8 @@ func (e *env) printList(rows []listed) error {
 		switch {
 		case signature == "":
 			signature = "-"
+		case row.TrustedBy == "sidecar":
+			signature = "sidecar"
 		case signature == "bad" && row.Error == "":
 			signature += ": " + feed.Sanitize(row.Reason)
 		}

@@ -6,7 +6,8 @@
 // # Who is trusted with what
 //
 //	the kernel, root, the user that mounts    everything
-//	holders of keys in the keyring            what they signed: that it is what they published
+//	holders of keys in the keyring            what they signed: that it is what they published, or, with a sidecar,
+//	                                          that it is what they have seen and vouch for
 //	the feed's server, and the network        without a keyring: what is mounted. With sig=require: whether anything
 //	                                          is mounted at all, in what order it is fetched, and what notes say
 //	servers that packages lie on              as the feed's server
@@ -102,7 +103,7 @@
 //	signature file, keyring       256 KiB, 16 signatures; 16 MiB, 1024 keys
 //	block list                    4194304 sums, 67108864 blocks; all lists in memory 256 MiB
 //	boot profile                  4 MiB, 131072 reads
-//	sidecar                       1 GiB, 65536 members, 256 MiB of seek points
+//	sidecar                       1 GiB, 262144 members, 256 MiB of seek points
 //	inflating                     16 TiB plain; 65536 times the stored size; 128 MiB of window or dictionary
 //	all that inflates at a time   260 MiB for members, and as much for archives compressed as a whole; the rest waits
 //	finding out plain sizes       5 seconds before a directory is shown, 2 minutes behind it

@@ -11,9 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
-	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/xvm"
@@ -46,13 +44,17 @@ func (e *env) verifyCommand() *cobra.Command {
 its end, past the cache, and says of each file what it is proven by:
 
   a sum in the manifest, all blocks in the block list, the signature over it,
-  or that it is what a proven file inflates to.
+  the checksums of an XVA archive, a sidecar (-o sidecar=), or that it is what
+  a proven file inflates to.
+
+A package may be anything that a mount shows: XVM, OVA, XVA, a disk image, each
+of them also compressed as a whole; that is inflated into TMPDIR.
 
 A file is "verified", "unverified" (nothing speaks of it) or "corrupt". The exit
 status is 1 if anything is wrong: a sum or block that differs, a file that is
 missing, an image that cannot be decompressed, a bad signature, bytes between
 the files that belong to none. What is merely unproven is a fault only if
-signatures are required, as they are with a keyring.`,
+signatures are required, as they are with a keyring; that of a sidecar will do.`,
 		Example: `  vmcastfs verify debian-12.5.xvm
   vmcastfs verify -o keyring=/etc/vmcastfs/keys https://example.org/vmcast.xml`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -80,25 +82,27 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 		return err
 	}
 	log := e.quietLog()
-	v := &verifier{env: e}
+	v := &verifier{env: e, options: o}
 	if v.how.Keyring, err = loadKeyring(o, log); err != nil {
 		return err
 	}
 	v.how.RequireSigned = o.Sig == "require"
 
 	var notTar *xvm.TarError
-	err = e.withArchive(ctx, o, log, c.address, func(a *openedArchive) error {
-		p, err := v.check(ctx, a, c.address, "")
+	err = e.withArchive(ctx, o, log, c.address, func(client *remote.Client, a *openedArchive) error {
+		p, err := v.check(ctx, client, a, c.address, "")
 		if err == nil {
 			v.packages = append(v.packages, p)
 		}
 		return err
 	})
 	switch {
-	case errors.As(err, &notTar) && errors.Is(err, xvm.ErrNotTar):
-		if err := v.feed(ctx, c, o, notTar); err != nil {
+	case errors.Is(err, xvm.ErrNotTar):
+		if err := v.feed(ctx, c, o, err); err != nil {
 			return err
 		}
+	case errors.Is(err, catalog.ErrNotPackage):
+		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: err.Error()})
 	case errors.As(err, &notTar):
 		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: notTar.Error()})
 	case err != nil:
@@ -112,18 +116,30 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 // verifier is one run of verify.
 type verifier struct {
 	*env
+	options  options
 	how      xvmpack.CheckOptions
 	packages []verifiedPackage
 }
 
-// check reads one archive, which a feed offers under a guid, if not "".
-func (v *verifier) check(ctx context.Context, a *openedArchive, address, guid string) (verifiedPackage, error) {
-	add, done := v.progress("checking", a.size)
-	defer done()
+// check reads one package, which a feed offers under a guid, if not "".
+func (v *verifier) check(ctx context.Context, client *remote.Client, opened *openedArchive, address, guid string) (p verifiedPackage, err error) {
 	how := v.how
 	how.Release = guid
-	how.Progress = add
+	if how.Sidecar, err = v.sidecarOf(ctx, client, v.options, address); err != nil {
+		return p, err
+	}
+	a, err := v.enclosedIn(ctx, opened, address)
+	if err != nil {
+		return p, err
+	}
+	defer a.Close()
+	add, done := v.progress("checking", a.size)
+	defer done()
+	how.Progress, how.Bare = add, a.bare
 	report, err := xvmpack.Check(ctx, a, a.size, how)
+	if err == nil && a.note != "" {
+		report.Warnings = append(report.Warnings, a.note)
+	}
 	return verifiedPackage{URL: shown(address), Report: report}, err
 }
 
@@ -133,7 +149,6 @@ func (v *verifier) feed(ctx context.Context, c verifyCall, o options, notPackage
 	if err != nil {
 		return err
 	}
-	o.External = true // what is only compared harms nobody
 	s, err := openSession(ctx, address, o, v.quietLog())
 	if errors.Is(err, feed.ErrNotFeed) {
 		return withCode(exitFailed, fmt.Errorf("%s is neither a package (%w) nor a feed", c.address, notPackage))
@@ -171,61 +186,11 @@ func (v *verifier) fetched(ctx context.Context, s *session, r *catalog.Release, 
 		return verifiedPackage{}, err
 	}
 	defer a.close() //nolint:errcheck // only read
-	p, err := v.check(ctx, a, r.Item().URL, r.Item().ID)
-	if errors.Is(err, xvm.ErrNotTar) {
-		p.Report, err = v.throughCache(ctx, r)
-	}
+	p, err := v.check(ctx, s.remote, a, r.Item().URL, r.Item().ID)
 	if err == nil && r.Item().Length > 0 && r.Item().Length != a.size {
 		p.Report.Warnings = append(p.Report.Warnings, fmt.Sprintf("the feed says that the package has %d bytes", r.Item().Length))
 	}
 	return p, err
-}
-
-// throughCache checks a release that is no plain tar archive, such as a bare
-// disk image, as a mount would: by completing its files in the cache.
-func (v *verifier) throughCache(ctx context.Context, r *catalog.Release) (*xvmpack.Report, error) {
-	p, err := r.Package(ctx)
-	if err != nil {
-		return nil, err
-	}
-	report := &xvmpack.Report{Size: p.Size(), Files: []xvmpack.FileReport{}, Faults: []string{}, Warnings: p.Warnings()}
-	trust := p.Trust()
-	report.Manifest = xvmpack.Signature{State: trust.Manifest.State, Signer: trust.Manifest.Signer, Key: trust.Manifest.KeyID, Reason: trust.Manifest.Reason}
-	report.Description = xvmpack.Signature{State: trust.Description.State, Signer: trust.Description.Signer, Key: trust.Description.KeyID, Reason: trust.Description.Reason}
-	if trust.Refused != "" {
-		report.Faults = append(report.Faults, trust.Refused)
-	}
-	for _, f := range p.All() {
-		err := completeFile(ctx, f)
-		st := f.Status()
-		file := xvmpack.FileReport{Name: f.Name(), Size: f.Size(), State: xvmpack.Unverified, Proofs: []string{}}
-		switch {
-		case st.State == store.Verified.String():
-			file.State, file.Proofs = xvmpack.Verified, []string{st.Note}
-		case errors.Is(err, cache.ErrCorrupt) || st.State == store.Corrupt.String():
-			file.State = xvmpack.Corrupt
-		}
-		if err != nil && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			file.Faults = append(file.Faults, err.Error())
-			report.Faults = append(report.Faults, err.Error())
-		}
-		report.Files = append(report.Files, file)
-	}
-	return report, nil
-}
-
-func completeFile(ctx context.Context, f *catalog.File) error {
-	h, err := f.Open(ctx)
-	if err != nil {
-		return err
-	}
-	if c, ok := h.(interface{ Complete(context.Context) error }); ok {
-		err = c.Complete(ctx)
-	}
-	return errors.Join(err, h.Close())
 }
 
 // conclude prints what was found.
@@ -298,6 +263,9 @@ func (e *env) printReport(name string, r *xvmpack.Report) {
 	}
 	w.Flush() //nolint:errcheck // stdout
 	fmt.Fprintf(e.stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
+	if r.Sidecar != nil {
+		fmt.Fprintf(e.stdout, "  signature of the sidecar: %s\n", signatureText(*r.Sidecar))
+	}
 	for _, text := range r.Warnings {
 		fmt.Fprintf(e.stdout, "  note: %s\n", feed.Sanitize(text))
 	}

@@ -123,8 +123,12 @@
 // seek points of ordinary gzip. It is used if it is signed as the policy asks (with
 // a keyring: well, or under sig=ignore not at all; without one the operator's
 // word is enough), if it names the same members in the same sizes, and if the
-// small files that were read have the sums it gives. It does not make an
-// unsigned package a signed one. One that is not fit is warned of and not
+// small files that were read have the sums it gives. Where signatures are
+// required, one that a trusted key signed vouches for the package, whose
+// publisher signed it with another key or, as with OVA, XVA and disk images, not
+// at all: Trust.By is "sidecar" then, its small files have been compared, and an
+// image opens if the sidecar has blocks of it. What was seen of such a release is
+// its manifest, else that of the sidecar. One that is not fit is warned of and not
 // used; a server that cannot say whether there is one keeps the package closed
 // until it can. What was signed is kept with the index, so that it is judged
 // anew in each process; the sidecar of a server is kept in the cache. A list

@@ -16,10 +16,44 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// readEnclosure tells by its content what a release's enclosure is, and indexes
-// it: an archive, an archive compressed as a whole, or a bare disk image, which
-// may be compressed. For a compressed archive it returns the inflated one, which
-// takes the place of whole. The caller holds whole.
+// Enclosure is what an enclosure was recognized as. Neither field set: an
+// archive, or nothing that is known.
+type Enclosure struct {
+	Inflate seekable.Format // an archive compressed as a whole
+	Bare    string          // a disk image, compressed or not: what the one file of its release is called
+}
+
+// Recognize tells by its content what an enclosure is. What is compressed and
+// neither an archive nor a disk image is an [ErrNotPackage]. The address only
+// names a disk image, and tells a raw one that begins like nothing known.
+func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string) (Enclosure, error) {
+	head, err := readHead(ctx, a, size)
+	if err != nil {
+		return Enclosure{}, err
+	}
+	format := seekable.Detect(head)
+	switch {
+	case xvm.IsTar(head):
+	case format != "":
+		inner, err := inflatedHead(ctx, format, a, size)
+		switch {
+		case err != nil:
+			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
+		case xvm.IsTar(inner):
+			return Enclosure{Inflate: format}, nil
+		case isDisk(inner, address):
+			return Enclosure{Bare: bareName(address, format)}, nil
+		}
+		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", ErrNotPackage, format)
+	case isDisk(head, address):
+		return Enclosure{Bare: bareName(address, "")}, nil
+	}
+	return Enclosure{}, nil
+}
+
+// readEnclosure indexes a release's enclosure, whatever it is. For a compressed
+// archive it returns the inflated one, which takes the place of whole. The
+// caller holds whole.
 func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArchive, more func()) (*packageDoc, *wholeArchive, error) {
 	var reader xvm.ReaderAt = a
 	size := a.id.Size
@@ -30,27 +64,15 @@ func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArc
 			return nil, nil, err
 		}
 	}
-	head, err := readHead(ctx, reader, size)
-	if err != nil {
-		return nil, nil, err
-	}
-	format := seekable.Detect(head)
+	enc, err := Recognize(ctx, reader, size, r.URL())
 	switch {
-	case xvm.IsTar(head):
-	case format != "":
-		inner, err := inflatedHead(ctx, format, reader, size)
-		switch {
-		case err != nil:
-			return nil, nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
-		case xvm.IsTar(inner):
-			more()
-			return r.readInflated(ctx, a, whole, format, size)
-		case r.isDisk(inner, int64(len(inner))):
-			return bareDoc(r.bareName(format), size), whole, nil
-		}
-		return nil, nil, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", ErrNotPackage, format)
-	case r.isDisk(head, size):
-		return bareDoc(r.bareName(""), size), whole, nil
+	case err != nil:
+		return nil, nil, err
+	case enc.Bare != "":
+		return bareDoc(enc.Bare, size), whole, nil
+	case enc.Inflate != "":
+		more()
+		return r.readInflated(ctx, a, whole, enc.Inflate, size)
 	}
 	if whole == nil {
 		a.foresee(ctx, r.cat)
@@ -112,7 +134,7 @@ func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, s
 // isDisk tells whether content that is no archive is a disk image. A raw image
 // that begins like nothing known is taken for one if its name says so: nothing
 // else could tell.
-func (r *Release) isDisk(head []byte, size int64) bool {
+func isDisk(head []byte, address string) bool {
 	disk := xvm.Sniff(head, nil)
 	switch {
 	case len(head) == 0:
@@ -124,7 +146,7 @@ func (r *Release) isDisk(head []byte, size int64) bool {
 	case disk.Kind != "" && disk.Kind != "zero":
 		return true
 	}
-	u, err := url.Parse(r.URL())
+	u, err := url.Parse(address)
 	if err != nil {
 		return false
 	}
@@ -145,9 +167,9 @@ func isText(head []byte) bool {
 
 // bareName names the one file of a release whose enclosure is a disk image: as
 // the enclosure is called, with the suffix of the compression that it has.
-func (r *Release) bareName(format seekable.Format) string {
+func bareName(address string, format seekable.Format) string {
 	name := ""
-	if u, err := url.Parse(r.URL()); err == nil {
+	if u, err := url.Parse(address); err == nil {
 		name = path.Base(u.Path)
 	}
 	name, ok := xvm.MemberName(name)
@@ -168,7 +190,7 @@ func (r *Release) bareName(format seekable.Format) string {
 func bareDoc(name string, size int64) *packageDoc {
 	return &packageDoc{
 		Version: packageDocVersion,
-		Index:   &xvm.Index{Version: xvm.IndexVersion, Size: size, Members: []xvm.Member{{Name: name, Stored: size, Size: size}}},
+		Index:   xvm.BareIndex(name, size),
 		Meta:    make(map[string][]byte),
 	}
 }

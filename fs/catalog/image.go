@@ -192,6 +192,10 @@ func (im *image) open(ctx context.Context) (Handle, error) {
 	if err := im.corrupt(file); err != nil {
 		return nil, errors.Join(err, im.drop())
 	}
+	if why := im.uncovered(); why != "" {
+		err := fmt.Errorf("%s/%s: %w: %s", im.f.pkg.release.Name(), im.f.name, ErrRefused, why)
+		return nil, errors.Join(err, im.drop())
+	}
 	if err := im.examineAtOpen(ctx, file); err != nil {
 		return nil, errors.Join(err, im.drop())
 	}

@@ -122,6 +122,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	p.trust = r.cat.judge(p)
 	if p.blocks = p.ownBlocks(); p.blocks == nil {
 		p.blocks = p.sidecarBlocks()
+		p.vouchBySidecar()
 	}
 
 	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])

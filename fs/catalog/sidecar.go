@@ -35,11 +35,10 @@ type sidecarDoc struct {
 	Bytes     int64           // of memory that list and seek points take
 }
 
-// sidecarURL is where the sidecar of a package is looked for, or "".
-// Config.Sidecar is a directory (of this machine, or an address), in which it
-// is called as the package is, with ".sidecar" behind; or one sidecar.
-func (c *Catalog) sidecarURL(packageURL string) string {
-	where := c.cfg.Sidecar
+// SidecarURL is where the sidecar of a package is looked for, or "". Where is
+// Config.Sidecar: a directory (of this machine, or an address), in which it is
+// called as the package is, with ".sidecar" behind; or one sidecar.
+func SidecarURL(where, packageURL string) string {
 	u, err := url.Parse(packageURL)
 	if where == "" || err != nil {
 		return ""
@@ -71,7 +70,7 @@ func (c *Catalog) sidecarURL(packageURL string) string {
 // be had now is.
 func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sidecar, warning string, err error) {
 	c := r.cat
-	from := c.sidecarURL(r.URL())
+	from := SidecarURL(c.cfg.Sidecar, r.URL())
 	kept := doc.Sidecar
 	doc.Sidecar = nil
 	if from == "" {

@@ -18,6 +18,7 @@ const (
 type Trust struct {
 	Manifest    Signature `json:"manifest"`          // over the manifest
 	Description Signature `json:"description"`       // over xvm.xml or description.xml
+	By          string    `json:"by,omitempty"`      // whose signature vouches for the package: "publisher", "sidecar", or nobody's
 	Refused     string    `json:"refused,omitempty"` // why nothing of the release is served; "": it is
 }
 
@@ -30,6 +31,12 @@ type Signature struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// Trust.By.
+const (
+	byPublisher = "publisher"
+	bySidecar   = "sidecar"
+)
+
 // judge checks the package's signatures against the keyring.
 func (c *Catalog) judge(p *Package) Trust {
 	var t Trust
@@ -37,17 +44,39 @@ func (c *Catalog) judge(p *Package) Trust {
 	description := p.description()
 	t.Manifest = c.checkSignature(p, manifest, manifestSignature)
 	t.Description = c.checkSignature(p, description, descriptionSignature)
-	if !c.cfg.RequireSigned {
-		return t
-	}
 	_, described := p.doc.Meta[description]
+	if t.Manifest.State == "good" && (!described || t.Description.State == "good") {
+		t.By = byPublisher
+	}
 	switch {
+	case !c.cfg.RequireSigned:
 	case t.Manifest.State != "good":
 		t.Refused = fmt.Sprintf("the manifest is not signed by a trusted key: %s", t.Manifest.Reason)
 	case described && t.Description.State != "good":
 		t.Refused = fmt.Sprintf("%s is not signed by a trusted key: %s", description, t.Description.Reason)
 	}
 	return t
+}
+
+// vouchBySidecar: where the publisher's signature is missing or no good, that of
+// a sidecar takes its place. Who made it has read the package whole and says of
+// each file what it is; the small ones have been compared with it, images are
+// block by block.
+func (p *Package) vouchBySidecar() {
+	if p.sidecar != nil && p.sidecar.State == "good" && p.trust.By == "" {
+		p.trust.By, p.trust.Refused = bySidecar, ""
+	}
+}
+
+// uncovered says that the sidecar, which alone vouches for the package, has no
+// blocks of an image, or "". The image must be open.
+func (im *image) uncovered() string {
+	switch {
+	case !im.f.pkg.cat.cfg.RequireSigned, im.f.pkg.trust.By != bySidecar, im.mode.Load() == blockMode,
+		im.base != nil && im.base.mode.Load() == blockMode:
+		return ""
+	}
+	return "the sidecar, which alone vouches for the package, has no blocks of it"
 }
 
 // description is the member that describes the machine.
@@ -94,6 +123,9 @@ func (f *File) refused() error {
 // manifest covers it, or a signature does directly, or it is no content of the
 // package at all.
 func (f *File) unvouched() string {
+	if f.pkg.trust.By == bySidecar {
+		return "" // but for images that it has no blocks of: see uncovered
+	}
 	manifest, _ := manifestName(f.pkg.doc.Index)
 	switch f.name {
 	case manifest, manifestSignature, descriptionSignature, notesName, f.pkg.description():
@@ -123,10 +155,13 @@ func (f *File) unvouched() string {
 	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
 }
 
-// signer is who vouches for the manifest, as far as that was checked.
-func (t Trust) signer() string {
-	if t.Manifest.State == "good" {
-		return t.Manifest.Signer
+// signer is who vouches for the package, as far as that was checked.
+func (p *Package) signer() string {
+	switch {
+	case p.trust.By == bySidecar:
+		return p.sidecar.Signer
+	case p.trust.Manifest.State == "good":
+		return p.trust.Manifest.Signer
 	}
 	return ""
 }
@@ -137,6 +172,14 @@ func (p *Package) markSigned() {
 	for name, sig := range map[string]Signature{manifest: p.trust.Manifest, p.description(): p.trust.Description} {
 		if f := p.byName[name]; f != nil && sig.State == "good" && f.state == store.Unverified {
 			f.state, f.note = store.Verified, "signed by "+sig.Signer
+		}
+	}
+	if p.trust.By != bySidecar {
+		return
+	}
+	for name := range p.doc.Meta {
+		if f := p.byName[name]; f != nil && f.image == nil && f.state == store.Unverified {
+			f.state, f.note = store.Verified, "its SHA-256 is in the sidecar signed by "+p.sidecar.Signer
 		}
 	}
 }

@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -299,10 +301,18 @@ func (c *Catalog) judgeNewest(ctx context.Context) {
 
 // presented is what the package is to the trust state.
 func (p *Package) presented() seen {
-	return seen{
+	s := seen{
 		id: p.release.item.ID, name: p.release.Name(), manifest: p.manifestSum,
-		signed: p.trust.Manifest.State == "good", signer: p.trust.Manifest.Signer,
+		signed: p.trust.Manifest.State == "good", signer: p.signer(),
 	}
+	if p.trust.By == bySidecar {
+		s.signed = true
+		if s.manifest == "" { // that of the sidecar names the package, too
+			sum := sha256.Sum256(p.doc.Sidecar.Manifest)
+			s.manifest = hex.EncodeToString(sum[:])
+		}
+	}
+	return s
 }
 
 // remember tells the trust state of a package that has been indexed, and the

@@ -35,12 +35,13 @@ var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // site is a server with a feed, and the directories of a host that mounts it.
 type site struct {
-	t      testing.TB
-	origin *origin.Server
-	items  []feed.Entry
-	dir    string // of the cache
-	log    logBuffer
-	memory int64
+	t       testing.TB
+	origin  *origin.Server
+	items   []feed.Entry
+	dir     string // of the cache
+	sidecar string // Config.Sidecar
+	log     logBuffer
+	memory  int64
 }
 
 func newSite(t testing.TB) *site {
@@ -99,7 +100,7 @@ func (s *site) open(change ...func(*Config)) *host {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg := Config{FeedURL: s.origin.URL() + "/vmcast.xml", Store: st, Cache: ca, Remote: client, Refresh: time.Hour, Logger: log}
+	cfg := Config{FeedURL: s.origin.URL() + "/vmcast.xml", Store: st, Cache: ca, Remote: client, Refresh: time.Hour, Sidecar: s.sidecar, Logger: log}
 	for _, fn := range change {
 		fn(&cfg)
 	}

@@ -27,8 +27,7 @@ func (p *Package) addXVA(disks []xvm.XVADisk, identity []string) {
 			continue
 		}
 		f := &File{pkg: p, name: d.Name, size: d.Size}
-		f.bare = keyOf(append(identity[:len(identity):len(identity)], "xva", d.Ref)...)
-		f.key = f.bare
+		f.identify(identity, "xva", d.Ref)
 		f.image = newXVAImage(f, d)
 		p.byName[d.Name] = f
 	}
@@ -42,12 +41,20 @@ func newXVAImage(f *File, d xvm.XVADisk) *image {
 	}
 	im.source = src
 	im.setUp = func() (cache.Spec, error) {
+		ib, err := im.blockSums().image(d.Name, "", 0, d.Size) // of a sidecar
+		if err != nil {
+			return cache.Spec{}, err
+		}
 		if err := f.pkg.whole.acquire(); err != nil {
 			return cache.Spec{}, err
 		}
 		spec := im.spec()
 		spec.BlockSize, spec.Size, spec.Source, spec.Data = xvm.XVAChunk, d.Size, src, im.data
-		spec.Judge = src.judge
+		if ib != nil {
+			im.checkBlocks(&spec, ib)
+		} else {
+			spec.Judge = src.judge
+		}
 		return spec, nil
 	}
 	im.release = func() { f.pkg.whole.release() }

@@ -28,6 +28,8 @@ type CheckOptions struct {
 	Keyring       *xvm.Keyring // nil: signatures are not checked
 	RequireSigned bool         // what no trusted key vouches for is a fault
 	Release       string       // guid under which a feed offers the package; "": it stands for itself
+	Sidecar       *xvm.Sidecar // to compare with as well; nil: none
+	Bare          string       // "": it is an archive; else it is the one file of this name
 	Now           time.Time    // zero: now
 	Workers       int          // 0: one for each core
 	Progress      func(done int64)
@@ -68,8 +70,10 @@ type checker struct {
 	report  *Report
 
 	manifestName string
-	manifest     *xvm.Manifest  // nil: there is none
-	list         *xvm.BlockList // nil: there is none
+	manifest     *xvm.Manifest       // nil: there is none
+	list         *xvm.BlockList      // of the package, else of the sidecar; nil: there is none
+	sidecar      map[string][32]byte // SHA-256 of the files, by the sidecar that is used; nil: none is
+	xva          *xvaCheck           // nil: it has no disks in chunks
 
 	collect *collector // of Index; nil: nothing is collected
 }
@@ -89,7 +93,9 @@ func newChecker(a Archive, size int64, o CheckOptions) *checker {
 
 func (c *checker) run(ctx context.Context) error {
 	var err error
-	if c.index, err = Walk(ctx, c.archive, c.size); err != nil {
+	if c.o.Bare != "" {
+		c.index = xvm.BareIndex(c.o.Bare, c.size)
+	} else if c.index, err = Walk(ctx, c.archive, c.size); err != nil {
 		return err
 	}
 	for i := range c.index.Members {
@@ -104,14 +110,27 @@ func (c *checker) run(ctx context.Context) error {
 	if err := c.readManifest(ctx); err != nil {
 		return err
 	}
+	c.useSidecar()
 	if err := c.signatures(ctx); err != nil {
 		return err
 	}
 	if err := c.readList(ctx); err != nil {
 		return err
 	}
+	description, err := c.small(ctx, xvm.XVAName)
+	if err != nil {
+		return err
+	}
+	if err := c.xvaDisks(description); err != nil {
+		c.report.fault("%v", err)
+	}
 	if err := c.pass(ctx); err != nil {
 		return err
+	}
+	if c.xva != nil {
+		if err := c.xva.finish(c.report); err != nil {
+			return err
+		}
 	}
 	c.conclude()
 	return nil
@@ -241,9 +260,11 @@ func (c *checker) signatures(ctx context.Context) error {
 		switch v := s.verdict; {
 		case v.State == "good" && checkArmor(signature) != nil:
 			c.report.fault("%s: %v, though the signature is good", s.signature, checkArmor(signature))
+		case v.State == "bad" && c.vouched():
+			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, v.Reason)
 		case v.State == "bad":
 			c.report.fault("%s: %s", s.signature, v.Reason)
-		case v.State == "missing" && c.o.RequireSigned:
+		case v.State == "missing" && c.o.RequireSigned && !c.vouched():
 			c.report.fault("%s is not signed: %s", s.name, v.Reason)
 		}
 	}
@@ -375,13 +396,15 @@ func (c *checker) between(s *stream, padding, to int64, headers bool) error {
 // what it leads to.
 func (c *checker) conclude() {
 	list := c.report.file(xvm.BlockListName)
-	proven := list != nil && list.State == Verified
+	proven := c.sidecar != nil || list != nil && list.State == Verified
 	if c.list != nil && !proven {
 		c.report.warn("nothing covers %s, so that it proves nothing", xvm.BlockListName)
 	}
 	for i := range c.report.Files {
-		if f := &c.report.Files[i]; f.listed != "" && proven {
-			f.proof("%s", f.listed)
+		if f := &c.report.Files[i]; f.listed != "" && proven && c.sidecar == nil {
+			f.proof("%s in %s", f.listed, xvm.BlockListName)
+		} else if f.listed != "" && proven {
+			f.proof("%s", c.sidecarProof(f.listed+" in the sidecar"))
 		}
 	}
 	for i := range c.report.Files {
@@ -460,7 +483,7 @@ func (c *checker) judge(f *FileReport, digests []*digest) {
 			f.proof("%s by %s", s.signature, s.verdict.Signer)
 		case s.verdict.State == "good" && f.Name == s.signature:
 			f.proof("it is a good signature")
-		case s.verdict.State == "bad" && f.Name == s.signature:
+		case s.verdict.State == "bad" && f.Name == s.signature && !c.vouched():
 			f.State = Corrupt
 		}
 	}
@@ -476,9 +499,10 @@ type collector struct {
 }
 
 type collectedImage struct {
-	name string
-	size int64
-	sums *blockSums
+	name      string
+	size      int64
+	blockSize int
+	sums      *blockSums
 }
 
 func (c *collector) file(name string, size int64, d *digest) error {

@@ -85,7 +85,7 @@ func (v *comparison) judge(f *FileReport, size int64) {
 		f.fault("and %d more blocks", more)
 	}
 	if v.wrong == 0 {
-		f.listed = fmt.Sprintf("all %d blocks in %s", v.image.Blocks(), xvm.BlockListName)
+		f.listed = fmt.Sprintf("all %d blocks", v.image.Blocks())
 	}
 }
 

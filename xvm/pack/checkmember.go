@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,13 +96,16 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	}
 	var sha256 *digest
 	var blocks *blockHasher
-	if c.collect != nil {
+	if c.collect != nil || c.sidecar != nil {
 		sha256 = newDigest(xvm.Sum{Algo: xvm.SHA256})
 		stored = append(stored, sha256)
-		if !isMeta(*m) {
-			blocks = c.collect.image(m.Name, m.Size)
-			stored = append(stored, blocks)
-		}
+	}
+	if c.xva != nil && c.xva.owned(m.Name) {
+		return c.piece(s, m, stored, sha256)
+	}
+	if c.collect != nil && !isMeta(*m) {
+		blocks = c.collect.image(m.Name, m.Size, 0)
+		stored = append(stored, blocks)
 	}
 	listed := c.blocksOf(m.Name, "")
 	if listed != nil {
@@ -132,12 +136,13 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 			return err
 		}
 	}
-	if sha256 != nil {
+	if c.collect != nil {
 		if err := c.collect.file(m.Name, m.Size, sha256); err != nil {
 			return err
 		}
 	}
 	c.judge(&file, digests)
+	c.judgeSidecar(&file, m.Name, sha256)
 	if listed != nil {
 		listed.judge(&file, m.Size)
 	}
@@ -145,6 +150,21 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if plain != nil {
 		c.report.Files = append(c.report.Files, *plain)
 	}
+	return nil
+}
+
+// piece checks a chunk of an XVA archive, or the checksum of one.
+func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *digest) error {
+	if err := c.xvaMember(&content{s: s, m: m}, stored); err != nil {
+		return err
+	}
+	if c.collect != nil {
+		if err := c.collect.file(m.Name, m.Size, sha256); err != nil {
+			return err
+		}
+	}
+	disk := c.xva.diskOf(m)
+	c.judgeSidecar(disk, m.Name, sha256)
 	return nil
 }
 
@@ -185,7 +205,7 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 	}
 	var collected *blockHasher
 	if c.collect != nil {
-		collected = c.collect.image(plain.Name, -1)
+		collected = c.collect.image(plain.Name, -1, 0)
 		outs = append(outs, collected)
 	}
 	size, err := decode(ctx, r, onlyWriter{outs})
@@ -248,8 +268,10 @@ func judgePlain(f *FileReport, told xvm.Plain, digests []*digest) {
 	f.fault("its %s is %s, the manifest says %s", digests[0].want.Algo, digests[0].hex(), digests[0].want.Hex)
 }
 
-func (c *collector) image(name string, size int64) *blockHasher {
+// image collects the blocks of an image; blockSize 0 is that which was asked for.
+func (c *collector) image(name string, size int64, blockSize int) *blockHasher {
 	sums := &blockSums{}
-	c.images = append(c.images, collectedImage{name, size, sums})
-	return newBlockHasher(c.blockSize, sums.add)
+	blockSize = cmp.Or(blockSize, c.blockSize)
+	c.images = append(c.images, collectedImage{name, size, blockSize, sums})
+	return newBlockHasher(blockSize, sums.add)
 }

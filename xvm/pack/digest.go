@@ -113,6 +113,28 @@ func (b *blockHasher) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// zeros takes n zeros.
+func (b *blockHasher) zeros(n int64) error {
+	zeros := make([]byte, b.size)
+	var sum [32]byte
+	summed := false
+	for n > 0 {
+		k := min(n, int64(b.size-b.n))
+		if b.n == 0 && k == int64(b.size) {
+			if !summed {
+				sum, summed = sha256.Sum256(zeros), true
+			}
+			if err := b.emit(sum, true); err != nil {
+				return err
+			}
+		} else if _, err := b.Write(zeros[:k]); err != nil {
+			return err
+		}
+		n -= k
+	}
+	return nil
+}
+
 // finish ends the present block, if one has begun.
 func (b *blockHasher) finish() error {
 	if b.n == 0 {

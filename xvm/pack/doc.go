@@ -38,6 +38,10 @@
 // So one byte changed anywhere is found, except where another byte means the
 // same: the sum in a tar header may be padded with zeros or blanks.
 //
+// The chunks of an XVA archive are compared with its checksums, and its disks
+// reported in their place. A sidecar is compared as the manifest is, and its
+// block list taken for the package's own.
+//
 // A file is "verified" when at least one sum, block list or signature covers
 // all of it and nothing contradicts; "unverified" when nothing speaks of it;
 // "corrupt" when something contradicts. A list that covers a file counts only as

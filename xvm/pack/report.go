@@ -23,7 +23,8 @@ type Report struct {
 	Files       []FileReport `json:"files"`            // in the order of the archive, plain content behind what it is in
 	Manifest    Signature    `json:"manifest_signature"`
 	Description Signature    `json:"description_signature"`
-	Faults      []string     `json:"faults"` // of files and of the whole; none: nothing is wrong
+	Sidecar     *Signature   `json:"sidecar_signature,omitempty"` // nil: there is no sidecar
+	Faults      []string     `json:"faults"`                      // of files and of the whole; none: nothing is wrong
 	Warnings    []string     `json:"warnings,omitempty"`
 }
 

@@ -72,7 +72,7 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 		if image.size < 0 {
 			continue
 		}
-		if err := image.sums.list(list, image.name, image.size, o.BlockSize); err != nil {
+		if err := image.sums.list(list, image.name, image.size, image.blockSize); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"vmcastfs/cache/remote"
+	"vmcastfs/fs/catalog"
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// enclosed is what is checked of an enclosure: an archive, the plain content of
+// one that is compressed as a whole, or a disk image.
+type enclosed struct {
+	*openedArchive
+	bare string   // name of the disk image; "": it is an archive
+	note string   // what was done to it
+	temp *os.File // with the plain content, or nil
+}
+
+func (c *enclosed) Close() {
+	if c.temp != nil {
+		c.temp.Close()
+	}
+}
+
+// enclosedIn recognizes an enclosure, and inflates it if need be.
+func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) (*enclosed, error) {
+	enc, err := catalog.Recognize(ctx, a, a.size, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &enclosed{openedArchive: a, bare: enc.Bare}
+	if enc.Inflate == "" {
+		return c, nil
+	}
+	if c.temp, err = tempFile(); err != nil {
+		return nil, err
+	}
+	size, err := e.inflate(ctx, a, enc.Inflate, c.temp)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", catalog.ErrNotPackage, enc.Inflate, err)
+	}
+	c.openedArchive = &openedArchive{Archive: fileArchive{c.temp}, size: size}
+	c.note = fmt.Sprintf("it is %s-compressed as a whole, %d bytes; this is of its content", enc.Inflate, a.size)
+	return c, nil
+}
+
+// inflate writes the plain content of an archive to a file, having read it once.
+func (e *env) inflate(ctx context.Context, a *openedArchive, format seekable.Format, to *os.File) (int64, error) {
+	add, done := e.progress("inflating", a.size)
+	defer done()
+	in := &inOrder{openedArchive: a, add: add}
+	defer in.close()
+	r, err := seekable.Open(format, in, a.size, seekable.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	s, err := r.Stream(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(&roomyFile{File: to}, s)
+	return n, errors.Join(err, s.Close())
+}
+
+// inOrder lets reads that follow each other come from one stream, and others by
+// themselves.
+//
+// mu guards body and at.
+type inOrder struct {
+	*openedArchive
+	add func(int64)
+
+	mu   sync.Mutex
+	body io.ReadCloser
+	at   int64
+}
+
+func (in *inOrder) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if off != in.at || off >= in.size {
+		return in.openedArchive.ReadAt(ctx, p, off)
+	}
+	if in.body == nil {
+		var err error
+		if in.body, err = in.Stream(context.WithoutCancel(ctx), off, in.size-off); err != nil {
+			return 0, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(in.body, p[:min(int64(len(p)), in.size-off)])
+	in.at += int64(n)
+	in.add(int64(n))
+	switch {
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF // the stream has fewer bytes than it should
+	case err == nil && n < len(p):
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (in *inOrder) close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.body != nil {
+		in.body.Close()
+	}
+}
+
+// sidecarOf reads the sidecar of a package from where sidecar= says; nil: there
+// is none.
+func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, address string) (*xvm.Sidecar, error) {
+	if !strings.Contains(address, "://") {
+		abs, err := filepath.Abs(address)
+		if err != nil {
+			return nil, err
+		}
+		address = (&url.URL{Scheme: "file", Path: abs}).String()
+	}
+	from := catalog.SidecarURL(o.Sidecar, address)
+	if from == "" {
+		return nil, nil
+	}
+	a, err := openArchive(ctx, client, from, from, e) // where the operator says
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, remote.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+	}
+	defer a.close() //nolint:errcheck // only read
+	body, err := a.Stream(ctx, 0, a.size)
+	if err != nil {
+		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+	}
+	defer body.Close()
+	sc, err := xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+	}
+	return sc, nil
+}
