@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"vmcastfs/cmd/internal/hvconfig"
 	"vmcastfs/xvm"
@@ -135,6 +137,9 @@ func planMachine(dir string, o hvconfig.Options) (*hvconfig.Machine, error) {
 	if exists("feed.xml") && exists(".vmcastfs/status.json") {
 		return nil, usagef("%s is the mount, not a release in it; `ls %s` shows them", dir, dir)
 	}
+	if o.Joined = joinedDisk(dir); o.Joined.Name != "" {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == o.Joined.Name })
+	}
 	d, err := readDescription(root, names)
 	if err != nil {
 		return nil, err
@@ -181,6 +186,26 @@ func releaseFiles(root *os.Root) ([]string, error) {
 	})
 	slices.Sort(names)
 	return names, err
+}
+
+// joinedDisk asks a mount for the disk that it makes of partition images.
+func joinedDisk(dir string) (j hvconfig.Joined) {
+	const name = "disk.img"
+	value := make([]byte, 64<<10)
+	n, err := unix.Lgetxattr(filepath.Join(dir, name), "user.vmcast.parts", value)
+	if err != nil {
+		return j
+	}
+	for line := range strings.Lines(string(value[:n])) {
+		number, file, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		part, err := strconv.Atoi(number)
+		if !ok || err != nil {
+			return hvconfig.Joined{}
+		}
+		j.Parts = append(j.Parts, hvconfig.Part{Number: part, File: file})
+	}
+	j.Name = name
+	return j
 }
 
 // readDescription reads what describes the machine; without any it is empty.

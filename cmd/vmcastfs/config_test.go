@@ -61,7 +61,8 @@ func TestConfigQEMUBoots(t *testing.T) {
 }
 
 // A package of partition images boots with its own kernel, as the image of a
-// partition alone cannot.
+// partition alone cannot: with xl from its partitions, with QEMU from the one
+// drive that is made of them.
 func TestConfigPartitionBoots(t *testing.T) {
 	t.Parallel()
 	need(t, "qemu-system-x86_64")
@@ -77,19 +78,24 @@ func TestConfigPartitionBoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	description := []byte(`<xvm><name>guest</name><memory unit="MiB">256</memory><machine>pv</machine>
-		<kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk><cmdline>root=/dev/xvda1 ` + g.Append + `</cmdline>
-		<disk file="root.img" target="xvda1"/></xvm>`)
+		<kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk><cmdline>root=/dev/xvda5 ` + g.Append + `</cmdline>
+		<disk file="swap.img" target="xvda1"/><disk file="root.img" target="xvda5"/></xvm>`)
+	swap := member{"swap.img", make([]byte, 1<<20)}
+	copy(swap.content[4086:], "SWAPSPACE2")
 	root := member{"root.img", readAll(t, g.Root)}
 	w := bareWorld(t)
-	w.publish("guest", pack(t, member{"xvm.xml", description}, member{"vmlinuz", readAll(t, g.Kernel)}, member{"initrd.img", readAll(t, g.Initrd)}, root))
+	w.publish("guest", pack(t, member{"xvm.xml", description}, member{"vmlinuz", readAll(t, g.Kernel)}, member{"initrd.img", readAll(t, g.Initrd)}, swap, root))
 	w.publish("alone", pack(t, member{"xvm.xml", []byte(`<xvm><disk file="root.img" target="xvda1"/></xvm>`)}, root))
 	w.mount()
 	text := stdout(t, "config", "qemu", "--accel", "tcg", w.path("guest"))
+	if !strings.Contains(text, w.path("guest/disk.img")+",format=raw") || !strings.Contains(text, "root=/dev/vda5 ") || strings.Count(text, "-drive") != 1 {
+		t.Errorf("not one drive:\n%s", text)
+	}
 	if out := script(t, text); !strings.Contains(out, linuxguest.OKLine) {
 		t.Errorf("%s\n%s", text, out)
 	}
 	text = stdout(t, "config", "xl", w.path("guest"))
-	for _, want := range []string{`type = "pv"`, "vdev=xvda1, access=ro, target=" + w.path("guest/root.img"), `cmdline = "root=/dev/xvda1 `} {
+	for _, want := range []string{`type = "pv"`, "vdev=xvda5, access=ro, target=" + w.path("guest/root.img"), `cmdline = "root=/dev/xvda5 `} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

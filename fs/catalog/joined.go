@@ -62,7 +62,7 @@ const (
 	// What is looked at by itself, at the first use of a release: those that
 	// are told to be partitions before its directory is shown, and so many
 	// others behind it.
-	maxUntold  = 16
+	maxUntold  = 32
 	joinedTime = 5 * time.Second
 )
 

@@ -33,8 +33,10 @@
 // The drafts' packages hold images of partitions, without a partition table and
 // without a boot loader: no firmware boots them. They need a kernel, from the
 // package or from the administrator ([Options.Kernel]). Xen attaches them as
-// partitions (xvda1); for QEMU each is a disk of its own, and root= is rewritten
-// to the name that the guest gives it. pygrub, which would look for a kernel
+// partitions (xvda1). QEMU and libvirt get one drive with a partition table, if
+// the release has such a file made of them ([Joined]): on the bus that the
+// described names tell, so that sda1 is found as sda1; else each image is a disk
+// of its own. root= is rewritten to the name that the guest gives it. pygrub, which would look for a kernel
 // within the image, is never configured: it parses a stranger's file system with
 // the rights of dom0.
 //

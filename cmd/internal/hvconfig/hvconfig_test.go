@@ -110,6 +110,16 @@ func releases() map[string]release {
 			description: `<xvm><kernel>k</kernel></xvm>`,
 			files:       map[string]File{"imagefile": ext4, "imagefile2": ext4, "k": data},
 		},
+		"joined": {
+			description: `<xvm><kernel>k</kernel><cmdline>root=/dev/sda3 ro</cmdline><disk file="swap.img.gz" target="sda2"/><disk file="root.img" target="sda3"/><disk file="data.img" target="sdb"/></xvm>`,
+			files:       map[string]File{"root.img": ext4, "swap.img.gz": image("gzip", "", false), "swap.img": swap, "data.img": data, "k": data},
+			options:     Options{Joined: Joined{"disk.img", []Part{{2, "swap.img"}, {3, "root.img"}}}},
+		},
+		"joined without names": {
+			description: `<xvm><kernel>k</kernel></xvm>`,
+			files:       map[string]File{"imagefile": ext4, "imagefile2": swap, "k": data},
+			options:     Options{Joined: Joined{"disk.img", []Part{{1, "imagefile"}, {2, "imagefile2"}}}},
+		},
 		"hd to root": {
 			description: `<xvm><kernel>k</kernel><cmdline>root=/dev/hda3 console=ttyS0</cmdline><disk file="a" target="hda" bus="virtio"/></xvm>`,
 			files:       map[string]File{"a": mbr, "k": data},
@@ -193,6 +203,7 @@ func after(args []string, flag string) (values []string) {
 func TestQEMU(t *testing.T) {
 	each(t, func(t *testing.T, name string, m *Machine) {
 		script, err := m.QEMU()
+		m = m.single()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,6 +258,12 @@ func TestContent(t *testing.T) {
 			xl:      want{has: []string{`type = "pv"`, "vdev=xvda1", "vdev=xvda2", `cmdline = "root=/dev/xvda1 ro"`, `ramdisk = "/srv/vmcast/rel/boot/initrd"`}, not: []string{"serial", "boot ="}}},
 		{release: "old names", qemu: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=sda1", "vdev=sda2", "root=/dev/sda1 ro"}}},
 		{release: "no names", qemu: want{has: []string{"root=/dev/vda ro"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=xvda1", "vdev=xvda2", "root=/dev/xvda1 ro"}}},
+		{release: "joined",
+			qemu:    want{has: []string{"rel/disk.img,format=raw", "ide-hd,bus=sata0.0,drive=drive0", "rel/data.img,format=raw", "root=/dev/sda3 ro"}, not: []string{"root.img", "swap.img"}},
+			libvirt: want{has: []string{"rel/disk.img", "root=/dev/vda3 ro"}, not: []string{"root.img", "swap.img"}},
+			xl:      want{has: []string{"vdev=sda2", "vdev=sda3", "root=/dev/sda3 ro"}, not: []string{"disk.img"}}},
+		{release: "joined", overlay: true, qemu: want{has: []string{"-F raw -b /srv/vmcast/rel/disk.img '/var/lib/o--v, x/rel-disk.qcow2'"}}},
+		{release: "joined without names", qemu: want{has: []string{"rel/disk.img", "virtio-blk-pci", "root=/dev/vda1 ro"}, not: []string{"imagefile"}}, libvirt: want{has: []string{"root=/dev/vda1 ro"}}},
 		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/sda3 console=ttyS0"}}},
 		{release: "own kernel", qemu: want{has: []string{"-kernel /boot/vmlinuz", "-append 'root=/dev/vda single'"}}, xl: want{has: []string{`kernel = "/boot/vmlinuz"`, "vdev=xvda1", `"root=/dev/vda single"`}}},
 		{release: "every bus",

@@ -109,6 +109,7 @@ var emptyElement = regexp.MustCompile(`></[A-Za-z]+>`)
 
 // Libvirt is the domain, as virsh define and virsh create take it.
 func (m *Machine) Libvirt() (string, error) {
+	m = m.single()
 	d := domain{Type: "qemu", Name: m.Name, Memory: memory{"MiB", m.MemoryMiB}, VCPU: m.CPUs}
 	if m.kvm {
 		d.Type = "kvm"

@@ -25,6 +25,7 @@ type Options struct {
 	KVM     bool   // hardware virtualization may be used
 
 	AllowExternal bool // images may name other files
+	Joined        Joined
 }
 
 // File is what is known of a file of the release.
@@ -54,6 +55,9 @@ type Machine struct {
 	kvm     bool
 	cmdline string
 	fixed   bool // cmdline is the administrator's: left as it is
+
+	joinedDrive Drive // stands for the drives with these numbers, for whom single asks
+	joinedParts []int
 }
 
 // Drive is one of its drives.
@@ -67,6 +71,8 @@ type Drive struct {
 	Partition bool   // no boot loader, no partition table
 	Order     int    // in which to boot from it, from 1; 0: not
 	Overlay   string // path of the overlay that is attached instead; "": none
+
+	parts []part // of a drive that is made of partition images
 }
 
 // ErrNotBootable is wrapped when nothing in the release can be booted.
@@ -158,6 +164,9 @@ func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists f
 		return nil, fmt.Errorf("the machine is an %s: only x86 and aarch64 are known here", d.Arch)
 	}
 	if err := m.addDrives(drives, files, o); err != nil {
+		return nil, err
+	}
+	if err := m.join(drives, o); err != nil {
 		return nil, err
 	}
 	m.addKernel(d, exists, o)
@@ -334,8 +343,12 @@ func (m *Machine) commandLine(devices []string) string {
 			}
 		}
 	}
-	if !has && m.Drives[0].Partition {
-		words = append(words, "root=/dev/"+devices[0])
+	root := m.Drives[0].root(devices[0])
+	if m.Drives[0].Partition {
+		root = devices[0]
+	}
+	if !has && root != "" {
+		words = append(words, "root=/dev/"+root)
 		if !slices.Contains(words, "rw") && !slices.Contains(words, "ro") {
 			words = append(words, "ro")
 		}
@@ -348,6 +361,11 @@ func (m *Machine) rename(dev string, devices []string) string {
 	for i, v := range m.Drives {
 		if v.Target != "" && v.Target == dev {
 			return devices[i]
+		}
+		for _, p := range v.parts {
+			if p.target != "" && p.target == dev {
+				return fmt.Sprint(devices[i], p.number)
+			}
 		}
 	}
 	disk := strings.TrimRight(dev, "0123456789")

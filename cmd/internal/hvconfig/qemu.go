@@ -8,6 +8,7 @@ import (
 // QEMU is a script for sh: a comment, what makes missing overlays, and the
 // command. It can be given to eval.
 func (m *Machine) QEMU() (string, error) {
+	m = m.single()
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
 	for _, n := range m.Notes {

@@ -40,10 +40,14 @@ var modules = []string{
 
 const initramfsInit = `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t proc proc /proc
+root=/dev/vda
+for word in $(/bin/busybox cat /proc/cmdline); do case $word in root=*) root=${word#root=};; esac; done
+/bin/busybox umount /proc
 for m in /modules/*.ko; do /bin/busybox insmod $m; done
 n=0
-while [ ! -b /dev/vda ] && [ $n -lt 100 ]; do /bin/busybox sleep 0.1; n=$((n+1)); done
-/bin/busybox mount -t ext4 -o ro /dev/vda /root && exec /bin/busybox switch_root /root /sbin/init
+while [ ! -b $root ] && [ $n -lt 100 ]; do /bin/busybox sleep 0.1; n=$((n+1)); done
+/bin/busybox mount -t ext4 -o ro $root /root && exec /bin/busybox switch_root /root /sbin/init
 echo "GUEST: no root"
 /bin/busybox poweroff -f
 `
@@ -84,7 +88,7 @@ func Build(ctx context.Context, dir, deb string, rootMiB int) (*Guest, error) {
 
 	early := filepath.Join(dir, "early")
 	files := map[string]string{"init": initramfsInit}
-	if err := tree(early, busybox, files, "dev", "root", "modules"); err != nil {
+	if err := tree(early, busybox, files, "dev", "proc", "root", "modules"); err != nil {
 		return nil, err
 	}
 	for i, m := range modules {
