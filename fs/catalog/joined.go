@@ -103,8 +103,10 @@ func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 		if f == nil || f.image == nil || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
 			return
 		}
-		_, number := splitTarget(target)
-		out = append(out, candidate{f, target, number > 0 || isImageFile(name)})
+		c := candidate{f: f, target: target}
+		_, number := c.place()
+		c.told = number > 0
+		out = append(out, c)
 	}
 	for _, v := range d.Drives {
 		if !v.CDROM && !v.Floppy {
@@ -146,21 +148,22 @@ func mayBeRaw(name string) bool {
 	return true
 }
 
-// isImageFile tells the names that the draft gives partition images:
-// imagefile, imagefile2, …
-func isImageFile(name string) bool {
-	rest, ok := strings.CutPrefix(name, "imagefile")
-	return ok && strings.Trim(rest, "0123456789") == ""
-}
-
-// splitTarget cuts "xvda1" into "xvda" and 1; 0: it is no partition.
-func splitTarget(target string) (disk string, number int) {
-	disk = strings.TrimRight(target, "0123456789")
-	number, err := strconv.Atoi(target[len(disk):])
-	if disk == "" || err != nil || number > maxPartitions {
-		return target, 0
+// place is the disk and the number of the partition that the image is told to
+// be: by its target ("xvda" and 1 of "xvda1"), or by the name that the draft
+// gives partition images (imagefile, imagefile2, …). Number 0: by nothing.
+func (c candidate) place() (disk string, number int) {
+	name := path.Base(c.f.name)
+	if c.target == "" && name == "imagefile" {
+		return name, 1
 	}
-	return disk, number
+	for _, s := range []string{c.target, name} {
+		disk = strings.TrimRight(s, "0123456789")
+		number, err := strconv.Atoi(s[len(disk):])
+		if disk != "" && err == nil && number > 0 && number <= maxPartitions && (s == c.target || disk == "imagefile") {
+			return disk, number
+		}
+	}
+	return "", 0
 }
 
 // isPartition tells what an image is: of a partition if it begins with a file
@@ -266,7 +269,7 @@ func (j *joined) settle(kinds map[string]seenImage) {
 		if size == store.Unknown {
 			return
 		}
-		base, number := splitTarget(c.target)
+		base, number := c.place()
 		if number > 0 {
 			same = same && (disk == "" || disk == base) && !slices.Contains(numbers, number)
 			disk = base
@@ -285,14 +288,29 @@ func (j *joined) settle(kinds map[string]seenImage) {
 		}
 		l.parts[i].Number = numbers[i]
 	}
+	l.sort()
 	if len(l.parts) > 0 {
 		var err error
-		if l.size, l.tables, err = layOut(l.parts, []byte(j.pkg.byName[joinedName].key)); err != nil {
+		// What is the same everywhere, and another for each package.
+		seed := fmt.Appendf(nil, "%s %d %+v", j.pkg.manifestSum, j.pkg.doc.Index.Size, l.parts)
+		if l.size, l.tables, err = layOut(l.parts, seed); err != nil {
 			j.pkg.cat.cfg.Logger.Warn("the partition images make no disk", "release", j.pkg.release.Name(), "err", err)
 			l = &layout{}
 		}
 	}
 	j.done.Store(l)
+}
+
+// sort brings the partitions into the order of their numbers.
+func (l *layout) sort() {
+	files := make(map[int]*File)
+	for i, p := range l.parts {
+		files[p.Number] = l.files[i]
+	}
+	slices.SortFunc(l.parts, func(a, b partition) int { return a.Number - b.Number })
+	for i, p := range l.parts {
+		l.files[i] = files[p.Number]
+	}
 }
 
 // findJoined looks at the images of a release at its first use: before its
