@@ -33,6 +33,7 @@ type content struct {
 	learned atomic.Pointer[SumTable] // from a check of the whole
 	full    atomic.Bool              // the disk refused the last block
 	follow  atomic.Pointer[follower] // nil: no profile
+	unread  atomic.Pointer[unread]   // nil: nothing was fetched ahead
 
 	// mu guards what follows, here and in the entries, jobs and passes of this
 	// content. It comes after Cache.mu and before the store's own locks.

@@ -37,33 +37,26 @@ func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, ErrClosed
 	}
 	begun := time.Now()
-	n, missed, err := h.read(ctx, p, off)
+	n, how, err := h.read(ctx, p, off)
 	count := &h.f.c.count
-	count.reads.Add(1)
 	count.served.Add(int64(n))
-	if missed {
-		count.misses.Add(1)
-		count.missNanos.Add(int64(time.Since(begun)))
-	} else {
-		count.hits.Add(1)
-		count.hitNanos.Add(int64(time.Since(begun)))
-	}
+	count.latency[how].add(time.Since(begun))
 	return n, err
 }
 
-func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed bool, err error) {
+func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcome, err error) {
 	f := h.f
 	if off < 0 {
-		return 0, false, fmt.Errorf("read %q at negative offset %d", f.spec.Label, off)
+		return 0, hit, fmt.Errorf("read %q at negative offset %d", f.spec.Label, off)
 	}
 	if f.strict.Load() && !f.whole.Load() {
-		missed = true
+		how = miss
 		if err := h.complete(ctx, true); err != nil {
-			return 0, true, err
+			return 0, how, err
 		}
 	}
 	if len(p) == 0 {
-		return 0, missed, nil
+		return 0, how, nil
 	}
 	var want window
 	if !f.whole.Load() {
@@ -72,36 +65,39 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed boo
 	}
 	for idle := 0; n < len(p); {
 		if e := f.corrupt.Load(); e != nil {
-			return n, missed, e
+			return n, how, e
 		}
 		pos := off + int64(n)
 		rest := p[n:]
 		if size := f.size.Load(); size >= 0 {
 			if pos >= size {
-				return n, missed, io.EOF
+				return n, how, io.EOF
 			}
 			rest = rest[:min(int64(len(rest)), size-pos)]
 		}
 		b, skip := pos/f.bs, int(pos%f.bs)
 		if b >= MaxBlocks {
-			return n, missed, io.EOF
+			return n, how, io.EOF
 		}
 		k, ok, err := f.local(b, skip, rest)
 		if err != nil && idle > 0 {
-			return n, missed, fmt.Errorf("read %q at %d: %w", f.spec.Label, pos, err)
+			return n, how, fmt.Errorf("read %q at %d: %w", f.spec.Label, pos, err)
 		}
 		if ok {
+			if f.unread.Load().take(b) {
+				how = max(how, prefetchHit)
+			}
 			n += k
 			continue
 		}
-		missed = true
 		if f.strict.Load() && !f.known(b) {
 			// Only a check of the whole vouches for this block.
+			how = miss
 			if idle++; idle > 3 {
-				return n, missed, fmt.Errorf("read %q at %d: the cache cannot keep the file: %w", f.spec.Label, pos, store.ErrFull)
+				return n, how, fmt.Errorf("read %q at %d: the cache cannot keep the file: %w", f.spec.Label, pos, store.ErrFull)
 			}
 			if err := h.complete(ctx, true); err != nil {
-				return n, missed, err
+				return n, how, err
 			}
 			continue
 		}
@@ -113,19 +109,20 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, missed boo
 			// It arrived between the two looks. More than a few times in a row
 			// means that the disk says "present" of what it cannot give.
 			if idle++; idle > 8 {
-				return n, missed, fmt.Errorf("read %q at %d: block %d comes and goes", f.spec.Label, pos, b)
+				return n, how, fmt.Errorf("read %q at %d: block %d comes and goes", f.spec.Label, pos, b)
 			}
 			continue
 		}
 		idle = 0
+		how = max(how, arrival(entries))
 		k, err = h.collect(ctx, entries, skip, rest)
 		n += k
 		if err != nil && !errors.Is(err, errAbandoned) {
-			return n, missed, err
+			return n, how, err
 		}
 	}
 	h.readAhead(want)
-	return n, missed, nil
+	return n, how, nil
 }
 
 // collect waits for consecutive blocks and copies them to p, from skip of the

@@ -24,6 +24,7 @@ type entry struct {
 	b       int64
 	seq     uint64
 	urgency Urgency // of whoever asked most urgently
+	ahead   bool    // who asked first did not wait for it
 	job     *job    // nil with a forward source
 	arrives bool    // a forward source is producing it now
 	alone   bool    // no other file has it after all
@@ -38,7 +39,7 @@ type entry struct {
 // newEntry puts block b into the table; f.mu is held.
 func (f *content) newEntry(b int64, u Urgency) *entry {
 	f.seq++
-	e := &entry{b: b, seq: f.seq, urgency: u, done: make(chan struct{}), gone: make(chan struct{})}
+	e := &entry{b: b, seq: f.seq, urgency: u, ahead: u != Demand, done: make(chan struct{}), gone: make(chan struct{})}
 	f.flight[b] = e
 	return e
 }
@@ -192,6 +193,9 @@ func (f *content) publish(e *entry, buf *buffer, from place) {
 	f.reopened(e.b)
 	f.handOver(e, buf)
 	u := e.urgency
+	if u != Demand {
+		f.noteUnread(e.b)
+	}
 	f.mu.Unlock()
 	var err error
 	if from.file != nil {

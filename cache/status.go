@@ -9,11 +9,16 @@ import (
 
 // Stats are counters of a cache since it was made. Every field only grows.
 type Stats struct {
-	Reads       int64 `json:"reads"`        // ReadAt calls
-	Hits        int64 `json:"hits"`         // ... that found every block local
-	HitNanos    int64 `json:"hit_nanos"`    // time spent in them
-	Misses      int64 `json:"misses"`       // ... that waited for a fetch
-	MissNanos   int64 `json:"miss_nanos"`   // time spent in them
+	Reads        int64 `json:"reads"`         // ReadAt calls
+	Hits         int64 `json:"hits"`          // ... that found every block here
+	PrefetchHits int64 `json:"prefetch_hits"` // ... or fetched ahead: here, and not read before, or on its way
+	Misses       int64 `json:"misses"`        // ... that waited for a fetch on demand
+	// Latency of each of the three.
+	Latency struct {
+		Hit         Latency `json:"hit"`
+		PrefetchHit Latency `json:"prefetch_hit"`
+		Miss        Latency `json:"miss"`
+	} `json:"latency"`
 	AheadHits   int64 `json:"ahead_hits"`   // blocks a reader found already under way
 	MemoryHits  int64 `json:"memory_hits"`  // blocks served from memory
 	DiskHits    int64 `json:"disk_hits"`    // blocks served from disk
@@ -30,22 +35,27 @@ type Stats struct {
 
 // counters are Stats as they are counted.
 type counters struct {
-	reads, hits, hitNanos, misses, missNanos, aheadHits atomic.Int64
-	memoryHits, diskHits, served                        atomic.Int64
-	fetched                                             [Background + 1]atomic.Int64
-	copied, uncached, wrong, abandoned, panics          atomic.Int64
+	latency                                    [outcomes]latency
+	aheadHits                                  atomic.Int64
+	memoryHits, diskHits, served               atomic.Int64
+	fetched                                    [Background + 1]atomic.Int64
+	copied, uncached, wrong, abandoned, panics atomic.Int64
 }
 
 func (c *counters) stats() Stats {
-	return Stats{
-		Reads: c.reads.Load(), Hits: c.hits.Load(), HitNanos: c.hitNanos.Load(),
-		Misses: c.misses.Load(), MissNanos: c.missNanos.Load(), AheadHits: c.aheadHits.Load(),
+	s := Stats{
+		AheadHits:  c.aheadHits.Load(),
 		MemoryHits: c.memoryHits.Load(), DiskHits: c.diskHits.Load(), ServedBytes: c.served.Load(),
 		DemandBytes: c.fetched[Demand].Load(), ReadAheadBytes: c.fetched[ReadAhead].Load(),
 		BackgroundBytes: c.fetched[Background].Load(),
 		CopiedBytes:     c.copied.Load(),
 		Uncached:        c.uncached.Load(), WrongBlocks: c.wrong.Load(), Abandoned: c.abandoned.Load(),
 	}
+	l := &s.Latency
+	l.Hit, l.PrefetchHit, l.Miss = c.latency[hit].snapshot(), c.latency[prefetchHit].snapshot(), c.latency[miss].snapshot()
+	s.Hits, s.PrefetchHits, s.Misses = l.Hit.Reads(), l.PrefetchHit.Reads(), l.Miss.Reads()
+	s.Reads = s.Hits + s.PrefetchHits + s.Misses
+	return s
 }
 
 // Status describes one file at one moment.

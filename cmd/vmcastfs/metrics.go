@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
@@ -153,6 +154,7 @@ var metricDescs = struct {
 	releases, images, openFiles                                         *prometheus.Desc
 	requests, errors, latency, received, inFlight                       *prometheus.Desc
 	cacheBytes, cacheLimit, hits, misses, evictions, evicted            *prometheus.Desc
+	reads                                                               *prometheus.Desc
 	damaged, uncached, wrong                                            *prometheus.Desc
 	fuseRequests, fuseRead, fuseBytes, fuseErrors, fusePanics, fuseWait *prometheus.Desc
 }{
@@ -170,8 +172,9 @@ var metricDescs = struct {
 	inFlight:     describe("upstream_requests_in_flight", "Requests under way."),
 	cacheBytes:   describe("cache_bytes", "Disk space that the cache takes."),
 	cacheLimit:   describe("cache_limit_bytes", "Disk space that it may take; 0: no limit."),
-	hits:         describe("cache_hits_total", "Reads that found every block local."),
-	misses:       describe("cache_misses_total", "Reads that waited for the network."),
+	hits:         describe("cache_hits_total", "Reads that found every block here, or fetched ahead and on its way."),
+	misses:       describe("cache_misses_total", "Reads that waited for what had to be fetched on demand."),
+	reads:        describe("read_duration_seconds", "Time to answer a read of an image: of a hit, of one for which something had been fetched ahead, of a miss.", "result"),
 	evictions:    describe("cache_evictions_total", "Files evicted whole."),
 	evicted:      describe("cache_evicted_bytes_total", "Disk space freed by eviction."),
 	damaged:      describe("cache_corrupt_blocks_total", "Cached blocks that were damaged and dropped."),
@@ -238,8 +241,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 	gauge(d.cacheBytes, float64(st.Cache.Bytes))
 	gauge(d.cacheLimit, float64(st.Cache.Limit))
-	counter(d.hits, float64(st.Reads.Hits))
+	counter(d.hits, float64(st.Reads.Hits+st.Reads.PrefetchHits))
 	counter(d.misses, float64(st.Reads.Misses))
+	for result, l := range map[string]cache.Latency{
+		"hit": st.Reads.Latency.Hit, "prefetch_hit": st.Reads.Latency.PrefetchHit, "miss": st.Reads.Latency.Miss,
+	} {
+		ch <- histogram(d.reads, log2Bounds(len(l.Counts)-1), l.Counts[:], float64(l.Nanos)/1e9, result)
+	}
 	counter(d.evictions, float64(st.Cache.EvictedFiles))
 	counter(d.evicted, float64(st.Cache.EvictedBytes))
 	counter(d.damaged, float64(st.Cache.Damaged))
@@ -251,14 +259,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(d.openFiles, float64(m.OpenFiles))
 	counter(d.fuseRequests, float64(m.Reads), "read")
 	counter(d.fuseRequests, float64(m.Opens), "open")
-	bounds := make([]float64, len(m.Latency)-1)
 	counts := make([]int64, len(m.Latency))
 	for i := range counts {
-		if counts[i] = int64(m.Latency[i]); i < len(bounds) {
-			bounds[i] = float64(int64(1)<<i) / 1e6
-		}
+		counts[i] = int64(m.Latency[i])
 	}
-	ch <- histogram(d.fuseRead, bounds, counts, m.ReadTime.Seconds())
+	ch <- histogram(d.fuseRead, log2Bounds(len(counts)-1), counts, m.ReadTime.Seconds())
 	counter(d.fuseBytes, float64(m.Bytes))
 	counter(d.fuseErrors, float64(m.Errors))
 	counter(d.fusePanics, float64(m.Panics))
@@ -285,8 +290,17 @@ func sumOrigins(origins []remote.OriginStats) remote.OriginStats {
 	return sum
 }
 
+// log2Bounds are n bounds in seconds: 1 µs, 2 µs, 4 µs ...
+func log2Bounds(n int) []float64 {
+	bounds := make([]float64, n)
+	for i := range bounds {
+		bounds[i] = float64(int64(1)<<i) / 1e6
+	}
+	return bounds
+}
+
 // histogram makes one of counts per bucket, the last above all bounds.
-func histogram(desc *prometheus.Desc, bounds []float64, counts []int64, sum float64) prometheus.Metric {
+func histogram(desc *prometheus.Desc, bounds []float64, counts []int64, sum float64, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(bounds))
 	total := uint64(0)
 	for i, n := range counts {
@@ -295,5 +309,5 @@ func histogram(desc *prometheus.Desc, bounds []float64, counts []int64, sum floa
 			buckets[bounds[i]] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, total, sum, buckets)
+	return prometheus.MustNewConstHistogram(desc, total, sum, buckets, labels...)
 }

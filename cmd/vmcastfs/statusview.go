@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
@@ -171,10 +172,18 @@ func readsLine(m *mountStatus) string {
 	r := m.Status.Reads
 	line := "none yet"
 	if r.Reads > 0 {
-		line = fmt.Sprintf("%.1f%% of %s from the cache", 100*float64(r.Hits)/float64(r.Reads), humanize.Comma(r.Reads))
+		line = fmt.Sprintf("%.1f%% of %s from the cache", 100*float64(r.Hits+r.PrefetchHits)/float64(r.Reads), humanize.Comma(r.Reads))
 	}
 	if m.Rate != nil {
 		line += ", network " + perSecond(*m.Rate)
+	}
+	for _, x := range []struct {
+		name string
+		l    cache.Latency
+	}{{"hits", r.Latency.Hit}, {"fetched ahead", r.Latency.PrefetchHit}, {"misses", r.Latency.Miss}} {
+		if n := x.l.Reads(); n > 0 {
+			line += fmt.Sprintf("\n         %s %s: half within %s, 99%% within %s", humanize.Comma(n), x.name, x.l.Most(0.5), x.l.Most(0.99))
+		}
 	}
 	return line
 }
