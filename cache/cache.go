@@ -30,7 +30,10 @@ type Options struct {
 	// Abandon is after how long without progress a fetch ends that nobody
 	// waits for; 0 = 30 s.
 	Abandon time.Duration
-	Logger  *slog.Logger
+	// ClaimWait is how long a fetch waits for another process that is fetching
+	// the same block, before it does so itself; 0 is Abandon.
+	ClaimWait time.Duration
+	Logger    *slog.Logger
 }
 
 // fetchSlots bounds the ranges under way that no reader waits for (read-ahead,
@@ -66,7 +69,7 @@ func New(o Options) (*Cache, error) {
 	if o.Store == nil {
 		return nil, errors.New("cache without a store")
 	}
-	if o.Memory < 0 || o.Region < 0 || o.ReadAhead < 0 || o.Quiet < 0 || o.Abandon < 0 {
+	if o.Memory < 0 || o.Region < 0 || o.ReadAhead < 0 || o.Quiet < 0 || o.Abandon < 0 || o.ClaimWait < 0 {
 		return nil, errors.New("negative option of the cache")
 	}
 	if o.Region == 0 {
@@ -80,6 +83,9 @@ func New(o Options) (*Cache, error) {
 	}
 	if o.Abandon == 0 {
 		o.Abandon = 30 * time.Second
+	}
+	if o.ClaimWait == 0 {
+		o.ClaimWait = o.Abandon
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -94,7 +94,7 @@ func (f *content) claimRunner() (release func()) {
 		}
 		if n, _ := f.sf.Present(); n != last {
 			last, since = n, time.Now()
-		} else if time.Since(since) > f.c.opts.Abandon {
+		} else if time.Since(since) > f.c.opts.ClaimWait {
 			return func() {}
 		}
 		ctx, cancel := context.WithTimeout(f.ctx, 50*time.Millisecond)

@@ -133,7 +133,7 @@ func (j *job) deliver() error {
 			if len(j.left) == 0 {
 				break
 			}
-			ctx, cancel := context.WithTimeout(j.ctx, f.c.opts.Abandon)
+			ctx, cancel := context.WithTimeout(j.ctx, f.c.opts.ClaimWait)
 			err := f.sf.WaitClaim(ctx, j.left[0].b)
 			cancel()
 			if err == nil {

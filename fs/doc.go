@@ -41,6 +41,10 @@
 // into EINTR (or, on a mapped page, into SIGBUS). See interrupt.go. The context
 // passed down ends when the request is answered, so nothing outlives it by accident.
 //
+// A read that has failed after a wait is remembered for a quarter of a second: the
+// kernel asks a second time for a page whose read-ahead has failed, and a soft read
+// would take twice its time to fail.
+//
 // # One I/O mode per inode
 //
 // The kernel serves an inode either from its page cache or by passthrough to a

@@ -19,6 +19,7 @@ type handle struct {
 	node    *fileNode
 	src     Handle
 	backing *os.File // in passthrough mode: what the kernel reads
+	failed  failedRead
 }
 
 var _ = (fusefs.FileReader)((*handle)(nil))
@@ -29,6 +30,9 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		return fuse.ReadResultData(nil), 0
 	}
 	dest = dest[:min(int64(len(dest)), size-off)]
+	if h.failed.repeats(off, int64(len(dest))) {
+		return nil, syscall.EIO
+	}
 	start := time.Now()
 	call := v.newRead(ctx)
 	w := &call.waiter
@@ -49,6 +53,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		v.stats.interrupted.Add(1)
 	} else {
 		v.stats.errors.Add(1)
+		h.failed.note(off, int64(len(dest)), took)
 	}
 	if corrupt && !h.node.corrupt.Swap(true) {
 		v.distrust(h.node)

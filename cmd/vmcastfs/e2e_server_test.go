@@ -129,10 +129,15 @@ func TestFaultyServer(t *testing.T) {
 			t.Parallel()
 			w := bareWorld(t)
 			w.publish("one", packListed(t, member{"xvm.xml", noise(150_000, 9)}, member{"disk.img", disk}))
-			w.mount("soft", "timeo=2s", "complete=off")
-			if _, err := os.Stat(w.path("one", "disk.img")); err != nil {
-				t.Fatal(err) // indexed while all is well
+			timeo := "timeo=30s" // what helps shall not be a matter of time
+			if c.fails {
+				timeo = "timeo=2s"
 			}
+			w.mount("soft", timeo, "complete=off")
+			eventually(t, "indexed while all is well", 30*time.Second, func() bool {
+				_, err := os.Stat(w.path("one", "disk.img"))
+				return err == nil
+			})
 			fault := c.fault
 			fault.Path = "/one.xvm"
 			if fault.Kind == "" {

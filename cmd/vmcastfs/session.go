@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
@@ -55,7 +56,11 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
 	}
-	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: o.Memory, Logger: log})
+	claimWait := time.Duration(0)
+	if !o.Hard {
+		claimWait = o.Timeo / 4 // what else a soft read waits for
+	}
+	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: o.Memory, ClaimWait: claimWait, Logger: log})
 	if err != nil {
 		return nil, withCode(exitInternal, err)
 	}
