@@ -206,6 +206,7 @@ func (b *imageBar) show(f catalog.FileStatus) {
 			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(b.label),
 			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(prefetchPoll/2))
+		b.bar.StartWithoutRender()
 	}
 	if at >= f.Size && f.State == "partial" {
 		b.bar.Describe(b.label + ": checking")

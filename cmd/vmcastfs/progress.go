@@ -18,5 +18,6 @@ func (e *env) progress(what string, total int64) (add func(n int64), done func()
 		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish())
+	bar.StartWithoutRender() // or its first rate would be that of no time
 	return func(n int64) { _ = bar.Add64(n) }, func() { _ = bar.Clear() }
 }
