@@ -1,17 +1,21 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cmd/internal/appliance"
 )
 
 // TestH1H4H13H18URLs has enclosures that lead to where nothing may be fetched,
@@ -177,10 +181,56 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 	}
 }
 
-// TestF4F15H5H15Feed is about how the feed itself is fetched; what takes
-// minutes (F4) and what takes certificates (F15, H5) is tested where that can
-// be turned: cache/remote and feed.
-func TestF4F15H5H15Feed(t *testing.T) {
+// TestF15H5Downgrade has a server of https lead feed and packages to http, where
+// everybody on the way could change them.
+func TestF15H5Downgrade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	var plain atomic.Int64
+	open := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		plain.Add(1)
+		w.origin.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(open.Close)
+	var down atomic.Bool
+	s := w.behind(&tls.Config{MinVersion: tls.VersionTLS12}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			http.Redirect(rw, r, open.URL+r.URL.Path, http.StatusFound)
+			return
+		}
+		w.origin.ServeHTTP(rw, r)
+	}))
+	options := []string{"cacert=" + secret(t, "ca.pem", pemOf("CERTIFICATE", s.Certificate().Raw)), "soft", "timeo=3s", "complete=off"}
+	w.mount(options...)
+	if _, err := os.Stat(w.path("latest", "disk.img")); err != nil {
+		t.Fatal(err)
+	}
+	before := readAll(t, w.path("feed.xml"))
+
+	down.Store(true)
+	for _, pid := range w.daemons() {
+		must(t, syscall.Kill(pid, syscall.SIGHUP))
+	}
+	eventually(t, "F15: the status tells of the feed", 20*time.Second, func() bool {
+		return strings.Contains(w.status().Feed.LastError, "http")
+	})
+	if got := readAll(t, w.path("feed.xml")); !bytes.Equal(got, before) {
+		t.Errorf("F15: another feed is shown: %s", got)
+	}
+	if p, err := os.ReadFile(w.path("latest", "disk.img")); err == nil {
+		t.Errorf("H5: %d bytes are read", len(p))
+	}
+	w.umount()
+	w.cache = t.TempDir() // without a last good feed
+	w.refused("http", options...)
+	if n := plain.Load(); n != 0 {
+		t.Errorf("http was asked %d times", n)
+	}
+}
+
+// TestF4H15Feed is about how the feed itself is fetched; what takes minutes (F4)
+// is tested where that can be turned: cache/remote and feed.
+func TestF4H15Feed(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)
 	disk := noise(5000, 1)

@@ -14,7 +14,7 @@
 //	F3   feed of 10 GB, or without end | read up to its limit, refused; so is a package without end: the disk does not fill
 //	     feed: TestF3Body; cache/remote: TestF3F4F5DocumentLimits; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds, TestF3EndlessPackage
 //	F4   feed that drips | deadline for the whole, refused; the mount answers meanwhile
-//	     feed: TestF4F8F15PollerKeepsLastGood; cache/remote: TestF3F4F5DocumentLimits; cmd/vmcastfs: TestF4F15H5H15Feed
+//	     feed: TestF4F8F15PollerKeepsLastGood; cache/remote: TestF3F4F5DocumentLimits; cmd/vmcastfs: TestF4H15Feed
 //	F5   gzip bomb as transfer coding | the limit counts decoded bytes
 //	     cache/remote: TestF3F4F5DocumentLimits; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
 //	F6   nesting without end | refused
@@ -36,7 +36,7 @@
 //	F14  dates in the future; feed goes back | believed with a warning; for going back see S10
 //	     feed: TestF14Future; cmd/vmcastfs: TestF10F11F12F13F14F17Items, TestF14FeedRolledBack
 //	F15  https feed answered over http | refused
-//	     feed: TestF4F8F15PollerKeepsLastGood; cmd/vmcastfs: TestF4F15H5H15Feed
+//	     feed: TestF4F8F15PollerKeepsLastGood; cmd/vmcastfs: TestF15H5Downgrade
 //	F16  other roots, old RSS, shadowed names | RSS, RDF, Atom and JSON Feed are read, else refused
 //	     feed: TestF16Roots; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
 //	F17  CDATA tricks, markup in titles | text
@@ -66,7 +66,7 @@
 //	H4   redirect loop | refused after 10
 //	     cache/remote: TestH4RedirectLoop; cmd/vmcastfs: TestH1H4H13H18URLs
 //	H5   redirect from https to http | refused
-//	     cache/remote: TestH5Downgrade; cmd/vmcastfs: TestF4F15H5H15Feed
+//	     cache/remote: TestH5Downgrade; cmd/vmcastfs: TestF15H5Downgrade
 //	H6   credentials across origins | dropped
 //	     cache/remote: TestH6CredentialsStayAtTheirOrigin, TestH6ClientCertificateStaysAtItsOrigin; cmd/vmcastfs: TestH2H3H5H6PublicFeed
 //	H7   200 to a range | not read; from the first answer on: the archive is taken as one stream
@@ -86,7 +86,7 @@
 //	H14  signed URL expires | asked for anew at the feed's URL, same version
 //	     cache/remote: TestH14SignedURLExpires; cmd/vmcastfs: TestH14ExpiredURL, TestH14FeedHasANewURL
 //	H15  HEAD fails, GET works | HEAD is never asked
-//	     cache/remote: TestH15HeadIsNeverAsked; cmd/vmcastfs: TestF4F15H5H15Feed
+//	     cache/remote: TestH15HeadIsNeverAsked; cmd/vmcastfs: TestF4H15Feed
 //	H16  header bomb, odd ETag | limit; hashed in the cache
 //	     cache/remote: TestH16Headers; cmd/vmcastfs: TestS4C4H16Release
 //	H17  stall, half-open connection | a timer, another attempt; EIO only when soft
