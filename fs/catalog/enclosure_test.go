@@ -163,3 +163,31 @@ func TestIndexingInTheBackground(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A fixed VHD is told from a raw image by its last bytes, which are fetched for
+// that when it is opened, and nothing else is.
+func TestFixedVHD(t *testing.T) {
+	s := newSite(t)
+	disk := noise(8*mib, 1)
+	vhd := append(disk[:len(disk):len(disk)], make([]byte, 512)...)
+	copy(vhd[len(disk):], "conectix\x00\x00\x00\x02\x00\x01\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff")
+	copy(vhd[len(disk)+60:], "\x00\x00\x00\x02")
+	s.release("vhd", "/disk.vhd", vhd)
+	s.release("raw", "/disk.img", disk)
+	h := s.open()
+	for release, want := range map[string]string{"vhd": "vhd", "raw": "raw"} {
+		f := h.pkg(release).Files()[0]
+		fh, err := f.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, f.Name()+" is a "+want, func() bool {
+			format, _ := f.Attr("user.vmcast.format")
+			return string(format) == want
+		})
+		fh.Close()
+		if got := f.Status().CachedBytes; got > 2*mib {
+			t.Errorf("%d bytes were fetched", got)
+		}
+	}
+}

@@ -79,10 +79,22 @@ func (im *image) examineAtOpen(ctx context.Context, file *cache.File) error {
 		return nil
 	}
 	err := im.examine(ctx, file)
+	if err == nil {
+		im.readFooter(ctx, file)
+	}
 	if external := (*ExternalError)(nil); err == nil || errors.As(err, &external) {
 		return err
 	}
 	return ctx.Err()
+}
+
+// readFooter has the cache fetch the end of what may be a fixed VHD, which
+// nothing else distinguishes from a raw image: its 512 bytes come behind a
+// disk of whole KiB. Where it cannot be had the image passes for raw until then.
+func (im *image) readFooter(ctx context.Context, file *cache.File) {
+	if size := im.f.Size(); size%1024 == xvm.SniffTail && im.source != nil {
+		_, _ = readEnd(cache.Narrowly(ctx), file, xvm.SniffTail, size-xvm.SniffTail)
+	}
 }
 
 // isRemark tells a text of which only remarks and blank lines have been seen,
