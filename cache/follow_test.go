@@ -53,23 +53,37 @@ func TestFollowStopsWhenReadersGoElsewhere(t *testing.T) {
 	})
 }
 
+// TestFollowDoesNotDelayDemand: a block that a reader asks for outside of the
+// profile comes no later than one range of it would take on the wire, whether
+// the profile's ranges are long or short.
 func TestFollowDoesNotDelayDemand(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		const rtt, rate = 30 * time.Millisecond, 12_500_000
-		c := newCache(t, Options{Store: newStoreAt(t, dir), Region: 4096})
-		f := mustOpen(t, c, Spec{Size: 1 << 30, Source: newLink(1<<30, rtt, rate)})
-		f.Follow(profileOf(0, 4000))
-		for i := range int64(20) {
-			readAt(t, f, 2*i*DefaultBlockSize)
-			// A block of its own costs a round trip and its share of the wire
-			// while the ranges that had begun before come to their end.
-			inFlight := time.Duration(fetchSlots+1) * DefaultBlockSize * time.Second / rate
-			if took := readAt(t, f, (8200+50*i)*DefaultBlockSize); took > rtt+inFlight {
-				t.Errorf("read %d outside of the profile took %v", i, took)
+	const rtt, rate = 30 * time.Millisecond, 12_500_000
+	const alone = rtt + DefaultBlockSize*time.Second/rate
+	const oneRange = followRange * DefaultBlockSize * time.Second / rate
+	for name, profile := range map[string][]Extent{
+		"short": profileOf(0, 4000),
+		"long":  {{0, 512 << 20}},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			c := newCache(t, Options{Store: newStoreAt(t, dir), Region: 4096})
+			f := mustOpen(t, c, Spec{Size: 1 << 30, Source: newLink(1<<30, rtt, rate)})
+			f.Follow(profile)
+			busy := 0
+			for i := range int64(20) {
+				readAt(t, f, profile[0].Off+2*i*DefaultBlockSize)
+				if len(c.slots) == cap(c.slots) {
+					busy++
+				}
+				if took := readAt(t, f, 768<<20+50*i*DefaultBlockSize); took > alone+oneRange {
+					t.Errorf("%s ranges: read %d outside of the profile took %v, alone %v", name, i, took, alone)
+				}
 			}
-		}
-	})
+			if busy == 0 {
+				t.Errorf("%s ranges: nothing was in the way", name)
+			}
+		})
+	}
 }
 
 func TestFollowIgnoresNonsense(t *testing.T) {
