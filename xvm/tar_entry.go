@@ -261,5 +261,5 @@ func (w *tarWalker) show(e *tarEntry, m Member) error {
 }
 
 func (w *tarWalker) hide(name, reason string) {
-	w.idx.Hidden = append(w.idx.Hidden, Hidden{Name: tarDisplay(name), Reason: reason})
+	w.idx.Hidden = append(w.idx.Hidden, Hidden{Name: tarDisplay(name), Reason: tarDisplay(reason)})
 }

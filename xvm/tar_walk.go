@@ -135,7 +135,7 @@ func (w *tarWalker) end(ctx context.Context, off int64) error {
 
 func (w *tarWalker) truncate(reason string) {
 	if w.idx.Truncated == "" {
-		w.idx.Truncated = reason
+		w.idx.Truncated = tarDisplay(reason)
 	}
 }
 
