@@ -38,6 +38,9 @@ the guest writes in a temporary file, and libvirt and xl attach the disks
 read-only. With --overlay DIR each disk gets an overlay DIR/RELEASE-DISK.qcow2,
 made by the qemu-img lines in the output.
 
+Images of partitions, which need a kernel, are one drive for QEMU and libvirt:
+the mount's disk.img. xl attaches them as the partitions that they are.
+
 "latest" is followed, so that a machine keeps the release it was made from.`,
 		Example: `  eval "$(vmcastfs config qemu /srv/vmcast/latest)"
   vmcastfs config libvirt --overlay /var/lib/libvirt/images /srv/vmcast/debian-12.5 | virsh define /dev/stdin

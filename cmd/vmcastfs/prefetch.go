@@ -101,7 +101,7 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	var images []wantedImage
 	for _, r := range m.Status.Releases {
 		for _, f := range r.Files {
-			if r.Name == release && f.Image && (!one || f.Name == file) {
+			if r.Name == release && (f.Image && !one || one && f.Name == file && (f.Image || f.Parts != nil)) {
 				images = append(images, wantedImage{m, release, f.Name, filepath.Join(m.Dir, release, f.Name)})
 			}
 		}

@@ -34,6 +34,27 @@
 // must be read whole first takes as long as that takes; meanwhile
 // [Release.PackageSoon], which listings use, gives [ErrIndexing].
 //
+// # Partition images
+//
+// The drafts' packages hold images of partitions. Where a release has some,
+// disk.img (unless a file of its own has that name) shows them as one disk: a
+// partition table made here, each partition from a whole MiB on, filled up with
+// zeros to a whole sector. Its bytes come through the images, so they are cached
+// once and checked as those are, and state, note and trust are those of the worst
+// part; user.vmcast.parts lists them. The table is an MBR for partitions 1 to 4
+// below 2 TiB, else a GPT; its identifiers depend on the package alone.
+//
+// An image is a partition's if xvm.xml or description.xml gives it such a name
+// (sda1) or it has the draft's (imagefile, imagefile2, …), unless its content is a
+// disk or no raw image; without either, if it begins with a file system, swap or
+// LVM and has no boot sector. Numbers are those of the names, if they are of one
+// disk; else they follow the description or the archive. Images of 0 bytes are
+// left out; more than 128 make no disk. This needs the first block of each image:
+// it is read at the first use of the release, before its directory is shown if
+// names tell that it will be wanted, else behind it (32 images at most), and when
+// disk.img is looked up, which waits, also for plain sizes. What was found is kept
+// with the index.
+//
 // # Images that name other files
 //
 // A hypervisor that opens a qcow2, VMDK, QED, VHD or VDI with its own format
