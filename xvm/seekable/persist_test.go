@@ -192,12 +192,24 @@ func TestRestoreRandom(t *testing.T) {
 }
 
 func FuzzRestore(f *testing.F) {
-	data := gzipped(f, disk(300_000, 1), 6)
-	_, points := indexed(f, Gzip, data)
-	f.Add(points[:len(points)-sha256.Size], uint32(100_000))
-	plain, _ := readFrom(newReader(f, Gzip, data, Options{}), 0, -1)
-	f.Fuzz(func(t *testing.T, body []byte, at uint32) {
-		r := newReader(t, Gzip, data, Options{Every: 64 << 10})
+	plain := disk(300_000, 1)
+	files := map[Format][]byte{
+		Gzip:  gzipped(f, plain, 6),
+		XZ:    command(f, plain, "xz", "-0", "--block-size=70000"),
+		Zstd:  append(command(f, plain[:150_000], "zstd", "-q", "-1"), command(f, plain[150_000:], "zstd", "-q", "-1")...),
+		Bzip2: command(f, plain, "bzip2", "-1"),
+	}
+	for format, data := range files {
+		_, points := indexed(f, format, data)
+		f.Add(string(format), points[:len(points)-sha256.Size], uint32(100_000))
+	}
+	f.Fuzz(func(t *testing.T, name string, body []byte, at uint32) {
+		format := Format(name)
+		data := files[format]
+		if data == nil || len(body) > 1<<20 {
+			return
+		}
+		r := newReader(t, format, data, Options{Every: 64 << 10})
 		defer r.Close()
 		if err := r.Restore(sign(body)); err != nil {
 			if !errors.Is(err, ErrPoints) || len(r.x.points) != 0 {
@@ -206,7 +218,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		again, _ := r.Points()
-		fresh := newReader(t, Gzip, data, Options{Every: 64 << 10})
+		fresh := newReader(t, format, data, Options{Every: 64 << 10})
 		defer fresh.Close()
 		if err := fresh.Restore(again); err != nil {
 			t.Fatalf("what Points gave is refused: %v", err)
