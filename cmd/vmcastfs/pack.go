@@ -68,7 +68,7 @@ The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`
 		},
 	}
 	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the package to `OUT.xvm`")
-	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 1M")
+	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 8M")
 	cmd.Flags().StringVar(&c.compress, "compress", "gzip", "`gzip` or none")
 	cmd.Flags().IntVar(&c.level, "level", 6, "of compression: 1, fast, to 9, small")
 	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
@@ -98,7 +98,7 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	}
 	n, err := parseSize(c.blockSize)
 	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
-		return usagef("--block-size %s: must be a power of two from 4K to 1M", c.blockSize)
+		return usagef("--block-size %s: must be a power of two from 4K to 8M", c.blockSize)
 	}
 	o.BlockSize = int(n)
 	if o.Sign, err = c.sign.sign(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -185,13 +186,29 @@ func loadTrust(path string) (*FeedTrust, error) {
 	if info.Size() > maxTrustFile {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxTrustFile)
 	}
-	var t FeedTrust
-	if err := json.NewDecoder(f).Decode(&t); err != nil {
-		// Taking it for empty would be forgetting.
-		return nil, fmt.Errorf("%s is damaged: %w; move it away to begin anew", path, err)
+	raw, err := io.ReadAll(io.LimitReader(f, maxTrustFile))
+	if err != nil {
+		return nil, err
 	}
-	if t.Version > feedTrustVersion {
-		return nil, fmt.Errorf("%s was written by a newer version", path)
+	t, err := parseTrust(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	return t, nil
+}
+
+// parseTrust reads what is kept of a feed. Taking what is damaged for empty would
+// be forgetting.
+func parseTrust(raw []byte) (*FeedTrust, error) {
+	var t FeedTrust
+	if err := json.Unmarshal(raw, &t); err != nil {
+		return nil, fmt.Errorf("is damaged: %w; move it away to begin anew", err)
+	}
+	switch {
+	case t.Version > feedTrustVersion:
+		return nil, errors.New("was written by a newer version")
+	case t.Version < 1:
+		return nil, errors.New("is damaged: it has no version; move it away to begin anew")
 	}
 	if t.Releases == nil {
 		t.Releases = make(map[string]*ReleaseSeen)

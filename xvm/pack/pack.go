@@ -19,12 +19,11 @@ const (
 	DescriptionSignatureName = "signature.asc"
 )
 
-// Block sizes: powers of two between the bounds. Package xvm would allow
-// larger ones, a mount does not.
+// Block sizes: powers of two between the bounds.
 const (
 	DefaultBlockSize = 64 << 10
 	MinBlockSize     = xvm.MinBlockSize
-	MaxBlockSize     = 1 << 20
+	MaxBlockSize     = xvm.MaxBlockSize
 )
 
 // Input is a file to be put into a package.
@@ -98,7 +97,7 @@ func Pack(ctx context.Context, w io.Writer, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkProfile(); err != nil {
+	if err := checkProfile(p.o.Profile, p.plain); err != nil {
 		return nil, err
 	}
 	a := &archiveWriter{w: w, time: o.Time}
@@ -305,16 +304,16 @@ func (p *packer) compressed(ctx context.Context, content io.Reader, stored, plai
 }
 
 // checkProfile refuses a profile of other images.
-func (p *packer) checkProfile() error {
-	if p.o.Profile == nil {
+func checkProfile(profile []byte, sizes map[string]int64) error {
+	if profile == nil {
 		return nil
 	}
-	reads, err := xvm.ParseProfile(p.o.Profile)
+	reads, err := xvm.ParseProfile(profile)
 	if err != nil {
 		return err
 	}
 	for _, r := range reads {
-		size, ok := p.plain[r.Image]
+		size, ok := sizes[r.Image]
 		switch {
 		case !ok:
 			return fmt.Errorf("%w: %q is not among the images", xvm.ErrProfile, r.Image)
