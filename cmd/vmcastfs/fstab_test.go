@@ -326,6 +326,11 @@ func TestFstabGenerator(t *testing.T) {
 	fstab := filepath.Join(dir, "fstab")
 	// The example that is installed, with both lines in force.
 	text := strings.ReplaceAll(string(distFile("example.fstab")), "\n#https", "\nhttps")
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "https") && !strings.Contains(string(readAll(t, "../../README.md")), "    "+line) {
+			t.Errorf("the README has another line than %s", line)
+		}
+	}
 	text = strings.Replace(text, "/srv/vmcast ", "/srv/other ", 1)
 	if err := os.WriteFile(fstab, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -341,7 +346,7 @@ func TestFstabGenerator(t *testing.T) {
 	}
 	for unit, want := range map[string][]string{
 		"srv-other.mount":      {"What=https://example.org/vmcast.xml", "Where=/srv/other", "Type=vmcastfs", "Before=remote-fs.target"},
-		"srv-vmcast.mount":     {"Type=vmcastfs", "Before=xendomains.service libvirt-guests.service"},
+		"srv-vmcast.mount":     {"Type=vmcastfs", "Before=remote-fs.target"},
 		"srv-vmcast.automount": {"Where=/srv/vmcast"},
 	} {
 		content, err := os.ReadFile(filepath.Join(out, unit))

@@ -218,7 +218,7 @@ before the guests of libvirt and Xen.`)
 	p.section("autofs")
 	p.text(`In a map of autofs(5) an address is written with its colon escaped:
 
-`+autofsLine+`
+` + autofsLine + `
 An idle mount is then unmounted; it comes back at the next use, from the cache.`)
 	p.section("updatedb")
 	p.text(indent(string(distFile("example.updatedb"))))

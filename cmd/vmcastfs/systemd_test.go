@@ -241,24 +241,35 @@ func guests(order string, dirs ...string) string {
 func TestSystemd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
-	fstab := func(dir, options string) string {
-		return w.feed + " " + dir + " vmcastfs ro,_netdev,cache_free=0," + options + " 0 0\n"
+	var fstab strings.Builder // the lines that are installed as an example
+	for line := range strings.Lines(string(distFile("example.fstab"))) {
+		if line = strings.TrimPrefix(line, "#"); strings.HasPrefix(line, "https:") {
+			dir := "/srv/plain"
+			if strings.Contains(line, "x-systemd.automount") {
+				dir = "/srv/auto"
+			}
+			line = strings.NewReplacer("https://example.org/vmcast.xml", w.feed, "/srv/vmcast", dir, "_netdev", "_netdev,cache_free=0").Replace(line)
+			fstab.WriteString(line)
+			if dir == "/srv/plain" { // and one that does not stop the boot
+				fstab.WriteString(strings.NewReplacer(w.feed, "http://127.0.0.1:1/none.xml", dir, "/srv/lost").Replace(line))
+			}
+		}
 	}
 	const unit = "vmcastfs@srv-unit.service"
 	m, result := newMachine(t, map[string]string{
-		"/etc/fstab": fstab("/srv/plain", "x-systemd.mount-timeout=90s") +
-			fstab("/srv/auto", "nofail,x-systemd.automount,x-systemd.before=xendomains.service"),
+		"/etc/fstab":                  fstab.String(),
 		"/etc/vmcastfs/srv-unit.conf": "FEED=" + w.feed + "\nOPTIONS=cache_free=0\n",
 		// A network that takes its time.
 		"/etc/systemd/system/online.service": "[Unit]\nDefaultDependencies=no\nBefore=network-online.target\n" +
 			"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 0.3\n",
 		"/etc/systemd/system/network-online.target.d/wants.conf": "[Unit]\nWants=online.service\n",
-		"/etc/systemd/system/libvirtd.service":                   guests("After=remote-fs.target", "/srv/plain", "/srv/unit"),
-		"/etc/systemd/system/xendomains.service":                 guests("", "/srv/auto", "/srv/unit"),
-		"/etc/systemd/system/multi-user.target.d/wants.conf":     "[Unit]\nWants=remote-fs.target " + unit + " libvirtd.service xendomains.service\n",
+		"/etc/systemd/system/libvirtd.service":                   guests("After=remote-fs.target", "/srv/plain"),
+		"/etc/systemd/system/libvirt-guests.service":             guests("", "/srv/unit"),
+		"/etc/systemd/system/xendomains.service":                 guests("After=remote-fs.target", "/srv/auto"),
+		"/etc/systemd/system/multi-user.target.d/wants.conf":     "[Unit]\nWants=remote-fs.target " + unit + " libvirtd.service libvirt-guests.service xendomains.service\n",
 		"/srv/unit/none": "", // so that it exists; those of fstab are made by systemd
 	})
-	if failed := m.ok("systemctl", "list-units", "--failed", "--plain", "--no-legend"); failed != "" {
+	if failed := m.ok("systemctl", "list-units", "--failed", "--plain", "--no-legend"); !strings.HasPrefix(failed, "srv-lost.mount ") || strings.Count(failed, "\n") != 1 {
 		t.Errorf("failed: %s", failed)
 	}
 	sum := fmt.Sprintf("%x", sha256.Sum256(w.app.Data))
@@ -272,8 +283,9 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("%s: %v\n%s", file, err, got)
 		}
 	}
-	saw("libvirtd.start", "/srv/plain", "/srv/unit")
-	saw("xendomains.start", "/srv/auto", "/srv/unit")
+	saw("libvirtd.start", "/srv/plain")
+	saw("libvirt-guests.start", "/srv/unit")
+	saw("xendomains.start", "/srv/auto")
 
 	// Order at the start.
 	online := m.when("online.service", "ExecMainExitTimestampMonotonic")
@@ -304,8 +316,9 @@ func TestSystemd(t *testing.T) {
 	all := func() string { return fmt.Sprint(m.mounts("/srv/plain"), m.mounts("/srv/auto"), m.mounts("/srv/unit")) }
 	const mounted = "[fuse.vmcastfs] [autofs fuse.vmcastfs] [fuse.vmcastfs]"
 	for range 2 {
-		if out := m.ok("mount", "-a"); out != "" || all() != mounted {
-			t.Errorf("mount -a: %s; mounted are %s", out, all())
+		out, code := m.run("mount", "-a")
+		if code == 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "127.0.0.1:1/none.xml") || all() != mounted {
+			t.Errorf("mount -a: %d, %s; mounted are %s", code, out, all())
 		}
 	}
 
@@ -346,13 +359,17 @@ func TestSystemd(t *testing.T) {
 	if got := m.mounts("/srv/unit"); len(got) != 0 || m.property(unit, "Result") != "success" {
 		t.Errorf("stopped: %q, %s", got, m.property(unit, "Result"))
 	}
-	m.ok("systemctl", "start", unit)
+	m.ok("systemctl", "enable", "--now", unit)
+	if _, err := os.Readlink(m.path("/etc/systemd/system/multi-user.target.wants/" + unit)); err != nil {
+		t.Error(err)
+	}
 	m.ok("systemctl", "exit")
 	select {
 	case <-m.ended:
 	case <-time.After(30 * time.Second):
 		t.Fatal("the machine does not end")
 	}
-	saw("libvirtd.stop", "/srv/plain", "/srv/unit")
-	saw("xendomains.stop", "/srv/auto", "/srv/unit")
+	saw("libvirtd.stop", "/srv/plain")
+	saw("libvirt-guests.stop", "/srv/unit")
+	saw("xendomains.stop", "/srv/auto")
 }
