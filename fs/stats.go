@@ -25,6 +25,15 @@ type Stats struct {
 	// Latency[i] is the number of reads that took less than 1<<i µs, and at
 	// least half of that; the last one takes whatever was slower.
 	Latency [latencyBuckets]uint64 `json:"latency_log2_us"`
+	// Ops are the other requests, by what the kernel asked for.
+	Ops map[string]OpStats `json:"ops"`
+}
+
+// OpStats counts the requests of one kind.
+type OpStats struct {
+	Requests uint64 `json:"requests"`
+	Absent   uint64 `json:"absent"` // no such name, no such attribute
+	Errors   uint64 `json:"errors"`
 }
 
 type stats struct {
@@ -33,6 +42,7 @@ type stats struct {
 	stalled                           atomic.Int64
 	readTime                          atomic.Int64
 	latency                           [latencyBuckets]atomic.Uint64
+	ops                               [opCount]struct{ requests, absent, errors atomic.Uint64 }
 }
 
 func (s *stats) read(n int, took time.Duration) {
@@ -60,6 +70,11 @@ func (s *stats) snapshot() Stats {
 	}
 	for i := range s.latency {
 		out.Latency[i] = s.latency[i].Load()
+	}
+	out.Ops = make(map[string]OpStats, opCount)
+	for i := range s.ops {
+		c := &s.ops[i]
+		out.Ops[opNames[i]] = OpStats{c.requests.Load(), c.absent.Load(), c.errors.Load()}
 	}
 	return out
 }

@@ -54,7 +54,7 @@ func (a *attendants) start(ctx context.Context, s *session, server *fs.Server, l
 		work.Go(func() { a.hooks.run(ctx, changed) })
 	}
 	if a.metrics != nil {
-		work.Go(func() { a.metrics.serve(s.catalog.Status, server.Stats, log) })
+		work.Go(func() { a.metrics.serve(a.watch.dir, s.catalog.Status, server.Stats, log) })
 	}
 	return func() {
 		unsubscribe()

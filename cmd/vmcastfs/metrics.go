@@ -107,11 +107,13 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// serve answers until close.
-func (m *metricsServer) serve(status func() catalog.Status, mount func() fs.Stats, log *slog.Logger) {
+// serve answers for the mount on dir until close.
+func (m *metricsServer) serve(dir string, status func() catalog.Status, mount func() fs.Stats, log *slog.Logger) {
 	registry := prometheus.NewRegistry()
+	// Who scrapes many mounts tells them apart by the directory: the title of a
+	// feed is a stranger's, and its address may not be everybody's business.
+	prometheus.WrapRegistererWith(prometheus.Labels{"feed": strings.ToValidUTF8(dir, "?")}, registry).MustRegister(&collector{status, mount})
 	registry.MustRegister(
-		&collector{status, mount},
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewGoCollector(),
 	)
@@ -139,7 +141,8 @@ func (m *metricsServer) close() {
 }
 
 // collector makes metrics of the counters at the time of a scrape. No label
-// names a release, a file or an address: those would be without number.
+// names a release, a file or an address: those would be without number. The label
+// feed is the directory of the mount.
 type collector struct {
 	status func() catalog.Status
 	mount  func() fs.Stats
@@ -150,17 +153,17 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var metricDescs = struct {
-	build, feedSuccess, feedFailures, feedStale                         *prometheus.Desc
-	releases, images, openFiles                                         *prometheus.Desc
-	requests, errors, latency, received, inFlight                       *prometheus.Desc
-	cacheBytes, cacheLimit, hits, misses, evictions, evicted            *prometheus.Desc
-	reads                                                               *prometheus.Desc
-	damaged, uncached, wrong                                            *prometheus.Desc
-	fuseRequests, fuseRead, fuseBytes, fuseErrors, fusePanics, fuseWait *prometheus.Desc
+	build, feedSuccess, feedFailures, feedStale                                     *prometheus.Desc
+	releases, images, openFiles                                                     *prometheus.Desc
+	requests, errors, latency, received, inFlight                                   *prometheus.Desc
+	cacheBytes, cacheLimit, hits, misses, evictions, evicted                        *prometheus.Desc
+	reads                                                                           *prometheus.Desc
+	damaged, uncached, wrong                                                        *prometheus.Desc
+	fuseRequests, fuseRead, fuseBytes, fuseErrors, fuseAbsent, fusePanics, fuseWait *prometheus.Desc
 }{
 	build:        describe("build_info", "1, with the version of the program.", "version"),
 	feedSuccess:  describe("feed_last_success_timestamp_seconds", "When the feed was fetched or confirmed last."),
-	feedFailures: describe("feed_refresh_failures_total", "Looks at the feed that failed."),
+	feedFailures: describe("feed_refresh_failures_total", "Looks at the feed that failed, by reason.", "reason"),
 	feedStale:    describe("feed_stale", "1 while the last look at the feed failed."),
 	releases:     describe("release_state", "Releases by state.", "state"),
 	images:       describe("image_state", "Images of indexed releases by state.", "state"),
@@ -183,7 +186,8 @@ var metricDescs = struct {
 	fuseRequests: describe("fuse_requests_total", "Requests of the kernel, by operation.", "op"),
 	fuseRead:     describe("fuse_read_duration_seconds", "Time to answer a read."),
 	fuseBytes:    describe("fuse_read_bytes_total", "Bytes handed to the kernel."),
-	fuseErrors:   describe("fuse_errors_total", "Reads that failed."),
+	fuseErrors:   describe("fuse_errors_total", "Requests that failed, by operation.", "op"),
+	fuseAbsent:   describe("fuse_absent_total", "Requests for what does not exist, by operation.", "op"),
 	fusePanics:   describe("fuse_panics_total", "Requests that failed by a fault of the program."),
 	fuseWait:     describe("stalled_reads", "Requests that have waited for more than 10 s, now."),
 }
@@ -203,7 +207,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if t := st.Feed.LastSuccess; t != nil {
 		gauge(d.feedSuccess, float64(t.UnixMilli())/1000)
 	}
-	counter(d.feedFailures, float64(st.Feed.Failed))
+	for reason, n := range st.Feed.FailedBy {
+		counter(d.feedFailures, float64(n), reason)
+	}
 	stale := 0.0
 	if st.Feed.Stale {
 		stale = 1
@@ -265,7 +271,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- histogram(d.fuseRead, log2Bounds(len(counts)-1), counts, m.ReadTime.Seconds())
 	counter(d.fuseBytes, float64(m.Bytes))
-	counter(d.fuseErrors, float64(m.Errors))
+	counter(d.fuseErrors, float64(m.Errors), "read")
+	for op, n := range m.Ops {
+		counter(d.fuseRequests, float64(n.Requests), op)
+		counter(d.fuseAbsent, float64(n.Absent), op)
+		counter(d.fuseErrors, float64(n.Errors), op)
+	}
 	counter(d.fusePanics, float64(m.Panics))
 	gauge(d.fuseWait, float64(m.Stalled))
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -30,6 +32,9 @@ func TestMetricsAddress(t *testing.T) {
 	}
 }
 
+// feedLabel finds the label feed; what is left has no empty braces.
+var feedLabel = regexp.MustCompile(`\{feed="[^"]*"\}|,feed="[^"]*"|feed="[^"]*",`)
+
 // scrape fetches the metrics, by name and labels.
 func scrape(t *testing.T, network, address string) map[string]string {
 	t.Helper()
@@ -46,10 +51,22 @@ func scrape(t *testing.T, network, address string) map[string]string {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s, %v", resp.Status, err)
 	}
+	if promtool, err := exec.LookPath("promtool"); err == nil {
+		check := exec.Command(promtool, "check", "metrics")
+		check.Stdin = bytes.NewReader(raw)
+		if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("promtool check metrics: %v\n%s", err, out)
+		}
+	}
 	values := make(map[string]string)
 	for line := range strings.Lines(string(raw)) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(line, "#") {
-			values[name] = value
+			// Each of ours tells whose it is; the rest need not care.
+			ours := strings.HasPrefix(name, "vmcastfs_")
+			if whose := `feed="/`; ours != strings.Contains(name, whose) {
+				t.Errorf("the label feed of %s", name)
+			}
+			values[feedLabel.ReplaceAllString(name, "")] = value
 		}
 	}
 	return values
@@ -64,11 +81,13 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the socket is %v, %v", info, err)
 	}
 	readAll(t, w.path("latest", "disk.img"))
+	_, _ = os.Stat(w.path("latest", "none"))
 	got := scrape(t, "unix", socket)
 	for name, want := range map[string]string{
 		`vmcastfs_build_info{version="[^"]*"}`:                              "1",
 		`vmcastfs_feed_last_success_timestamp_seconds`:                      `[0-9.e+]{9,}`,
-		`vmcastfs_feed_refresh_failures_total`:                              "0",
+		`vmcastfs_feed_refresh_failures_total{reason="network"}`:            "0",
+		`vmcastfs_feed_refresh_failures_total{reason="invalid"}`:            "0",
 		`vmcastfs_release_state{state="(indexed|listed)"}`:                  "[12]",
 		`vmcastfs_image_state{state="corrupt"}`:                             "0",
 		`vmcastfs_upstream_requests_total{code="206"}`:                      "[1-9][0-9]*",
@@ -85,6 +104,10 @@ func TestMetrics(t *testing.T) {
 		`vmcastfs_cache_evictions_total`:                                    "0",
 		`vmcastfs_cache_corrupt_blocks_total`:                               "0",
 		`vmcastfs_fuse_requests_total{op="read"}`:                           "[1-9].*",
+		`vmcastfs_fuse_requests_total{op="lookup"}`:                         "[1-9].*",
+		`vmcastfs_fuse_requests_total{op="statfs"}`:                         "[0-9]+",
+		`vmcastfs_fuse_absent_total{op="lookup"}`:                           "[1-9].*",
+		`vmcastfs_fuse_errors_total{op="lookup"}`:                           "0",
 		`vmcastfs_fuse_read_duration_seconds_bucket{le="\+Inf"}`:            "[1-9].*",
 		`vmcastfs_verify_failures_total{kind="image"}`:                      "0",
 		`vmcastfs_stalled_reads`:                                            "0",
@@ -143,7 +166,7 @@ func TestMetricsOnLoopback(t *testing.T) {
 	w.refreshQuietly()
 	eventually(t, "the failure is counted", 20*time.Second, func() bool {
 		got := scrape(t, "tcp", address)
-		return got["vmcastfs_feed_stale"] == "1" && got["vmcastfs_feed_refresh_failures_total"] != "0" && got[`vmcastfs_upstream_requests_total{code="500"}`] != ""
+		return got["vmcastfs_feed_stale"] == "1" && got[`vmcastfs_feed_refresh_failures_total{reason="status"}`] != "0" && got[`vmcastfs_upstream_requests_total{code="500"}`] != ""
 	})
 }
 

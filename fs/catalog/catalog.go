@@ -64,6 +64,7 @@ type Catalog struct {
 	closed      bool
 	looked      time.Time           // when lookAgain last did
 	looking     chan struct{}       // closed when that ended
+	feedFailed  map[string]int      // looks at the feed that brought none, by reason
 	releases    map[string]*Release // by id: the current generation
 	subscribers map[int]func()
 	onCorrupt   map[int]func(*File)

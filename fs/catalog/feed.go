@@ -2,9 +2,12 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 )
 
@@ -78,10 +81,13 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 		for _, r := range c.Snapshot().Releases() {
 			r.checkSoon(checkEvery) // a file is looked at often
 		}
-		return feed.FetchFile(ctx, url, etag, lastModified)
+		d, err := feed.FetchFile(ctx, url, etag, lastModified)
+		c.countFailure(ctx, err)
+		return d, err
 	}
 	d, err := c.cfg.Remote.Get(ctx, url, etag, lastModified, feed.MaxBody)
 	if err != nil {
+		c.countFailure(ctx, err)
 		return nil, err
 	}
 	c.background(c.checkAll)
@@ -91,12 +97,48 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 	}, nil
 }
 
+// countFailure counts a feed that could not be had, by reason.
+func (c *Catalog) countFailure(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	var status *remote.StatusError
+	reason := "network"
+	switch {
+	case errors.As(err, &status):
+		reason = "status"
+	case errors.Is(err, remote.ErrProtocol), errors.Is(err, remote.ErrTooLarge):
+		reason = "answer"
+	case errors.Is(err, remote.ErrRefused), errors.Is(err, fs.ErrPermission):
+		reason = "refused"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.feedFailed == nil {
+		c.feedFailed = make(map[string]int)
+	}
+	c.feedFailed[reason]++
+}
+
+// failedBy is feedFailed with all reasons; what of the total was none of them
+// was fetched, and is no feed.
+func (c *Catalog) failedBy(total int) map[string]int {
+	by := map[string]int{"network": 0, "status": 0, "answer": 0, "refused": 0, "invalid": total}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for reason, n := range c.feedFailed {
+		by[reason] = n
+		by["invalid"] = max(0, by["invalid"]-n)
+	}
+	return by
+}
+
 func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
 	p := c.poller.Status()
 	st := FeedStatus{
 		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
 		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
-		Failed: p.Failed,
+		Failed: p.Failed, FailedBy: c.failedBy(p.Failed),
 	}
 	st.Rollback, st.Kept, st.TrustError = c.trustStatus()
 	return st

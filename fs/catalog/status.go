@@ -36,6 +36,9 @@ type FeedStatus struct {
 	Next        *time.Time `json:"next,omitempty"`
 	Warnings    []string   `json:"warnings,omitempty"`
 	Failed      int        `json:"failed_refreshes"` // in this process
+	// FailedBy tells why: network, status (of HTTP), answer (no proper one),
+	// refused (by a rule of ours), invalid (what came is no feed).
+	FailedBy map[string]int `json:"failed_by"`
 }
 
 // ReleaseStatus is the state of a release. Files and Trust are there once it
