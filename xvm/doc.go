@@ -114,8 +114,9 @@
 // order:
 //
 //	package.txt        what package it is of
-//	manifest.txt       SHA-1 and SHA-256 of package.txt, blocks.txt and points/…
+//	manifest.txt       SHA-1 and SHA-256 of package.txt, profile.txt, blocks.txt and points/…
 //	mf-signature.asc   detached signature of manifest.txt by whoever made it; may be missing
+//	profile.txt        boot profile; may be missing
 //	blocks.txt         block list
 //	points/NAME        seek points of the compressed member NAME, as package seekable saves them
 //

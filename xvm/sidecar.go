@@ -37,7 +37,7 @@ const sidecarMagic = "vmcast-sidecar 1"
 var ErrSidecar = errors.New("bad sidecar")
 
 // Sidecar is what somebody found out about a package by reading it whole. The
-// block list and the seek points of a sidecar that was read have matched its
+// block list, seek points and profile of a sidecar that was read have matched its
 // manifest; whether the manifest is signed by whom is for the caller to ask
 // [Keyring.Verify].
 type Sidecar struct {
@@ -46,6 +46,7 @@ type Sidecar struct {
 	Members []SidecarMember
 	Blocks  *BlockList        // of plain content, and of compressed members as stored
 	Points  map[string][]byte // of compressed members, as package seekable saves them
+	Profile []byte            // boot profile in its text form; nil: there is none
 
 	Manifest  []byte // what was signed
 	Signature []byte // detached, over Manifest; nil: there is none
@@ -217,6 +218,8 @@ func (p *sidecarParser) parse() error {
 		switch {
 		case name == SidecarSignature && p.s.Signature == nil && p.s.Blocks == nil:
 			p.s.Signature, err = p.whole(name, size, MaxSignatureSize)
+		case name == ProfileName && p.s.Profile == nil && p.s.Blocks == nil:
+			err = p.profile(size)
 		case name == BlockListName && p.s.Blocks == nil:
 			err = p.blocks()
 		case points && p.s.Blocks != nil && p.s.Points[member] == nil:
@@ -232,6 +235,9 @@ func (p *sidecarParser) parse() error {
 		return fmt.Errorf("%w: it has no %s", ErrSidecar, BlockListName)
 	}
 	for _, name := range p.manifest.Names() {
+		if name == ProfileName && p.s.Profile == nil {
+			return fmt.Errorf("%w: %s is missing", ErrSidecar, name)
+		}
 		member, points := strings.CutPrefix(name, SidecarPoints)
 		if points && p.s.Points[member] == nil {
 			return fmt.Errorf("%w: %s is missing", ErrSidecar, name)
@@ -273,6 +279,16 @@ func (p *sidecarParser) compare(name string, got [32]byte) error {
 		}
 	}
 	return fmt.Errorf("%w: %s gives no SHA-256 of %s", ErrSidecar, SidecarManifest, tarDisplay(name))
+}
+
+func (p *sidecarParser) profile(size int64) (err error) {
+	if p.s.Profile, err = p.whole(ProfileName, size, MaxProfileSize); err != nil {
+		return err
+	}
+	if _, err := ParseProfile(p.s.Profile); err != nil {
+		return fmt.Errorf("%w: %w", ErrSidecar, err)
+	}
+	return p.compare(ProfileName, sha256.Sum256(p.s.Profile))
 }
 
 func (p *sidecarParser) blocks() error {

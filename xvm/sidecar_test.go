@@ -31,16 +31,25 @@ func sidecarParts(t testing.TB) []sidecarFile {
 		t.Fatal(err)
 	}
 	points := []byte("points")
+	profile := []byte(profileMagic + "\nroot image 0 4096\n")
 	files := []sidecarFile{{SidecarPackage, about}, {SidecarManifest, nil}, {SidecarSignature, []byte("signature")},
-		{BlockListName, blocks.Bytes()}, {SidecarPoints + "root image.gz", points}}
+		{BlockListName, blocks.Bytes()}, {SidecarPoints + "root image.gz", points}, {ProfileName, profile}}
 	for _, f := range files {
 		if f.name != SidecarManifest && f.name != SidecarSignature {
 			sum := sha256.Sum256(f.content)
 			files[1].content = AppendTag(files[1].content, Sum{Algo: SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
 		}
 	}
-	return files
+	return append(files[:3:3], files[5], files[3], files[4])
 }
+
+// Where they are in sidecarParts.
+const (
+	partSignature = 2 + iota
+	partProfile
+	partBlocks
+	partPoints
+)
 
 func sidecarTar(t testing.TB, files []sidecarFile) []byte {
 	t.Helper()
@@ -66,7 +75,7 @@ func TestReadSidecar(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Size != 10240 || len(s.Members) != 2 || s.Members[1].Name != "root image.gz" || s.Blocks.Image("root image") == nil ||
-		string(s.Points["root image.gz"]) != "points" || string(s.Signature) != "signature" {
+		string(s.Points["root image.gz"]) != "points" || string(s.Signature) != "signature" || !strings.HasPrefix(string(s.Profile), profileMagic) {
 		t.Errorf("read back as %+v", s)
 	}
 	index := &Index{Size: 10240, Members: []Member{{Name: "xvm.xml", Size: 6}, {Name: "root image.gz", Size: 99}}}
@@ -84,15 +93,20 @@ func TestReadSidecarRefuses(t *testing.T) {
 		"nothing":            func([]sidecarFile) []sidecarFile { return nil },
 		"no package":         func(f []sidecarFile) []sidecarFile { return f[1:] },
 		"no manifest":        func(f []sidecarFile) []sidecarFile { return append(f[:1:1], f[2:]...) },
-		"no blocks":          func(f []sidecarFile) []sidecarFile { return f[:3] },
-		"blocks twice":       func(f []sidecarFile) []sidecarFile { return append(f, f[3]) },
-		"points before":      func(f []sidecarFile) []sidecarFile { f[3], f[4] = f[4], f[3]; return f },
-		"points twice":       func(f []sidecarFile) []sidecarFile { return append(f, f[4]) },
+		"no blocks":          func(f []sidecarFile) []sidecarFile { return f[:4] },
+		"blocks twice":       func(f []sidecarFile) []sidecarFile { return append(f, f[partBlocks]) },
+		"points before":      func(f []sidecarFile) []sidecarFile { f[4], f[5] = f[5], f[4]; return f },
+		"points twice":       func(f []sidecarFile) []sidecarFile { return append(f, f[partPoints]) },
 		"another file":       func(f []sidecarFile) []sidecarFile { return append(f, sidecarFile{"x", nil}) },
 		"unlisted points":    func(f []sidecarFile) []sidecarFile { return append(f, sidecarFile{"points/x.gz", nil}) },
-		"points changed":     func(f []sidecarFile) []sidecarFile { f[4].content = []byte("pointz"); return f },
+		"points changed":     func(f []sidecarFile) []sidecarFile { f[partPoints].content = []byte("pointz"); return f },
 		"package changed":    func(f []sidecarFile) []sidecarFile { f[0].content[30] ^= 1; return f },
-		"blocks changed":     func(f []sidecarFile) []sidecarFile { f[3].content[80] ^= 1; return f },
+		"blocks changed":     func(f []sidecarFile) []sidecarFile { f[partBlocks].content[80] ^= 1; return f },
+		"profile missing":    func(f []sidecarFile) []sidecarFile { return append(f[:partProfile:partProfile], f[partBlocks:]...) },
+		"profile twice":      func(f []sidecarFile) []sidecarFile { return append(f[:partBlocks:partBlocks], f[partProfile:]...) },
+		"profile after":      func(f []sidecarFile) []sidecarFile { f[3], f[4] = f[4], f[3]; return f },
+		"profile changed":    func(f []sidecarFile) []sidecarFile { f[partProfile].content[28] ^= 1; return f },
+		"profile of nothing": func(f []sidecarFile) []sidecarFile { f[partProfile].content = []byte("x"); return f },
 		"signature too long": func(f []sidecarFile) []sidecarFile { f[2].content = make([]byte, MaxSignatureSize+1); return f },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 type indexCall struct {
 	sign      signFlags
 	out, list string
+	profile   string
 	blockSize string
 	address   string
 }
@@ -43,6 +44,9 @@ Compare what is printed of it with what the publisher says first. The
 sidecar of p.xvm is called p.xvm.sidecar, and that is where it goes, in the
 working directory, unless -o says otherwise.
 
+A boot profile goes along with --profile, for images that are not compressed as
+one stream: a mount then fetches ahead of a boot what it will read.
+
 The exit status is 1, and no sidecar is written, if the package has a fault or a
 block list of its own.`,
 		Example: `  vmcastfs index --sign key.asc https://example.org/debian-12.5.xvm`,
@@ -54,7 +58,8 @@ block list of its own.`,
 	}
 	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the sidecar to `SIDECAR`")
 	cmd.Flags().StringVar(&c.list, "options", "", "mount `OPTIONS` that concern the network and trust")
-	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 1M")
+	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 8M")
+	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the sidecar")
 	c.sign.add(cmd)
 	return cmd
 }
@@ -67,7 +72,7 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 	var how xvmpack.IndexOptions
 	n, err := parseSize(c.blockSize)
 	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
-		return usagef("--block-size %s: must be a power of two from 4K to 1M", c.blockSize)
+		return usagef("--block-size %s: must be a power of two from 4K to 8M", c.blockSize)
 	}
 	how.BlockSize = int(n)
 	if how.Sign, err = c.sign.sign(); err != nil {
@@ -75,6 +80,11 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 	}
 	if how.Time, err = c.sign.time(); err != nil {
 		return err
+	}
+	if c.profile != "" {
+		if how.Profile, err = profileText(c.profile); err != nil {
+			return withCode(exitFailed, err)
+		}
 	}
 	log := e.quietLog()
 	if how.Keyring, err = loadKeyring(o, log); err != nil {

@@ -22,7 +22,8 @@ func (e *env) profileCommand() *cobra.Command {
 records one of every image by itself, while it is booted from for the first
 time (at most three minutes and 256 MiB; not with -o profile=off), and fetches
 by it when the image is booted from again. Other hosts get it with
--o profile=FILE, or in a package made by pack --profile FILE.`,
+-o profile=FILE, in a package made by pack --profile FILE, or in the sidecar of
+somebody else's package, made by index --profile FILE.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -106,6 +107,15 @@ func recording(file string) ([]byte, error) {
 
 // readProfile reads the file that -o profile=FILE names.
 func readProfile(path string) ([]xvm.ProfileRead, error) {
+	text, err := profileText(path)
+	if err != nil {
+		return nil, err
+	}
+	return xvm.ParseProfile(text)
+}
+
+// profileText is a file that holds a boot profile.
+func profileText(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("boot profile: %w", err)
@@ -115,9 +125,8 @@ func readProfile(path string) ([]xvm.ProfileRead, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot profile: %w", err)
 	}
-	reads, err := xvm.ParseProfile(text)
-	if err != nil {
+	if _, err := xvm.ParseProfile(text); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return reads, nil
+	return text, nil
 }

@@ -210,7 +210,8 @@
 // A profile (package xvm has its form) says which parts of an image a boot reads,
 // in order; the cache fetches them ahead of the guest ([cache.File.Follow]). The
 // first that names the image is taken: Config.ProfileReads, one recorded on this
-// host, profile.txt of the package unless the manifest contradicts it. A wrong one
+// host, profile.txt of the package unless the manifest contradicts it, or of its
+// sidecar. A wrong one
 // costs some bytes; what is read is checked as ever.
 //
 // Unless this host has recorded one already, what is read of an open image is

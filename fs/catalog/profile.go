@@ -82,14 +82,19 @@ func profileOf(reads []xvm.ProfileRead, name string) (extents []cache.Extent) {
 	return extents
 }
 
-// profile is the one in the package. It is a hint: a wrong one costs
-// something, but has no say in what is right.
+// profile is the one in the package, or else in its sidecar. It is a hint: a
+// wrong one costs something, but has no say in what is right.
 func (p *Package) profile() []xvm.ProfileRead {
-	f := p.byName[xvm.ProfileName]
-	if f == nil || f.content == nil || f.state == store.Corrupt {
+	var text []byte
+	if f := p.byName[xvm.ProfileName]; f != nil && f.content != nil && f.state != store.Corrupt {
+		text = f.content
+	} else if p.doc.Sidecar != nil {
+		text = p.doc.Sidecar.Profile
+	}
+	if text == nil {
 		return nil
 	}
-	reads, err := xvm.ParseProfile(f.content)
+	reads, err := xvm.ParseProfile(text)
 	if err != nil {
 		p.cat.cfg.Logger.Warn("the boot profile of a package is not used", "release", p.release.Name(), "err", err)
 	}

@@ -32,6 +32,7 @@ type sidecarDoc struct {
 	Manifest  []byte          // what is signed
 	Signature []byte          // nil: nothing is
 	List      string          // SHA-256 of its block list
+	Profile   []byte          `json:",omitempty"`
 	Bytes     int64           // of memory that list and seek points take
 }
 
@@ -101,7 +102,7 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 	if err != nil {
 		return nil, fmt.Sprintf("the sidecar %s is not used: %v", displayURL(from), err), nil
 	}
-	d := &sidecarDoc{From: from, Identity: a.id, Manifest: sc.Manifest, Signature: sc.Signature, Bytes: sidecarBytes(sc)}
+	d := &sidecarDoc{From: from, Identity: a.id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
 			if s.Algo == xvm.SHA256 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -272,4 +273,41 @@ func TestSidecarUnreachable(t *testing.T) {
 		t.Error(err)
 	}
 	remove()
+}
+
+// TestSidecarProfile: a profile in a sidecar is followed.
+func TestSidecarProfile(t *testing.T) {
+	disk := file{"root.img", diskImage(64*blk, 5)}
+	pkg := tarOf(t, manifestOf(disk), disk)
+	index := func(profile string) ([]byte, error) {
+		var b bytes.Buffer
+		_, err := pack.Index(t.Context(), packageBytes(pkg), int64(len(pkg)), &b, pack.IndexOptions{TempDir: t.TempDir(), Profile: []byte(profile)})
+		return b.Bytes(), err
+	}
+	for _, bad := range []string{"x", "vmcast-profile 1\nother.img 0 1\n", fmt.Sprintf("vmcast-profile 1\nroot.img %d 2\n", len(disk.content)-1)} {
+		if _, err := index(bad); !errors.Is(err, xvm.ErrProfile) {
+			t.Errorf("profile %q: %v", bad, err)
+		}
+	}
+	sc, err := index(fmt.Sprintf("vmcast-profile 1\nroot.img 0 4096\nroot.img %d 4096\n", 40*blk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	s.release("one", "/one.xvm", pkg)
+	dir := t.TempDir()
+	mustWrite(t, filepath.Join(dir, "one.xvm.sidecar"), sc)
+	h := s.open(func(c *Config) { c.Sidecar, c.Profile = dir, true })
+	if _, err := h.open("one", "root.img").ReadAt(t.Context(), make([]byte, 4096), 100); err != nil {
+		t.Fatal(err)
+	}
+	far := int64(bytes.Index(pkg, disk.content[:4096])) + 40*blk
+	eventually(t, "the second read of the profile is made", func() bool {
+		for _, r := range s.origin.Log() {
+			if r.Path == "/one.xvm" && r.Off <= far && far < r.Off+r.Len {
+				return true
+			}
+		}
+		return false
+	})
 }

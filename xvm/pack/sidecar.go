@@ -20,6 +20,7 @@ type IndexOptions struct {
 	BlockSize int       // 0: DefaultBlockSize
 	Time      time.Time // of all members; zero: that of the package's newest file
 	Sign      Sign      // nil: not signed
+	Profile   []byte    // boot profile; nil: none
 	TempDir   string    // for the block list; "": that of the system
 }
 
@@ -38,6 +39,11 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 	if n := o.BlockSize; n < MinBlockSize || n > MaxBlockSize || n&(n-1) != 0 {
 		return nil, fmt.Errorf("block size %d is no power of two from %d to %d", n, MinBlockSize, MaxBlockSize)
 	}
+	if o.Profile != nil {
+		if _, err := xvm.ParseProfile(o.Profile); err != nil {
+			return nil, err
+		}
+	}
 	c := newChecker(a, size, o.CheckOptions)
 	c.collect = &collector{blockSize: o.BlockSize, whole: newDigest(xvm.Sum{Algo: xvm.SHA256}), points: make(map[string][]byte)}
 	if err := c.run(ctx); err != nil {
@@ -54,6 +60,13 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 }
 
 func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions) error {
+	sizes := make(map[string]int64)
+	for _, image := range c.collect.images {
+		sizes[image.name] = image.size
+	}
+	if err := checkProfile(o.Profile, sizes); err != nil {
+		return err
+	}
 	if o.Time.IsZero() {
 		o.Time = c.newest()
 	}
@@ -85,6 +98,9 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 	}
 	var m manifest
 	m.bytes(xvm.SidecarPackage, about)
+	if o.Profile != nil {
+		m.bytes(xvm.ProfileName, o.Profile)
+	}
 	m.add(blocks.name, blocks.sha1.hex(), blocks.sha256.hex())
 	members := make([]string, 0, len(c.collect.points))
 	for name := range c.collect.points {
@@ -105,6 +121,11 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 			return fmt.Errorf("sign: %w", err)
 		}
 		if err := out.bytes(xvm.SidecarSignature, signature); err != nil {
+			return err
+		}
+	}
+	if o.Profile != nil {
+		if err := out.bytes(xvm.ProfileName, o.Profile); err != nil {
 			return err
 		}
 	}
