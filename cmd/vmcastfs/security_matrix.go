@@ -166,7 +166,7 @@
 //	L1   bit flips on the cache disk | found, dropped, fetched again
 //	     cache: TestL1Damage; cache/store: TestL1FlippedBitInData, TestL1FlippedBitInJournal, TestL1DamagedDoc; cmd/vmcastfs: TestFlippedBitInTheCache
 //	L2   prepared directories and links | refused, not followed
-//	     cache/store: TestL2SymlinkInside; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
+//	     cache/store: TestL2SymlinkInside, TestL2SwappedDirectory; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
 //	L3   full, read-only, failing disk | read without the cache
 //	     cache/store: TestL3DiskFull, TestL3FloorAndReadOnly; cmd/vmcastfs: TestL3FullDisk, TestL3BrokenDisk, TestL3CacheFloor
 //	L4   killed while writing | no false block
