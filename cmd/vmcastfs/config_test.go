@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +20,17 @@ func stdout(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), binary, args...).Output()
 	if err != nil {
-		t.Fatalf("%q: %v", args, err)
+		t.Fatalf("%q: %v: %s", args, err, stderrOf(err))
 	}
 	return string(out)
+}
+
+// stderrOf is what a command that failed said.
+func stderrOf(err error) []byte {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return exit.Stderr
+	}
+	return nil
 }
 
 // script runs what config qemu printed.
@@ -103,6 +112,38 @@ func TestConfigPartitionBoots(t *testing.T) {
 	out, err := w.run("config", "qemu", w.path("alone"))
 	if exitCode(err) != exitFailed || !strings.Contains(out, "image of a partition") || !strings.Contains(out, "--kernel") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// What is printed runs as it is printed, whatever a stranger has called things.
+func TestConfigHostileNames(t *testing.T) {
+	t.Parallel()
+	need(t, "qemu-system-x86_64")
+	disk, err := appliance.Disk(1<<20, 8, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In a mount there is neither a comma in a name nor a dash before it.
+	const name = `a "b" 'c' $(touch x) ` + "`id`" + `;&|<>#*?[~]é=.img`
+	var escaped strings.Builder
+	if err := xml.EscapeText(&escaped, []byte(name)); err != nil {
+		t.Fatal(err)
+	}
+	w := bareWorld(t)
+	w.publish("one", pack(t, member{"xvm.xml", []byte(`<xvm><name>-evil,process=x$(id)</name><disk file="` + escaped.String() + `" target="vda"/></xvm>`)}, member{name, disk}))
+	w.mount()
+	dir := filepath.Join(t.TempDir(), `-drive file=x,readonly,, 'a' "b" $(touch x)`)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "-a,format=qcow2.img"), disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{w.path("one"), dir} {
+		text := stdout(t, "config", "qemu", "--accel", "tcg", dir)
+		if out := script(t, text); !strings.Contains(out, appliance.BootedLine) {
+			t.Errorf("%s\n%s", text, out)
+		}
 	}
 }
 

@@ -76,8 +76,17 @@ func TestFormats(t *testing.T) {
 		members = append(members, member{f.name, files[f.name]})
 		w.serveAt("bare-"+strings.ReplaceAll(f.name, ".", "-"), "/"+f.name, files[f.name])
 	}
-	w.serveAt("gz", "/disk.qcow2.gz", filter(t, files["disk.qcow2"], "gzip", "-c"))
 	w.serveAt("xz", "/image", filter(t, files["stream.vmdk"], "xz", "-0", "-c"))
+	// Each format inside a compression.
+	tools := [][]string{{".gz", "gzip"}, {".xz", "xz"}, {".zst", "zstd"}, {".bz2", "bzip2"}}
+	inside := func(i int) (suffix, release string) {
+		suffix = tools[i%len(tools)][0]
+		return suffix, strings.ReplaceAll(diskFormats[i].name+suffix, ".", "-")
+	}
+	for i, f := range diskFormats {
+		suffix, release := inside(i)
+		w.serveAt(release, "/"+f.name+suffix, filter(t, files[f.name], tools[i%len(tools)][1], "-1", "-c"))
+	}
 	w.serveAt("package", "/package.xvm", packListed(t, members...))
 	w.mount()
 	compare := func(path, driver, shown string) {
@@ -94,7 +103,10 @@ func TestFormats(t *testing.T) {
 		compare(w.path("package", f.name), f.driver, f.shown)
 		compare(w.path("bare-"+strings.ReplaceAll(f.name, ".", "-"), f.name), f.driver, f.shown)
 	}
-	compare(w.path("gz", "disk.qcow2"), "qcow2", "qcow2")
+	for i, f := range diskFormats {
+		_, release := inside(i)
+		compare(w.path(release, f.name), f.driver, f.shown)
+	}
 	compare(w.path("xz", "image"), "vmdk", "vmdk")
 
 	text := stdout(t, "config", "qemu", w.path("xz"))
