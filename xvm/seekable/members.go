@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -96,6 +97,7 @@ func (m *MemberWriter) compress(work <-chan *memberJob) {
 		default:
 			j.sum = sha256.Sum256(j.plain)
 			z.Reset(&j.out)
+			z.ModTime = time.Unix(0, 0) // none: of the zero time it writes some bits
 			if _, j.err = z.Write(j.plain); j.err == nil {
 				j.err = z.Close()
 			}

@@ -50,6 +50,9 @@ func TestMemberWriter(t *testing.T) {
 				if err != nil || !bytes.Equal(got, block) {
 					t.Fatalf("%s/%d: member %d: %v", name, size, i, err)
 				}
+				if head := data[m.Offset:]; !bytes.Equal(head[3:8], make([]byte, 5)) {
+					t.Fatalf("%s/%d: the header has flags or a time: %x", name, size, head[:10])
+				}
 				off += m.Stored
 			}
 			if off != int64(len(data)) || len(list) != max(1, (len(plain)+size-1)/size) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/ulikunitz/xz"
@@ -162,7 +163,9 @@ func FuzzXZ(f *testing.F) {
 			want, err := io.ReadAll(io.LimitReader(r, 1<<22))
 			if err == nil && len(want) < 1<<22 {
 				got, err := readFrom(newReader(t, XZ, data, Options{}), 0, -1)
-				if (err != nil || !bytes.Equal(got, want)) && !errors.Is(err, ErrLimit) && !errors.Is(err, io.ErrUnexpectedEOF) { // a cut between blocks is no error there
+				// A cut between blocks is no error there, nor is a range coder that does not end at zero; xz refuses both.
+				lax := errors.Is(err, io.ErrUnexpectedEOF) || err != nil && strings.Contains(err.Error(), "end of an LZMA chunk")
+				if (err != nil || !bytes.Equal(got, want)) && !errors.Is(err, ErrLimit) && !lax {
 					t.Fatalf("%v, %d bytes; other decoder %d", err, len(got), len(want))
 				}
 			}
@@ -188,6 +191,13 @@ func fuzzReader(t *testing.T, f Format, data []byte) {
 			continue
 		}
 		got, err := readFrom(r, off, -1)
+		if known && off >= n {
+			// A table that tells too little ends the file, until a run from before that end finds out.
+			if len(got) > 0 && !bytes.Equal(got, plain[off:]) {
+				t.Fatalf("from %d: %v, %d wrong bytes behind the size of %d", off, err, len(got), n)
+			}
+			continue
+		}
 		if plainErr == nil && (err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrLimit) || err == nil && !bytes.Equal(got, plain[off:]) && known) {
 			t.Fatalf("from %d: %v, %d bytes of %d; size %d", off, err, len(got), len(plain), n)
 		}
