@@ -10,8 +10,9 @@ import (
 
 // Stats counts what happened since Open, in this process, beside the size of the cache as a whole.
 type Stats struct {
-	Bytes        int64 // disk space that blocks take now, whoever wrote them
-	Limit        int64 // as given to Open; 0: none
+	Dir          string // as given to Open
+	Bytes        int64  // disk space that blocks take now, whoever wrote them
+	Limit        int64  // as given to Open; 0: none
 	MinFree      int64
 	Free         int64 // what the filesystem has left for us
 	Files        int   // in the directory
@@ -30,6 +31,7 @@ func (s *Store) Stats() Stats {
 	open := len(s.open)
 	s.mu.Unlock()
 	return Stats{
+		Dir:   s.opt.Dir,
 		Bytes: s.usage(), Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
 		Files: len(all), Open: open,
 		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 )
 
 // What people say and see about cached files lies in documents named by the
@@ -18,15 +19,26 @@ const maxLabel = 1024
 
 // Keep says whether the file may be evicted: a kept one stays, whole, until it is
 // removed or Keep is taken back, and counts towards the limit all the same. There
-// need not be such a file yet.
-func (s *Store) Keep(k Key, on bool) error {
+// need not be such a file yet; size is what it may take in bytes, for Kept.
+func (s *Store) Keep(k Key, on bool, size int64) error {
 	if err := k.check(); err != nil {
 		return err
 	}
 	if !on {
 		return s.DeleteDoc(kindKeep, string(k))
 	}
-	return s.PutDoc(kindKeep, string(k), nil)
+	return s.PutDoc(kindKeep, string(k), strconv.AppendInt(nil, size, 10))
+}
+
+// Kept returns what Keep protects, and the sizes given to it.
+func (s *Store) Kept() map[Key]int64 {
+	sizes := make(map[Key]int64)
+	for k := range s.kept() {
+		raw, _ := s.GetDoc(kindKeep, string(k))
+		n, _ := strconv.ParseInt(string(raw), 10, 64)
+		sizes[k] = max(n, 0)
+	}
+	return sizes
 }
 
 // kept lists the keys that Keep protects.

@@ -20,14 +20,14 @@ func TestKeptFilesStay(t *testing.T) {
 	}
 	keep := func(name string, on bool) {
 		t.Helper()
-		if err := s.Keep(key(name), on); err != nil {
+		if err := s.Keep(key(name), on, 0); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Prune(0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Keep(key("a"), true); err != nil {
+	if err := s.Keep(key("a"), true, 7); err != nil {
 		t.Fatal(err)
 	}
 	keep("b", true)
@@ -53,7 +53,7 @@ func TestKeptFilesStay(t *testing.T) {
 	if s.HasDoc(kindKeep, string(key("b"))) {
 		t.Error("a removed file is still kept")
 	}
-	if err := s.Keep("../x", true); err == nil {
+	if err := s.Keep("../x", true, 0); err == nil {
 		t.Error("a key that is none was accepted")
 	}
 }

@@ -108,19 +108,24 @@ was any.`,
 		Args: cobra.NoArgs,
 		RunE: with(func(ctx context.Context, s *store.Store, _ []string) error { return e.cacheVerify(ctx, s) }),
 	}
+	pinning := func(on bool) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			return e.pin(cmd.Context(), args, on, func() (*store.Store, error) { return e.openCache(dir) })
+		}
+	}
 	pin := &cobra.Command{
-		Use: "pin NAME...", Short: "never evict these files", Args: names,
+		Use: "pin {NAME|DIR/RELEASE[/IMAGE]}...", Short: "never evict these files", Args: names,
 		Long: `pin keeps files in the cache, whole, whatever else needs room; they count towards
-its size. It concerns what is cached: "vmcastfs prefetch" makes that everything.`,
-		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
-			return e.eachCached(s, args, func(i store.Info) error { return s.Keep(i.Key, true) })
-		}),
+its size. What has not been cached yet is named by its path in a mount, and kept
+from when it is read, or from "vmcastfs prefetch". More than the cache may hold
+is refused.`,
+		Example: `  vmcastfs cache pin /srv/vmcast/latest
+  vmcastfs cache pin debian-12.5/root.img`,
+		RunE: pinning(true),
 	}
 	unpin := &cobra.Command{
-		Use: "unpin NAME...", Short: "let these files be evicted again", Args: names,
-		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
-			return e.eachCached(s, args, func(i store.Info) error { return s.Keep(i.Key, false) })
-		}),
+		Use: "unpin {NAME|DIR/RELEASE[/IMAGE]}...", Short: "let these files be evicted again", Args: names,
+		RunE: pinning(false),
 	}
 	cmd.AddCommand(list, prune, remove, verify, pin, unpin)
 	return cmd
@@ -252,7 +257,7 @@ func (e *env) eachCached(s *store.Store, names []string, fn func(store.Info) err
 			}
 		}
 		if found == 0 {
-			errs = append(errs, fmt.Errorf("no cached file is called %q; `vmcastfs cache list` shows them", name))
+			errs = append(errs, fmt.Errorf("no cached file is called %q; `vmcastfs cache list` shows them, and what is not cached yet is pinned by its path in a mount", name))
 		}
 	}
 	return withCode(exitFailed, errors.Join(errs...))

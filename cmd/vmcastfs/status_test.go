@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,6 +249,51 @@ func TestCacheCommands(t *testing.T) {
 	cache(1, "nonsense")
 	if out, err := w.run("cache", "list", "--cache", t.TempDir()); exitCode(err) != 1 || !strings.Contains(out, "no cache in") {
 		t.Errorf("no cache: %v, %s", err, out)
+	}
+}
+
+// TestPinByPath pins what nobody has read yet: once it is there it stays, and
+// more than the cache may hold is refused with what to do.
+func TestPinByPath(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	disks := map[string][]byte{"one": noise(6<<20, 70), "two": noise(6<<20, 71), "big": noise(6<<20, 72)}
+	for name, disk := range disks {
+		w.publish(name, packListed(t, member{"disk.img", disk}))
+	}
+	w.mount("cache_size=16M", "complete=off")
+	if out, err := w.run("cache", "pin", w.path("one")); err != nil {
+		t.Fatalf("pin: %v, %s", err, out)
+	}
+	if out, err := w.run("cache", "pin", w.path("two", "disk.img")); err != nil {
+		t.Fatalf("pin: %v, %s", err, out)
+	}
+	if out, err := w.run("cache", "pin", w.path("big")); exitCode(err) != 1 || !strings.Contains(out, "cache_size=") {
+		t.Errorf("pinning more than the cache may hold: %v, %s", err, out)
+	}
+	if out, err := w.run("cache", "--cache", w.cache, "pin", "big/disk.img"); exitCode(err) != 1 || !strings.Contains(out, "by its path in a mount") {
+		t.Errorf("pinning by name what is not cached: %v, %s", err, out)
+	}
+	if out, err := w.run("prefetch", w.path("one")); err != nil {
+		t.Fatalf("prefetch: %v, %s", err, out)
+	}
+	eventually(t, "the others have passed through", 30*time.Second, func() bool {
+		w.wantFile(disks["big"], "big", "disk.img")
+		w.wantFile(disks["two"], "two", "disk.img")
+		return w.status().Cache.EvictedFiles > 0 || w.status().Cache.Full > 0
+	})
+	if got := attr(w.path("one", "disk.img"), "cached_bytes"); got != fmt.Sprint(len(disks["one"])) {
+		t.Errorf("of the pinned image %s bytes are left", got)
+	}
+	if out, err := w.run("cache", "unpin", w.path("one")); err != nil {
+		t.Fatalf("unpin: %v, %s", err, out)
+	}
+	w.umount()
+	if out, err := w.run("cache", "--cache", w.cache, "prune"); err != nil {
+		t.Fatalf("prune: %v, %s", err, out)
+	}
+	if out, err := w.run("cache", "--cache", w.cache, "list"); err != nil || strings.Contains(out, "one/disk.img") || !strings.Contains(out, "two/disk.img") {
+		t.Errorf("with the one unpinned and the other pinned pruning leaves: %v\n%s", err, out)
 	}
 }
 

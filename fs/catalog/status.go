@@ -207,6 +207,10 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		if f.joined != nil {
 			value = f.joined.describe()
 		}
+	case "user.vmcast.key": // in the cache
+		if f.image != nil {
+			value = string(f.key)
+		}
 	case "user.vmcast.profile":
 		if f.image != nil {
 			value = string(f.image.profileText())

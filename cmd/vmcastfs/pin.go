@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/store"
+)
+
+// keyAttr is the attribute that tells an image's key in the cache.
+const keyAttr = "user.vmcast.key"
+
+// pin is `cache pin` and `cache unpin`. A NAME with a leading / or . is a path in
+// a mount, whose own cache is meant; its images need not be cached yet.
+func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
+	var names []string
+	var errs []error
+	for _, arg := range args {
+		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") {
+			if err := e.pinPath(ctx, arg, on); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
+			}
+			continue
+		}
+		names = append(names, arg)
+	}
+	if len(names) > 0 {
+		s, err := open()
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, e.eachCached(s, names, func(i store.Info) error { return s.Keep(i.Key, on, i.Size) }), s.Close())
+	}
+	return withCode(exitFailed, errors.Join(errs...))
+}
+
+func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
+	images, err := imagesOf(ctx, arg)
+	if err != nil {
+		return err
+	}
+	cache := images[0].mount.Status.Cache
+	s, err := e.openCache(cache.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	keys := make(map[store.Key]int64)
+	for _, im := range images {
+		raw := make([]byte, 128)
+		n, err := unix.Getxattr(im.path, keyAttr, raw)
+		if err != nil {
+			return fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
+		}
+		f, _ := im.now(ctx)
+		keys[store.Key(raw[:n])] = max(f.Size, 0)
+	}
+	if on && cache.Limit > 0 {
+		if err := roomToPin(s, keys, cache.Limit); err != nil {
+			return err
+		}
+	}
+	for key, size := range keys {
+		if err := s.Keep(key, on, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roomToPin refuses pins that would leave the cache no room to work with.
+func roomToPin(s *store.Store, more map[store.Key]int64, limit int64) error {
+	var pinned, asked int64
+	for key, size := range s.Kept() {
+		if _, again := more[key]; !again {
+			pinned += size
+		}
+	}
+	for _, size := range more {
+		asked += size
+	}
+	if pinned+asked <= limit {
+		return nil
+	}
+	return fmt.Errorf("it may take %s, with what is pinned already %s, and the cache may hold %s: unpin others, or mount with a larger cache_size=",
+		humanize.IBytes(uint64(asked)), humanize.IBytes(uint64(pinned+asked)), humanize.IBytes(uint64(limit)))
+}
