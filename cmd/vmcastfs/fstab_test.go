@@ -114,7 +114,7 @@ func (h *host) fstab(lines ...string) string {
 }
 
 // everyGenericOption is what people, installers and generators write.
-const everyGenericOption = "defaults,rw,_netdev,nofail,noauto,user,noatime,relatime,nodiratime,nosuid,nodev,noexec,x-systemd.automount,x-gvfs-hide,comment=x,lazytime,silent"
+const everyGenericOption = "defaults,rw,_netdev,nofail,noauto,user,noatime,relatime,nodiratime,nosuid,nodev,noexec,x-systemd.automount,x-gvfs-hide,X-mount.mkdir,comment=x,lazytime,silent"
 
 func TestFstab(t *testing.T) {
 	t.Parallel()

@@ -200,7 +200,7 @@ and 10m. Paths are taken from the directory that mount is called in.`)
 	}
 	p.line(`.SS "Options of mount(8)"`)
 	p.text(`These are accepted and change nothing, for the mount is always read-only, nosuid,
-nodev and noexec, and checks permissions: ` + strings.Join(genericOptions, ", ") + `, and all that begin with x-. With -s,
+nodev and noexec, and checks permissions: ` + strings.Join(genericOptions, ", ") + `, and all that begin with x- or X-. With -s,
 unknown options are ignored.`)
 	p.section("fstab")
 	p.text(indent(string(distFile("example.fstab"))) + `

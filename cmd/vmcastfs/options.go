@@ -277,7 +277,7 @@ func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
 			}
 		case name == "rw":
 			notes = append(notes, "rw is asked for, but a feed is always mounted read-only")
-		case strings.HasPrefix(name, "x_"), slices.Contains(genericOptions, name), sloppy:
+		case strings.HasPrefix(name, "x_"), strings.HasPrefix(name, "X_"), slices.Contains(genericOptions, name), sloppy:
 		default:
 			return notes, usagef("unknown option %q; `vmcastfs mount --help` lists them", name)
 		}

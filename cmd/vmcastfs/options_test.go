@@ -13,7 +13,7 @@ func TestParseOptions(t *testing.T) {
 		err  string
 	}{
 		{"", func(o options) bool { return o.Hard }, ""},
-		{"ro,_netdev,nofail,defaults,x-systemd.automount,x-anything=1,noatime,user", func(o options) bool { return true }, ""},
+		{"ro,_netdev,nofail,defaults,x-systemd.automount,x-anything=1,X-mount.mkdir,noatime,user", func(o options) bool { return true }, ""},
 		{"cache_size=10G", func(o options) bool { return o.CacheSize == 10<<30 }, ""},
 		{"cache-size=1.5GiB,memory=0", func(o options) bool { return o.CacheSize == 3<<29 && o.Memory == 0 }, ""},
 		{"bwlimit=1000", func(o options) bool { return o.Bandwidth == 1000 }, ""},
