@@ -264,12 +264,12 @@ func TestPackRefuses(t *testing.T) {
 		return o
 	}
 	for name, o := range map[string]Options{
-		"no image":         one(func(o *Options) { o.Inputs = nil }),
-		"no description":   one(func(o *Options) { o.Description = []byte("hello") }),
-		"an OVF":           one(func(o *Options) { o.Description = []byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"/>`) }),
-		"block size 5000":  one(func(o *Options) { o.BlockSize = 5000 }),
-		"block size 2 MiB": one(func(o *Options) { o.BlockSize = 2 << 20 }),
-		"two of a name":    one(func(o *Options) { o.Inputs = append(o.Inputs, o.Inputs[0]) }),
+		"no image":          one(func(o *Options) { o.Inputs = nil }),
+		"no description":    one(func(o *Options) { o.Description = []byte("hello") }),
+		"an OVF":            one(func(o *Options) { o.Description = []byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"/>`) }),
+		"block size 5000":   one(func(o *Options) { o.BlockSize = 5000 }),
+		"block size 16 MiB": one(func(o *Options) { o.BlockSize = 16 << 20 }),
+		"two of a name":     one(func(o *Options) { o.Inputs = append(o.Inputs, o.Inputs[0]) }),
 		"two of a name but for case": one(func(o *Options) {
 			o.Inputs = append(o.Inputs, input("ROOT.img", nil))
 		}),
