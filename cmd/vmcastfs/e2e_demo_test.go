@@ -220,7 +220,14 @@ func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	log := filepath.Join(t.TempDir(), "log")
-	w.mount("log=" + log)
+	socket := filepath.Join(t.TempDir(), "metrics")
+	w.mount("log="+log, "metrics=unix:"+socket)
+	goroutines := func() (n int) {
+		if _, err := fmt.Sscan(scrape(t, "unix", socket)["go_goroutines"], &n); err != nil || n == 0 {
+			t.Fatalf("go_goroutines: %d, %v", n, err)
+		}
+		return n
+	}
 	use := func() {
 		for _, name := range []string{appliance.DiskName, appliance.DataName, appliance.DataName + ".gz", "xvm.xml"} {
 			var open []*os.File
@@ -250,9 +257,11 @@ func TestNothingLeaks(t *testing.T) {
 		t.Fatalf("%d daemons", len(pids))
 	}
 	settled := fds(t, pids[0])
+	atRest := goroutines()
 	for range 3 {
 		use()
 	}
+	eventually(t, fmt.Sprintf("there are about %d goroutines, as before", atRest), 10*time.Second, func() bool { return goroutines() <= atRest+8 }) // of 36 opens
 	eventually(t, "as many files are open as before", 10*time.Second, func() bool { return len(fds(t, pids[0])) <= len(settled) })
 	for _, name := range fds(t, pids[0]) {
 		if strings.HasSuffix(name, ".data") || strings.HasSuffix(name, ".journal") {
