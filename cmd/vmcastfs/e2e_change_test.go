@@ -112,10 +112,15 @@ func TestReplacedWithoutAnyValidator(t *testing.T) {
 	w := bareWorld(t)
 	w.publish("one", packListed(t, member{"disk.img", old}))
 	w.put("/one.xvm", w.app.Packages["/one.xvm"], time.Time{}, "")
-	w.mount()
+	log := w.logged()
 	w.origin.SetBandwidth(2 << 20)
 	f := w.open("one", "disk.img")
 	w.wantAt(f, old, 0)
+	for what, said := range map[string]string{"the log": log(), "the status": fmt.Sprint(w.release("one").Warnings)} {
+		if !strings.Contains(said, "neither an ETag nor a date") {
+			t.Errorf("%s does not warn:\n%s", what, said)
+		}
+	}
 	w.put("/one.xvm", packListed(t, member{"disk.img", new}), time.Time{}, "")
 	w.origin.SetBandwidth(0)
 	image := w.path("one", "disk.img")

@@ -118,6 +118,10 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		manifestSum = hex.EncodeToString(sum[:])
 		p.warnings = append(p.warnings, p.missing(m)...)
 	}
+	if !doc.Identity.Pinned() {
+		p.warnings = append(p.warnings, "its server sends neither an ETag nor a date: an archive of the same size that takes its place is noticed only by the sums, "+
+			"so what is read before all is checked may be of either; a block list (vmcastfs pack, vmcastfs index) has each block checked first")
+	}
 	p.manifestSum = manifestSum
 	p.trust = r.cat.judge(p)
 	if p.blocks = p.ownBlocks(); p.blocks == nil {
