@@ -113,6 +113,20 @@
 //	status of another mount       256 MiB, 5 seconds
 //	a hook                        10 seconds, 64 KiB of output
 //
+// # Fuzzers and soak
+//
+// CI runs every fuzzer for half a minute, with at most 1 GiB of memory each;
+// bash .ci/fuzz 1200 takes twenty minutes for each. In the soak an origin makes
+// one request in five fail, in all its ways, restarts and changes validators,
+// while 16 readers compare every byte, the daemon is killed every 20 seconds, the
+// cache holds a quarter and bits of its files flip: a minute in CI,
+//
+//	VMCASTFS_SOAK=10m go test -count=1 -timeout 20m -run TestSoak -v ./cmd/vmcastfs
+//
+// for ten. That gave, on 2026-11-22 on a busy machine of 2 cores: 49.6 million
+// reads, none wrong, 12381 failed as they may, the slowest after 2.2 s; at most
+// 107 MiB resident and 45 descriptors; at rest 22 descriptors and 38 goroutines.
+//
 // # Reporting a fault
 //
 // Tell the maintainers (the address is that of the Debian package and of the
