@@ -208,6 +208,39 @@ func TestSidecarOption(t *testing.T) {
 	}
 }
 
+// TestSidecarVouchesMounted: under a keyring an OVA, which carries no signature,
+// is refused until a signed sidecar vouches for it.
+func TestSidecarVouchesMounted(t *testing.T) {
+	g := newGnuPG(t)
+	g.key("operator", "ed25519", "never")
+	key := filepath.Join(t.TempDir(), "secret.asc")
+	if err := os.WriteFile(key, g.run("", "--batch", "--armor", "--export-secret-keys", g.user("operator")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	disk, about := member{"root.img", diskOf(20, 3)}, member{"box.ovf", []byte("<Envelope/>")}
+	w := bareWorld(t)
+	w.publish("one", pack(t, about, member{"box.mf", sha1sums(about, disk)}, disk))
+	side := t.TempDir()
+	with := []string{"keyring=" + g.ring("operator"), "sidecar=" + side, "complete=off"}
+	w.mount(with...)
+	if _, err := os.ReadFile(w.path("one", "root.img")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("without a sidecar it opens with %v", err)
+	}
+	w.umount()
+	if out, err := w.run("index", "-o", filepath.Join(side, "one.xvm.sidecar"), "--sign", key, "--options", "sig=ignore", w.origin.URL()+"/one.xvm"); err != nil {
+		t.Fatalf("index: %v\n%s", err, out)
+	}
+	w.mount(with...)
+	w.wantFile(disk.content, "one", "root.img")
+	w.wantFile(about.content, "one", "box.ovf")
+	if by := attrOf(t, w.path("one", "root.img"), "signer"); !strings.Contains(by, "operator") {
+		t.Errorf("it is vouched for by %q", by)
+	}
+	if st := w.release("one"); st.State != "indexed" || st.Trust.By != "sidecar" {
+		t.Errorf("%+v, %+v", st, st.Trust)
+	}
+}
+
 // TestStateAfterEviction: when blocks of a verified image are lost from the
 // cache, the state says so, and what comes in their place is checked.
 func TestStateAfterEviction(t *testing.T) {
