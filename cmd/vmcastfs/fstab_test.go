@@ -262,15 +262,18 @@ func TestEmptyEnvironment(t *testing.T) {
 }
 
 // A signal, or Ctrl-C, which a terminal sends to all processes of the group,
-// while the server is silent: exit code 8, and nothing is left.
+// while the server is silent: exit code 8, and nothing is left. 4 if the process
+// in the background dies without a word.
 func TestInterruptedMount(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		send func(pid int) error
+		code int
+		send func(pid, daemon int) error
 	}{
-		{"signal", func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) }},
-		{"Ctrl-C", func(pid int) error { return syscall.Kill(-pid, syscall.SIGINT) }},
+		{"signal", 8, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGTERM) }},
+		{"Ctrl-C", 8, func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGINT) }},
+		{"dies", 4, func(_, daemon int) error { return syscall.Kill(daemon, syscall.SIGKILL) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -285,10 +288,13 @@ func TestInterruptedMount(t *testing.T) {
 			}
 			eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
 			pids := w.daemons()
-			if err := c.send(cmd.Process.Pid); err != nil {
+			if len(pids) != 1 {
+				t.Fatalf("%d processes in the background", len(pids))
+			}
+			if err := c.send(cmd.Process.Pid, pids[0]); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); exitCode(err) != 8 {
+			if err := cmd.Wait(); exitCode(err) != c.code {
 				t.Errorf("interrupted: %v\n%s", err, out.String())
 			}
 			for _, pid := range pids {
