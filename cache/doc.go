@@ -58,9 +58,10 @@ read of one of its blocks on they are fetched in that order, in ranges of up to
 512 KiB, ahead of the readers: 2 MiB at first, further the more of it they use,
 16 MiB at most beyond what they used. A block of the profile that a reader comes
 to first is fetched alone. While a demanded range is under way only one of the
-profile's is begun; so a demanded block waits for the ranges that were there
-before it, and no others. After 32 misses in a row outside of the profile it
-is given up. The replay above then takes 3.3 s and 41 MB, or 0.33 s: the blocks
+profile's is begun; so a demanded block shares the wire with the ranges that were
+there before it, at most eight, and no others: it comes no later than one range of
+512 KiB would make it (TestFollowDoesNotDelayDemand). After 32 misses in a row
+outside of the profile it is given up. The replay above then takes 3.3 s and 41 MB, or 0.33 s: the blocks
 read, at the speed of the wire.
 
 At most eight ranges that no reader asked for are under way in a cache at a

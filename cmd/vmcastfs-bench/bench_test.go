@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"vmcastfs/xvm"
 )
@@ -92,5 +93,16 @@ func TestList(t *testing.T) {
 	}
 	if err := run(context.Background(), []string{"-only", "no such test"}, io.Discard, io.Discard); err == nil {
 		t.Error("nothing ran, and that is no error")
+	}
+}
+
+func TestWithin(t *testing.T) {
+	if took, err := within(time.Minute, func() (time.Duration, error) { return 7, nil })(); took != 7 || err != nil {
+		t.Error(took, err)
+	}
+	hang := make(chan struct{})
+	defer close(hang)
+	if _, err := within(time.Millisecond, func() (time.Duration, error) { <-hang; return 0, nil })(); err == nil {
+		t.Error("what hangs is waited for")
 	}
 }

@@ -50,7 +50,7 @@ func (b *bench) peerTests(n network, name string) (tests []test) {
 			replay, stop, err := p.start(ctx, b)
 			if err == nil {
 				var m result
-				m, err = b.measure("", replay)
+				m, err = b.measure("", within(peerLimit, replay))
 				r.Value, r.Bytes, r.Requests = m.Value, m.Bytes, m.Requests
 				_ = stop()
 			}
@@ -64,6 +64,31 @@ func (b *bench) peerTests(n network, name string) (tests []test) {
 		}})
 	}
 	return tests
+}
+
+// peerLimit is what a replay by a peer may take.
+const peerLimit = 5 * time.Minute
+
+// within gives up waiting for do after the limit: a peer that hangs is a result,
+// and not the end of the run.
+func within(limit time.Duration, do func() (time.Duration, error)) func() (time.Duration, error) {
+	return func() (time.Duration, error) {
+		type answer struct {
+			took time.Duration
+			err  error
+		}
+		done := make(chan answer, 1)
+		go func() {
+			took, err := do()
+			done <- answer{took, err}
+		}()
+		select {
+		case a := <-done:
+			return a.took, a.err
+		case <-time.After(limit):
+			return 0, fmt.Errorf("not done after %v", limit)
+		}
+	}
 }
 
 func firstLine(s string) string {
