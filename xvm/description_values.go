@@ -86,7 +86,8 @@ func (d *Description) cleanFile(s string) string {
 		s = path.Base(s)
 	}
 	name, err := manifestName(s)
-	if err != nil || strings.ContainsAny(name, `:\`) || strings.HasPrefix(name, "-") || len(name) > 1024 || name != strings.TrimSpace(name) {
+	clean, dir, reason := tarName(name)
+	if err != nil || clean != name || dir || reason != "" || strings.ContainsAny(name, `:\`) || strings.HasPrefix(name, "-") || len(name) > 1024 || name != strings.TrimSpace(name) {
 		d.warn("file %q is no member of a package", s)
 		return ""
 	}
