@@ -82,7 +82,7 @@
 //
 // # Locks
 //
-// Reader.mu (pool) before index.mu (points, size) and Budget.mu; tableOnce.mu before index.mu; stream.mu before Reader.mu. None but
-// stream.mu and tableOnce.mu is held while waiting. A runner's place and buffers belong to the stream that has it, or
-// to Reader.mu when it is parked.
+// Reader.mu (pool) before index.mu (points, size) and Budget.mu; tableOnce.mu before index.mu; stream.mu before
+// Reader.mu. None but stream.mu and tableOnce.mu is held while waiting. A runner's place and buffers belong to the
+// stream that has it, or to Reader.mu when it is parked.
 package seekable
