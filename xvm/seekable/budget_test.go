@@ -28,7 +28,7 @@ func windowed(t *testing.T, mib int) map[Format][]byte {
 // TestC1Budget opens many files with large windows at once: never do more decode than there is memory for, and all of
 // them come to their end.
 func TestC1Budget(t *testing.T) {
-	const mib, files = 8, 24
+	const mib, files = 8, 12
 	data := windowed(t, mib)
 	run := func(b *Budget) (most int32, heap uint64) {
 		var readers sync.WaitGroup
@@ -95,7 +95,7 @@ func TestBudgetGrowingWindows(t *testing.T) {
 	}
 	b := NewBudget(10 << 20) // one of the largest, or two of the others
 	var readers sync.WaitGroup
-	for i := range 8 {
+	for i := range 4 {
 		f := []Format{XZ, Zstd}[i%2]
 		r := newReader(t, f, data[f], Options{Budget: b})
 		readers.Go(func() {
