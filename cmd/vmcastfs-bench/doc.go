@@ -95,9 +95,9 @@
 // The profile's blocks once more as one contiguous member: measured by what it
 // could gain at most. 17.9 MB take 1.43 s on the wire whatever their order, the
 // ranges that fetch them are 160 of 105 KB, eight at a time, and the wire stands still
-// only at the start and when the processors are late. Of 1.9 s (below load 20;
-// 2.1 s before indexing asked for everything at once, medians of 6 alternating
-// runs) opening is 0.2 s, so it could save 0.2 s, for a package that is 4 % larger
+// only at the start and when the processors are late. Of 1.87 s (1.96 s before
+// indexing asked for everything at once; medians of 3, load 2) opening is 0.2 s,
+// so it could save 0.24 s at most, for a package that is 4 % larger
 // and a second place of every block to sign, check and keep in step. Not done.
 //
 // Without passthrough a second sequential read does not reach this program: the
