@@ -5,8 +5,9 @@
 //
 // Requests. The window into the archive is 4 KiB after a jump, and doubles up to 512 KiB as long as the next header
 // is within 64 KiB of what has been read. So a large member costs one request of 4 KiB wherever it is, and ten
-// thousand small ones some thirty requests. No byte is asked for twice. The caller may well have the head of the
-// archive in memory: the small windows at the start are then free.
+// thousand small ones some thirty requests. Members of one size beyond 16 KiB are jumped over as well: a caller that
+// sees equal steps can ask for many headers at a time. No byte is asked for twice. The caller may well have the head of
+// the archive in memory: the small windows at the start are then free.
 //
 // What is read: the v7, ustar (POSIX.1-1988), GNU and PAX (POSIX.1-2001) formats; GNU long names and links; sizes in
 // octal and base-256; sparse files in the old GNU form and in PAX forms 0.0, 0.1 and 1.0; hard links to earlier files.

@@ -31,8 +31,9 @@
 // manifest would. Its headers, two for each MiB, are read many at a time.
 //
 // An archive with ranges is indexed within half a minute or not at all. One that
-// must be read whole first takes as long as that takes; meanwhile
-// [Release.PackageSoon], which listings use, gives [ErrIndexing].
+// must be read whole first, or has brought 256 headers by then, takes as long as
+// that takes; meanwhile [Release.PackageSoon], which listings use, gives
+// [ErrIndexing].
 //
 // # Partition images
 //

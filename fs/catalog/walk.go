@@ -9,9 +9,9 @@ import (
 	"vmcastfs/xvm"
 )
 
-// longIndex is for archives that take long to index: an XVA has two headers for
-// each MiB, one that is compressed or on a server without ranges must be read
-// whole.
+// longIndex is for archives that take long to index: those with many headers (an
+// XVA has two for each MiB); one that is compressed or on a server without ranges
+// must be read whole.
 const longIndex = 6 * time.Hour
 
 // ErrIndexing: the archive of the release is still being read, and a listing
@@ -46,14 +46,9 @@ func walk(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*xvm.In
 	if n, err := a.ReadAt(ctx, head, 0); n < len(head) {
 		return nil, err
 	}
-	lim := xvm.LimitsFor(head)
-	if !xvm.IsXVA(head) {
-		return xvm.Walk(ctx, a, size, lim)
-	}
-	more()
-	ahead := newStrides(ctx, a, size)
+	ahead := newStrides(ctx, a, size, more)
 	defer ahead.close()
-	return xvm.Walk(ctx, ahead, size, lim)
+	return xvm.Walk(ctx, ahead, size, xvm.LimitsFor(head))
 }
 
 // strides reads ahead for a walk over headers that are equally far apart: one
@@ -64,8 +59,10 @@ type strides struct {
 	ctx  context.Context
 	end  context.CancelFunc
 
-	last, step int64 // the latest read, and how far it was from the one before
-	next       int64 // where the next read ahead begins
+	reads      int    // so far
+	more       func() // called once there are many
+	last, step int64  // the latest read, and how far it was from the one before
+	next       int64  // where the next read ahead begins
 	ahead      map[int64]chan strideRead
 }
 
@@ -76,17 +73,22 @@ type strideRead struct {
 
 const (
 	strideWindow = 4 << 10 // what a walk reads after a jump
-	strideLeast  = 64 << 10
+	strideLeast  = 16 << 10
 	strideDepth  = 32
+	// manyReads are of a walk that gets on, and is long.
+	manyReads = 256
 )
 
-func newStrides(ctx context.Context, r xvm.ReaderAt, size int64) *strides {
-	s := &strides{r: r, size: size, ahead: make(map[int64]chan strideRead)}
+func newStrides(ctx context.Context, r xvm.ReaderAt, size int64, more func()) *strides {
+	s := &strides{r: r, size: size, more: more, ahead: make(map[int64]chan strideRead)}
 	s.ctx, s.end = context.WithCancel(ctx)
 	return s
 }
 
 func (s *strides) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if s.reads++; s.reads == manyReads {
+		s.more()
+	}
 	step := off - s.last
 	steady := step == s.step && step >= strideLeast && len(p) <= strideWindow
 	if !steady {
