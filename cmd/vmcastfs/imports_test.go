@@ -12,16 +12,17 @@ import (
 // rooms says which rooms of ours each room may import. What is not named here
 // may be imported by nobody but commands.
 var rooms = map[string][]string{
-	"cache/store":  {},
-	"cache/origin": {},
-	"feed":         {},
-	"xvm":          {},
-	"xvm/seekable": {},
-	"xvm/pack":     {"xvm", "xvm/seekable"},
-	"cache":        {"cache/store"},
-	"cache/remote": {"cache", "cache/store"},
-	"fs/catalog":   {"cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
-	"fs":           {"fs/catalog", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"cache/store":      {},
+	"cache/origin":     {},
+	"feed":             {},
+	"xvm":              {},
+	"xvm/seekable":     {},
+	"xvm/pack":         {"xvm", "xvm/seekable"},
+	"cache":            {"cache/store"},
+	"cache/remote":     {"cache", "cache/store"},
+	"fs/catalog/trust": {"feed"},
+	"fs/catalog":       {"fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs":               {"fs/catalog", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
 }
 
 // owners says which room alone may import a library.

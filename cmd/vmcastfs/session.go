@@ -17,6 +17,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
 
@@ -27,7 +28,7 @@ type session struct {
 	cache   *cache.Cache
 	remote  *remote.Client
 	catalog *catalog.Catalog
-	trust   *catalog.TrustState // nil: it cannot be kept
+	trust   *trust.State // nil: it cannot be kept
 	log     *slog.Logger
 }
 

@@ -14,13 +14,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmcastfs/feed"
-	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/trust"
 )
 
 // openTrust opens what is remembered of the feed. A directory that cannot be
 // used ends a mount that asks for signatures, and is told of otherwise.
-func openTrust(feedURL string, o options, log *slog.Logger) (*catalog.TrustState, error) {
-	t, err := catalog.OpenTrustState(o.State, feedURL, log)
+func openTrust(feedURL string, o options, log *slog.Logger) (*trust.State, error) {
+	t, err := trust.Open(o.State, feedURL, log)
 	if err == nil {
 		return t, nil
 	}
@@ -81,8 +81,8 @@ func (e *env) trustListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		feeds := []*catalog.FeedTrust{}
-		d, err := catalog.OpenTrustDir(dir, false)
+		feeds := []*trust.Feed{}
+		d, err := trust.OpenDir(dir, false)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // nothing seen yet
 		case err != nil:
@@ -97,7 +97,7 @@ func (e *env) trustListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			feeds = slices.DeleteFunc(feeds, func(t *catalog.FeedTrust) bool { return t.Feed != url })
+			feeds = slices.DeleteFunc(feeds, func(t *trust.Feed) bool { return t.Feed != url })
 			if len(feeds) == 0 {
 				return fmt.Errorf("nothing is known of the feed %s", feed.Sanitize(args[0]))
 			}
@@ -112,7 +112,7 @@ func (e *env) trustListCommand() *cobra.Command {
 	return cmd
 }
 
-func (e *env) printTrust(feeds []*catalog.FeedTrust) error {
+func (e *env) printTrust(feeds []*trust.Feed) error {
 	for _, t := range feeds {
 		fmt.Fprintln(e.stdout, feed.Sanitize(t.Feed))
 		if n := t.Newest; n != nil {
@@ -194,7 +194,7 @@ seen for the first time again. Prefer accept, which forgets less.`,
 }
 
 // trustArguments are the directory and what FEED [RELEASE] name.
-func trustArguments(state func() (string, error), args []string) (d *catalog.TrustDir, url, release string, err error) {
+func trustArguments(state func() (string, error), args []string) (d *trust.Dir, url, release string, err error) {
 	dir, err := state()
 	if err != nil {
 		return nil, "", "", err
@@ -205,7 +205,7 @@ func trustArguments(state func() (string, error), args []string) (d *catalog.Tru
 	if len(args) > 1 {
 		release = args[1]
 	}
-	if d, err = catalog.OpenTrustDir(dir, true); err != nil {
+	if d, err = trust.OpenDir(dir, true); err != nil {
 		return nil, "", "", withCode(exitSystem, err)
 	}
 	return d, url, release, nil

@@ -12,6 +12,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
 
@@ -27,7 +28,7 @@ type Config struct {
 	Sidecar       string            // directory or address where sidecars are looked for; "": nowhere
 	RequireSigned bool              // serve only what a key of the keyring signed
 	Strict        bool              // the first read of an image waits until the whole matches
-	Trust         *TrustState       // nil: nothing is remembered of what was seen before
+	Trust         *trust.State      // nil: nothing is remembered of what was seen before
 	AllowExternal bool              // serve images that name other files
 	Complete      bool              // fetch the rest of an open image in the background
 	Profile       bool              // record which blocks a boot reads, and fetch by such records

@@ -179,32 +179,17 @@
 //
 // # What was seen
 //
-// TrustState remembers, in a directory that is not the cache, the SHA-256 of
-// each release's manifest when it was first seen, and the newest release. Where
-// signatures are required only what a trusted key signed counts as seen; the
-// newest release is indexed by itself for that. Alarms, in status, list and
-// log:
+// Package trust remembers, outside the cache, what each release was when it was
+// first seen, and the newest release; its alarms (changed, replayed, rollback) are
+// in status, list and log. Where signatures are required only what a trusted key
+// signed counts as seen; the newest release is indexed by itself for that. There
+// the release of an alarm is refused until the operator accepts it; a feed that
+// went back is not shown while a newer one is known (and neither is it kept as the
+// last good one); if none is, it is shown and nothing of it served.
 //
-//	changed    another manifest under the same release; where nobody had signed the
-//	           first one, a signed one takes its place silently
-//	replayed   the signed manifest of one release under another id (S5). A manifest
-//	           with the line "# vmcast-release: ID" (pack --guid writes it) is good
-//	           for that id only, also on a host that has seen nothing yet; that
-//	           cannot be accepted, only packed anew
-//	rollback   the newest release seen is gone, and what is newest now is older by
-//	           date; without dates: was seen before (S10). A date more than a day
-//	           in the future makes no release the newest
-//
-// Where signatures are required the release is refused until the operator
-// accepts it; a feed that went back is not shown while a newer one is known
-// (and neither is it kept as the last good one); if none is, it is shown and
-// nothing of it served. The file is read anew when another process has changed
-// it, so an accepted alarm takes effect at once.
-//
-//	STATE/lock            flock, held to change anything
-//	STATE/feeds/HASH.json one feed, replaced as a whole; HASH is of its URL
-//
-// A damaged file is an error: taking it for empty would be forgetting.
+// A manifest with the line "# vmcast-release: ID" (pack --guid writes it) is good
+// for that id only, also on a host that has seen nothing yet; another cannot be
+// accepted, only packed anew (S5).
 //
 // # Boot profiles
 //
@@ -230,6 +215,6 @@
 // an image's before its base's; wholeArchive.mu, heldBlocks.mu and
 // listMemory.mu (before blockSums.mu) come after image.mu. All come before the
 // locks of package cache, but for heldBlocks.mu, under which the store is read,
-// and TrustState.mu, which is held over its file: after those nothing else is
+// and that of trust.State, which is held over its file: after those nothing else is
 // locked.
 package catalog

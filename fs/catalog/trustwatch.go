@@ -5,129 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/trust"
 )
-
-// seen is what a package presents to the trust state.
-type seen struct {
-	id, name string
-	manifest string // SHA-256; "": it has none
-	signed   bool
-	signer   string
-}
-
-// objection says why a package is not what its release was, "" if it is, or
-// was never seen.
-func (t *FeedTrust) objection(s seen) (AlarmKind, string) {
-	if s.manifest == "" {
-		if r := t.Releases[s.id]; r != nil && r.Signed {
-			return AlarmChanged, "the release had a signed manifest when it was first seen, and has none now"
-		}
-		return "", ""
-	}
-	r := t.Releases[s.id]
-	switch {
-	case r == nil:
-	case r.Manifest == s.manifest:
-		return "", ""
-	case !r.Signed && s.signed:
-		return "", "" // nobody vouched for what was seen
-	default:
-		was := "manifest"
-		if r.Signed {
-			was = "signed manifest"
-		}
-		return AlarmChanged, fmt.Sprintf("the %s of this release changed after it was first seen on %s", was, r.First.Format("2006-01-02"))
-	}
-	if !s.signed {
-		return "", ""
-	}
-	// What a publisher signed says nothing of which release it is: it must not
-	// come back under another one (S5).
-	for id, other := range t.Releases {
-		if id != s.id && other.Manifest == s.manifest && other.Signed {
-			return AlarmReplayed, fmt.Sprintf("it is the package of the release %q, first seen on %s, under another guid (the signed manifest is the same): an old release offered as a new one, or published twice", other.Name, other.First.Format("2006-01-02"))
-		}
-	}
-	return "", ""
-}
-
-// note records a package that is seen for the first time, or an alarm.
-func (t *FeedTrust) note(s seen, now time.Time) {
-	kind, text := t.objection(s)
-	r := t.Releases[s.id]
-	switch {
-	case kind != "":
-		t.raise(Alarm{Kind: kind, ID: s.id, Name: s.name, Offered: s.manifest, Signed: s.signed, Signer: s.signer, Text: text, At: now})
-		return
-	case s.manifest == "":
-		return
-	case r == nil, !r.Signed && s.signed:
-		n := &ReleaseSeen{Name: s.name, Manifest: s.manifest, Signed: s.signed, Signer: s.signer, First: now}
-		if r != nil && r.Manifest == s.manifest {
-			n.First = r.First
-		}
-		t.Releases[s.id] = n
-	}
-	t.settle(func(a Alarm) bool { return a.ID == s.id && a.Kind != AlarmRollback })
-}
-
-// raise adds an alarm, or brings the one there is up to date.
-func (t *FeedTrust) raise(a Alarm) {
-	i := slices.IndexFunc(t.Alarms, func(b Alarm) bool { return b.Kind == a.Kind && (b.ID == a.ID || a.Kind == AlarmRollback) })
-	if i < 0 {
-		t.Alarms = append(t.Alarms, a)
-		return
-	}
-	a.At = t.Alarms[i].At
-	t.Alarms[i] = a
-}
-
-// settle removes alarms that are no more.
-func (t *FeedTrust) settle(which func(Alarm) bool) { t.Alarms = slices.DeleteFunc(t.Alarms, which) }
-
-// maxAhead is how far in the future a release may be dated and still count as
-// the newest: a date of 2099 would make every honest feed a rollback (S10).
-const maxAhead = 24 * time.Hour
-
-// rollback says why a feed is older than what was seen of it, or "".
-func (t *FeedTrust) rollback(f *feed.Feed) string {
-	if t.Newest == nil || len(f.Releases) == 0 {
-		return ""
-	}
-	for _, r := range f.Releases {
-		if r.ID == t.Newest.ID {
-			return ""
-		}
-	}
-	now := f.Releases[0]
-	older := now.Published.Before(t.Newest.Published)
-	if now.Published.IsZero() || t.Newest.Published.IsZero() {
-		older = t.Releases[now.ID] != nil // without dates, what is known is not new
-	}
-	if !older {
-		return ""
-	}
-	return fmt.Sprintf("the feed went back: its newest release is %q, but on %s it was %q", now.Name, t.Newest.Seen.Format("2006-01-02"), t.Newest.Name)
-}
-
-// advance takes a release for the newest, if it is.
-func (t *FeedTrust) advance(r feed.Release, now time.Time) {
-	switch {
-	case r.Published.After(now.Add(maxAhead)):
-		return
-	case t.Newest == nil, r.Published.After(t.Newest.Published):
-	case r.Published.IsZero() && t.Newest.Published.IsZero() && t.Releases[r.ID] == nil:
-	default:
-		return
-	}
-	t.Newest = &NewestSeen{ID: r.ID, Name: r.Name, Published: r.Published, Seen: now}
-}
 
 // feedWatch is what a Catalog knows of a feed that went back.
 //
@@ -151,7 +35,10 @@ type heldFeed struct {
 // required: then the newer one stays. If there is none, the older one is shown
 // and nothing of it is served.
 func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) {
-	why := c.feedObjection(f)
+	why := ""
+	if t := c.cfg.Trust; t != nil {
+		why = t.TakeFeed(f, !c.cfg.RequireSigned)
+	}
 	c.watch.mu.Lock()
 	keep := why != "" && c.cfg.RequireSigned && len(c.Snapshot().releases) > 0
 	said := c.watch.rollback
@@ -179,62 +66,6 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 	}
 	c.publish(f, raw, at)
 	c.background(c.judgeNewest)
-}
-
-// feedObjection compares a feed with the trust state, which learns from it.
-func (c *Catalog) feedObjection(f *feed.Feed) (why string) {
-	t := c.cfg.Trust
-	if t == nil {
-		return ""
-	}
-	t.look(func(ft *FeedTrust) { why = ft.rollback(f) })
-	now := time.Now().UTC().Truncate(time.Second)
-	var newest feed.Release
-	if len(f.Releases) > 0 {
-		newest = f.Releases[0]
-	}
-	t.changeIf(func(ft *FeedTrust) bool { return ft.wouldNote(why, newest, !c.cfg.RequireSigned, now) }, func(ft *FeedTrust) {
-		if why != "" {
-			ft.raise(Alarm{Kind: AlarmRollback, ID: newest.ID, Name: newest.Name, Offered: newest.ID, Published: newest.Published, Text: why, At: now})
-			return
-		}
-		ft.settle(func(a Alarm) bool { return a.Kind == AlarmRollback })
-		if !c.cfg.RequireSigned && newest.ID != "" {
-			ft.advance(newest, now)
-		}
-	})
-	return why
-}
-
-// wouldNote tells whether there is anything to write down of a feed.
-func (t *FeedTrust) wouldNote(why string, newest feed.Release, advance bool, now time.Time) bool {
-	raised := slices.ContainsFunc(t.Alarms, func(a Alarm) bool {
-		return a.Kind == AlarmRollback && (why == "" || a.ID == newest.ID && a.Text == why)
-	})
-	if why != "" {
-		return !raised
-	}
-	if raised {
-		return true
-	}
-	before := t.Newest
-	if advance && newest.ID != "" {
-		copied := *t
-		copied.advance(newest, now)
-		return copied.Newest != before
-	}
-	return false
-}
-
-// changeIf is change, if there is anything to change.
-func (s *TrustState) changeIf(needed func(*FeedTrust) bool, fn func(*FeedTrust)) {
-	s.mu.Lock()
-	s.refresh()
-	needs := needed(s.now)
-	s.mu.Unlock()
-	if needs {
-		s.change(fn)
-	}
 }
 
 // awaitAcceptance looks whether the operator has accepted that the feed went
@@ -270,8 +101,7 @@ func (c *Catalog) awaitAcceptance(ctx context.Context) {
 		if held != nil {
 			f = held.feed
 		}
-		c.cfg.Trust.look(func(ft *FeedTrust) { why = ft.rollback(f) })
-		if why != "" {
+		if c.cfg.Trust.Rollback(f) != "" {
 			continue
 		}
 		if held == nil {
@@ -300,16 +130,16 @@ func (c *Catalog) judgeNewest(ctx context.Context) {
 }
 
 // presented is what the package is to the trust state.
-func (p *Package) presented() seen {
-	s := seen{
-		id: p.release.item.ID, name: p.release.Name(), manifest: p.manifestSum,
-		signed: p.trust.Manifest.State == "good", signer: p.signer(),
+func (p *Package) presented() trust.Package {
+	s := trust.Package{
+		ID: p.release.item.ID, Name: p.release.Name(), Manifest: p.manifestSum,
+		Signed: p.trust.Manifest.State == "good", Signer: p.signer(),
 	}
 	if p.trust.By == bySidecar {
-		s.signed = true
-		if s.manifest == "" { // that of the sidecar names the package, too
+		s.Signed = true
+		if s.Manifest == "" { // that of the sidecar names the package, too
 			sum := sha256.Sum256(p.doc.Sidecar.Manifest)
-			s.manifest = hex.EncodeToString(sum[:])
+			s.Manifest = hex.EncodeToString(sum[:])
 		}
 	}
 	return s
@@ -330,25 +160,9 @@ func (p *Package) remember() {
 		c.cfg.Logger.Error("a release holds the package of another", "release", p.release.Name(), "reason", why)
 		return // what the release really is has not been seen
 	}
-	s, item := p.presented(), p.release.item
-	now := time.Now().UTC().Truncate(time.Second)
-	why := p.alarm()
-	if why != "" {
+	if why := t.TakePackage(p.presented(), p.release.item, !c.cfg.RequireSigned); why != "" {
 		c.cfg.Logger.Error("a release is not what it was", "release", p.release.Name(), "reason", why, "hint", c.toAccept(p.release.Name()))
 	}
-	t.changeIf(func(ft *FeedTrust) bool {
-		if r := ft.Releases[s.id]; why == "" && (s.manifest == "" || r != nil && r.Manifest == s.manifest && r.Signed == s.signed) {
-			copied := *ft
-			copied.advance(item, now)
-			return copied.Newest != ft.Newest || slices.ContainsFunc(ft.Alarms, func(a Alarm) bool { return a.ID == s.id && a.Kind != AlarmRollback })
-		}
-		return true
-	}, func(ft *FeedTrust) {
-		if s.signed && why == "" || !c.cfg.RequireSigned {
-			ft.advance(item, now)
-		}
-		ft.note(s, now)
-	})
 }
 
 // alarm says in what the package contradicts what was seen before, or "".
@@ -357,7 +171,7 @@ func (p *Package) alarm() (why string) {
 		return why
 	}
 	if t := p.cat.cfg.Trust; t != nil {
-		t.look(func(ft *FeedTrust) { _, why = ft.objection(p.presented()) })
+		why = t.Objection(p.presented())
 	}
 	return why
 }
@@ -403,7 +217,7 @@ func (p *Package) refusal() string {
 		return why + "; " + c.toAccept(release)
 	}
 	if t := c.cfg.Trust; t != nil {
-		if err := t.broken(); err != nil {
+		if err := t.Err(); err != nil {
 			return fmt.Sprintf("what is seen of the feed cannot be kept: %v", err)
 		}
 	}
@@ -416,7 +230,7 @@ func (c *Catalog) trustStatus() (rollback string, kept bool, problem string) {
 	rollback, kept = c.watch.rollback, c.watch.backward != nil
 	c.watch.mu.Unlock()
 	if t := c.cfg.Trust; t != nil {
-		if err := t.broken(); err != nil {
+		if err := t.Err(); err != nil {
 			problem = err.Error()
 		}
 	}

@@ -1,4 +1,4 @@
-package catalog
+package trust
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ func FuzzTrust(f *testing.F) {
 	f.Add([]byte(`null`), "a", "")
 	f.Add([]byte(`{"version":1,"releases":null,"newest":null,"alarms":[]} {}`), "a", "")
 	f.Fuzz(func(t *testing.T, raw []byte, id, manifest string) {
-		state, err := parseTrust(raw)
+		state, err := parse(raw)
 		if err != nil {
 			return
 		}
@@ -27,7 +27,7 @@ func FuzzTrust(f *testing.F) {
 		if err != nil {
 			t.Skip() // a time that JSON cannot write
 		}
-		back, err := parseTrust(again)
+		back, err := parse(again)
 		if err != nil {
 			t.Fatalf("%s: %v", again, err)
 		}
@@ -35,7 +35,7 @@ func FuzzTrust(f *testing.F) {
 			t.Fatalf("%s becomes %s, %v", again, twice, err)
 		}
 		now := time.Unix(1e9, 0)
-		presented := seen{id: id, name: id, manifest: manifest, signed: true}
+		presented := Package{ID: id, Name: id, Manifest: manifest, Signed: true}
 		known := back.Releases[id]
 		kind, why := back.objection(presented)
 		if (kind == "") != (why == "") || known != nil && known.Manifest == manifest && kind != "" {
@@ -50,7 +50,7 @@ func FuzzTrust(f *testing.F) {
 		back.advance(item, now)
 		back.find(id)
 		back.trim()
-		if len(back.Releases) > maxTrustReleases || len(back.Alarms) > maxAlarms {
+		if len(back.Releases) > maxReleases || len(back.Alarms) > maxAlarms {
 			t.Fatal("it grows without bound")
 		}
 	})

@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
 
@@ -36,10 +35,10 @@ func publisher(t testing.TB, name string) (*xvm.Signer, *xvm.Keyring) {
 // ring.
 func (s *site) trusting(dir string, ring *xvm.Keyring, require bool) *host {
 	s.t.Helper()
-	var state *TrustState
+	var state *trust.State
 	h := s.open(func(c *Config) {
 		var err error
-		if state, err = OpenTrustState(dir, c.FeedURL, c.Logger); err != nil {
+		if state, err = trust.Open(dir, c.FeedURL, c.Logger); err != nil {
 			s.t.Fatal(err)
 		}
 		c.Trust, c.Keyring, c.RequireSigned = state, ring, require
@@ -105,14 +104,14 @@ func TestS10ManifestChanged(t *testing.T) {
 		}
 		feedURL := h.cfg.FeedURL
 		h.close()
-		d, err := OpenTrustDir(dir, true)
+		d, err := trust.OpenDir(dir, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		h = s.trusting(dir, ring, require)
 		h.pkg("one")
 		accepted, err := d.Accept(feedURL, "one")
-		if err != nil || len(accepted) != 1 || accepted[0].Kind != AlarmChanged {
+		if err != nil || len(accepted) != 1 || accepted[0].Kind != trust.Changed {
 			t.Errorf("accept: %+v, %v", accepted, err)
 		}
 		h.read("one", "root.img") // at once, in the running process
@@ -137,7 +136,7 @@ func TestS5Replay(t *testing.T) {
 	h.refused("two", "root.img", `it is the package of the release "one"`)
 	h.refused("two", "root.img", "ask the publisher; if it is meant so, accept it: vmcastfs trust accept "+h.cfg.FeedURL+" two")
 	h.read("one", "root.img")
-	d, _ := OpenTrustDir(dir, true)
+	d, _ := trust.OpenDir(dir, true)
 	eventually(t, "the alarm is on the disk", func() bool {
 		ft, err := d.Load(h.cfg.FeedURL)
 		return err == nil && len(ft.Alarms) == 1
@@ -193,9 +192,12 @@ func TestS10Rollback(t *testing.T) {
 	}
 	h := s.trusting(dir, ring, true)
 	eventually(t, "the newest release is seen", func() bool {
-		seen := false
-		h.cfg.Trust.look(func(ft *FeedTrust) { seen = ft.Newest != nil && ft.Newest.ID == "three" })
-		return seen
+		d, err := trust.OpenDir(dir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, err := d.Load(h.cfg.FeedURL)
+		return err == nil && seen.Newest != nil && seen.Newest.ID == "three"
 	})
 	all := s.items
 	s.publish(all[:2]...)
@@ -234,9 +236,9 @@ func TestS10Rollback(t *testing.T) {
 	}
 	h2.close()
 
-	d, _ := OpenTrustDir(dir, true)
+	d, _ := trust.OpenDir(dir, true)
 	accepted, err := d.Accept(h.cfg.FeedURL, "")
-	if err != nil || len(accepted) != 1 || accepted[0].Kind != AlarmRollback {
+	if err != nil || len(accepted) != 1 || accepted[0].Kind != trust.Rollback {
 		t.Fatalf("%+v, %v", accepted, err)
 	}
 	eventually(t, "the running process takes it", func() bool { return h.Status().Feed.Rollback == "" })
@@ -267,7 +269,7 @@ func TestS10RollbackAccepted(t *testing.T) {
 	if got := h.Snapshot().Latest().Name(); got != "two" {
 		t.Error("shown is", got)
 	}
-	d, _ := OpenTrustDir(dir, true)
+	d, _ := trust.OpenDir(dir, true)
 	eventually(t, "the alarm is on the disk", func() bool {
 		ft, err := d.Load(h.cfg.FeedURL)
 		return err == nil && len(ft.Alarms) == 1
@@ -279,172 +281,13 @@ func TestS10RollbackAccepted(t *testing.T) {
 	h.read("one", "root.img")
 }
 
-// TestRollbackRules: what counts as going back.
-func TestRollbackRules(t *testing.T) {
-	day := func(n int) time.Time {
-		if n == 0 {
-			return time.Time{}
-		}
-		return testTime.AddDate(0, 0, n)
-	}
-	type rel struct {
-		id  string
-		day int
-	}
-	for name, c := range map[string]struct {
-		newest rel
-		known  string // releases seen before
-		feed   []rel
-		back   bool
-	}{
-		"the same":                       {rel{"b", 2}, "a b", []rel{{"b", 2}, {"a", 1}}, false},
-		"a newer one":                    {rel{"b", 2}, "a b", []rel{{"c", 3}, {"b", 2}}, false},
-		"a newer one, the others gone":   {rel{"b", 2}, "a b", []rel{{"c", 3}}, false},
-		"the newest gone":                {rel{"b", 2}, "a b", []rel{{"a", 1}}, true},
-		"the newest gone, others unseen": {rel{"b", 2}, "b", []rel{{"a", 1}}, true},
-		"its date changed":               {rel{"b", 2}, "b", []rel{{"b", 1}}, false},
-		"no dates, a new one":            {rel{"b", 0}, "a b", []rel{{"c", 0}}, false},
-		"no dates, an old one":           {rel{"b", 0}, "a b", []rel{{"a", 0}}, true},
-		"dates gone, a new one":          {rel{"b", 2}, "a b", []rel{{"c", 0}}, false},
-		"dates gone, an old one":         {rel{"b", 2}, "a b", []rel{{"a", 0}}, true},
-		"nothing seen yet":               {rel{}, "", []rel{{"a", 1}}, false},
-	} {
-		ft := &FeedTrust{Releases: map[string]*ReleaseSeen{}}
-		if c.newest.id != "" {
-			ft.Newest = &NewestSeen{ID: c.newest.id, Published: day(c.newest.day)}
-		}
-		for id := range strings.FieldsSeq(c.known) {
-			ft.Releases[id] = &ReleaseSeen{}
-		}
-		f := &feed.Feed{}
-		for _, r := range c.feed {
-			f.Releases = append(f.Releases, feed.Release{ID: r.id, Name: r.id, Published: day(r.day)})
-		}
-		if got := ft.rollback(f); got != "" != c.back {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-	// A date far ahead does not make all others old.
-	ft := &FeedTrust{}
-	now := testTime
-	ft.advance(feed.Release{ID: "a", Published: now}, now)
-	ft.advance(feed.Release{ID: "z", Published: now.AddDate(50, 0, 0)}, now)
-	if ft.Newest.ID != "a" {
-		t.Error("a release of the far future is the newest")
-	}
-}
-
-// TestTrustDirOwner: the directory is this user's alone, and no link.
-func TestTrustDirOwner(t *testing.T) {
-	top := t.TempDir()
-	open := filepath.Join(top, "open")
-	if err := os.Mkdir(open, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(open, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenTrustDir(open, true); err != nil {
-		t.Error(err)
-	}
-	if info, _ := os.Stat(open); info.Mode().Perm() != 0o700 {
-		t.Error("mode", info.Mode())
-	}
-	link := filepath.Join(top, "link")
-	if err := os.Symlink(open, link); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenTrustDir(link, true); err == nil {
-		t.Error("a symbolic link is accepted")
-	}
-	mustWrite(t, filepath.Join(top, "file"), nil)
-	for _, bad := range []string{"", filepath.Join(top, "file"), filepath.Join(top, "file", "below"), "/proc/vmcastfs"} {
-		if _, err := OpenTrustState(bad, "http://x/", nil); err == nil {
-			t.Errorf("%q is accepted", bad)
-		}
-	}
-	if os.Geteuid() == 0 {
-		foreign := filepath.Join(top, "foreign")
-		if err := os.Mkdir(foreign, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(foreign, 12345, 12345); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := OpenTrustDir(foreign, true); err == nil || !strings.Contains(err.Error(), "12345") {
-			t.Error(err)
-		}
-	}
-}
-
-// TestTrustFileDamaged: a damaged file is not taken for an empty one.
-func TestTrustFileDamaged(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	s, err := OpenTrustState(dir, "http://x/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	d, _ := OpenTrustDir(dir, true)
-	for _, text := range []string{"", "{", `{"version": 99}`} {
-		mustWrite(t, d.file("http://x/"), []byte(text))
-		if _, err := OpenTrustState(dir, "http://x/", nil); err == nil {
-			t.Errorf("%q is accepted", text)
-		}
-	}
-}
-
-// TestTrustShared: two processes that learn at the same time lose nothing.
-func TestTrustShared(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	var states []*TrustState
-	for range 3 {
-		s, err := OpenTrustState(dir, "http://x/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		states = append(states, s)
-	}
-	for i := range 30 {
-		id := string(rune('A' + i))
-		states[i%3].change(func(ft *FeedTrust) { ft.note(seen{id: id, name: id, manifest: id}, testTime) })
-	}
-	for _, s := range states {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d, _ := OpenTrustDir(dir, true)
-	ft, err := d.Load("http://x/")
-	if err != nil || len(ft.Releases) != 30 {
-		t.Errorf("%d releases, %v", len(ft.Releases), err)
-	}
-	if all, err := d.Feeds(); err != nil || len(all) != 1 {
-		t.Error(all, err)
-	}
-	if err := d.Forget("http://x/", "A"); err != nil {
-		t.Error(err)
-	}
-	if err := d.Forget("http://x/", "nobody"); err == nil {
-		t.Error("forgets what it does not know")
-	}
-	if err := d.Forget("http://x/", ""); err != nil {
-		t.Error(err)
-	}
-	if ft, _ := d.Load("http://x/"); len(ft.Releases) != 0 {
-		t.Error("not forgotten")
-	}
-}
-
 // TestTrustUnwritable: when the state cannot be kept any more, what is new is
 // refused where signatures are required, and the status says why.
 func TestTrustUnwritable(t *testing.T) {
 	key, ring := publisher(t, "publisher")
 	s, dir := newSite(t), filepath.Join(t.TempDir(), "state")
 	s.release("one", "/one.xvm", packed(t, true, key, file{"root.img", diskImage(blk, 1)}))
-	state, err := OpenTrustState(dir, s.origin.URL()+"/vmcast.xml", nil)
+	state, err := trust.Open(dir, s.origin.URL()+"/vmcast.xml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -453,7 +296,7 @@ func TestTrustUnwritable(t *testing.T) {
 	}
 	h := s.open(func(c *Config) { c.Trust, c.Keyring, c.RequireSigned = state, ring, true })
 	h.pkg("one")
-	eventually(t, "it is noticed", func() bool { return state.broken() != nil })
+	eventually(t, "it is noticed", func() bool { return state.Err() != nil })
 	h.refused("one", "root.img", "cannot be kept")
 	if h.Status().Feed.TrustError == "" {
 		t.Error("the status does not tell")

@@ -1,0 +1,261 @@
+package trust
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the directory of the trust state: one file for each feed. It is
+// outside the cache, since forgetting what was seen is what an attacker wants.
+// Each change is made under a lock among processes, and replaces the file.
+type Dir struct{ path string }
+
+// OpenDir makes the directory if need be. It must be this user's and
+// nobody else's; write asks that it can be written.
+func OpenDir(dir string, write bool) (*Dir, error) {
+	d := &Dir{dir}
+	if dir == "" {
+		return nil, errors.New("trust state: there is no directory for it")
+	}
+	if write {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return nil, fmt.Errorf("trust state: %w", err)
+		}
+	}
+	for _, sub := range []string{dir, d.feeds()} {
+		if write {
+			if err := os.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, fmt.Errorf("trust state: %w", err)
+			}
+		}
+		if err := checkOwner(sub); err != nil {
+			return nil, fmt.Errorf("trust state: %w", err)
+		}
+	}
+	if write {
+		unlock, err := d.lock()
+		if err != nil {
+			return nil, fmt.Errorf("trust state: %w", err)
+		}
+		unlock()
+	}
+	return d, nil
+}
+
+// checkOwner refuses a directory that others may change, or have made.
+func checkOwner(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is no directory", dir)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, not to this one", dir, st.Uid)
+	case info.Mode().Perm()&0o077 == 0:
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+func (d *Dir) feeds() string { return filepath.Join(d.path, "feeds") }
+
+func (d *Dir) file(feedURL string) string {
+	sum := sha256.Sum256([]byte(feedURL))
+	return filepath.Join(d.feeds(), fmt.Sprintf("%x.json", sum[:16]))
+}
+
+// lock keeps other processes from changing anything until unlock.
+func (d *Dir) lock() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(d.path, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// Load reads what is known of a feed; of one never seen that is nothing.
+func (d *Dir) Load(feedURL string) (*Feed, error) {
+	t, err := load(d.file(feedURL))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Feed{Version: version, Feed: feedURL, Releases: map[string]*Release{}}, nil
+	}
+	return t, err
+}
+
+func load(path string) (*Feed, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return nil, err
+	}
+	t, err := parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	return t, nil
+}
+
+// parse reads what is kept of a feed. Taking what is damaged for empty would
+// be forgetting.
+func parse(raw []byte) (*Feed, error) {
+	var t Feed
+	if err := json.Unmarshal(raw, &t); err != nil {
+		return nil, fmt.Errorf("is damaged: %w; move it away to begin anew", err)
+	}
+	switch {
+	case t.Version > version:
+		return nil, errors.New("was written by a newer version")
+	case t.Version < 1:
+		return nil, errors.New("is damaged: it has no version; move it away to begin anew")
+	}
+	if t.Releases == nil {
+		t.Releases = make(map[string]*Release)
+	}
+	for id, r := range t.Releases {
+		if r == nil {
+			delete(t.Releases, id)
+		}
+	}
+	return &t, nil
+}
+
+// Feeds lists what is known of all feeds, by URL.
+func (d *Dir) Feeds() ([]*Feed, error) {
+	entries, err := os.ReadDir(d.feeds())
+	if err != nil {
+		return nil, err
+	}
+	var all []*Feed
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		t, err := load(filepath.Join(d.feeds(), e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b *Feed) int { return strings.Compare(a.Feed, b.Feed) })
+	return all, nil
+}
+
+// Change has fn change what is known of a feed, while no other process does.
+func (d *Dir) Change(feedURL string, fn func(*Feed) error) (*Feed, error) {
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, fmt.Errorf("trust state: %w", err)
+	}
+	defer unlock()
+	t, err := d.Load(feedURL)
+	if err != nil {
+		return nil, fmt.Errorf("trust state: %w", err)
+	}
+	if err := fn(t); err != nil {
+		return nil, err
+	}
+	t.trim()
+	raw, err := json.MarshalIndent(t, "", " ")
+	if err == nil {
+		err = renameio.WriteFile(d.file(feedURL), append(raw, '\n'), 0o600, renameio.IgnoreUmask())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trust state: %w", err)
+	}
+	return t, nil
+}
+
+// Accept takes what the alarms offer for what was seen, and returns them.
+// release is an id or a name; "": all of the feed's, a rollback too.
+func (d *Dir) Accept(feedURL, release string) (accepted []Alarm, err error) {
+	_, err = d.Change(feedURL, func(t *Feed) error {
+		id := ""
+		if release != "" {
+			var ok bool
+			if id, ok = t.find(release); !ok {
+				return fmt.Errorf("nothing is known of a release %q of this feed", release)
+			}
+		}
+		var left []Alarm
+		now := time.Now().UTC().Truncate(time.Second)
+		for _, a := range t.Alarms {
+			if id != "" && a.ID != id {
+				left = append(left, a)
+				continue
+			}
+			accepted = append(accepted, a)
+			if a.Kind == Rollback {
+				t.Newest = &Newest{ID: a.ID, Name: a.Name, Published: a.Published, Seen: now}
+				continue
+			}
+			first := now
+			if r := t.Releases[a.ID]; r != nil {
+				first = r.First
+			}
+			t.Releases[a.ID] = &Release{Name: a.Name, Manifest: a.Offered, Signed: a.Signed, Signer: a.Signer, First: first, Accepted: now}
+		}
+		t.Alarms = left
+		return nil
+	})
+	return accepted, err
+}
+
+// Forget removes what is known of a release, or of the whole feed if release
+// is "": it is then seen for the first time again.
+func (d *Dir) Forget(feedURL, release string) error {
+	_, err := d.Change(feedURL, func(t *Feed) error {
+		if release == "" {
+			t.Newest, t.Releases, t.Alarms = nil, map[string]*Release{}, nil
+			return nil
+		}
+		id, ok := t.find(release)
+		if !ok {
+			return fmt.Errorf("nothing is known of a release %q of this feed", release)
+		}
+		delete(t.Releases, id)
+		t.Alarms = slices.DeleteFunc(t.Alarms, func(a Alarm) bool { return a.ID == id })
+		if t.Newest != nil && t.Newest.ID == id {
+			t.Newest = nil
+		}
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,67 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"vmcastfs/feed"
+)
+
+// maxAhead is how far in the future a release may be dated and still count as
+// the newest: a date of 2099 would make every honest feed a rollback (S10).
+const maxAhead = 24 * time.Hour
+
+// rollback says why a feed is older than what was seen of it, or "".
+func (t *Feed) rollback(f *feed.Feed) string {
+	if t.Newest == nil || len(f.Releases) == 0 {
+		return ""
+	}
+	for _, r := range f.Releases {
+		if r.ID == t.Newest.ID {
+			return ""
+		}
+	}
+	now := f.Releases[0]
+	older := now.Published.Before(t.Newest.Published)
+	if now.Published.IsZero() || t.Newest.Published.IsZero() {
+		older = t.Releases[now.ID] != nil // without dates, what is known is not new
+	}
+	if !older {
+		return ""
+	}
+	return fmt.Sprintf("the feed went back: its newest release is %q, but on %s it was %q", now.Name, t.Newest.Seen.Format("2006-01-02"), t.Newest.Name)
+}
+
+// advance takes a release for the newest, if it is.
+func (t *Feed) advance(r feed.Release, now time.Time) {
+	switch {
+	case r.Published.After(now.Add(maxAhead)):
+		return
+	case t.Newest == nil, r.Published.After(t.Newest.Published):
+	case r.Published.IsZero() && t.Newest.Published.IsZero() && t.Releases[r.ID] == nil:
+	default:
+		return
+	}
+	t.Newest = &Newest{ID: r.ID, Name: r.Name, Published: r.Published, Seen: now}
+}
+
+// wouldNote tells whether there is anything to write down of a feed.
+func (t *Feed) wouldNote(why string, newest feed.Release, advance bool, now time.Time) bool {
+	raised := slices.ContainsFunc(t.Alarms, func(a Alarm) bool {
+		return a.Kind == Rollback && (why == "" || a.ID == newest.ID && a.Text == why)
+	})
+	if why != "" {
+		return !raised
+	}
+	if raised {
+		return true
+	}
+	before := t.Newest
+	if advance && newest.ID != "" {
+		copied := *t
+		copied.advance(newest, now)
+		return copied.Newest != before
+	}
+	return false
+}

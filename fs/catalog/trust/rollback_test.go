@@ -1,0 +1,66 @@
+package trust
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"vmcastfs/feed"
+)
+
+// TestRollbackRules: what counts as going back.
+func TestRollbackRules(t *testing.T) {
+	day := func(n int) time.Time {
+		if n == 0 {
+			return time.Time{}
+		}
+		return testTime().AddDate(0, 0, n)
+	}
+	type rel struct {
+		id  string
+		day int
+	}
+	for name, c := range map[string]struct {
+		newest rel
+		known  string // releases seen before
+		feed   []rel
+		back   bool
+	}{
+		"the same":                       {rel{"b", 2}, "a b", []rel{{"b", 2}, {"a", 1}}, false},
+		"a newer one":                    {rel{"b", 2}, "a b", []rel{{"c", 3}, {"b", 2}}, false},
+		"a newer one, the others gone":   {rel{"b", 2}, "a b", []rel{{"c", 3}}, false},
+		"the newest gone":                {rel{"b", 2}, "a b", []rel{{"a", 1}}, true},
+		"the newest gone, others unseen": {rel{"b", 2}, "b", []rel{{"a", 1}}, true},
+		"its date changed":               {rel{"b", 2}, "b", []rel{{"b", 1}}, false},
+		"no dates, a new one":            {rel{"b", 0}, "a b", []rel{{"c", 0}}, false},
+		"no dates, an old one":           {rel{"b", 0}, "a b", []rel{{"a", 0}}, true},
+		"dates gone, a new one":          {rel{"b", 2}, "a b", []rel{{"c", 0}}, false},
+		"dates gone, an old one":         {rel{"b", 2}, "a b", []rel{{"a", 0}}, true},
+		"nothing seen yet":               {rel{}, "", []rel{{"a", 1}}, false},
+	} {
+		ft := &Feed{Releases: map[string]*Release{}}
+		if c.newest.id != "" {
+			ft.Newest = &Newest{ID: c.newest.id, Published: day(c.newest.day)}
+		}
+		for id := range strings.FieldsSeq(c.known) {
+			ft.Releases[id] = &Release{}
+		}
+		f := &feed.Feed{}
+		for _, r := range c.feed {
+			f.Releases = append(f.Releases, feed.Release{ID: r.id, Name: r.id, Published: day(r.day)})
+		}
+		if got := ft.rollback(f); got != "" != c.back {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	// A date far ahead does not make all others old.
+	ft := &Feed{}
+	now := testTime()
+	ft.advance(feed.Release{ID: "a", Published: now}, now)
+	ft.advance(feed.Release{ID: "z", Published: now.AddDate(50, 0, 0)}, now)
+	if ft.Newest.ID != "a" {
+		t.Error("a release of the far future is the newest")
+	}
+}
+
+func testTime() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
