@@ -209,7 +209,8 @@ func TestSidecarOption(t *testing.T) {
 }
 
 // TestSidecarVouchesMounted: under a keyring an OVA, which carries no signature,
-// is refused until a signed sidecar vouches for it.
+// is refused until a signed sidecar vouches for it; and so is a package that has
+// a block list of its own and no signature.
 func TestSidecarVouchesMounted(t *testing.T) {
 	g := newGnuPG(t)
 	g.key("operator", "ed25519", "never")
@@ -220,24 +221,44 @@ func TestSidecarVouchesMounted(t *testing.T) {
 	disk, about := member{"root.img", diskOf(20, 3)}, member{"box.ovf", []byte("<Envelope/>")}
 	w := bareWorld(t)
 	w.publish("one", pack(t, about, member{"box.mf", sha1sums(about, disk)}, disk))
+	own := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(own, "root.img"), disk.content, 0o600),
+		os.WriteFile(filepath.Join(own, "xvm.xml"), []byte(`<xvm version="1"><name>two</name><disk file="root.img" target="vda"/></xvm>`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	listed := filepath.Join(own, "two.xvm")
+	if out, err := w.run("pack", "-o", listed, filepath.Join(own, "xvm.xml"), filepath.Join(own, "root.img")); err != nil {
+		t.Fatalf("pack: %v\n%s", err, out)
+	}
+	w.publish("two", readAll(t, listed))
 	side := t.TempDir()
-	with := []string{"keyring=" + g.ring("operator"), "sidecar=" + side, "complete=off"}
+	with := []string{"keyring=" + g.ring("operator"), "sidecar=" + side, "complete=off", "sig=require"}
+	releases := []string{"one", "two"}
 	w.mount(with...)
-	if _, err := os.ReadFile(w.path("one", "root.img")); !errors.Is(err, syscall.EACCES) {
-		t.Errorf("without a sidecar it opens with %v", err)
+	for _, name := range releases {
+		if _, err := os.ReadFile(w.path(name, "root.img")); !errors.Is(err, syscall.EACCES) {
+			t.Errorf("%s opens without a sidecar with %v", name, err)
+		}
 	}
 	w.umount()
-	if out, err := w.run("index", "-o", filepath.Join(side, "one.xvm.sidecar"), "--sign", key, "--options", "sig=ignore", w.origin.URL()+"/one.xvm"); err != nil {
-		t.Fatalf("index: %v\n%s", err, out)
+	for _, name := range releases {
+		if out, err := w.run("index", "-o", filepath.Join(side, name+".xvm.sidecar"), "--sign", key, "--options", "sig=ignore", w.origin.URL()+"/"+name+".xvm"); err != nil {
+			t.Fatalf("index: %v\n%s", err, out)
+		}
 	}
 	w.mount(with...)
-	w.wantFile(disk.content, "one", "root.img")
 	w.wantFile(about.content, "one", "box.ovf")
-	if by := attrOf(t, w.path("one", "root.img"), "signer"); !strings.Contains(by, "operator") {
-		t.Errorf("it is vouched for by %q", by)
+	for _, name := range releases {
+		w.wantFile(disk.content, name, "root.img")
+		if by := attrOf(t, w.path(name, "root.img"), "signer"); !strings.Contains(by, "operator") {
+			t.Errorf("%s is vouched for by %q", name, by)
+		}
+		if st := w.release(name); st.State != "indexed" || st.Trust.By != "sidecar" {
+			t.Errorf("%s: %+v, %+v", name, st, st.Trust)
+		}
 	}
-	if st := w.release("one"); st.State != "indexed" || st.Trust.By != "sidecar" {
-		t.Errorf("%+v, %+v", st, st.Trust)
+	if _, err := os.ReadFile(w.path("two", "blocks.txt")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("the list that nobody vouches for opens with %v", err)
 	}
 }
 

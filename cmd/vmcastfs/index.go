@@ -30,7 +30,7 @@ func (e *env) indexCommand() *cobra.Command {
 	var c indexCall
 	cmd := &cobra.Command{
 		Use:   "index [-o SIDECAR] [flags] URL|FILE",
-		Short: "make a sidecar for a package that has no block list",
+		Short: "make a sidecar: a block list for somebody else's package",
 		Long: `index reads somebody else's package once, from a file or its server, checks it
 whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
 and seek points for images compressed as one stream. With it a mount checks each
@@ -47,8 +47,13 @@ working directory, unless -o says otherwise.
 A boot profile goes along with --profile, for images that are not compressed as
 one stream: a mount then fetches ahead of a boot what it will read.
 
-The exit status is 1, and no sidecar is written, if the package has a fault or a
-block list of its own.`,
+A package with a block list of its own gains nothing from a sidecar, unless it is
+signed by none of your keys: a signed sidecar vouches for it then, and a mount
+checks its blocks against the sidecar. --options sig=ignore has index itself take
+a package that is not signed, where there is a keyring.
+
+The exit status is 1, and no sidecar is written, if the package has a fault, or a
+block list of its own that will do.`,
 		Example: `  vmcastfs index --sign key.asc https://example.org/debian-12.5.xvm`,
 		Args:    exactArgs(1, "a URL or FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

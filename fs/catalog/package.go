@@ -124,10 +124,10 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	}
 	p.manifestSum = manifestSum
 	p.trust = r.cat.judge(p)
-	if p.blocks = p.ownBlocks(); p.blocks == nil {
-		p.blocks = p.sidecarBlocks()
-		p.vouchBySidecar()
+	if p.blocks = p.sidecarBlocks(); p.blocks == nil {
+		p.blocks = p.ownBlocks()
 	}
+	p.vouchBySidecar()
 
 	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
 	if err != nil {

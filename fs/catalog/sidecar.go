@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,12 +78,18 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 	if from == "" {
 		return nil, "", nil
 	}
-	for _, m := range doc.Index.Members {
-		if m.Name == xvm.BlockListName {
-			return nil, "", nil // it has a block list of its own
-		}
+	listed := slices.ContainsFunc(doc.Index.Members, func(m xvm.Member) bool { return m.Name == xvm.BlockListName })
+	if listed && (c.cfg.Keyring == nil || c.judge(&Package{cat: c, doc: doc}).By == byPublisher) {
+		return nil, "", nil // its own block list is as good
 	}
-	if kept != nil && kept.From == from && c.sidecarUnchanged(kept) && c.judgeSidecar(kept).fit {
+	judge := func(d *sidecarDoc) sidecarVerdict {
+		v := c.judgeSidecar(d)
+		if listed && v.fit && v.sig.State != "good" {
+			v.fit, v.sig.Reason = false, v.sig.Reason+", and the package has a block list of its own"
+		}
+		return v
+	}
+	if kept != nil && kept.From == from && c.sidecarUnchanged(kept) && judge(kept).fit {
 		doc.Sidecar = kept
 		return nil, "", nil
 	}
@@ -110,7 +117,7 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 			}
 		}
 	}
-	if v := c.judgeSidecar(d); !v.fit {
+	if v := judge(d); !v.fit {
 		return nil, fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), v.sig.Reason), nil
 	}
 	doc.Sidecar = d

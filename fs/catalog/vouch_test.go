@@ -48,17 +48,20 @@ func TestSidecarVouches(t *testing.T) {
 		t.Fatal(err)
 	}
 	signed := tarOf(t, xml, manifestOf(xml, disk), file{"mf-signature.asc", s1}, file{"signature.asc", s2}, disk)
+	own, ownSigned := packed(t, true, nil, disk), packed(t, false, stranger, disk)
 	for name, c := range map[string]struct {
 		path               string
 		enclosure, content []byte
 		files              map[string][]byte
 	}{
-		"xva":               {"/one.xva", xva, xva, map[string][]byte{"disk0.img": a, "disk1.img": b}},
-		"xva.gz":            {"/one.xva.gz", gz(t, xva), xva, map[string][]byte{"disk0.img": a, "disk1.img": b}},
-		"ova":               {"/one.ova", ova, ova, map[string][]byte{"root.img": disk.content, "box.ovf": about.content}},
-		"bare":              {"/one.img", raw, raw, map[string][]byte{"one.img": raw}},
-		"bare.gz":           {"/one.img.gz", gz(t, raw), gz(t, raw), map[string][]byte{"one.img": raw, "one.img.gz": gz(t, raw)}},
-		"another publisher": {"/one.xvm", signed, signed, map[string][]byte{"root.img": disk.content}},
+		"xva":                 {"/one.xva", xva, xva, map[string][]byte{"disk0.img": a, "disk1.img": b}},
+		"xva.gz":              {"/one.xva.gz", gz(t, xva), xva, map[string][]byte{"disk0.img": a, "disk1.img": b}},
+		"ova":                 {"/one.ova", ova, ova, map[string][]byte{"root.img": disk.content, "box.ovf": about.content}},
+		"bare":                {"/one.img", raw, raw, map[string][]byte{"one.img": raw}},
+		"bare.gz":             {"/one.img.gz", gz(t, raw), gz(t, raw), map[string][]byte{"one.img": raw, "one.img.gz": gz(t, raw)}},
+		"own list":            {"/one.xvm", own, own, map[string][]byte{"root.img": disk.content}},
+		"own list, another's": {"/one.xvm", ownSigned, ownSigned, map[string][]byte{"root.img": disk.content}},
+		"another publisher":   {"/one.xvm", signed, signed, map[string][]byte{"root.img": disk.content}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, state, dir := newSite(t), filepath.Join(t.TempDir(), "state"), t.TempDir()

@@ -110,7 +110,6 @@ func (c *checker) run(ctx context.Context) error {
 	if err := c.readManifest(ctx); err != nil {
 		return err
 	}
-	c.useSidecar()
 	if err := c.signatures(ctx); err != nil {
 		return err
 	}
@@ -241,14 +240,15 @@ func (c *checker) description() string {
 }
 
 func (c *checker) signatures(ctx context.Context) error {
-	for _, s := range []struct {
+	signed := []struct {
 		name, signature string
 		verdict         *Signature
 	}{
 		{c.manifestName, ManifestSignatureName, &c.report.Manifest},
 		{c.description(), DescriptionSignatureName, &c.report.Description},
-	} {
-		signed, err := c.small(ctx, s.name)
+	}
+	for _, s := range signed {
+		content, err := c.small(ctx, s.name)
 		if err != nil {
 			return err
 		}
@@ -256,10 +256,14 @@ func (c *checker) signatures(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		*s.verdict = c.verify(s.name, signed, s.signature, signature)
-		switch v := s.verdict; {
-		case v.State == "good" && checkArmor(signature) != nil:
+		*s.verdict = c.verify(s.name, content, s.signature, signature)
+		if v := s.verdict; v.State == "good" && checkArmor(signature) != nil {
 			c.report.fault("%s: %v, though the signature is good", s.signature, checkArmor(signature))
+		}
+	}
+	c.useSidecar()
+	for _, s := range signed {
+		switch v := s.verdict; {
 		case v.State == "bad" && c.vouched():
 			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, v.Reason)
 		case v.State == "bad":
@@ -287,11 +291,19 @@ func (c *checker) verify(name string, signed []byte, signatureName string, signa
 	return Signature{State: "good", Signer: v.Signer, Key: v.KeyID, Time: v.Time}
 }
 
-// readList reads the block list, if there is one. It is hashed with all other
-// members later on.
+// signed tells whether a trusted key signed the package.
+func (c *checker) signed() bool {
+	return c.report.Manifest.State == "good" && (c.byName[c.description()] == nil || c.report.Description.State == "good")
+}
+
+// listed tells whether the package has a block list of its own.
+func (c *checker) listed() bool { return c.byName[xvm.BlockListName] != nil }
+
+// readList reads the package's own block list, if it is what counts. It is
+// hashed with all other members later on.
 func (c *checker) readList(ctx context.Context) error {
 	m := c.byName[xvm.BlockListName]
-	if m == nil || m.Segments != nil {
+	if m == nil || m.Segments != nil || c.sidecar != nil || c.collect != nil {
 		return nil
 	}
 	body, err := c.archive.Stream(ctx, m.Offset, m.Stored)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -371,7 +372,36 @@ func TestIndex(t *testing.T) {
 	if _, r, err := make(bad); !errors.Is(err, ErrFaults) || len(r.Faults) == 0 {
 		t.Errorf("a damaged package got a sidecar: %v", err)
 	}
-	if _, _, err := make(build(t, options(t, nil))); !errors.Is(err, ErrListed) {
-		t.Errorf("a package with a block list: %v", err)
+	// Of one with a block list only where none that is trusted has signed it.
+	listed, signed := build(t, options(t, nil)), build(t, options(t, s))
+	raw, _, err = make(listed)
+	if err != nil {
+		t.Fatal("a package with a block list that is not signed:", err)
+	}
+	if side, err = xvm.ReadSidecar(bytes.NewReader(raw)); err != nil {
+		t.Fatal(err)
+	}
+	how := CheckOptions{Keyring: ring, RequireSigned: true, Sidecar: side}
+	if r := check(t, listed, how); len(r.Faults) > 0 || r.Sidecar == nil || r.Sidecar.State != "good" {
+		t.Errorf("vouched for by a sidecar: %q, %+v", r.Faults, r.Sidecar)
+	}
+	for _, m := range walk(t, listed).Members {
+		if m.Name == "raw.img" {
+			listed[m.Offset+1000] ^= 1
+		}
+	}
+	if r := check(t, listed, how); len(r.Faults) == 0 {
+		t.Error("a byte that the sidecar knows otherwise is not found")
+	}
+	if r := check(t, signed, how); len(r.Faults) > 0 || !slices.ContainsFunc(r.Warnings, func(s string) bool { return strings.Contains(s, "the sidecar is not used") }) {
+		t.Errorf("a signed package with the sidecar of another: %q, %q", r.Faults, r.Warnings)
+	}
+	o.Keyring = ring
+	if _, _, err := make(signed); !errors.Is(err, ErrListed) {
+		t.Errorf("a signed package with a block list: %v", err)
+	}
+	o.Keyring, o.Sign = nil, nil
+	if _, _, err := make(signed); !errors.Is(err, ErrListed) {
+		t.Errorf("a package with a block list, for a sidecar that is not signed: %v", err)
 	}
 }

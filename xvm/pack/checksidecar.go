@@ -14,11 +14,11 @@ func (c *checker) useSidecar() {
 	if sc == nil {
 		return
 	}
-	if c.byName[xvm.BlockListName] != nil {
+	v := c.verify(xvm.SidecarManifest, sc.Manifest, "signature in the sidecar", sc.Signature)
+	if c.listed() && (c.signed() || v.State != "good") {
 		c.report.warn("the sidecar is not used: the package has a block list of its own")
 		return
 	}
-	v := c.verify(xvm.SidecarManifest, sc.Manifest, "signature in the sidecar", sc.Signature)
 	c.report.Sidecar = &v
 	switch {
 	case v.State == "bad", v.State == "missing" && c.o.RequireSigned:

@@ -27,11 +27,13 @@ type IndexOptions struct {
 // ErrFaults says that the package has faults, so that no sidecar was written.
 var ErrFaults = errors.New("the package has faults")
 
-// ErrListed says that the package has a block list of its own.
-var ErrListed = errors.New("the package has a block list of its own, a sidecar would add nothing")
+// ErrListed says that the package has a block list of its own, and that nobody
+// would use a sidecar: a trusted key signed the package, or none would sign that.
+var ErrListed = errors.New("the package has a block list of its own: a sidecar would add nothing, but where no trusted key signed the package and one signs the sidecar")
 
 // Index reads a package whole as [Check] does and, if it has no fault, writes a
-// sidecar to w. With [ErrFaults] the report says which.
+// sidecar to w. With [ErrFaults] the report says which. A block list of the
+// package's own is then a file as any other: it proves nothing in the sidecar.
 func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptions) (*Report, error) {
 	if o.BlockSize == 0 {
 		o.BlockSize = DefaultBlockSize
@@ -53,7 +55,7 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 	switch {
 	case len(c.report.Faults) > 0:
 		return c.report, ErrFaults
-	case c.list != nil:
+	case c.listed() && (o.Sign == nil || c.signed()):
 		return c.report, ErrListed
 	}
 	return c.report, c.writeSidecar(ctx, w, o)
