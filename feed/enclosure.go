@@ -52,6 +52,22 @@ func TypeOf(name string) string {
 	return "application/octet-stream"
 }
 
+// PackageStem cuts the kind and the compression from the file name of a package,
+// a machine's archive or a disk image; ok: it is called like one. Plain tar files
+// are not: most are something else.
+func PackageStem(name string) (stem string, ok bool) {
+	compression, kind := splitKind(name)
+	r, known := kinds[kind]
+	stem = name[:len(name)-len(compression)-len(kind)]
+	switch {
+	case !known || r > rankDisk, stem == "", strings.HasPrefix(name, "."):
+		return "", false
+	case kind == ".tar", kind == ".tgz", kind == ".txz":
+		return "", false
+	}
+	return stem, true
+}
+
 // splitKind returns the compression suffix of a file name, if any, and the
 // suffix in front of it, in lower case.
 func splitKind(name string) (compression, kind string) {

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,9 +27,6 @@ const (
 	maxNotesFile  = 256 << 10 // bytes; a feed carries 64 KiB of them
 )
 
-// publishedKinds are the files that publish takes for packages.
-var publishedKinds = []string{".xvm", ".xvm2", ".ova", ".xva"}
-
 // publishCall is one call of `vmcastfs publish`.
 type publishCall struct {
 	base, title, dir string
@@ -44,13 +40,17 @@ func (e *env) publishCommand() *cobra.Command {
 		Use:   "publish --base-url URL [--title T] DIR",
 		Short: "write the feed for a directory of packages",
 		Long: `publish writes DIR/vmcast.xml, a feed (RSS 2.0) of the packages in DIR: *.xvm,
-*.xvm2, *.ova and *.xva. Serve DIR at the URL given with any web server that
-answers ranges.
+*.xvm2, *.ova, *.xva, and disk images: *.img, *.raw, *.qcow2, *.qcow, *.vmdk,
+*.vhd, *.vhdx, *.vdi, *.hdd, *.hds, *.iso and *.ami; each of them also compressed,
+with .gz, .xz, .zst or .bz2 behind. Serve DIR at the URL given with any web server
+that answers ranges. All other files are left out, notes, signatures, sums and
+sidecars among them, and so are those whose names begin with a dot, and what is
+in directories below. Compressed archives are inflated to TMPDIR to be checked.
 
 A release is named after its file; its date is the file's the first time it is
 published, and stays. Its guid is the one it was packed with (pack --guid), else
 its first URL; that stays, too, wherever DIR is served later. Its release notes are in NAME.html, NAME.md or NAME.txt
-beside NAME.xvm. Run again, publish changes only what has changed, and nothing
+beside NAME.xvm or NAME.img.xz. Run again, publish changes only what has changed, and nothing
 at all if nothing has; readers see the old feed or the new one, never half of
 one. A file that is no package is an error, and the feed stays as it was.`,
 		Example: `  vmcastfs publish --base-url https://example.org/vm/ /srv/www/vm`,
@@ -105,7 +105,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		}
 		channel.Title = cmp.Or(feed.Sanitize(strings.Trim(filepath.Base(abs), "/.")), "virtual machines")
 	}
-	if channel.Items, err = publishedItems(ctx, c.dir, base, ids); err != nil {
+	if channel.Items, err = e.publishedItems(ctx, c.dir, base, ids); err != nil {
 		return withCode(exitFailed, err)
 	}
 	doc, err := marshalFeed(channel, old)
@@ -143,7 +143,7 @@ func baseURL(s string) (*url.URL, error) {
 }
 
 // publishedItems are the packages in dir.
-func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[string]string) ([]feed.Entry, error) {
+func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, ids map[string]string) ([]feed.Entry, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -152,8 +152,8 @@ func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[stri
 	taken := make(map[string]string) // files by guid
 	for _, entry := range entries {
 		name := entry.Name()
-		ext := filepath.Ext(name)
-		if !slices.Contains(publishedKinds, strings.ToLower(ext)) || strings.HasPrefix(name, ".") {
+		stem, ok := feed.PackageStem(name)
+		if !ok {
 			continue
 		}
 		path := filepath.Join(dir, name)
@@ -164,7 +164,8 @@ func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[stri
 		if !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s is no regular file", path)
 		}
-		id, err := isPackage(ctx, path, info.Size())
+		address := base.JoinPath(url.PathEscape(name)).String()
+		id, err := e.isPackage(ctx, path, address, info.Size())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
@@ -173,29 +174,35 @@ func publishedItems(ctx context.Context, dir string, base *url.URL, ids map[stri
 			return nil, fmt.Errorf("%s and %s both have the guid %q: pack one of them with another --guid", other, path, id)
 		}
 		taken[id] = path
-		stem := strings.TrimSuffix(name, ext)
 		notes, err := releaseNotes(filepath.Join(dir, stem))
 		if err != nil {
 			return nil, err
 		}
 		items = append(items, feed.Entry{
-			ID: id, Title: stem, URL: base.JoinPath(url.PathEscape(name)).String(), Length: info.Size(),
+			ID: id, Title: stem, URL: address, Length: info.Size(),
 			Published: info.ModTime(), NotesHTML: notes,
 		})
 	}
 	return items, nil
 }
 
-// isPackage refuses an archive that is not whole, or that no reader would show,
+// isPackage refuses an archive that is not whole, or what no reader would show,
 // and returns the guid that its manifest says it is for, if any.
-func isPackage(ctx context.Context, path string, size int64) (guid string, err error) {
+func (e *env) isPackage(ctx context.Context, path, address string, size int64) (guid string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	a := fileArchive{f}
-	index, err := xvmpack.Walk(ctx, a, size)
+	a, err := e.enclosedIn(ctx, &openedArchive{Archive: fileArchive{f}, size: size}, address)
+	if err != nil {
+		return "", err
+	}
+	defer a.Close()
+	if a.bare != "" {
+		return "", nil
+	}
+	index, err := xvmpack.Walk(ctx, a, a.size)
 	switch {
 	case err != nil:
 		return "", err
