@@ -32,6 +32,9 @@ func (d *Description) fromOVF(root *xmlNode) {
 		if f.attr("compression") != "" && !strings.EqualFold(f.attr("compression"), "identity") {
 			d.warn("file %q is compressed as %q", f.attr("href"), f.attr("compression"))
 		}
+		if f.attr("chunkSize") != "" {
+			d.warn("file %q is stored in chunks, which are not put together", f.attr("href"))
+		}
 		files[f.attr("id")] = d.cleanFile(f.attr("href"))
 	}
 	disks := make(map[string]string) // disk id → file name

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -193,4 +194,18 @@ func FuzzParseDescription(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is stored in a way that is not undone is told.
+func TestDescriptionOfStoredOVF(t *testing.T) {
+	d, err := ParseDescription([]byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"><References>
+<File ovf:id="a" ovf:href="a.vmdk" ovf:compression="gzip"/><File ovf:id="b" ovf:href="b.vmdk" ovf:chunkSize="5000"/>
+<File ovf:id="c" ovf:href="c.vmdk" ovf:compression="identity"/></References><VirtualSystem ovf:id="box"/></Envelope>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`file "a.vmdk" is compressed as "gzip"`, `file "b.vmdk" is stored in chunks, which are not put together`}
+	if !slices.Equal(d.Warnings, want) {
+		t.Errorf("warnings %q, want %q", d.Warnings, want)
+	}
 }

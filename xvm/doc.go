@@ -191,6 +191,11 @@
 //	  <interface model="virtio" mac="52:54:00:12:34:56" network="default"/>
 //	</xvm>
 //
+// Of OVF, two ways to store a file are not undone: ovf:compression="gzip" under
+// a name without suffix, and ovf:chunkSize, which cuts a file into members
+// called NAME.000000000 and so on. Such members are shown as they are stored;
+// Description.Warnings says so.
+//
 // Of other people's documents the usual other names of these things are
 // understood (ram, cpus, initrd, imagefile, vif, …), under any root element,
 // and what is unknown is ignored.
