@@ -17,7 +17,8 @@
 //     than the Date of the same answer, as RFC 9110 (13.1.5, 8.8.2.2) permits. Servers that
 //     ignore it are found out by the checks above.
 //   - An object without any validator is pinned by its length alone ([Identity.Pinned]); its
-//     content is then only as good as the sums it is checked against.
+//     content is then only as good as the sums it is checked against, so that package
+//     fs/catalog has those checked before anything is served.
 //
 // A partial answer must be status 206 with exactly the range asked for, the length of the
 // object as total, a matching Content-Length if there is one, one part, and no content

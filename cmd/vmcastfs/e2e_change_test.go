@@ -105,27 +105,88 @@ func TestArchiveReplaced(t *testing.T) {
 }
 
 // TestReplacedWithoutAnyValidator: nothing tells the versions apart but the
-// sums, so what was served may be of either, and the whole is found corrupt.
+// sums of the whole, so nothing is served before they match.
 func TestReplacedWithoutAnyValidator(t *testing.T) {
 	t.Parallel()
-	old, new := noise(changeSize, 32), noise(changeSize, 33)
-	w := bareWorld(t)
-	w.publish("one", packListed(t, member{"disk.img", old}))
-	w.put("/one.xvm", w.app.Packages["/one.xvm"], time.Time{}, "")
-	log := w.logged()
-	w.origin.SetBandwidth(2 << 20)
-	f := w.open("one", "disk.img")
-	w.wantAt(f, old, 0)
-	for what, said := range map[string]string{"the log": log(), "the status": fmt.Sprint(w.release("one").Warnings)} {
-		if !strings.Contains(said, "neither an ETag nor a date") {
-			t.Errorf("%s does not warn:\n%s", what, said)
+	const size = 20 << 20 // more than is under way at once
+	old, new := noise(size, 32), noise(size, 33)
+	together(t, map[string]func(content []byte) []byte{
+		"plain": func(content []byte) []byte { return packListed(t, member{"disk.img", content}) },
+		"compressed": func(content []byte) []byte {
+			return packListed(t, member{"disk.img.gz", filter(t, content, "gzip", "-1")})
+		},
+	}, func(t *testing.T, archive func([]byte) []byte) {
+		before, after := archive(old), archive(new)
+		if len(before) != len(after) {
+			t.Fatalf("archives of %d and %d bytes", len(before), len(after))
 		}
-	}
-	w.put("/one.xvm", packListed(t, member{"disk.img", new}), time.Time{}, "")
-	w.origin.SetBandwidth(0)
-	image := w.path("one", "disk.img")
-	eventually(t, "the image is corrupt", 30*time.Second, func() bool { return attr(image, "state") == "corrupt" })
-	w.wantGeneration(f, old, new, "EIO")
+		w := bareWorld(t)
+		w.publish("one", before)
+		w.put("/one.xvm", before, time.Time{}, "")
+		log := w.logged()
+		w.origin.SetBandwidth(2 << 20)
+		image := w.path("one", "disk.img")
+		read := func(off int64) error { // opening waits as well, for the plain size
+			f, err := os.OpenFile(image, os.O_RDONLY|syscall.O_DIRECT, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return compareAt(f, old, off)
+		}
+		got := make(chan error, 1)
+		go func() { got <- read(0) }()
+		eventually(t, "a part has been fetched", 10*time.Second, func() bool { return w.packageStats().BytesSent > 1<<20 })
+		w.put("/one.xvm", after, time.Time{}, "")
+		w.origin.SetBandwidth(0)
+		if err := <-got; !errors.Is(err, syscall.EIO) {
+			t.Errorf("the read that began before the archive was replaced: %v", err)
+		}
+		for off := int64(0); off < size; off += 4 << 20 {
+			if err := read(off); !errors.Is(err, syscall.EIO) {
+				t.Errorf("at %d: %v", off, err)
+			}
+		}
+		for what, said := range map[string]string{"the log": log(), "the status": fmt.Sprint(w.release("one").Warnings)} {
+			if !strings.Contains(said, "neither an ETag nor a date") || !strings.Contains(said, "checked whole before") {
+				t.Errorf("%s does not tell:\n%s", what, said)
+			}
+		}
+		for _, f := range w.release("one").Files {
+			if f.Image && (f.State != "corrupt" || f.Verify != "strict" || f.VerifyNote != "server gives no validator") {
+				t.Errorf("%s is %s, verify %s: %s", f.Name, f.State, f.Verify, f.VerifyNote)
+			}
+		}
+	})
+	t.Run("verified before", func(t *testing.T) {
+		w := bareWorld(t)
+		w.publish("one", packListed(t, member{"disk.img", old}))
+		w.put("/one.xvm", w.app.Packages["/one.xvm"], time.Time{}, "")
+		w.mount()
+		w.wantFile(old, "one", "disk.img")
+		f := w.open("one", "disk.img")
+		if v := attr(w.path("one", "disk.img"), "verify"); !strings.Contains("strict: server gives no validator kept", v) || v == "" {
+			t.Errorf("user.vmcast.verify is %q", v)
+		}
+		w.put("/one.xvm", packListed(t, member{"disk.img", new}), time.Time{}, "")
+		w.refresh()
+		w.wantGeneration(f, old, new, "old")
+		w.wantFile(old, "one", "disk.img")
+	})
+	t.Run("nothing sums it", func(t *testing.T) {
+		w := bareWorld(t)
+		w.publish("one", pack(t, member{"disk.img", old}))
+		w.put("/one.xvm", w.app.Packages["/one.xvm"], time.Time{}, "")
+		w.mount("complete=off")
+		f := w.open("one", "disk.img")
+		w.wantAt(f, old, 0)
+		if said := fmt.Sprint(w.release("one").Warnings); !strings.Contains(said, `NOTHING DOES for ["disk.img"]`) {
+			t.Errorf("the status does not warn: %s", said)
+		}
+		if v := attr(w.path("one", "disk.img"), "verify"); !strings.Contains(v, "may be of several") {
+			t.Errorf("user.vmcast.verify is %q", v)
+		}
+	})
 }
 
 // TestReplacedWhenAllIsCached: nothing is fetched any more of an image that is

@@ -36,6 +36,7 @@ type listImage struct {
 	Name  string `json:"name"`
 	Size  int64  `json:"size"` // -1: not known yet
 	State string `json:"state"`
+	Note  string `json:"verify_note,omitempty"` // why it is checked in another way than asked for, or cannot be
 }
 
 // listCommand is `vmcastfs list [--json] FEED`.
@@ -147,7 +148,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	row.Alarm = st.Alarm
 	for _, f := range st.Files {
 		if f.Image {
-			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State})
+			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote})
 		}
 	}
 	return row
@@ -167,7 +168,11 @@ func (e *env) printList(rows []listed) error {
 			}
 			images += im.Name
 			if im.Size >= 0 {
-				images += " (" + humanize.IBytes(uint64(im.Size)) + ", " + im.State + ")"
+				images += " (" + humanize.IBytes(uint64(im.Size)) + ", " + im.State
+				if im.Note != "" {
+					images += "; " + im.Note
+				}
+				images += ")"
 			}
 		}
 		state := row.State

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -318,9 +319,10 @@ func (im *image) blockSums() *blockSums {
 }
 
 // checkBlocks completes the spec of an image whose blocks are known: from a
-// list, or from an earlier check of the whole; else it has them learned. The
-// sums of the whole are not needed when every block has one that stems from
-// them.
+// list, or from an earlier check of the whole; else it has them learned, and
+// where nothing but sums of the whole tells versions of the archive apart, they
+// are compared before the first byte is served. The sums of the whole are not
+// needed when every block has one that stems from them.
 func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 	cat := im.f.pkg.cat
 	im.mode.Store(lazyMode)
@@ -338,6 +340,10 @@ func (im *image) checkBlocks(spec *cache.Spec, ib *xvm.ImageBlocks) {
 		}
 		fallthrough
 	default:
+		if im.f.pkg.unpinned() && im.summed() {
+			spec.Policy = cache.Strict
+			im.mode.Store(strictMode)
+		}
 		spec.Learned = func(t *cache.SumTable) {
 			im.mode.Store(learnedMode)
 			cat.keepSums(im.f.key, t)
@@ -366,19 +372,63 @@ const (
 	lazyMode           // not one by one
 	blockMode          // against the block list
 	learnedMode        // against sums kept from an earlier check of the whole
+	strictMode         // the whole first, though Config.Strict does not ask for it
 )
+
+// noValidator is why an image is read like that.
+const noValidator = "server gives no validator"
+
+// unpinned tells whether the archive's length is all that its server says of
+// which version it is.
+func (p *Package) unpinned() bool { return !p.doc.Identity.Pinned() }
+
+// summed tells whether the manifest sums the whole of the image, or of what it
+// is inflated from.
+func (im *image) summed() bool {
+	m := im.f.pkg.manifest
+	if m == nil {
+		return false
+	}
+	all := wholeSums(m, im.f.name)
+	if told, ok := m.Plain(im.f.name); ok {
+		all = append(all, told.Any...)
+	}
+	whole := func(s xvm.Sum) bool { return s.Prefix == 0 }
+	return slices.ContainsFunc(all, whole) || im.base != nil && im.base.summed()
+}
+
+// strict tells whether all of the image is checked before its first byte is
+// served. The image has been opened.
+func (im *image) strict() bool {
+	return im.f.pkg.cat.cfg.Strict || im.mode.Load() == strictMode
+}
 
 // verify is FileStatus.Verify.
 func (im *image) verify() string {
 	switch {
 	case im.mode.Load() == blockMode:
 		return "block"
-	case im.f.pkg.cat.cfg.Strict:
+	case im.strict():
 		return "strict"
 	case im.mode.Load() == learnedMode:
 		return "kept"
 	case im.mode.Load() == lazyMode:
 		return "whole"
+	}
+	return ""
+}
+
+// verifyNote is FileStatus.VerifyNote.
+func (im *image) verifyNote() string {
+	mode := im.mode.Load()
+	likely := mode == unknownMode && im.blockSums() == nil // how it will be opened
+	switch {
+	case !im.f.pkg.unpinned():
+		return ""
+	case mode == strictMode, likely && im.summed():
+		return noValidator
+	case mode == lazyMode, likely:
+		return noValidator + ", and no sum tells its versions apart: what is read may be of several"
 	}
 	return ""
 }

@@ -75,7 +75,7 @@ func (im *image) examine(ctx context.Context, file *cache.File) error {
 // cannot be had now, or only after all of it as under Strict, opens; reading
 // them examines them then.
 func (im *image) examineAtOpen(ctx context.Context, file *cache.File) error {
-	if im.f.pkg.cat.cfg.Strict && file.State() != store.Verified {
+	if im.strict() && file.State() != store.Verified {
 		return nil
 	}
 	err := im.examine(ctx, file)

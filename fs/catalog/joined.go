@@ -425,6 +425,9 @@ func (j *joined) status(st *FileStatus) {
 		case st.Verify != part.Verify:
 			st.Verify = "whole" // the least that is promised
 		}
+		if part.VerifyNote != "" {
+			st.VerifyNote = part.Name + ": " + part.VerifyNote
+		}
 	}
 	st.State = order[worst]
 	total := int64(0)

@@ -118,10 +118,6 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		manifestSum = hex.EncodeToString(sum[:])
 		p.warnings = append(p.warnings, p.missing(m)...)
 	}
-	if !doc.Identity.Pinned() {
-		p.warnings = append(p.warnings, "its server sends neither an ETag nor a date: an archive of the same size that takes its place is noticed only by the sums, "+
-			"so what is read before all is checked may be of either; a block list (vmcastfs pack, vmcastfs index) has each block checked first")
-	}
 	p.manifestSum = manifestSum
 	p.trust = r.cat.judge(p)
 	if p.blocks = p.sidecarBlocks(); p.blocks == nil {
@@ -171,6 +167,9 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	p.addXVA(disks, identity)
 	p.addJoined(disks, identity)
 	p.markSigned()
+	if p.unpinned() {
+		p.warnings = append(p.warnings, p.unpinnedWarning())
+	}
 	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
 		p.byName[notesName] = &File{
 			pkg: p, name: notesName, size: int64(len(r.item.NotesHTML)), modTime: r.item.Published,
@@ -187,6 +186,30 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 
 // notesName is the file that shows the item's description.
 const notesName = "notes.html"
+
+// unpinnedWarning tells what comes of a server without validators. The files
+// are there already.
+func (p *Package) unpinnedWarning() string {
+	var loose []string
+	for name, f := range p.byName {
+		if f.image != nil && !f.image.summed() && p.blocks == nil {
+			loose = append(loose, name)
+		}
+	}
+	text := "its server sends neither an ETag nor a date, so only sums notice an archive of the same size that takes its place"
+	if len(loose) > 0 {
+		slices.Sort(loose)
+		more := ""
+		if n := len(loose) - 3; n > 0 {
+			loose, more = loose[:3], fmt.Sprintf(" and %d more", n)
+		}
+		return text + fmt.Sprintf("; NOTHING DOES for %q%s: what is read of them may be of several versions", loose, more)
+	}
+	if p.blocks == nil {
+		text += ": each image is checked whole before its first byte is served; with a block list (vmcastfs pack, vmcastfs index) each block is"
+	}
+	return text
+}
 
 // missing warns of what the manifest lists and the archive lacks (S1).
 func (p *Package) missing(m *xvm.Manifest) []string {

@@ -71,7 +71,10 @@ type FileStatus struct {
 	// list, "kept" against sums kept from an earlier check of the whole, both
 	// before it is served; "whole" behind the read, once all is here; "strict"
 	// before it, for the same price. "" until it is opened.
-	Verify      string     `json:"verify,omitempty"`
+	Verify string `json:"verify,omitempty"`
+	// VerifyNote is why, where it is not, or will not be, what the mount was
+	// asked for, and what is amiss with it.
+	VerifyNote  string     `json:"verify_note,omitempty"`
 	CachedBytes int64      `json:"cached_bytes"`
 	Percent     float64    `json:"percent"`
 	Checked     int64      `json:"checked_bytes,omitempty"`
@@ -177,7 +180,8 @@ func (f *File) Status() FileStatus {
 		return st
 	}
 	is := f.image.status()
-	st.State, st.Note, st.Verify = is.State, is.Note, f.image.verify()
+	st.State, st.Note = is.State, is.Note
+	st.Verify, st.VerifyNote = f.image.verify(), f.image.verifyNote()
 	st.CachedBytes, st.Percent, st.Checked, st.InFlight = is.CachedBytes, is.Percent, is.Checked, is.InFlight
 	st.LastError, st.LastErrorAt = is.LastError, is.LastErrorAt
 	f.image.mu.Lock()
@@ -193,6 +197,11 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	switch name {
 	case "user.vmcast.state":
 		value = f.Status().State
+	case "user.vmcast.verify":
+		st := f.Status()
+		if value = st.Verify; st.VerifyNote != "" {
+			value += ": " + st.VerifyNote
+		}
 	case "user.vmcast.cached_bytes":
 		value = fmt.Sprint(f.Status().CachedBytes)
 	case "user.vmcast.source":
