@@ -14,13 +14,15 @@ type Stats struct {
 	Bytes        int64  // disk space that blocks take now, whoever wrote them
 	Limit        int64  // as given to Open; 0: none
 	MinFree      int64
-	Free         int64 // what the filesystem has left for us
-	Files        int   // in the directory
-	Open         int   // of those, open in this process
-	EvictedFiles int64 // whole files removed to make room
-	EvictedBytes int64 // disk space freed to make room
-	Damaged      int64 // blocks dropped because their bytes did not match
-	Full         int64 // blocks refused with ErrFull
+	Free         int64      // what the filesystem has left for us
+	Files        int        // in the directory
+	Open         int        // of those, open in this process
+	EvictedFiles int64      // whole files removed to make room
+	EvictedBytes int64      // disk space freed to make room
+	Damaged      int64      // blocks dropped because their bytes did not match
+	Full         int64      // blocks refused with ErrFull
+	FullAt       *time.Time `json:",omitempty"` // when the last one was
+	Refusing     bool       // nothing has been written since
 }
 
 // Stats looks at the directory, which takes a stat for each file.
@@ -30,13 +32,18 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	open := len(s.open)
 	s.mu.Unlock()
-	return Stats{
+	st := Stats{
 		Dir:   s.opt.Dir,
 		Bytes: s.usage(), Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
 		Files: len(all), Open: open,
 		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),
-		Damaged: s.damaged.Load(), Full: s.full.Load(),
+		Damaged: s.damaged.Load(), Full: s.full.Load(), Refusing: s.refusing.Load(),
 	}
+	if at := s.fullAt.Load(); at != 0 {
+		t := time.Unix(0, at)
+		st.FullAt = &t
+	}
+	return st
 }
 
 // Info describes a cached file.
@@ -90,7 +97,7 @@ func (s *Store) Stat(k Key) (Info, error) {
 }
 
 func (s *Store) info(e entry) (Info, error) {
-	i := Info{Key: e.key, Size: Unknown, Used: e.used, Label: s.label(e.key)}
+	i := Info{Key: e.key, Size: Unknown, Used: e.used, Label: s.Label(e.key)}
 	s.mu.Lock()
 	i.InUse = s.open[e.key] != nil
 	s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,6 +138,9 @@ func (f *File) writeBlock(b int64, p []byte, from *File, at int64) error {
 		if err := f.writeData(b, p, from, at); err != nil {
 			return f.refuse(b, err)
 		}
+		if f.s.refusing.Load() {
+			f.s.refusing.Store(false)
+		}
 	}
 	f.mu.Lock()
 	if zero {
@@ -157,6 +161,8 @@ func (f *File) refuse(b int64, err error) error {
 	err = fmt.Errorf("write block %d of cached file %.12s: %w", b, string(f.key), full(err))
 	if errors.Is(err, ErrFull) {
 		f.s.full.Add(1)
+		f.s.fullAt.Store(time.Now().UnixNano())
+		f.s.refusing.Store(true)
 		f.s.warn("block is not cached", "err", err)
 	}
 	return err

@@ -64,6 +64,9 @@ func TestEvictionOrder(t *testing.T) {
 	if err := n.WriteBlock(24, content(24, bs)); !errors.Is(err, ErrFull) {
 		t.Fatalf("%v", err)
 	}
+	if st := s.Stats(); !st.Refusing || st.FullAt == nil || time.Since(*st.FullAt) > time.Minute {
+		t.Errorf("it does not tell that it refuses: %+v", st)
+	}
 	wantBlock(t, open, 7)
 	// Now it grows cold, but for two blocks.
 	for range 2 {
@@ -96,7 +99,7 @@ func TestEvictionOrder(t *testing.T) {
 	if u := s.usage(); u > s.opt.Limit {
 		t.Errorf("usage %d", u)
 	}
-	if st := s.Stats(); st.EvictedFiles != 2 || st.EvictedBytes == 0 || st.Full == 0 {
+	if st := s.Stats(); st.EvictedFiles != 2 || st.EvictedBytes == 0 || st.Full == 0 || st.FullAt == nil || st.Refusing {
 		t.Errorf("%+v", st)
 	}
 }

@@ -63,13 +63,14 @@ func (s *Store) SetLabel(k Key, label string) error {
 	if len(label) > maxLabel {
 		return fmt.Errorf("label of %d bytes: more than %d", len(label), maxLabel)
 	}
-	if s.label(k) == label {
+	if s.Label(k) == label {
 		return nil
 	}
 	return s.PutDoc(kindLabel, string(k), []byte(label))
 }
 
-func (s *Store) label(k Key) string {
+// Label returns what SetLabel said of the file, "" if nothing.
+func (s *Store) Label(k Key) string {
 	raw, err := s.GetDoc(kindLabel, string(k))
 	if err != nil || len(raw) > maxLabel {
 		return ""

@@ -40,7 +40,7 @@ func TestKeptFilesStay(t *testing.T) {
 			t.Errorf("kept: %+v", i)
 		}
 	}
-	if got := s.label(key("c")); got != "" {
+	if got := s.Label(key("c")); got != "" {
 		t.Errorf("an evicted file left its label %q", got)
 	}
 	keep("a", false)

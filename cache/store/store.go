@@ -40,6 +40,8 @@ type Store struct {
 	done chan struct{} // closed by the flusher
 
 	damaged, full, evictedFiles, evictedBytes atomic.Int64
+	fullAt                                    atomic.Int64 // UnixNano of the last refusal
+	refusing                                  atomic.Bool  // nothing has been written since
 	noClone                                   atomic.Bool  // the filesystem cannot share blocks
 	logged                                    atomic.Int64 // when the last limited line was written, ns
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,7 +72,7 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 
 	var asJSON bool
 	list := &cobra.Command{
-		Use: "list [--json]", Short: "show the cached files, the most recently used first", Args: cobra.NoArgs,
+		Use: "list [--json]", Short: "show the cached files, the most recently used first, and what is pinned and absent yet", Args: cobra.NoArgs,
 		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return e.cacheList(s, asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
@@ -150,18 +151,43 @@ func cachedName(i store.Info) string {
 	return feed.Sanitize(cmp.Or(i.Label, string(i.Key)))
 }
 
-func (e *env) cacheList(s *store.Store, asJSON bool) error {
+// cachedFiles are the cached files, the most recently used first, and then what
+// is pinned and not cached yet.
+func cachedFiles(s *store.Store) ([]store.Info, error) {
 	infos, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(infos)
+	pins := s.Kept()
+	for _, i := range infos {
+		delete(pins, i.Key)
+	}
+	for _, key := range slices.Sorted(maps.Keys(pins)) {
+		infos = append(infos, store.Info{Key: key, Label: s.Label(key), Size: pins[key], Kept: true})
+	}
+	return infos, nil
+}
+
+// cachedState is "absent" for what is pinned and not cached yet.
+func cachedState(i store.Info) string {
+	if i.Used.IsZero() && i.Err == nil && i.Kept && i.BlockSize == 0 {
+		return "absent"
+	}
+	return i.State.String()
+}
+
+func (e *env) cacheList(s *store.Store, asJSON bool) error {
+	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)
 	}
-	slices.Reverse(infos)
 	if asJSON {
 		files := make([]cacheFile, len(infos))
 		for n, i := range infos {
 			files[n] = cacheFile{
 				Key: string(i.Key), Name: i.Label, Size: i.Size, Bytes: i.Bytes, Disk: i.Disk,
-				State: i.State.String(), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept,
+				State: cachedState(i), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept,
 			}
 			if i.Err != nil {
 				files[n].Error = i.Err.Error()
@@ -175,7 +201,7 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 	fmt.Fprintln(w, "NAME\tKEY\tSTATE\tLOCAL\tSIZE\tDISK\tUSED")
 	total := int64(0)
 	for _, i := range infos {
-		state, local, size := i.State.String(), "-", "?"
+		state, local, size, used := cachedState(i), "-", "?", "-"
 		if i.InUse {
 			state += ", in use"
 		}
@@ -191,9 +217,12 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 				local = fmt.Sprintf("%d%%", 100*i.Bytes/i.Size)
 			}
 		}
+		if !i.Used.IsZero() {
+			used = i.Used.Format("2006-01-02 15:04")
+		}
 		total += i.Disk
 		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", dash(feed.Sanitize(i.Label)), i.Key, state, local, size,
-			humanize.IBytes(uint64(i.Disk)), i.Used.Format("2006-01-02 15:04"))
+			humanize.IBytes(uint64(i.Disk)), used)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -240,7 +269,7 @@ func (e *env) cacheVerify(ctx context.Context, s *store.Store) error {
 // eachCached runs fn on all files that the names mean; each name means one at
 // least.
 func (e *env) eachCached(s *store.Store, names []string, fn func(store.Info) error) error {
-	infos, err := s.List()
+	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)
 	}

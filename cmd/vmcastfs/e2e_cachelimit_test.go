@@ -206,6 +206,9 @@ func TestL3FullDisk(t *testing.T) {
 		w.wantFile(small, "three", "disk.img")
 		return attr(w.path("three", "disk.img"), "cached_bytes") == fmt.Sprint(len(small))
 	})
+	if st := w.status().Cache; st.Refusing || st.FullAt == nil {
+		t.Errorf("the status does not tell that it is over: %+v", st)
+	}
 	w.wantFile(disk[4096:], "two", "disk.img")
 	f.Close()
 	w.umount()

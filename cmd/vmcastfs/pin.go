@@ -51,7 +51,7 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	keys := make(map[store.Key]int64)
+	keys, labels := make(map[store.Key]int64), make(map[store.Key]string)
 	for _, im := range images {
 		raw := make([]byte, 128)
 		n, err := unix.Getxattr(im.path, keyAttr, raw)
@@ -59,7 +59,9 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 			return fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
 		}
 		f, _ := im.now(ctx)
-		keys[store.Key(raw[:n])] = max(f.Size, 0)
+		key := store.Key(raw[:n])
+		keys[key] = max(f.Size, 0)
+		labels[key] = im.release + "/" + im.file
 	}
 	if on && cache.Limit > 0 {
 		if err := roomToPin(s, keys, cache.Limit); err != nil {
@@ -69,6 +71,11 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 	for key, size := range keys {
 		if err := s.Keep(key, on, size); err != nil {
 			return err
+		}
+		if on { // for `cache list`, until it is cached
+			if err := s.SetLabel(key, labels[key]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

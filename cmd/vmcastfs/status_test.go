@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -267,6 +268,9 @@ func TestPinByPath(t *testing.T) {
 	}
 	if out, err := w.run("cache", "pin", w.path("two", "disk.img")); err != nil {
 		t.Fatalf("pin: %v, %s", err, out)
+	}
+	if out, err := w.run("cache", "--cache", w.cache, "list"); err != nil || !regexp.MustCompile(`two/disk.img +[0-9a-f]{12} +absent, pinned `).MatchString(out) {
+		t.Errorf("the list does not show what is pinned and not cached yet: %v\n%s", err, out)
 	}
 	if out, err := w.run("cache", "pin", w.path("big")); exitCode(err) != 1 || !strings.Contains(out, "cache_size=") {
 		t.Errorf("pinning more than the cache may hold: %v, %s", err, out)

@@ -44,7 +44,7 @@ func printMount(w io.Writer, m *mountStatus, now time.Time) error {
 		return err
 	}
 	fmt.Fprintf(w, "  feed   %s\n", feedLine(st, now))
-	fmt.Fprintf(w, "  cache  %s\n", cacheLine(st))
+	fmt.Fprintf(w, "  cache  %s\n", cacheLine(st, now))
 	fmt.Fprintf(w, "  reads  %s\n", readsLine(m))
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	if len(st.Origins) > 0 {
@@ -121,10 +121,14 @@ func releaseFault(r catalog.ReleaseStatus) string {
 	return ""
 }
 
-// note is why a file is in its state, where that is bad news.
+// note is why a file is in its state, or checked as it is, where that is bad
+// news.
 func note(f catalog.FileStatus) string {
 	if f.State == "corrupt" {
 		return f.Note
+	}
+	if f.VerifyNote != "" && f.State != "verified" && f.Verify != "" {
+		return "verify=" + f.Verify + ": " + f.VerifyNote
 	}
 	return ""
 }
@@ -152,7 +156,7 @@ func feedLine(st *catalog.Status, now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-func cacheLine(st *catalog.Status) string {
+func cacheLine(st *catalog.Status, now time.Time) string {
 	c := st.Cache
 	line := humanize.IBytes(uint64(c.Bytes))
 	if c.Limit > 0 {
@@ -163,7 +167,12 @@ func cacheLine(st *catalog.Status) string {
 		line += fmt.Sprintf(", %d damaged blocks dropped", c.Damaged)
 	}
 	if c.Full > 0 {
-		line += fmt.Sprintf(", FULL: %d blocks served uncached", c.Full)
+		const calm = 10 * time.Second // some blocks still find room in a cache that is full
+		what, since := "FULL", ""
+		if t := c.FullAt; !c.Refusing && t != nil && now.Sub(*t) > calm {
+			what, since = "was full", ", cached again since"
+		}
+		line += fmt.Sprintf(", %s: %d blocks served uncached, the last%s%s", what, c.Full, ago(c.FullAt, now), since)
 	}
 	return line
 }
