@@ -79,15 +79,22 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 	return &openedArchive{fileArchive{f}, size, f.Close}, nil
 }
 
-// tempFile is a file without a name.
+// errTemp says that there is no place for a temporary file.
+var errTemp = errors.New("no room for a temporary file")
+
+func tempError(err error) error {
+	return withCode(exitSystem, fmt.Errorf("%w in %s: %w; set TMPDIR to a directory with more room", errTemp, os.TempDir(), err))
+}
+
+// tempFile is a file without a name, which goes with the process.
 func tempFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "vmcastfs-*.tmp")
 	if err != nil {
-		return nil, err
+		return nil, tempError(err)
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
-		return nil, err
+		return nil, tempError(err)
 	}
 	return f, nil
 }
@@ -112,11 +119,15 @@ func (f *roomyFile) Write(p []byte) (int, error) {
 	if f.unchecked -= len(p); f.unchecked < 0 {
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(int(f.Fd()), &st); err == nil && int64(st.Bavail)*st.Bsize < tempRoom {
-			return 0, fmt.Errorf("less than %s would be left on the disk of %s: set TMPDIR to where there is more room", humanize.IBytes(tempRoom), os.TempDir())
+			return 0, tempError(fmt.Errorf("less than %s would be left free", humanize.IBytes(tempRoom)))
 		}
 		f.unchecked = roomEvery
 	}
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	if err != nil {
+		err = tempError(err)
+	}
+	return n, err
 }
 
 type countingReader struct {

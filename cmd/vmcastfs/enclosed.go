@@ -50,6 +50,9 @@ func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) 
 	size, err := e.inflate(ctx, a, enc.Inflate, c.temp)
 	if err != nil {
 		c.Close()
+		if errors.Is(err, errTemp) || ctx.Err() != nil { // which says nothing of the package
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", catalog.ErrNotPackage, enc.Inflate, err)
 	}
 	c.openedArchive = &openedArchive{Archive: fileArchive{c.temp}, size: size}
