@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -81,17 +82,22 @@ func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArc
 	return doc, whole, err
 }
 
-// readInflated indexes a compressed archive, which takes all of it.
+// readInflated indexes a compressed archive, which takes all of it: who lists
+// the release waits for that, so the log tells of it.
 func (r *Release) readInflated(ctx context.Context, a *archive, whole *wholeArchive, format seekable.Format, stored int64) (*packageDoc, *wholeArchive, error) {
 	inflated := r.inflatedArchive(a, whole, format, stored)
 	if err := inflated.acquire(); err != nil {
 		return nil, nil, err
 	}
 	defer inflated.release()
+	log := r.cat.cfg.Logger.With("release", r.Name(), "format", format, "stored", stored)
+	log.Info("the archive is compressed as a whole: it is listed once it has been inflated")
+	begun := time.Now()
 	size, err := inflated.size(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	log.Info("the archive has been inflated", "size", size, "took", time.Since(begun).Round(time.Millisecond))
 	doc, err := readPackage(ctx, inflated, size, func() {})
 	if err != nil {
 		return nil, nil, err

@@ -63,6 +63,11 @@ func TestCompressedArchive(t *testing.T) {
 				t.Errorf("%s: transport is %s", suffix, st.Transport)
 			}
 			h.close()
+			for _, line := range []string{"it is listed once it has been inflated", "the archive has been inflated"} {
+				if n := strings.Count(s.log.String(), line); n != 1 {
+					t.Errorf("%s: the log says %d times that %s", suffix, n, line)
+				}
+			}
 
 			s.origin.ResetStats()
 			h = s.open()
