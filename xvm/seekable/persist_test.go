@@ -224,7 +224,8 @@ func FuzzRestore(f *testing.F) {
 			t.Fatalf("what Points gave is refused: %v", err)
 		}
 		readFrom(r, int64(at)%int64(len(plain)), -1)
-		if got, err := readFrom(fresh, 0, -1); err != nil || !bytes.HasPrefix(plain, got) {
+		// Points that lie may end a read, but not change what it gives.
+		if got, err := readFrom(fresh, 0, -1); err != nil && !errors.Is(err, ErrLimit) || !bytes.HasPrefix(plain, got) {
 			t.Fatalf("whole: %v, %d bytes", err, len(got))
 		}
 	})
