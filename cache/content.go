@@ -29,6 +29,7 @@ type content struct {
 	size    atomic.Int64
 	corrupt atomic.Pointer[CorruptError] // sticky
 	strict  atomic.Bool
+	minding sync.Once
 	whole   atomic.Bool              // complete and checked (or nothing to check against)
 	learned atomic.Pointer[SumTable] // from a check of the whole
 	full    atomic.Bool              // the disk refused the last block

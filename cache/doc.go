@@ -98,7 +98,10 @@ missed for Options.Quiet, or after 15 times that, 4 MiB at a time; what readers
 have brought it takes from the disk. The verdict is kept by the store, so a
 verified file is not hashed again. When a block of it has been lost (evicted, or
 damaged on disk) and fetched again, only a new completion can vouch for it, and
-the file is partial until then. Under Strict no read is served from a file that
+the file is partial until then. A verified file that the kernel reads by itself
+(File.PassthroughFile) loses nothing to eviction; when another process has found
+a block of it damaged (store.Verify), the block is fetched and written again
+within some seconds, under the kernel's eyes. Under Strict no read is served from a file that
 is not complete and checked.
 
 # The memory tier

@@ -194,7 +194,37 @@ func (h *File) PassthroughFile() (*os.File, bool) {
 		return nil, false
 	}
 	data := f.sf.Data()
+	if data != nil {
+		f.minding.Do(func() { f.spawn(f.mind) })
+	}
 	return data, data != nil
+}
+
+// mindEvery is how soon a block is fetched again that somebody has found damaged
+// in a file which the kernel reads by itself.
+const mindEvery = 5 * time.Second
+
+// mind watches a file that the kernel may read: none of its blocks is evicted, so
+// one that is missing has been found damaged, by another process, and is being
+// read all the same until it is written again.
+func (f *content) mind() {
+	for pause := mindEvery; ; {
+		select {
+		case <-f.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = mindEvery
+		if f.finished() || f.corrupt.Load() != nil {
+			continue
+		}
+		f.whole.Store(false)
+		f.c.log.Warn("damaged blocks in the cache, which the kernel reads by itself: fetching them again", "file", f.spec.Label)
+		if err := f.complete(f.ctx, nil, true, false); err != nil && f.ctx.Err() == nil {
+			f.c.log.Warn("damaged blocks are not replaced yet", "file", f.spec.Label, "err", err)
+			pause = 12 * mindEvery
+		}
+	}
 }
 
 // Close gives up the handle. With the last handle of a file all its fetches

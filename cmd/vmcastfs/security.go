@@ -14,7 +14,10 @@
 //	packages, before they are checked         nothing: every byte is parsed as if an enemy had written it
 //	other users of this machine               nothing: cache, state and sockets are closed to them
 //	the guest                                 that it reads and writes what its hypervisor lets it
-//	the local disk of the cache               to keep bytes, not to keep them right: each block has a checksum
+//	the local disk of the cache               to keep bytes, not to keep them right: each block has a checksum, which every
+//	                                          read through this program compares. The kernel, which reads verified images by
+//	                                          itself (passthrough), compares nothing: "vmcastfs cache verify" does, from a
+//	                                          timer, and the mount puts right what it finds
 //
 // # Threats and answers
 //

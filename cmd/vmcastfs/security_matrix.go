@@ -163,8 +163,8 @@
 //	     xvm: TestSniffImages, TestSniffMagics; fs/catalog: TestC3ExternalRefused, TestC3Strict, TestC3NoBackDoor; cmd/vmcastfs: TestC3AllowExternal
 //	C4   descriptions with host paths and command lines | left out, with a warning
 //	     xvm: TestC4HostileDescription; cmd/vmcastfs: TestS4C4H16Release
-//	L1   bit flips on the cache disk | found, dropped, fetched again
-//	     cache: TestL1Damage; cache/store: TestL1FlippedBitInData, TestL1FlippedBitInJournal, TestL1DamagedDoc; cmd/vmcastfs: TestFlippedBitInTheCache
+//	L1   bit flips on the cache disk | found, dropped, fetched again; in a verified image that the kernel reads by itself only once "cache verify" has run (or with passthrough=off)
+//	     cache: TestL1Damage; cache/store: TestL1FlippedBitInData, TestL1FlippedBitInJournal, TestL1DamagedDoc; cmd/vmcastfs: TestFlippedBitInTheCache, TestFlippedBitUnderTheKernel
 //	L2   prepared directories and links | refused, not followed
 //	     cache/store: TestL2SymlinkInside, TestL2SwappedDirectory; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
 //	L3   full, read-only, failing disk | read without the cache
