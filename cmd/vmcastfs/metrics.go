@@ -217,7 +217,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(d.feedStale, stale)
 
 	// Every state is there from the start, so that an alert can be tested.
-	releases := map[string]int{"listed": 0, "indexed": 0, "refused": 0, "rejected": 0}
+	releases := map[string]int{"listed": 0, "indexing": 0, "indexed": 0, "refused": 0, "rejected": 0}
 	images := map[string]int{"partial": 0, "verified": 0, "unverified": 0, "corrupt": 0}
 	for _, r := range st.Releases {
 		releases[r.State]++

@@ -76,6 +76,9 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
 		state += ", signed"
 	}
+	if r.Taken > 0 {
+		state += ", " + humanize.IBytes(uint64(r.Taken)) + " so far"
+	}
 	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", feed.Sanitize(r.Name), state, dash(feed.Sanitize(releaseFault(r))))
 	for _, f := range r.Files {
 		if !f.Image {

@@ -90,6 +90,7 @@ func (r *Release) readInflated(ctx context.Context, a *archive, whole *wholeArch
 		return nil, nil, err
 	}
 	defer inflated.release()
+	r.take(inflated)
 	log := r.cat.cfg.Logger.With("release", r.Name(), "format", format, "stored", stored)
 	log.Info("the archive is compressed as a whole: it is listed once it has been inflated")
 	begun := time.Now()

@@ -196,3 +196,34 @@ func TestFixedVHD(t *testing.T) {
 		}
 	}
 }
+
+// Status tells of an archive that is being inflated, and how far that is.
+func TestInflatingIsSeen(t *testing.T) {
+	s := newSite(t)
+	s.release("one", "/one.tar.gz", gz(t, tarOf(t, file{"xvm.xml", []byte("<xvm/>")}, file{"root.img", noise(2*mib, 1)})))
+	h := s.open()
+	s.origin.SetBandwidth(1 * mib)
+	if st := h.rel("one").Status(); st.State != "listed" {
+		t.Errorf("%+v", st)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.rel("one").Package(t.Context())
+		done <- err
+	}()
+	last := int64(0)
+	eventually(t, "some of it has come", func() bool {
+		st := h.rel("one").Status()
+		if st.State == "indexing" && st.Taken > 0 {
+			last = st.Taken
+		}
+		return last > 0
+	})
+	s.origin.SetBandwidth(0)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if st := h.rel("one").Status(); st.State != "indexed" || st.Taken != 0 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -43,6 +43,7 @@ type Release struct {
 	url     string // of the archive now; "": that of item
 	pkg     *Package
 	loading chan struct{} // closed when the indexing under way ends; nil: none
+	taking  *wholeArchive // what is taken whole for that; nil: nothing
 	failed  *failure
 
 	checking bool      // its server is being asked whether the archive is the same
@@ -182,11 +183,32 @@ func (r *Release) load(ctx context.Context) {
 		r.pkg, r.failed = pkg, nil
 	}
 	close(r.loading)
-	r.loading = nil
+	r.loading, r.taking = nil, nil
 	r.mu.Unlock()
 	if err == nil {
 		pkg.archive.moveTo(r) // it may have moved meanwhile
 	}
+}
+
+// take tells status what is being taken whole.
+func (r *Release) take(w *wholeArchive) {
+	r.mu.Lock()
+	r.taking = w
+	r.mu.Unlock()
+}
+
+// indexing tells whether the release is being indexed, and how many bytes have
+// been taken of an archive that has to be read, or inflated, whole.
+func (r *Release) indexing() (taken int64, yes bool) {
+	r.mu.Lock()
+	w, yes := r.taking, r.loading != nil
+	r.mu.Unlock()
+	if w != nil {
+		if file, err := w.current(); err == nil {
+			taken = file.Status().CachedBytes
+		}
+	}
+	return taken, yes
 }
 
 // explain says what was found instead of a package, and what to do.
@@ -246,6 +268,7 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 	defer whole.release()
 	if whole != nil {
 		more()
+		r.take(whole)
 	}
 	doc, content, err := r.readEnclosure(ctx, a, whole, more)
 	if err != nil {

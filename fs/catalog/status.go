@@ -50,7 +50,8 @@ type ReleaseStatus struct {
 	Published  *time.Time   `json:"published,omitempty"`
 	URL        string       `json:"url"`
 	Generation uint64       `json:"generation"`
-	State      string       `json:"state"` // listed, indexed, refused, rejected
+	State      string       `json:"state"`                 // listed, indexing, indexed, refused, rejected
+	Taken      int64        `json:"taken_bytes,omitempty"` // so far, while an archive is indexed that has to be read, or inflated, whole
 	Error      string       `json:"error,omitempty"`
 	Alarm      string       `json:"alarm,omitempty"`     // in what the release is not what it was
 	Transport  string       `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
@@ -120,6 +121,9 @@ func (r *Release) Status() ReleaseStatus {
 	}
 	p, ok := r.Peek()
 	if !ok {
+		if taken, yes := r.indexing(); yes {
+			st.State, st.Taken = "indexing", taken
+		}
 		return st
 	}
 	st.State, st.Error = "indexed", ""
