@@ -48,7 +48,9 @@
 //
 // It changes an image under a guest: all bytes of a package come from one
 // version of one archive, or not at all. A replaced archive is a new directory
-// entry with new inodes; who has the old one open keeps it, or gets EIO.
+// entry with new inodes; who has the old one open keeps it, or gets EIO. Where a
+// server sends neither ETag nor date only sums tell versions apart: what has one is
+// served once it matches, what has none is warned of.
 //
 // It brings back what was withdrawn, or replaces what was signed: the newest
 // release and the first manifest of each are remembered in state=, outside the

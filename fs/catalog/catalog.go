@@ -270,6 +270,9 @@ func (c *Catalog) noteCorrupt(f *File) {
 				c.noteCorrupt(g)
 			}
 		}
+		if f.pkg.unpinned() { // nothing else would tell that it is another archive
+			c.replace(f.pkg.release)
+		}
 	})
 }
 

@@ -88,9 +88,11 @@
 // versions apart. Then what has sums is checked before it is served: block by
 // block where blocks have sums (a block list, or kept from an earlier check), else
 // the whole before the first byte, as under Config.Strict, whatever that says;
-// FileStatus.Verify is "strict" and VerifyNote why. For what nothing sums, and for
-// the chunks of an XVA archive, whose checksums are replaced with them, there is
-// no such protection: such images are "unverified", with a warning that names them.
+// FileStatus.Verify is "strict" and VerifyNote why. What does not match is corrupt
+// as ever, and the release is indexed anew, as a new generation. For what nothing
+// sums, and for the chunks of an XVA archive, whose checksums are replaced with
+// them, there is no such protection: such images are "unverified", with a warning
+// that names them.
 //
 // A URL is where an archive is, and not what it is: one that is signed anew at
 // each look at the feed ([feed.Place] knows the usual ways) stays the same

@@ -108,6 +108,26 @@ func TestXVA(t *testing.T) {
 	}
 }
 
+// Without a validator an archive may have been replaced between two chunks, each
+// of which has the checksum that came with it.
+func TestXVAWithoutValidator(t *testing.T) {
+	s := newSite(t)
+	disk := xenDisk(3, 1)
+	s.release("one", "/one.xva", xvaOf(t, "sha1", disk))
+	s.origin.Inject(origin.Fault{Path: "/one.xva", Kind: origin.NoValidators})
+	h := s.open()
+	if got := h.read("one", "disk0.img"); !bytes.Equal(got, disk) {
+		t.Error("disk0.img differs")
+	}
+	if err := h.complete("one", "disk0.img"); err != nil {
+		t.Error(err)
+	}
+	st := h.file("one", "disk0.img").Status()
+	if st.State != "unverified" || !strings.Contains(st.Note, noValidator) || !strings.Contains(st.VerifyNote, noValidator) {
+		t.Errorf("%+v", st)
+	}
+}
+
 // One byte wrong is one chunk that cannot be read.
 func TestXVAFlipped(t *testing.T) {
 	disk := xenDisk(9, 1)
