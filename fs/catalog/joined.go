@@ -2,14 +2,10 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
@@ -36,25 +31,12 @@ type joined struct {
 	find chan struct{}
 }
 
-// candidate is an image that may be that of a partition.
-type candidate struct {
-	f      *File
-	target string // as described, "xvda1", or ""
-	told   bool   // by its target or its name: only a look can say otherwise
-}
-
 // layout is what was found. Without parts there is no disk.
 type layout struct {
 	size   int64
 	tables []run
 	parts  []partition
 	files  []*File // one for each of parts
-}
-
-// seen is what the first bytes of an image showed, as kept with the index.
-type seenImage struct {
-	Format, Kind string
-	Boot         bool `json:",omitempty"` // its first sector ends in the boot signature
 }
 
 const (
@@ -82,104 +64,6 @@ func (p *Package) addJoined(xva []xvm.XVADisk, identity []string) {
 	p.byName[joinedName] = f
 	p.joined = j
 	j.settle(p.kinds)
-}
-
-// candidates lists what may be images of partitions: the disks that the
-// description names, in its order, or else all that might be one, in the order
-// of the archive.
-func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
-	var d xvm.Description
-	for _, name := range []string{"xvm.xml", "description.xml"} {
-		if raw, ok := p.doc.Meta[name]; ok {
-			if parsed, err := xvm.ParseDescription(raw); err == nil {
-				d = *parsed
-			}
-			break
-		}
-	}
-	var out []candidate
-	add := func(name, target string) {
-		f := p.byName[name]
-		if f == nil || f.image == nil || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
-			return
-		}
-		c := candidate{f: f, target: target}
-		_, number := c.place()
-		c.told = number > 0
-		out = append(out, c)
-	}
-	for _, v := range d.Drives {
-		if !v.CDROM && !v.Floppy {
-			add(p.plainOf(v.File), v.Target)
-		}
-	}
-	if len(out) > 0 {
-		return out
-	}
-	for _, m := range p.doc.Index.Members {
-		name := p.plainOf(m.Name)
-		if name != d.Kernel && name != d.Ramdisk && mayBeRaw(name) {
-			add(name, "")
-		}
-	}
-	for _, d := range xva {
-		add(d.Name, "")
-	}
-	return out
-}
-
-// plainOf is the name of the plain content of a compressed member.
-func (p *Package) plainOf(name string) string {
-	for _, f := range []string{".gz", ".xz", ".zst", ".bz2"} {
-		if plain, ok := strings.CutSuffix(name, f); ok && p.byName[plain] != nil {
-			return plain
-		}
-	}
-	return name
-}
-
-// mayBeRaw leaves out what need not be looked at.
-func mayBeRaw(name string) bool {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".qcow2", ".qcow", ".qed", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".iso", ".dmg", ".gz", ".xz", ".zst", ".bz2",
-		".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert", ".nvram", ".html", ".md":
-		return false
-	}
-	return true
-}
-
-// place is the disk and the number of the partition that the image is told to
-// be: by its target ("xvda" and 1 of "xvda1"), or by the name that the draft
-// gives partition images (imagefile, imagefile2, …). Number 0: by nothing.
-func (c candidate) place() (disk string, number int) {
-	name := path.Base(c.f.name)
-	if c.target == "" && name == "imagefile" {
-		return name, 1
-	}
-	for _, s := range []string{c.target, name} {
-		disk = strings.TrimRight(s, "0123456789")
-		number, err := strconv.Atoi(s[len(disk):])
-		if disk != "" && err == nil && number > 0 && number <= maxPartitions && (s == c.target || disk == "imagefile") {
-			return disk, number
-		}
-	}
-	return "", 0
-}
-
-// isPartition tells what an image is: of a partition if it begins with a file
-// system and cannot boot by itself; one that is told to be a partition is
-// taken for it unless it shows to be something else.
-func (c candidate) isPartition(s seenImage) bool {
-	if s.Format != "raw" {
-		return false
-	}
-	switch s.Kind {
-	case "ext2", "ext3", "ext4", "xfs", "btrfs", "swap", "squashfs", "f2fs", "lvm":
-		return c.told || !s.Boot
-	case "mbr", "gpt", "iso9660":
-		return false
-	}
-	return c.told
 }
 
 // resolve finds the layout, with the network if need be. Any number may wait.
@@ -224,32 +108,6 @@ func (j *joined) resolve(ctx context.Context) (*layout, error) {
 		return l, nil
 	}
 	return nil, fmt.Errorf("%s/%s: the sizes of its parts are not known yet", j.pkg.release.Name(), joinedName)
-}
-
-// look reads what the image is recognized by: its first block, which the cache
-// keeps, and no more than that.
-func (c candidate) look(ctx context.Context) (seenImage, error) {
-	c.f.pkg.mu.Lock()
-	s, ok := c.f.pkg.kinds[c.f.name]
-	c.f.pkg.mu.Unlock()
-	if ok {
-		return s, nil
-	}
-	if err := c.f.refused(); err != nil {
-		return seenImage{}, err
-	}
-	file, err := c.f.image.acquire(ctx)
-	if err != nil {
-		return seenImage{}, err
-	}
-	defer c.f.image.drop()
-	head := make([]byte, cache.DefaultBlockSize)
-	n, err := file.ReadAt(cache.Narrowly(ctx), head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return seenImage{}, err
-	}
-	disk := xvm.Sniff(head[:n], nil)
-	return seenImage{disk.Format, disk.Kind, n >= 512 && head[510] == 0x55 && head[511] == 0xaa}, nil
 }
 
 // settle makes the layout if all that it needs is known.
@@ -453,126 +311,4 @@ func (j *joined) unvouched() string {
 func (j *joined) has(f *File) bool {
 	l := j.done.Load()
 	return l != nil && slices.Contains(l.files, f)
-}
-
-// open opens all parts.
-func (j *joined) open(ctx context.Context) (Handle, error) {
-	if _, err := j.findSize(ctx); err != nil {
-		return nil, err
-	}
-	l := j.done.Load()
-	h := &joinedHandle{size: l.size}
-	for _, t := range l.tables {
-		h.pieces = append(h.pieces, piece{t.off, int64(len(t.data)), memHandle(t.data)})
-	}
-	for i, f := range l.files {
-		part, err := f.Open(ctx)
-		if err != nil {
-			return nil, errors.Join(err, h.Close())
-		}
-		h.pieces = append(h.pieces, piece{l.parts[i].Off, l.parts[i].Size, part})
-	}
-	slices.SortFunc(h.pieces, func(a, b piece) int { return int(min(1, max(-1, a.off-b.off))) })
-	return h, nil
-}
-
-// joinedHandle is the open disk. What is between the pieces is zeros.
-type joinedHandle struct {
-	size   int64
-	pieces []piece // ascending
-}
-
-type piece struct {
-	off, len int64
-	Handle
-}
-
-// from is the first piece that ends above off.
-func (h *joinedHandle) from(off int64) []piece {
-	for i, p := range h.pieces {
-		if off < p.off+p.len {
-			return h.pieces[i:]
-		}
-	}
-	return nil
-}
-
-func (h *joinedHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	var atEnd error
-	if off >= h.size {
-		return 0, io.EOF
-	}
-	if rest := h.size - off; int64(len(p)) > rest {
-		p, atEnd = p[:rest], io.EOF
-	}
-	n := 0
-	for _, piece := range h.from(off) {
-		at := off + int64(n)
-		if gap := min(piece.off-at, int64(len(p)-n)); gap > 0 {
-			clear(p[n : n+int(gap)])
-			n, at = n+int(gap), at+gap
-		}
-		if n == len(p) {
-			break
-		}
-		want := min(int64(len(p)-n), piece.off+piece.len-at)
-		m, err := piece.ReadAt(ctx, p[n:n+int(want)], at-piece.off)
-		n += m
-		switch {
-		case int64(m) == want:
-		case err == nil || errors.Is(err, io.EOF):
-			return n, io.ErrUnexpectedEOF
-		default:
-			return n, err
-		}
-	}
-	clear(p[n:])
-	return len(p), atEnd
-}
-
-func (h *joinedHandle) SeekData(off int64) (int64, error) {
-	for _, p := range h.from(off) {
-		off = max(off, p.off)
-		at, err := p.SeekData(off - p.off)
-		if err != nil || at < p.len {
-			return p.off + at, err
-		}
-	}
-	return h.size, nil
-}
-
-func (h *joinedHandle) SeekHole(off int64) (int64, error) {
-	for _, p := range h.from(off) {
-		if off < p.off {
-			return off, nil
-		}
-		at, err := p.SeekHole(off - p.off)
-		if err != nil || at < p.len {
-			return p.off + at, err
-		}
-		off = p.off + p.len
-	}
-	return min(off, h.size), nil
-}
-
-func (h *joinedHandle) PassthroughFile() (*os.File, bool) { return nil, false }
-
-// Complete fetches and checks all partitions.
-func (h *joinedHandle) Complete(ctx context.Context) error {
-	for _, p := range h.pieces {
-		if c, ok := p.Handle.(interface{ Complete(context.Context) error }); ok {
-			if err := c.Complete(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (h *joinedHandle) Close() error {
-	var err error
-	for _, p := range h.pieces {
-		err = errors.Join(err, p.Close())
-	}
-	return err
 }
