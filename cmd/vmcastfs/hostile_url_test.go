@@ -286,7 +286,7 @@ func TestF3EndlessPackage(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), binary, "verify", server.URL+"/endless.xvm")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	out, err := cmd.CombinedOutput()
-	if exitCode(err) != 1 || !strings.Contains(string(out), "would be left on the disk") {
+	if exitCode(err) != 2 || !strings.Contains(string(out), "would be left free") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if entries, _ := os.ReadDir(tmp); len(entries) > 0 {
