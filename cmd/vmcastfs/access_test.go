@@ -345,6 +345,9 @@ func TestCredentialsStayHome(t *testing.T) {
 	t.Parallel()
 	for name, redirect := range map[string]bool{"redirect": true, "enclosure": false} {
 		for _, kind := range []string{"netrc", "token"} {
+			if kind == "netrc" && !redirect {
+				continue // an entry for a machine is for all its ports, as netrc has it
+			}
 			t.Run(name+" "+kind, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, appliance.Options{})
@@ -365,9 +368,6 @@ func TestCredentialsStayHome(t *testing.T) {
 				}
 				s := w.behind(nil, g)
 				if !redirect {
-					if kind == "netrc" {
-						t.Skip("an entry for a machine is for all its ports, as netrc has it")
-					}
 					w.app.Feed = bytes.ReplaceAll(w.app.Feed, []byte(s.URL+"/demo"), []byte(other.URL+"/demo"))
 					w.origin.PutBytes(appliance.FeedPath, w.app.Feed)
 				}

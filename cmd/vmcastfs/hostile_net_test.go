@@ -51,7 +51,7 @@ func TestH2H3H5H6PublicFeed(t *testing.T) {
 // TestInNamespace is the part of TestH2H3H5H6PublicFeed inside of the namespace.
 func TestInNamespace(t *testing.T) {
 	if os.Getenv("VMCASTFS_TEST_NAMESPACE") == "" {
-		t.Skip("part of another test")
+		return
 	}
 	dir := t.TempDir()
 	resolv := filepath.Join(dir, "resolv.conf")
