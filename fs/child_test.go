@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	fusetest.Main(m, map[string]func([]string) error{
+	os.Exit(fusetest.Main(m, map[string]func([]string) error{
 		"mmap":      childMmap,
 		"odirect":   childODirect,
 		"locks":     childLocks,
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		"namespace": childNamespace,
 		"user":      childUser,
 		"serve":     childServe,
-	})
+	}))
 }
 
 // childMmap compares a shared read-only mapping of a file with pattern.

@@ -20,7 +20,7 @@ type candidate struct {
 	told   bool   // by its target or its name: only a look can say otherwise
 }
 
-// seen is what the first bytes of an image showed, as kept with the index.
+// seenImage is what the first bytes of an image showed, as kept with the index.
 type seenImage struct {
 	Format, Kind string
 	Boot         bool `json:",omitempty"` // its first sector ends in the boot signature
@@ -31,12 +31,9 @@ type seenImage struct {
 // of the archive.
 func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 	var d xvm.Description
-	for _, name := range []string{"xvm.xml", "description.xml"} {
-		if raw, ok := p.doc.Meta[name]; ok {
-			if parsed, err := xvm.ParseDescription(raw); err == nil {
-				d = *parsed
-			}
-			break
+	if raw, ok := p.doc.Meta[p.description()]; ok {
+		if parsed, err := xvm.ParseDescription(raw); err == nil {
+			d = *parsed
 		}
 	}
 	var out []candidate

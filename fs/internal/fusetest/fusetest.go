@@ -110,22 +110,23 @@ func more(a, b []string) []string {
 	return rest
 }
 
-// Main runs the tests, or the child function that Child asked for.
-func Main(m *testing.M, children map[string]func(args []string) error) {
+// Main runs the tests, or the child function that Child asked for, and returns
+// the exit status for TestMain.
+func Main(m *testing.M, children map[string]func(args []string) error) int {
 	name, child := os.LookupEnv(childVar)
 	if !child {
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	do, known := children[name]
 	if !known {
 		fmt.Fprintf(os.Stderr, "no child function %q\n", name)
-		os.Exit(2)
+		return 2
 	}
 	if err := do(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
-	os.Exit(0)
+	return 0
 }
 
 // Child is a command that runs one of Main's child functions.
