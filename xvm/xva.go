@@ -2,10 +2,14 @@ package xvm
 
 import (
 	"cmp"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // XVAChunk is the size in bytes of every file that a disk of an XVA archive is
@@ -49,6 +53,19 @@ type XVAPiece struct {
 	// Where the archive keeps its checksum, in bytes; SumLen 0: it has none.
 	SumOffset, SumLen int64
 	Algo              string // "sha1" (40 hex digits) or "xxhash" (XXH64, 16 hex digits)
+}
+
+// Digest is the checksum of a chunk's content as the archive writes it, in lower
+// case; "" if the archive has none of it.
+func (p XVAPiece) Digest(content []byte) string {
+	switch p.Algo {
+	case "sha1":
+		sum := sha1.Sum(content)
+		return hex.EncodeToString(sum[:])
+	case "xxhash":
+		return fmt.Sprintf("%016x", xxhash.Sum64(content))
+	}
+	return ""
 }
 
 // maxXVASize bounds a disk of an XVA archive; XenServer's own limit is 16 TiB.

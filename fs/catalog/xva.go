@@ -2,15 +2,11 @@ package catalog
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"sort"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -186,14 +182,7 @@ func (r *chunkReader) fill(piece xvm.XVAPiece) error {
 	if err := r.full(text); err != nil {
 		return err
 	}
-	got, want := "", strings.ToLower(strings.TrimSpace(string(text)))
-	switch piece.Algo {
-	case "sha1":
-		sum := sha1.Sum(r.buf)
-		got = hex.EncodeToString(sum[:])
-	case "xxhash":
-		got = fmt.Sprintf("%016x", xxhash.Sum64(r.buf))
-	}
+	got, want := piece.Digest(r.buf), strings.ToLower(strings.TrimSpace(string(text)))
 	if got != want {
 		return &ChunkError{r.s.label, piece.Chunk, piece.Algo, got, fmt.Sprintf("%q", want)}
 	}

@@ -1,13 +1,8 @@
 package pack
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 
 	"vmcastfs/xvm"
 )
@@ -103,12 +98,8 @@ func (c *checker) xvaMember(in *content, w io.Writer) error {
 
 // chunk takes the next chunk of the disk.
 func (d *xvaDisk) chunk(i int, p []byte) error {
-	switch piece := d.Chunks[i]; piece.Algo {
-	case "sha1":
-		sum := sha1.Sum(p)
-		d.got[i] = hex.EncodeToString(sum[:])
-	case "xxhash":
-		d.got[i] = fmt.Sprintf("%016x", xxhash.Sum64(p))
+	if sum := d.Chunks[i].Digest(p); sum != "" {
+		d.got[i] = sum
 	}
 	if err := d.zeros(d.Chunks[i].Chunk * xvm.XVAChunk); err != nil {
 		return err
