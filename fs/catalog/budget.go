@@ -14,6 +14,7 @@ type budgets struct {
 	members, archives *seekable.Budget
 }
 
-func newBudgets() budgets {
-	return budgets{seekable.NewBudget(inflateMemory), seekable.NewBudget(inflateMemory)}
+// newBudgets takes bytes.
+func newBudgets(members, archives int64) budgets {
+	return budgets{seekable.NewBudget(members), seekable.NewBudget(archives)}
 }

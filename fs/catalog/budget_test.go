@@ -36,8 +36,10 @@ func TestC1SharedBudget(t *testing.T) {
 	s.release("two", "/two.tar.xz", xzOf(t, tarOf(t, members...), 4))
 	s.publish(s.items...)
 
-	h := s.open()
-	h.inflate = budgets{seekable.NewBudget(5 << 20), seekable.NewBudget(5 << 20)}
+	memory := func(members, archives int64) func(*Config) {
+		return func(cfg *Config) { cfg.inflate = newBudgets(members, archives) }
+	}
+	h := s.open(memory(5<<20, 5<<20))
 	var readers sync.WaitGroup
 	for _, release := range []string{"two", "one"} {
 		for i := range members {
@@ -54,12 +56,14 @@ func TestC1SharedBudget(t *testing.T) {
 	h.close()
 
 	s.dir = t.TempDir()
-	h = s.open()
-	h.inflate = budgets{seekable.NewBudget(1), seekable.NewBudget(1 << 30)}
+	h = s.open(memory(1, 1<<30))
 	if _, err := h.open("one", "0.img").ReadAt(t.Context(), make([]byte, 1), 0); !errors.Is(err, seekable.ErrLimit) {
 		t.Errorf("a member without memory for it: %v", err)
 	}
-	h.inflate = budgets{seekable.NewBudget(1 << 30), seekable.NewBudget(1)}
+	h.close()
+
+	s.dir = t.TempDir()
+	h = s.open(memory(1<<30, 1))
 	if _, err := h.rel("two").Package(t.Context()); !errors.Is(err, seekable.ErrLimit) {
 		t.Errorf("an archive without memory for it: %v", err)
 	}

@@ -35,6 +35,8 @@ type Config struct {
 	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package
 	Refresh       time.Duration     // between looks at the feed; 0: as the feed says
 	Logger        *slog.Logger
+
+	inflate budgets // zero: inflateMemory of each kind
 }
 
 // Catalog is a feed with its packages, joined with the cache. It is safe for
@@ -57,7 +59,6 @@ type Catalog struct {
 	watch    feedWatch
 	learned  atomic.Int64 // bytes of kept block sums in memory
 	pool     blockPool
-	inflate  budgets
 
 	snapshot    atomic.Pointer[Snapshot]
 	checking    atomic.Bool // checkAll is under way
@@ -115,12 +116,14 @@ func New(cfg Config) *Catalog {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.inflate == (budgets{}) {
+		cfg.inflate = newBudgets(inflateMemory, inflateMemory)
+	}
 	c := &Catalog{
 		cfg:         cfg,
 		releases:    make(map[string]*Release),
 		subscribers: make(map[int]func()),
 		onCorrupt:   make(map[int]func(*File)),
-		inflate:     newBudgets(),
 	}
 	c.held.cat = c
 	c.sidecars = make(chan struct{}, 1)

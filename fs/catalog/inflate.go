@@ -51,7 +51,7 @@ func (w *wholeArchive) setUp() (cache.Spec, error) {
 	if in.under != nil {
 		src = in.under
 	}
-	reader, err := seekable.Open(in.format, src, in.stored, seekable.Options{MaxSize: maxImageSize, Budget: w.cat.inflate.archives, Logger: w.cat.cfg.Logger})
+	reader, err := seekable.Open(in.format, src, in.stored, seekable.Options{MaxSize: maxImageSize, Budget: w.cat.cfg.inflate.archives, Logger: w.cat.cfg.Logger})
 	if err != nil {
 		in.under.release()
 		return cache.Spec{}, err

@@ -52,7 +52,7 @@ func (p *plain) setUp() (cache.Spec, error) {
 		return cache.Spec{}, err
 	}
 	cat := p.f.pkg.cat
-	reader, err := seekable.Open(p.format, file, base.f.size, seekable.Options{MaxSize: maxImageSize, Budget: cat.inflate.members, Logger: cat.cfg.Logger})
+	reader, err := seekable.Open(p.format, file, base.f.size, seekable.Options{MaxSize: maxImageSize, Budget: cat.cfg.inflate.members, Logger: cat.cfg.Logger})
 	if err != nil {
 		return cache.Spec{}, errors.Join(err, base.dropHeld())
 	}
