@@ -284,9 +284,10 @@ func TestCloseWakes(t *testing.T) {
 func TestAbandon(t *testing.T) {
 	data := truth(1 << 20)
 	var stuck atomic.Bool
-	stuck.Store(true)
+	begun := make(chan bool)
 	src := &script{data: data, before: func(ctx context.Context, _, _ int64, _ Urgency) error {
 		if stuck.Load() {
+			begun <- true
 			<-ctx.Done()
 			return ctx.Err()
 		}
@@ -300,11 +301,17 @@ func TestAbandon(t *testing.T) {
 			spec.Source = &forwardScript{script: script{data: data, before: src.before}}
 		}
 		f := mustOpen(t, c, spec)
-		short, cancel := context.WithTimeout(ctx, time.Millisecond)
-		if _, err := f.ReadAt(short, make([]byte, 1), 0); !errors.Is(err, context.DeadlineExceeded) {
+		short, cancel := context.WithCancel(ctx)
+		gone := make(chan error)
+		go func() {
+			_, err := f.ReadAt(short, make([]byte, 1), 0)
+			gone <- err
+		}()
+		<-begun
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		cancel()
 		waitFor(t, func() bool { return c.Stats().Abandoned > 0 })
 		stuck.Store(false)
 		if _, err := f.ReadAt(ctx, make([]byte, 1), 0); err != nil {
