@@ -35,7 +35,8 @@ func TestBlocksFirstRead(t *testing.T) {
 		if n := s.origin.Stats("/one.xvm").Requests; n > 2 {
 			t.Errorf("%d requests to index the package", n)
 		}
-		fh := h.open("one", "root.img") // looks at its first block
+		h.settle("one") // looks at its first block
+		fh := h.open("one", "root.img")
 		s.origin.ResetStats()
 		p := make([]byte, 4096)
 		if _, err := fh.ReadAt(t.Context(), p, 3*blk+100); err != nil || !bytes.Equal(p, disk[3*blk+100:3*blk+100+4096]) {
@@ -263,7 +264,7 @@ func TestUpgrade(t *testing.T) {
 
 	s.release("two", "/two.xvm", packed(t, true, nil, file{"root.img", second}))
 	h = s.open()
-	h.pkg("two")
+	h.settle("two") // copies its first block
 	s.origin.ResetStats()
 	if err := h.complete("two", "root.img"); err != nil {
 		t.Fatal(err)
@@ -291,6 +292,7 @@ func TestStoredOnce(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xvm", packed(t, true, nil, file{"root.img", disk}))
 	h := s.open()
+	h.settle("one")
 	h.read("one", "root.img.gz")
 	s.origin.ResetStats()
 	if got := h.read("one", "root.img"); !bytes.Equal(got, disk) {

@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 		for _, w := range p.Warnings() {
 			fmt.Fprintf(&got, "  warning: %s\n", w)
 		}
-		_, _ = p.Lookup(t.Context(), joinedName) // waits for what is joined behind the listing
+		h.settle(release.Name())
 		for _, f := range p.All() {
 			content := h.read(release.Name(), f.Name())
 			if f.IsImage() || f.joined != nil {

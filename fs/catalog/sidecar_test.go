@@ -69,7 +69,8 @@ func TestSidecar(t *testing.T) {
 			if got := h.names("one"); !strings.Contains(got, "root.img ") {
 				t.Error("listed:", got)
 			}
-			fh := h.open("one", "root.img") // looks at its first block
+			h.settle("one") // looks at its first block
+			fh := h.open("one", "root.img")
 			s.origin.ResetStats()
 			p := make([]byte, 4096)
 			off := int64(len(disk)) - 2*blk + 100

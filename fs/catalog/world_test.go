@@ -148,6 +148,13 @@ func (h *host) file(release, name string) *File {
 	return f
 }
 
+// settle waits for the look at the images behind the listing: from then on
+// every request is somebody's read.
+func (h *host) settle(release string) {
+	h.t.Helper()
+	_, _ = h.pkg(release).Lookup(h.t.Context(), joinedName)
+}
+
 // open opens a file until the end of the test.
 func (h *host) open(release, name string) Handle {
 	h.t.Helper()
