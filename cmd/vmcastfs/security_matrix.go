@@ -156,7 +156,7 @@
 //	S13  wrong at the last byte | corrupt: EIO for good, event, metric, pages dropped
 //	     cache: TestS13Corrupt; cmd/vmcastfs: TestCorruptImage, TestPagesOfACorruptImage, TestHooks
 //	C1   gzip, bzip2, xz, zstd bombs | limits on size, ratio, window, time, on memory for any number; the cache keeps its limit
-//	     xvm/seekable: TestC1, TestC1XZ, TestC1Zstd, TestC1Budget; fs/catalog: TestC1SharedBudget; cmd/vmcastfs: TestC1C2Bombs
+//	     xvm/seekable: TestC1, TestC1XZ, TestC1Zstd, TestC1Budget, TestStalledDecoderYields; fs/catalog: TestC1SharedBudget; cmd/vmcastfs: TestC1C2Bombs
 //	C2   garbage behind gzip, wrong length or check | true size; EIO at the fault
 //	     xvm/seekable: TestC2; xvm/pack: TestCheckOtherPackages; cmd/vmcastfs: TestC1C2Bombs
 //	C3   images that name other files | told by user.vmcast.format; opening them is EACCES unless allow_external

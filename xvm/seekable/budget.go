@@ -4,22 +4,26 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
 
 // A Budget bounds the memory of the decoders of all Readers that share it (Options.Budget), however many files are
 // open. A decoder for which nothing is left waits, first come first served, until another has come to its end or has
-// been parked: while one waits, idle decoders are closed instead of being kept.
+// been parked: while one waits, idle decoders are closed instead of being kept, and one that has been waiting for its
+// own input for long (a server that does not answer) has to yield: it is closed, and begun anew at the nearest seek
+// point once that input is here.
 //
 // Decoders whose sources are themselves what other decoders produce need a Budget of their own, or all of it could be
 // held by decoders that wait for one which waits for it.
 //
 // What is counted is the window or dictionary and decoderBase for the rest. Decoders that wait hold about 0.3 MB.
 type Budget struct {
-	total   int64
-	free    *semaphore.Weighted
-	waiting atomic.Int32
+	total    int64
+	free     *semaphore.Weighted
+	waiting  atomic.Int32
+	patience time.Duration // how long a decoder may wait for input while another waits for memory
 
 	mu      sync.Mutex // guards readers; taken after Reader.mu, and nothing is taken while it is held
 	readers map[*Reader]bool
@@ -27,8 +31,10 @@ type Budget struct {
 
 // NewBudget makes a Budget of so many bytes. A window that is larger than all of it is ErrLimit.
 func NewBudget(bytes int64) *Budget {
-	return &Budget{total: bytes, free: semaphore.NewWeighted(bytes), readers: make(map[*Reader]bool)}
+	return &Budget{total: bytes, free: semaphore.NewWeighted(bytes), patience: inputPatience, readers: make(map[*Reader]bool)}
 }
+
+const inputPatience = 30 * time.Second
 
 // What a decoder takes beside its window.
 const (
@@ -63,16 +69,38 @@ func (b *Budget) acquire(ctx context.Context, n int64) error {
 	// Who parks from now on sees that somebody waits; who has parked before is among the readers' idle ones.
 	b.waiting.Add(1)
 	defer b.waiting.Add(-1)
+	for _, r := range b.all() {
+		r.closeIdle()
+	}
+	got := make(chan struct{})
+	defer close(got)
+	go b.press(got)
+	return b.free.Acquire(ctx, n)
+}
+
+func (b *Budget) all() (readers []*Reader) {
 	b.mu.Lock()
-	var readers []*Reader
+	defer b.mu.Unlock()
 	for r := range b.readers {
 		readers = append(readers, r)
 	}
-	b.mu.Unlock()
-	for _, r := range readers {
-		r.closeIdle()
+	return readers
+}
+
+// press makes decoders that have no input yield, until got is closed.
+func (b *Budget) press(got <-chan struct{}) {
+	tick := time.NewTicker(b.patience / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-got:
+			return
+		case <-tick.C:
+			for _, r := range b.all() {
+				r.yieldStalled(b.patience)
+			}
+		}
 	}
-	return b.free.Acquire(ctx, n)
 }
 
 // A share is what one decoder has of a Budget. It belongs to the decoder's goroutine.

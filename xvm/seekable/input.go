@@ -3,6 +3,8 @@ package seekable
 import (
 	"context"
 	"io"
+	"sync/atomic"
+	"time"
 )
 
 // Reads of the compressed file: the first chunk is small, since a random access may need no more, later ones grow to
@@ -31,7 +33,16 @@ type input struct {
 	spare   []byte
 	ahead   chan chunk
 	pending bool
+	next    chunk                  // that is read ahead, if pending
+	stall   *atomic.Pointer[stall] // of the decoder: nil in it while the decoder has input
 	err     error
+}
+
+// A stall is a decoder's wait for its input.
+type stall struct {
+	since time.Time
+	off   int64 // the chunk it waits for
+	n     int
 }
 
 type chunk struct {
@@ -44,7 +55,7 @@ type chunk struct {
 // newInput begins at file offset off.
 func newInput(ctx context.Context, src ReaderAt, size, off int64) *input {
 	off = min(max(off, 0), size)
-	return &input{ctx: ctx, src: src, size: size, off: off, at: off, want: chunkMin, ahead: make(chan chunk, 1)}
+	return &input{ctx: ctx, src: src, size: size, off: off, at: off, want: chunkMin, ahead: make(chan chunk, 1), stall: new(atomic.Pointer[stall])}
 }
 
 // pos is the file offset of the next unread byte.
@@ -59,13 +70,17 @@ func (in *input) fill() error {
 	var c chunk
 	switch {
 	case in.pending:
+		in.stall.Store(&stall{time.Now(), in.next.off, in.next.n})
 		c = <-in.ahead
 		in.pending = false
 	case in.at >= in.size:
 		return io.EOF
 	default:
-		c = in.load(in.take())
+		c = in.take()
+		in.stall.Store(&stall{time.Now(), c.off, c.n})
+		c = in.load(c)
 	}
+	in.stall.Store(nil)
 	if c.err != nil {
 		in.err = c.err
 		return c.err
@@ -80,7 +95,7 @@ func (in *input) fill() error {
 	in.buf, in.p, in.end, in.off = c.buf, start, inputTail+c.n, c.off-inputTail
 	if !first && in.at < in.size {
 		next := in.take()
-		in.pending = true
+		in.next, in.pending = next, true
 		go func() { in.ahead <- in.load(next) }()
 	}
 	return nil

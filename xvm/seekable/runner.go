@@ -16,9 +16,11 @@ type runner struct {
 	r      *Reader
 	run    *run
 	ctx    *runnerContext
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	full   chan piece
 	free   chan []byte
+	stall  atomic.Pointer[stall] // the wait for input that the decoder is in
+	after  atomic.Pointer[stall] // the one that it had to yield in
 
 	// The following belong to the Stream that has the runner, or to the pool when it is parked.
 	off   int64  // plain offset of rest
@@ -54,9 +56,13 @@ func (c *runnerContext) Value(key any) any {
 	return nil
 }
 
-// start makes a runner at point p. The caller has counted it in r.wg.
-func (r *Reader) start(ctx context.Context, p point) *runner {
-	life, cancel := context.WithCancel(context.Background())
+// errYielded is why a runner ends whose memory others needed while it had no input. Its stream starts another.
+var errYielded = errors.New("decoder has yielded")
+
+// start makes a runner at point p, which takes no memory before the input of after (nil: none) is there; r.mu is held.
+func (r *Reader) start(ctx context.Context, p point, after *stall) *runner {
+	r.wg.Add(1)
+	life, cancel := context.WithCancelCause(context.Background())
 	w := &runner{
 		r: r, run: r.x.begin(p), ctx: &runnerContext{Context: life}, cancel: cancel,
 		full: make(chan piece, 1), free: make(chan []byte, pieceBuffers), off: p.out,
@@ -65,14 +71,28 @@ func (r *Reader) start(ctx context.Context, p point) *runner {
 	for range pieceBuffers {
 		w.free <- nil
 	}
-	go w.decode(p)
+	go w.decode(p, after)
+	r.used[w] = true
 	return w
 }
 
+// yieldStalled ends the decoders that have been waiting for input for so long.
+func (r *Reader) yieldStalled(patience time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for w := range r.used {
+		if s := w.stall.Load(); s != nil && time.Since(s.since) >= patience {
+			r.o.Logger.Debug("a decoder without input makes room for others", "format", r.format, "stored", s.off)
+			w.after.Store(s)
+			w.cancel(errYielded)
+		}
+	}
+}
+
 // decode is the goroutine.
-func (w *runner) decode(p point) {
+func (w *runner) decode(p point, after *stall) {
 	defer w.r.wg.Done()
-	defer w.cancel()
+	defer w.cancel(nil)
 	out, pos := p.out, func() int64 { return p.in / 8 }
 	var dec decoder
 	mem := &share{b: w.r.o.Budget, ctx: w.ctx}
@@ -83,8 +103,12 @@ func (w *runner) decode(p point) {
 		mem.release()
 	}()
 	s := site{
-		open: func(off int64) *input { return newInput(w.ctx, w.r.src, w.r.stored, off) },
-		x:    w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow, mem: mem,
+		open: func(off int64) *input {
+			in := newInput(w.ctx, w.r.src, w.r.stored, off)
+			in.stall = &w.stall
+			return in
+		},
+		x: w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow, mem: mem,
 	}
 	step := func() (b []byte, err error) {
 		// zstd is decoded by a library, and no input may take the process down.
@@ -100,6 +124,12 @@ func (w *runner) decode(p point) {
 		}
 		if b == nil {
 			b = make([]byte, pieceBuffer)
+		}
+		if after != nil {
+			if _, err = w.r.src.ReadAt(w.ctx, make([]byte, after.n), after.off); err != nil && err != io.EOF {
+				return nil, err
+			}
+			after = nil
 		}
 		if dec == nil {
 			if dec, err = openDecoder(w.r.format, s, p); err != nil {
@@ -125,7 +155,11 @@ func (w *runner) decode(p point) {
 	}
 	for {
 		b, err := step()
-		if err != nil && err != io.EOF {
+		switch {
+		case err == nil || err == io.EOF:
+		case context.Cause(w.ctx) == errYielded:
+			err = errYielded
+		default:
 			err = w.blame(err, pos(), out)
 		}
 		select {
@@ -200,6 +234,9 @@ func (w *runner) more(ctx context.Context) error {
 			w.buf, w.rest, w.err = p.b, p.b, p.err
 		default:
 			w.err = ErrClosed
+			if context.Cause(w.ctx) == errYielded {
+				w.err = errYielded
+			}
 		}
 		if len(w.rest) == 0 {
 			return w.err

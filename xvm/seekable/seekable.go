@@ -215,11 +215,10 @@ func (r *Reader) Stream(ctx context.Context, off int64) (io.ReadCloser, error) {
 		w = r.parked[i]
 		r.parked = slices.Delete(r.parked, i, i+1)
 		w.ctx.user.Store(&ctx)
+		r.used[w] = true
 	} else {
-		r.wg.Add(1)
-		w = r.start(ctx, p)
+		w = r.start(ctx, p, nil)
 	}
-	r.used[w] = true
 	return &stream{r: r, ctx: ctx, w: w, off: off}, nil
 }
 
@@ -229,13 +228,13 @@ func (r *Reader) park(w *runner) {
 	defer r.mu.Unlock()
 	delete(r.used, w)
 	if r.closed || w.err != nil && len(w.rest) == 0 || r.x.stale(w.run) || r.o.Budget.short() {
-		w.cancel()
+		w.cancel(nil)
 		return
 	}
 	w.since = time.Now()
 	r.parked = append(r.parked, w)
 	if len(r.parked) > r.o.Parked {
-		r.parked[0].cancel()
+		r.parked[0].cancel(nil)
 		r.parked = slices.Delete(r.parked, 0, 1)
 	}
 	if r.timer == nil {
@@ -251,7 +250,7 @@ func (r *Reader) expire() {
 	defer r.mu.Unlock()
 	now := time.Now()
 	for len(r.parked) > 0 && now.Sub(r.parked[0].since) >= r.o.Idle {
-		r.parked[0].cancel()
+		r.parked[0].cancel(nil)
 		r.parked = slices.Delete(r.parked, 0, 1)
 	}
 	if len(r.parked) > 0 && !r.closed {
@@ -264,7 +263,7 @@ func (r *Reader) closeIdle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range r.parked {
-		w.cancel()
+		w.cancel(nil)
 	}
 	r.parked = nil
 }
@@ -277,10 +276,10 @@ func (r *Reader) Close() error {
 		r.timer.Stop()
 	}
 	for _, w := range r.parked {
-		w.cancel()
+		w.cancel(nil)
 	}
 	for w := range r.used {
-		w.cancel()
+		w.cancel(nil)
 	}
 	r.parked = nil
 	r.mu.Unlock()

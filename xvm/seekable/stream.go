@@ -30,7 +30,13 @@ func (s *stream) Read(p []byte) (int, error) {
 		if err := s.ctx.Err(); err != nil {
 			return 0, err
 		}
-		if err := s.w.more(s.ctx); err != nil {
+		switch err := s.w.more(s.ctx); {
+		case err == errYielded:
+			if err := s.again(); err != nil {
+				return 0, err
+			}
+			continue
+		case err != nil:
 			return 0, err
 		}
 		if gap := s.off - s.w.off; gap > 0 {
@@ -41,6 +47,18 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.off += int64(n)
 		return n, nil
 	}
+}
+
+// again goes on with a new decoder, at or before the place where the one that has yielded was; s.mu is held.
+func (s *stream) again() error {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	if s.r.closed {
+		return ErrClosed
+	}
+	delete(s.r.used, s.w)
+	s.w = s.r.start(s.ctx, s.r.x.floor(s.off), s.w.after.Load())
+	return nil
 }
 
 // Close gives the decoder back for reuse. It waits for a Read under way.
