@@ -60,7 +60,7 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("dpkg --verify: %s", out)
 	}
 	for _, path := range []string{
-		"/usr/sbin/mount.vmcastfs", "/usr/lib/systemd/system/vmcastfs@.service", "/usr/share/man/man8/mount.vmcastfs.8.gz",
+		"/usr/sbin/mount.vmcastfs", "/usr/lib/systemd/system/vmcastfs@.service", "/usr/lib/systemd/system/vmcastfs-verify.timer", "/usr/share/man/man8/mount.vmcastfs.8.gz",
 		"/usr/share/zsh/vendor-completions/_vmcastfs", "/usr/share/doc/vmcastfs/copyright", "/usr/share/doc/vmcastfs/changelog.gz", "/etc/vmcastfs/keys",
 	} {
 		if _, err := os.Stat(root + path); err != nil {

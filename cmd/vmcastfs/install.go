@@ -145,10 +145,12 @@ func (in *installation) things() ([]thing, error) {
 	if strings.HasPrefix(link, "../../../") { // not within the same tree
 		link = in.binary()
 	}
-	unit := bytes.ReplaceAll(distFile("vmcastfs@.service"), []byte("@BINARY@"), []byte(in.binary()))
+	unit := func(name string) thing {
+		return file(in.prefix+"/lib/systemd/system/"+name, bytes.ReplaceAll(distFile(name), []byte("@BINARY@"), []byte(in.binary())))
+	}
 	return append(list,
 		thing{path: in.sbin() + "/mount.vmcastfs", link: link},
-		file(in.prefix+"/lib/systemd/system/vmcastfs@.service", unit),
+		unit("vmcastfs@.service"), unit("vmcastfs-verify.service"), unit("vmcastfs-verify.timer"),
 		file(in.prefix+"/lib/tmpfiles.d/vmcastfs.conf", distFile("tmpfiles.conf")),
 		thing{path: "/etc/vmcastfs", mode: 0o755, dir: true},
 		thing{path: "/etc/vmcastfs/keys", mode: 0o755, dir: true},

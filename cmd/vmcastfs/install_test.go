@@ -141,23 +141,32 @@ func TestUnitsVerify(t *testing.T) {
 	need(t, "systemd-analyze")
 	dest := staged(t)
 	units := dest + "/usr/lib/systemd/system/"
-	// The program the unit starts is not in /usr/bin here.
-	unit := units + "vmcastfs@.service"
-	content, err := os.ReadFile(unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance := t.TempDir() + `/vmcastfs@srv-vm\x20cast.service`
-	text := strings.ReplaceAll(string(content), "/usr/bin/vmcastfs", binary)
-	if !strings.Contains(text, "ExecStart="+binary+" mount -f") {
-		t.Fatalf("the unit does not start /usr/bin/vmcastfs:\n%s", content)
-	}
-	if err := os.WriteFile(instance, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", instance).CombinedOutput()
-	if err != nil || strings.Contains(string(out), "vmcastfs") {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	var text string // of the unit of a mount
+	dir := t.TempDir()
+	for _, u := range []struct{ name, instance, starts string }{
+		{"vmcastfs@.service", `vmcastfs@srv-vm\x20cast.service`, " mount -f"},
+		{"vmcastfs-verify.service", "vmcastfs-verify.service", " cache verify\n"},
+		{"vmcastfs-verify.timer", "vmcastfs-verify.timer", ""}, // behind its service
+	} {
+		content, err := os.ReadFile(units + u.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The program the unit starts is not in /usr/bin here.
+		of := strings.ReplaceAll(string(content), "/usr/bin/vmcastfs", binary)
+		if u.starts != "" && !strings.Contains(of, "ExecStart="+binary+u.starts) {
+			t.Fatalf("%s does not start /usr/bin/vmcastfs:\n%s", u.name, content)
+		}
+		if text == "" {
+			text = of
+		}
+		if err := os.WriteFile(filepath.Join(dir, u.instance), []byte(of), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", filepath.Join(dir, u.instance)).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "vmcastfs") {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", u.name, err, out)
+		}
 	}
 	// Nothing may give it a mount namespace: the host would not see its mounts.
 	for _, word := range []string{"Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "MountFlags", "DynamicUser", "BindPaths", "TemporaryFileSystem"} {
