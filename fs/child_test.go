@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"namespace": childNamespace,
 		"user":      childUser,
 		"serve":     childServe,
+		"hung":      childHung,
 	}))
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -97,16 +96,9 @@ func newServer(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.
 	if err != nil {
 		return nil, err
 	}
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return server, nil // no worse than without us
-	}
+	fds, _ := connections("/proc/self/fd") // with none, no worse than without us
 	for _, fd := range fds {
-		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == "/dev/fuse" {
-			if n, err := strconv.Atoi(fd.Name()); err == nil {
-				syscall.CloseOnExec(n)
-			}
-		}
+		syscall.CloseOnExec(fd)
 	}
 	return server, nil
 }

@@ -40,6 +40,7 @@ func newAttendants(s *session, o options, feedURL, dir string, log *slog.Logger)
 func (a *attendants) start(ctx context.Context, s *session, server *fs.Server, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
+	a.watch.answers = server.Answers
 	a.watch.ready()
 	work.Go(func() { a.watch.run(ctx) })
 	unsubscribe := func() {}

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
@@ -18,8 +16,9 @@ import (
 // supervisor talks to systemd, or to whoever listens at NOTIFY_SOCKET: ready,
 // what the mount is doing, that it still answers, reloading, stopping.
 type supervisor struct {
-	dir    string
-	status func() catalog.Status
+	dir     string
+	status  func() catalog.Status
+	answers func(context.Context) bool // see fs.Server.Answers; set before run
 }
 
 const (
@@ -67,8 +66,12 @@ func (s *supervisor) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if watched > 0 && answers(ctx, s.dir, min(aliveLimit, watched/3)) == nil {
-			s.notify(daemon.SdNotifyWatchdog)
+		if watched > 0 {
+			soon, cancel := context.WithTimeout(ctx, min(aliveLimit, watched/3))
+			if s.answers(soon) {
+				s.notify(daemon.SdNotifyWatchdog)
+			}
+			cancel()
 		}
 		if time.Since(said) >= statusEvery {
 			s.notify(s.line())
@@ -122,22 +125,4 @@ func count(n int, what string) string {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
-}
-
-// answers asks the filesystem on dir for something that it has in memory and
-// the kernel has not.
-func answers(ctx context.Context, dir string, limit time.Duration) error {
-	answer := make(chan error, 1)
-	go func() {
-		var st unix.Statfs_t
-		answer <- unix.Statfs(dir, &st)
-	}()
-	select {
-	case err := <-answer:
-		return err
-	case <-time.After(limit):
-		return errors.New("no answer")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
