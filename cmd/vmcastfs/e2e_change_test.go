@@ -287,7 +287,7 @@ func TestF14FeedRolledBack(t *testing.T) {
 	f := w.open("three", "disk.img")
 	w.wantAt(f, disk[2:], 0)
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items[:1]...))
-	eventually(t, "the feed is looked at", 10*time.Second, func() bool {
+	eventually(t, "the feed is looked at", 60*time.Second, func() bool {
 		return len(w.status().Releases) == 1 || w.status().Feed.Stale
 	})
 	for off := int64(0); off < changeSize-4096; off += 512 << 10 {

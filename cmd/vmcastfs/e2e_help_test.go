@@ -152,7 +152,7 @@ func (w *world) refresh() catalog.Status {
 			w.t.Fatal(err)
 		}
 	}
-	eventually(w.t, "the feed is looked at", 10*time.Second, func() bool { return attempt().After(before) })
+	eventually(w.t, "the feed is looked at", 60*time.Second, func() bool { return attempt().After(before) })
 	return w.status()
 }
 
