@@ -8,7 +8,9 @@
 //
 // # Archive
 //
-// [Walk] finds the members of a tar archive by reading its headers only.
+// [Walk] finds the members of a tar archive by reading its headers only. Of a
+// package that is one directory of the archive, that directory is the root: all
+// names are relative to it ([Index].Root).
 //
 // [XVADisks] puts the disks of an XVA archive together: ova.xml, then for each
 // disk its stored chunks of 1 MiB as Ref:N/00000000, …, absent ones being zeros,
@@ -127,8 +129,8 @@
 //
 // The archive line has length and SHA-256 of the whole package, of one that is
 // compressed as a whole those of its plain content; a member line those of one
-// file, as it would be extracted; all files are there, in the order of the
-// archive. A disk image that is in no archive is the one file of a package
+// file, as it would be extracted, its name relative to the package's root; all
+// files are there, in the order of the archive. A disk image that is in no archive is the one file of a package
 // without headers. The disks of an XVA archive are images disk0.img, … of
 // blocks of 1 MiB, and their chunks are none. In blocks.txt an image's name is that of a member as stored
 // (root.img, swap.img.gz) or of the plain content of a compressed one

@@ -29,6 +29,7 @@ const IndexVersion = 1
 type Index struct {
 	Version   int      // IndexVersion
 	Size      int64    // of the archive, in bytes
+	Root      string   `json:",omitempty"` // directory of the archive that is the package's root; "": the archive's own
 	Members   []Member // regular files, in the order of the archive; names are unique
 	Hidden    []Hidden // what is in the archive and not shown, in the order of the archive
 	Truncated string   // why the walk ended before a proper end of the archive; "" if it did not
@@ -36,7 +37,7 @@ type Index struct {
 
 // Member is a regular file in the archive, or a hard link to an earlier one.
 type Member struct {
-	Name     string    // canonical relative path: safe components joined by "/", valid UTF-8
+	Name     string    // canonical path, relative to Index.Root: safe components joined by "/", valid UTF-8
 	Offset   int64     // where its stored content begins in the archive, in bytes
 	Stored   int64     // bytes of content stored there; the headers and a sparse map before it are not counted
 	Size     int64     // bytes of the file; more than Stored if it is sparse

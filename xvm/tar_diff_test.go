@@ -126,15 +126,16 @@ func tarCompare(t testing.TB, archive []byte, views map[string]tarView) *Index {
 		}
 		shown := map[string]bool{}
 		for _, m := range x.Members {
-			shown[m.Name] = true
+			name := path.Join(x.Root, m.Name)
+			shown[name] = true
 			if m.Size > 64<<20 {
 				continue
 			}
-			want, found := v.files[m.Name]
+			want, found := v.files[name]
 			if got := tarContent(t, r, m); !found {
-				t.Errorf("%s has no %q", program, m.Name)
+				t.Errorf("%s has no %q", program, name)
 			} else if string(got) != want {
-				t.Errorf("%s has other content of %q: %d bytes, not %d", program, m.Name, len(want), len(got))
+				t.Errorf("%s has other content of %q: %d bytes, not %d", program, name, len(want), len(got))
 			}
 		}
 		hidden := map[string]bool{}

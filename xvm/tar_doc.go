@@ -28,6 +28,14 @@
 // Names are compared and shown in one form: one leading "/" (Archipel) and leading "./" (tar of ".") dropped,
 // components of 1 to 255 printing UTF-8 characters joined by "/".
 //
+// A package may be one directory, as "tar -cf x.xvm mydir" makes it. If all members are below one directory, and
+// directly in the deepest such is an xvm.xml, description.xml, manifest.txt, ova.xml, *.ovf or *.mf, that directory is
+// the package's root (Index.Root): members have the names that they have there, so that the manifest beside them names
+// them, as sha1sum -c in that directory would find them. What is hidden does not count, and keeps its name. An archive
+// with a member outside is not touched, nor one in which a name so shortened could not be shown: nothing is taken for a
+// description, a manifest or a signature there that is not at the archive's own root. A manifest that names its files
+// with the directory's name in front lists none of them.
+//
 //	what                                                                   outcome
 //	".." component, second "/", "." or empty component inside, backslash,  hidden; but refused if it comes to the
 //	  drive letter, control, bidi or other character that does not print,    same path as another entry

@@ -14,6 +14,9 @@ func (x *Index) Validate() error {
 	if x.Size < 0 {
 		return errors.New("tar index has a negative size")
 	}
+	if clean, _, reason := tarName(x.Root); x.Root != "" && (clean != x.Root || reason != "") {
+		return fmt.Errorf("tar index: bad root %q", tarDisplay(x.Root))
+	}
 	names := make(map[string]*Member, len(x.Members))
 	var total int64
 	for i := range x.Members {
@@ -43,6 +46,9 @@ func (x *Index) Validate() error {
 				return fmt.Errorf("tar index: %q is a file and a directory", name[:i])
 			}
 		}
+	}
+	if dir := x.packageDir(); dir != "" {
+		return fmt.Errorf("tar index: it is of before %q was taken for the package's root", tarDisplay(dir))
 	}
 	for _, h := range x.Hidden {
 		if tarDisplay(h.Name) != h.Name || tarDisplay(h.Reason) != h.Reason {

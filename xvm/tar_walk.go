@@ -78,6 +78,7 @@ func Walk(ctx context.Context, r ReaderAt, size int64, lim Limits) (*Index, erro
 			return nil, err
 		}
 	}
+	w.idx.enter()
 	return w.idx, nil
 }
 

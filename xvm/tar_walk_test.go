@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"reflect"
 	"runtime"
 	"strings"
@@ -170,6 +171,8 @@ func TestTarIndexValidate(t *testing.T) {
 		"link":             func(x *Index) { x.Members[3].Link = "a" },
 		"link to nothing":  func(x *Index) { x.Members[3].Link = "nothing" },
 		"link to later":    func(x *Index) { x.Members[3].Link = "d/c" },
+		"bad root":         func(x *Index) { x.Root = "../a" },
+		"root not stored":  func(x *Index) { x.Root = "a/" },
 		"hidden name":      func(x *Index) { x.Hidden[0].Name = "\x1b" },
 		"reason":           func(x *Index) { x.Truncated = "a\nb" },
 	} {
@@ -246,7 +249,7 @@ func FuzzWalk(f *testing.F) {
 				if m.Size > 64<<20 {
 					continue
 				}
-				if got, want := tarContent(t, bytes.NewReader(archive), m), v.files[m.Name]; string(got) != want {
+				if got, want := tarContent(t, bytes.NewReader(archive), m), v.files[path.Join(x.Root, m.Name)]; string(got) != want {
 					t.Errorf("Go has other content of %q", m.Name)
 				}
 			}

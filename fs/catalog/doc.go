@@ -24,6 +24,11 @@
 // image that begins like nothing known is the exception: it counts as an image
 // if its name ends like one's. What is neither is refused with what was found.
 //
+// A package that is one directory of an archive ("tar -cf x.xvm mydir") is shown
+// as that directory: its files are at the root of the release, where xvm.xml, the
+// manifest and the signatures are looked for. [xvm.Walk] decides that, so it holds
+// for every command.
+//
 // OVA archives are tar archives whose manifest is their .mf. Of an XVA archive
 // the disks are shown as disk0.img, …, in the order of the machine's devices:
 // chunks that are absent are zeros, and each chunk is compared with its checksum

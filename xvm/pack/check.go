@@ -101,6 +101,9 @@ func (c *checker) run(ctx context.Context) error {
 	for i := range c.index.Members {
 		c.byName[c.index.Members[i].Name] = &c.index.Members[i]
 	}
+	if c.index.Root != "" {
+		c.report.warn("its files are below %q in the archive, which counts as the package's root", c.index.Root)
+	}
 	for _, h := range c.index.Hidden {
 		c.report.warn("%s is not shown: %s", h.Name, h.Reason)
 	}
