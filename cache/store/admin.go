@@ -22,6 +22,8 @@ type Stats struct {
 	Damaged      int64      // blocks dropped because their bytes did not match
 	Full         int64      // blocks refused with ErrFull
 	FullAt       *time.Time `json:",omitempty"` // when the last one was
+	FullWhy      string     `json:",omitempty"` // and why: "limit", "floor", or what the disk said
+	Failing      bool       // that was ErrFailing
 	Refusing     bool       // nothing has been written since
 }
 
@@ -39,9 +41,8 @@ func (s *Store) Stats() Stats {
 		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),
 		Damaged: s.damaged.Load(), Full: s.full.Load(), Refusing: s.refusing.Load(),
 	}
-	if at := s.fullAt.Load(); at != 0 {
-		t := time.Unix(0, at)
-		st.FullAt = &t
+	if r := s.refusal.Load(); r != nil {
+		st.FullAt, st.FullWhy, st.Failing = &r.at, r.why, r.failing
 	}
 	return st
 }

@@ -125,8 +125,9 @@ func (f *File) writeBlock(b int64, p []byte, from *File, at int64) error {
 		return nil
 	}
 	zero := isZero(p)
-	if f.loose != nil && !zero {
-		return f.refuse(b, fmt.Errorf("%w: %w", ErrFull, f.loose))
+	loose := f.loose.Load()
+	if loose != nil && !zero {
+		return f.refuse(b, *loose)
 	}
 	var sum uint32
 	if zero {
@@ -143,6 +144,10 @@ func (f *File) writeBlock(b int64, p []byte, from *File, at int64) error {
 		}
 	}
 	f.mu.Lock()
+	if f.loose.Load() != loose { // it has got its place meanwhile, and nothing was done there
+		f.mu.Unlock()
+		return f.writeBlock(b, p, from, at)
+	}
 	if zero {
 		f.im.setZeros(b, 1)
 	} else {
@@ -161,7 +166,7 @@ func (f *File) refuse(b int64, err error) error {
 	err = fmt.Errorf("write block %d of cached file %.12s: %w", b, string(f.key), full(err))
 	if errors.Is(err, ErrFull) {
 		f.s.full.Add(1)
-		f.s.fullAt.Store(time.Now().UnixNano())
+		f.s.refusal.Store(&refusal{time.Now(), why(err), errors.Is(err, ErrFailing)})
 		f.s.refusing.Store(true)
 		f.s.warn("block is not cached", "err", err)
 	}

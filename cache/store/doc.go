@@ -10,8 +10,10 @@
 //   - A block that ReadBlock returns has the bytes that WriteBlock was given.
 //   - A process killed at any moment loses at most the blocks of the last SyncEvery; after a power cut the same.
 //   - The disk space of all blocks stays below Options.Limit, in all processes together, and MinFree stays free.
-//   - A disk that is full or fails gives [ErrFull] or [ErrAbsent], never wrong bytes. The caller then works uncached;
-//     that goes for opening a file too, which succeeds without a place on the disk.
+//   - A disk that is full or fails gives [ErrFull] ([ErrFailing] is one) or [ErrAbsent], never wrong bytes. The caller
+//     then works uncached; that goes for opening a file too, which succeeds without a place on the disk, and gets one
+//     within some 5 s of the disk having it again, also while it is open. A filesystem that has to be unmounted to be
+//     mended is not let go of before Close. What the kernel reads by itself ([File.Data]) fails with the disk.
 //   - A read of a present block allocates nothing and takes no lock that anyone holds during IO.
 //
 // # The directory

@@ -10,6 +10,8 @@ var (
 	ErrFormat = errors.New("unknown cache format")
 	// ErrFull: the limit, the floor of free space or the disk itself refuses a block. The caller serves it uncached.
 	ErrFull = errors.New("cache is full")
+	// ErrFailing is the ErrFull of a disk that fails or has become read-only.
+	ErrFailing error = failing{}
 	// ErrAbsent: the block is not in the cache (never was, was evicted, or was found damaged and dropped).
 	ErrAbsent = errors.New("block is not in the cache")
 	// ErrInUse: the file is open, here or in another process, and cannot be removed.
@@ -19,6 +21,11 @@ var (
 	// ErrBusy: a lock on the cache directory could not be had in time; another process holds it.
 	ErrBusy = errors.New("cache is locked by another process")
 )
+
+type failing struct{}
+
+func (failing) Error() string        { return "cache disk fails" }
+func (failing) Is(target error) bool { return target == ErrFull }
 
 // DamagedError reports a block whose bytes on the local disk do not match their recorded checksum, or could not be
 // read at all. The block has been dropped: it is absent from now on, and errors.Is(err, ErrAbsent) holds.

@@ -135,7 +135,7 @@ func (s *Store) removeFile(k Key) (int64, error) {
 // evictCold punches out blocks that were not used for one era at least, and returns how many bytes that freed. A file
 // that another process has pinned is left to that process, which knows what is cold there.
 func (f *File) evictCold(want int64) (freed int64) {
-	if f.loose != nil || lockedElsewhere(f.lock, lockPin) {
+	if f.loose.Load() != nil || lockedElsewhere(f.lock, lockPin) {
 		return 0
 	}
 	done, err := f.lockJournal()

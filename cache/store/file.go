@@ -31,7 +31,7 @@ type File struct {
 	blockSize int
 	lock      *os.File
 	data      *os.File
-	loose     error // why the disk has no place for it; nil: it has. See looseFile
+	loose     atomic.Pointer[error] // why the disk has no place for it; nil: it has, from then on. Set to nil under mu. See looseFile
 	j         journal
 
 	polled   atomic.Int64 // when other processes' records were last looked for, ns
@@ -333,6 +333,12 @@ func (f *File) Data() *os.File {
 	held := f.held
 	f.mu.RUnlock()
 	if held != nil {
+		// Opening for passthrough fails where opening this fails: on a disk that has died since.
+		again, err := f.s.files.open(string(f.key)+dataSuffix, unix.O_RDONLY)
+		if err != nil {
+			return nil
+		}
+		again.Close()
 		return held
 	}
 	done, err := f.lockJournal()
@@ -341,7 +347,7 @@ func (f *File) Data() *os.File {
 	}
 	defer done()
 	f.mu.RLock()
-	held, whole := f.held, f.im.state == Verified && f.im.complete()
+	held, whole := f.held, f.im.state == Verified && f.im.complete() && f.loose.Load() == nil
 	f.mu.RUnlock()
 	if held != nil || !whole {
 		return held
@@ -393,11 +399,14 @@ func (f *File) Unpin() {
 	}
 }
 
-// full marks errors of a disk that takes no more as ErrFull.
+// full marks errors of a disk that takes no more as ErrFull, and of one that fails as ErrFailing.
 func full(err error) error {
-	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EFBIG} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("%w: %w", ErrFull, err)
+	for e, as := range map[unix.Errno]error{
+		unix.ENOSPC: ErrFull, unix.EDQUOT: ErrFull, unix.EFBIG: ErrFull,
+		unix.EIO: ErrFailing, unix.EROFS: ErrFailing,
+	} {
+		if errors.Is(err, e) && !errors.Is(err, ErrFull) {
+			return fmt.Errorf("%w: %w", as, err)
 		}
 	}
 	return err

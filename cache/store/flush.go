@@ -19,7 +19,6 @@ func (s *Store) wake() {
 // flusher makes written blocks durable: the first after a quiet time at once, so that it is soon seen elsewhere, and
 // then one batch every SyncEvery. Once a minute it looks after use times.
 func (s *Store) flusher() {
-	defer close(s.done)
 	tick := time.NewTicker(min(time.Minute, s.opt.age))
 	defer tick.Stop()
 	pause := time.NewTimer(0)

@@ -83,7 +83,7 @@ func (f *File) readTail(im *image, live bool) error {
 	if err := control(f.j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
-	if st.Nlink == 0 && f.loose == nil {
+	if st.Nlink == 0 && f.loose.Load() == nil {
 		return errReplaced
 	}
 	if st.Size <= f.j.pos {
@@ -240,7 +240,7 @@ func (f *File) append(b []byte) error {
 // damaged counts as unchecked: the record that said otherwise may be the one that is lost. The caller holds the
 // journal lock.
 func (f *File) tidy() {
-	if !f.j.damaged && f.j.pos < f.j.compactAt || f.loose != nil {
+	if !f.j.damaged && f.j.pos < f.j.compactAt || f.loose.Load() != nil {
 		return
 	}
 	h := f.j.h

@@ -1,34 +1,112 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // looseFile is a File for which the disk has no place: full, broken, read-only, deleted, or something of another
 // user is where it should be. Everything about it is in anonymous memory, and it takes no data but zeros, so that its
-// user works uncached. Who opens the key after the last Close tries the disk again.
+// user works uncached, until settler finds a place for it or somebody opens the key after the last Close.
 func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
+	if errors.Is(cause, fs.ErrNotExist) {
+		// It would have been made: what is missing is the directory.
+		cause = fmt.Errorf("cache directory %s was removed while it was in use, unmount and mount again: %w", s.top.f.Name(), cause)
+	}
+	if !errors.Is(cause, ErrFull) {
+		cause = fmt.Errorf("%w: %w", ErrFull, cause)
+	}
 	f := &File{
-		s: s, key: k, blockSize: blockSize, loose: cause,
+		s: s, key: k, blockSize: blockSize,
 		dirty: map[int64]uint64{}, claims: map[int64]*claim{}, im: newImage(blockSize),
 	}
+	f.loose.Store(&cause)
 	h := header{key: k, blockSize: blockSize, salt: randomSalt()}
-	for _, x := range []**os.File{&f.lock, &f.data, &f.j.f} {
+	for suffix, x := range map[string]**os.File{lockSuffix: &f.lock, dataSuffix: &f.data, journalSuffix: &f.j.f} {
 		fd, err := unix.MemfdCreate("vmcastfs", unix.MFD_CLOEXEC)
 		if err != nil {
 			f.shut()
 			return nil, fmt.Errorf("%w; and no memory in its place: %w", cause, err)
 		}
-		*x = os.NewFile(uintptr(fd), "(memory)")
+		*x = os.NewFile(uintptr(fd), s.files.path(string(k)+suffix)) // what it becomes in settle
 	}
 	if _, err := f.j.f.WriteAt(h.encode(), 0); err != nil {
 		f.shut()
 		return nil, fmt.Errorf("%w; and no memory in its place: %w", cause, err)
 	}
 	f.j.h, f.j.pos, f.j.compactAt = h, headerSize, minCompact
-	s.log.Warn("a file is not cached until it is closed and opened again", "file", k, "err", cause)
+	s.log.Warn("a file is not cached until its disk has a place for it", "file", k, "err", cause)
 	return f, nil
+}
+
+// settler looks now and then whether there is a place for a loose file by now: a guest may have it open for weeks.
+func (s *Store) settler() {
+	tick := time.NewTicker(s.opt.settle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		for _, f := range s.openFiles() {
+			if f.loose.Load() != nil && s.settle(f) == nil {
+				s.log.Info("a file is cached again", "file", f.key)
+			}
+		}
+	}
+}
+
+// settle puts the files of the disk in place of the memory of a loose one. The zeros that it had are forgotten, as in
+// an eviction: nothing has seen to it that they are zeros on the disk.
+func (s *Store) settle(f *File) error {
+	to, err := s.openFile(f.key, f.blockSize)
+	if err != nil {
+		return err
+	}
+	defer to.shut() // its locks belong to what is open, and stay with f
+	if to.blockSize != f.blockSize {
+		return ErrGeometry
+	}
+	if n := f.sizeOnce.Load() - 1; n != Unknown {
+		if err := to.SetSize(n); err != nil {
+			return err
+		}
+	}
+	// Who changes anything but zeros holds j.mu; of zeros, writeBlock sees that f is loose no more.
+	f.j.mu.Lock()
+	defer f.j.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.im.state == Corrupt || f.im.size != Unknown && f.im.size != to.im.size {
+		return ErrGeometry
+	}
+	for _, x := range [][2]*os.File{{f.lock, to.lock}, {f.data, to.data}, {f.j.f, to.j.f}} {
+		if err := become(x[0], x[1]); err != nil {
+			return err // closed: no other error is possible
+		}
+	}
+	if f.pins > 0 {
+		_, _ = tryLock(f.lock, unix.F_RDLCK, lockPin) // as in Pin
+	}
+	for b := range f.dirty {
+		f.clean(b)
+	}
+	f.j.h, f.j.pos, f.j.damaged, f.j.compactAt = to.j.h, to.j.pos, to.j.damaged, to.j.compactAt
+	f.im, f.unsaved = to.im, to.unsaved
+	f.sizeOnce.Store(f.im.size + 1)
+	f.loose.Store(nil)
+	return nil
+}
+
+// become makes f another name of what g has open. Whoever is using f meanwhile uses the one or the other.
+func become(f, g *os.File) error {
+	return control(g, func(from int) error {
+		return control(f, func(to int) error { return unix.Dup3(from, to, unix.O_CLOEXEC) })
+	})
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -27,6 +28,7 @@ type quota struct {
 	// mu is held while looking and evicting, both IO. It is the first in the lock order.
 	mu        sync.Mutex
 	fullUntil time.Time
+	floor     bool // it is the floor, not the limit, that left no room
 
 	lease    atomic.Int64 // bytes that may still be reserved without looking
 	expires  atomic.Int64 // when the lease ends, ns
@@ -51,7 +53,10 @@ func (s *Store) reserve(n int64) error {
 	}
 	if !s.look() {
 		q.reserved.Add(-n)
-		return fmt.Errorf("limit %d, floor %d bytes: %w", s.opt.Limit, s.opt.MinFree, ErrFull)
+		if q.floor {
+			return errFloor
+		}
+		return errLimit
 	}
 	return nil
 }
@@ -104,7 +109,7 @@ func (s *Store) look() bool {
 }
 
 // room is how many bytes can be written beyond those reserved; negative if those are too many already. What is being
-// written while we measure counts twice rather than not at all.
+// written while we measure counts twice rather than not at all. The caller holds quota.mu.
 func (s *Store) room() int64 {
 	q := &s.quota
 	written := q.written.Load()
@@ -114,7 +119,9 @@ func (s *Store) room() int64 {
 	}
 	if s.opt.MinFree > 0 {
 		if free, err := s.free(); err == nil {
-			room = min(room, free-s.opt.MinFree-(q.reserved.Load()-written))
+			above := free - s.opt.MinFree - (q.reserved.Load() - written)
+			q.floor = above < room
+			room = min(room, above)
 		}
 	}
 	return room
@@ -143,4 +150,31 @@ func (s *Store) usage() int64 {
 		}
 	}
 	return sum
+}
+
+// Why a block is refused that the disk itself would take.
+var (
+	errLimit = fmt.Errorf("%w: its limit is reached, and the rest of it is in use or kept", ErrFull)
+	errFloor = fmt.Errorf("%w: its disk has no more than what is to be left free", ErrFull)
+)
+
+// refusal is a block that was refused.
+type refusal struct {
+	at      time.Time
+	why     string
+	failing bool
+}
+
+// why is the reason in a word or two, and without a path.
+func why(err error) string {
+	var e unix.Errno
+	switch {
+	case errors.Is(err, errLimit):
+		return "limit"
+	case errors.Is(err, errFloor):
+		return "floor"
+	case errors.As(err, &e):
+		return e.Error()
+	}
+	return err.Error()
 }

@@ -22,7 +22,8 @@ type Options struct {
 	Logger    *slog.Logger  // nil: silent
 	SyncEvery time.Duration // how often written blocks are made durable and shown to other processes; 0: 200 ms
 
-	age time.Duration // how long an era of use lasts; 0: 10 minutes
+	age    time.Duration // how long an era of use lasts; 0: 10 minutes
+	settle time.Duration // how often a loose file looks for its place; 0: 5 seconds
 }
 
 // Store is an open cache directory. All methods may be called concurrently.
@@ -37,13 +38,13 @@ type Store struct {
 
 	kick chan struct{} // a file has something to journal
 	stop chan struct{} // closed by Close
-	done chan struct{} // closed by the flusher
+	work sync.WaitGroup
 
 	damaged, full, evictedFiles, evictedBytes atomic.Int64
-	fullAt                                    atomic.Int64 // UnixNano of the last refusal
-	refusing                                  atomic.Bool  // nothing has been written since
-	noClone                                   atomic.Bool  // the filesystem cannot share blocks
-	logged                                    atomic.Int64 // when the last limited line was written, ns
+	refusal                                   atomic.Pointer[refusal] // the last one
+	refusing                                  atomic.Bool             // nothing has been written since
+	noClone                                   atomic.Bool             // the filesystem cannot share blocks
+	logged                                    atomic.Int64            // when the last limited line was written, ns
 
 	// mu guards open and closed. It is held for memory only, and is taken after quota.mu and before anything of a File.
 	mu     sync.Mutex
@@ -71,13 +72,16 @@ func Open(o Options) (*Store, error) {
 	if o.age <= 0 {
 		o.age = 10 * time.Minute
 	}
+	if o.settle <= 0 {
+		o.settle = 5 * time.Second
+	}
 	top, err := openDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
 		opt: o, log: o.Logger, top: top,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		open: map[Key]*slot{},
 	}
 	if err := s.setup(); err != nil {
@@ -87,7 +91,8 @@ func Open(o Options) (*Store, error) {
 		}
 		return nil, fmt.Errorf("cache directory %q: %w", o.Dir, err)
 	}
-	go s.flusher()
+	s.work.Go(s.flusher)
+	s.work.Go(s.settler)
 	return s, nil
 }
 
@@ -135,7 +140,7 @@ func (s *Store) Close() error {
 	s.open = map[Key]*slot{}
 	s.mu.Unlock()
 	close(s.stop)
-	<-s.done
+	s.work.Wait()
 	var errs []error
 	for _, sl := range slots {
 		<-sl.ready
@@ -163,10 +168,6 @@ func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 	f, err := s.acquire(k, blockSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.acquire(k, blockSize) // we had joined someone who only looked whether it is there
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		// It would have been made: what is missing is the directory.
-		return nil, fmt.Errorf("cache directory %s was removed while it was in use: unmount and mount again", s.files.path(".."))
 	}
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -532,6 +533,113 @@ func TestL3Loose(t *testing.T) {
 	}
 	if err := f.WriteBlock(0, data); err != nil || !f.Has(0) {
 		t.Errorf("write: %v", err)
+	}
+}
+
+// TestL3LooseSettles gives a file its place back while it is open and in use.
+func TestL3LooseSettles(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Options{Dir: dir, settle: time.Millisecond, SyncEvery: time.Millisecond})
+	const blocks = 64
+	k := key("loose")
+	f, err := s.File(k, blocks*bs, bs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, f, 0, 1)
+	f.Close()
+	data := filepath.Join(dir, "files", string(k)+dataSuffix)
+	onDisk, err := os.OpenFile(data, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer onDisk.Close()
+	// What a crash may leave where nothing is journalled.
+	if _, err := onDisk.WriteAt(bytes.Repeat([]byte{7}, 3*bs), 2*bs); err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(dir, "files", string(k)+lockSuffix)
+	if err := errors.Join(os.Remove(lock), os.Mkdir(lock, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+
+	if f, err = s.File(k, Unknown, bs); err != nil {
+		t.Fatal(err)
+	}
+	f.Pin()
+	if err := errors.Join(f.WriteBlock(2, make([]byte, bs)), f.SetSize(blocks*bs)); err != nil || !f.Has(2) || f.Has(0) {
+		t.Fatal(err)
+	}
+	if err := f.WriteBlock(5, content(5, bs)); !errors.Is(err, ErrFull) || errors.Is(err, ErrFailing) {
+		t.Errorf("%v", err)
+	}
+	if st := s.Stats(); st.Full != 1 || !st.Refusing || st.Failing || !strings.Contains(st.FullWhy, "is a directory") {
+		t.Errorf("%+v", st)
+	}
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	for i := range int64(4) {
+		work.Go(func() {
+			for b := 2 + i; ; b = 2 + (b+3)%(blocks-2) { // 0 and 1 are there already
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p, got := make([]byte, bs), make([]byte, bs)
+				if b%2 != 0 {
+					p = content(b, bs)
+				}
+				release, mine := f.Claim(b)
+				if err := f.WriteBlock(b, p); err != nil && !errors.Is(err, ErrFull) {
+					t.Error(err)
+				}
+				if mine {
+					release()
+				}
+				if _, err := f.ReadBlock(b, got); err == nil && !bytes.Equal(got, p) || err != nil && !errors.Is(err, ErrAbsent) {
+					t.Errorf("block %d: wrong, %v", b, err)
+				}
+			}
+		})
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Error(err)
+	}
+	for began := time.Now(); !f.Has(0) && time.Since(began) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	close(stop)
+	work.Wait()
+	wantBlock(t, f, 0)
+	if err := f.WriteBlock(2, make([]byte, bs)); err != nil {
+		t.Error(err)
+	}
+	if err := f.WriteBlock(5, content(5, bs)); err != nil {
+		t.Error(err)
+	}
+	if lk, err := os.OpenFile(lock, os.O_RDWR, 0); err != nil || !lockedElsewhere(lk, lockPin) || !lockedElsewhere(lk, lockOpen) {
+		t.Errorf("it is not pinned and open on the disk: %v", err)
+	} else {
+		lk.Close()
+	}
+	f.Unpin()
+	f.Close()
+
+	// All of it is on the disk, and zeros are zeros there.
+	if f, err = s.File(k, blocks*bs, bs); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, b := range []int64{0, 1, 5} {
+		wantBlock(t, f, b)
+	}
+	got := make([]byte, bs)
+	if _, err := onDisk.ReadAt(got, 2*bs); !f.Has(2) || err != nil || !isZero(got) {
+		t.Errorf("zeros: %v", err)
+	}
+	if n := s.Stats().Damaged; n != 0 {
+		t.Errorf("%d damaged", n)
 	}
 }
 
