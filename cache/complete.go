@@ -202,7 +202,7 @@ func (f *content) walk(ctx context.Context, p *pass) (_ *digests, _ *SumTable, e
 		}
 		if f.zero(b) {
 			if !f.sf.Has(b) {
-				if err := f.sf.WriteZeros(b, f.zeroRun(b)); err != nil {
+				if err := f.sf.WriteZeros(b, f.zeroRun(b)); err != nil && !errors.Is(err, store.ErrFull) {
 					return nil, nil, fmt.Errorf("complete %q: %w", f.spec.Label, err)
 				}
 			}
@@ -349,11 +349,20 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *Su
 	if state == store.Partial {
 		return false, fmt.Errorf("%q cannot be checked now: %s", f.spec.Label, note)
 	}
-	if b := f.sf.NextMissing(0); b < f.blocks() {
-		return false, fmt.Errorf("%q was fetched and matches, but its block %d could not be kept: %w", f.spec.Label, b, store.ErrFull)
-	}
 	if f.pass != p {
 		return false, context.Canceled // nobody wants it any more
+	}
+	if state == store.Verified && !p.tainted && (learned != nil || f.allBlocksKnown()) {
+		// Also where the disk did not take all of it: what is fetched again has to be the same.
+		if learned != nil {
+			f.forgetTable(f.learned.Swap(learned))
+			kept = true
+			f.spec.Learned(learned)
+		}
+		f.vouched.Store(true)
+	}
+	if b := f.sf.NextMissing(0); b < f.blocks() {
+		return false, fmt.Errorf("%q was fetched and matches, but its block %d could not be kept: %w", f.spec.Label, b, store.ErrFull)
 	}
 	if p.tainted {
 		return true, fmt.Errorf("check %q: blocks keep being lost from the cache", f.spec.Label)
@@ -365,11 +374,6 @@ func (f *content) conclude(ctx context.Context, p *pass, d *digests, learned *Su
 	f.sums = matched
 	f.whole.Store(true)
 	f.changed(state)
-	if learned != nil && state == store.Verified {
-		f.forgetTable(f.learned.Swap(learned))
-		kept = true
-		f.spec.Learned(learned)
-	}
 	return false, nil
 }
 

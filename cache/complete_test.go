@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -288,6 +289,75 @@ func TestFull(t *testing.T) {
 	}
 	if err := f.Complete(ctx); !errors.Is(err, store.ErrFull) || f.State() != store.Partial {
 		t.Error(err, f.State())
+	}
+}
+
+// TestStrictFull: a file that is larger than the cache is read under Strict too,
+// after one check of the whole; what is fetched again has to match that.
+func TestStrictFull(t *testing.T) {
+	const bs = 4096
+	data := truth(1 << 20)
+	clear(data[9*bs : 12*bs])
+	sums := NewSumTable(int64(len(data)), bs)
+	for off := 0; off < len(data); off += bs {
+		sums.Append(sha256.Sum256(data[off:off+bs]), allZero(data[off:off+bs]))
+	}
+	for name, set := range map[string]func(*Spec){
+		"learned": func(s *Spec) { s.Learned = func(*SumTable) {} },
+		"given":   func(s *Spec) { s.Blocks, s.Sums = sums, nil },
+		"unknown": func(*Spec) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := &script{data: data}
+			c := newCache(t, Options{Store: newStore(t, store.Options{Limit: 64 << 10}), Region: bs, ReadAhead: bs})
+			spec := Spec{
+				Size: int64(len(data)), BlockSize: bs, Source: src, Policy: Strict, Sums: []Sum{sumOf("sha1", data)},
+				Data: []Extent{{0, 9 * bs}, {12 * bs, int64(len(data)) - 12*bs}},
+			}
+			set(&spec)
+			f := mustOpen(t, c, spec)
+			p := make([]byte, bs)
+			_, err := f.ReadAt(ctx, p, 0)
+			if name == "unknown" { // nothing can vouch for what does not stay
+				if !errors.Is(err, store.ErrFull) {
+					t.Error(err)
+				}
+				return
+			}
+			whole := src.count()
+			for off := int64(0); off < int64(len(data)); off += bs {
+				if _, err := f.ReadAt(ctx, p, off); err != nil || !bytes.Equal(p, data[off:off+bs]) {
+					t.Fatal(off, err)
+				}
+			}
+			if again := mustOpen(t, c, spec); again != nil {
+				if _, err := again.ReadAt(ctx, p, 0); err != nil {
+					t.Error(err)
+				}
+			}
+			if n := src.count() - whole; n > len(data)/bs+1 {
+				t.Errorf("%d fetches of %d blocks after the check of the whole, which took %d", n, len(data)/bs, whole)
+			}
+			if f.State() != store.Partial {
+				t.Error(f.State())
+			}
+			src.data = bytes.Clone(data)
+			for i := range src.data {
+				src.data[i] ^= 1
+			}
+			wrong := 0
+			for off := int64(0); off < int64(len(data)); off += bs {
+				var bad *BlockError
+				if _, err := f.ReadAt(ctx, p, off); errors.As(err, &bad) {
+					wrong++
+				} else if err != nil || !bytes.Equal(p, data[off:off+bs]) {
+					t.Fatal(off, err)
+				}
+			}
+			if wrong < 200 {
+				t.Errorf("%d of 256 blocks were found wrong", wrong)
+			}
+		})
 	}
 }
 

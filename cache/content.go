@@ -32,6 +32,7 @@ type content struct {
 	minding sync.Once
 	whole   atomic.Bool              // complete and checked (or nothing to check against)
 	learned atomic.Pointer[SumTable] // from a check of the whole
+	vouched atomic.Bool              // the whole matched once, and every block has a sum of its own
 	full    atomic.Bool              // the disk refused the last block
 	follow  atomic.Pointer[follower] // nil: no profile
 	unread  atomic.Pointer[unread]   // nil: nothing was fetched ahead

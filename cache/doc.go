@@ -101,8 +101,10 @@ damaged on disk) and fetched again, only a new completion can vouch for it, and
 the file is partial until then. A verified file that the kernel reads by itself
 (File.PassthroughFile) loses nothing to eviction; when another process has found
 a block of it damaged (store.Verify), the block is fetched and written again
-within some seconds, under the kernel's eyes. Under Strict no read is served from a file that
-is not complete and checked.
+within some seconds, under the kernel's eyes. Under Strict no read is served
+before the whole was checked; where the disk cannot keep all of it (full, too
+small, failing), from then on every block that is fetched again is compared with
+its sum of that time.
 
 # The memory tier
 
@@ -125,7 +127,8 @@ a block with the same sum: it is compared, and then copied instead of fetched,
 sharing the disk space where the filesystem can. Of a file without sums that is
 found to be verified, the sums are computed beside the check of the whole; from
 then on they count, and Spec.Learned gets them (a SumTable) for the next time it
-is opened. So what is fetched again after an eviction is checked block by block.
+is opened. So what is fetched again after an eviction is checked block by block,
+and so is what the disk had no room to keep.
 
 # Several processes
 

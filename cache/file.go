@@ -49,9 +49,9 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcom
 	if off < 0 {
 		return 0, hit, fmt.Errorf("read %q at negative offset %d", f.spec.Label, off)
 	}
-	if f.strict.Load() && !f.whole.Load() {
+	if f.strict.Load() && !f.whole.Load() && !f.vouched.Load() {
 		how = miss
-		if err := h.complete(ctx, true); err != nil {
+		if err := h.complete(ctx, true); err != nil && !f.vouched.Load() {
 			return 0, how, err
 		}
 	}
@@ -96,7 +96,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcom
 			if idle++; idle > 3 {
 				return n, how, fmt.Errorf("read %q at %d: the cache cannot keep the file: %w", f.spec.Label, pos, store.ErrFull)
 			}
-			if err := h.complete(ctx, true); err != nil {
+			if err := h.complete(ctx, true); err != nil && !f.known(b) {
 				return n, how, err
 			}
 			continue
