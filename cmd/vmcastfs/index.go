@@ -8,7 +8,6 @@ import (
 	"path"
 
 	"github.com/dustin/go-humanize"
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cache/remote"
@@ -110,9 +109,9 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		}
 		defer a.Close()
 		how.Bare = a.bare
-		out, err := renameio.NewPendingFile(c.out, renameio.WithPermissions(0o644))
+		out, err := newOutput(c.out, c.address, c.profile, c.sign.key)
 		if err != nil {
-			return withCode(exitSystem, err)
+			return err
 		}
 		defer out.Cleanup() //nolint:errcheck // of what was not finished
 		add, done := e.progress("indexing", a.size)

@@ -7,11 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"vmcastfs/feed"
@@ -116,9 +116,9 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	if err != nil {
 		return withCode(exitFailed, err)
 	}
-	out, err := renameio.NewPendingFile(c.out, renameio.WithPermissions(0o644))
+	out, err := newOutput(c.out, append([]string{c.description, c.profile, c.sign.key}, c.images...)...)
 	if err != nil {
-		return withCode(exitSystem, err)
+		return err
 	}
 	defer out.Cleanup() //nolint:errcheck // of what was not finished
 	add, done := e.progress("packing", total)
@@ -173,7 +173,7 @@ func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err 
 		}
 	}
 	for _, path := range c.images {
-		f, err := os.Open(path)
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang us
 		if err != nil {
 			return 0, files, err
 		}
