@@ -178,7 +178,7 @@ func TestL3FullDisk(t *testing.T) {
 	w.publish("two", packListed(t, member{"disk.img", disk[4096:]}, member{"plain.img.gz", filter(t, packed, "gzip", "-1")}))
 	small := noise(1<<20, 58)
 	w.publish("three", packListed(t, member{"disk.img", small}))
-	w.mount()
+	w.mount("memory=0") // what memory has is not fetched again, nor then cached
 	w.wantFile(disk, "one", "disk.img")
 	f := w.open("one", "disk.img")
 	filler, err := os.Create(filepath.Join(w.cache, "filler"))
@@ -192,10 +192,14 @@ func TestL3FullDisk(t *testing.T) {
 	}
 	filler.Close()
 	w.wantFile(disk[4096:], "two", "disk.img")
+	g := w.open("two", "disk.img")
 	w.wantFile(packed, "two", "plain.img")
 	w.wantFile(disk, "one", "disk.img")
-	if st := w.status(); st.Cache.Full == 0 {
+	if st := w.status(); st.Cache.Full == 0 || st.Cache.Failing || !strings.Contains(st.Cache.FullWhy, "no space left") {
 		t.Errorf("the status does not tell: %+v", st.Cache)
+	}
+	if n := attr(w.path("two", "disk.img"), "cached_bytes"); n != "0" {
+		t.Errorf("%s bytes are cached where there is no place for any", n)
 	}
 	if err := os.Remove(filler.Name()); err != nil {
 		t.Fatal(err)
@@ -206,10 +210,15 @@ func TestL3FullDisk(t *testing.T) {
 		w.wantFile(small, "three", "disk.img")
 		return attr(w.path("three", "disk.img"), "cached_bytes") == fmt.Sprint(len(small))
 	})
+	eventually(t, "an image that has been open all the time is cached", 15*time.Second, func() bool {
+		w.wantAt(g, disk[4096:], 0)
+		return attr(w.path("two", "disk.img"), "cached_bytes") != "0"
+	})
 	if st := w.status().Cache; st.Refusing || st.FullAt == nil {
 		t.Errorf("the status does not tell that it is over: %+v", st)
 	}
 	w.wantFile(disk[4096:], "two", "disk.img")
+	g.Close()
 	f.Close()
 	w.umount()
 	w.mount()

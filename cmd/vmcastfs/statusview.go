@@ -12,6 +12,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
 )
@@ -172,12 +173,26 @@ func cacheLine(st *catalog.Status, now time.Time) string {
 	if c.Full > 0 {
 		const calm = 10 * time.Second // some blocks still find room in a cache that is full
 		what, since := "FULL", ""
-		if t := c.FullAt; !c.Refusing && t != nil && now.Sub(*t) > calm {
-			what, since = "was full", ", cached again since"
+		if c.Failing {
+			what = "FAILING"
 		}
-		line += fmt.Sprintf(", %s: %d blocks served uncached, the last%s%s", what, c.Full, ago(c.FullAt, now), since)
+		if t := c.FullAt; !c.Refusing && t != nil && now.Sub(*t) > calm {
+			what, since = "was "+strings.ToLower(what), ", cached again since"
+		}
+		line += fmt.Sprintf(", %s: %d blocks served uncached, the last%s (%s)%s", what, c.Full, ago(c.FullAt, now), refusedBecause(c), since)
 	}
 	return line
+}
+
+// refusedBecause is why the cache takes no more blocks.
+func refusedBecause(c store.Stats) string {
+	switch c.FullWhy {
+	case "limit":
+		return "what is in use or pinned fills cache_size="
+	case "floor":
+		return "cache_free= leaves " + humanize.IBytes(uint64(c.MinFree)) + " of its disk free"
+	}
+	return "its disk says: " + feed.Sanitize(c.FullWhy)
 }
 
 func readsLine(m *mountStatus) string {

@@ -9,23 +9,35 @@ import (
 	"vmcastfs/fs/catalog"
 )
 
-// TestCacheWasFull: status tells a cache that is full from one that was.
+// TestCacheWasFull: status tells a cache that is full from one that was, and why.
 func TestCacheWasFull(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		ago      time.Duration
 		refusing bool
+		why      string
 		want     string
+		service  string // what systemctl status says
 	}{
-		{time.Second, true, ", FULL: 3 blocks served uncached, the last 1s ago"},
-		{time.Second, false, ", FULL: 3 blocks served uncached, the last 1s ago"},
-		{time.Hour, true, ", FULL: 3 blocks served uncached, the last 1h00m ago"},
-		{time.Hour, false, ", was full: 3 blocks served uncached, the last 1h00m ago, cached again since"},
+		{time.Second, true, "limit", ", FULL: 3 blocks served uncached, the last 1s ago (what is in use or pinned fills cache_size=)",
+			"; the cache takes no more: what is in use or pinned fills cache_size="},
+		{time.Second, false, "floor", ", FULL: 3 blocks served uncached, the last 1s ago (cache_free= leaves 1.0 GiB of its disk free)", ""},
+		{time.Hour, true, "no space left on device", ", FULL: 3 blocks served uncached, the last 1h00m ago (its disk says: no space left on device)",
+			"; the cache takes no more: its disk says: no space left on device"},
+		{time.Hour, false, "limit", ", was full: 3 blocks served uncached, the last 1h00m ago (what is in use or pinned fills cache_size=), cached again since", ""},
+		{time.Second, true, "input/output error", ", FAILING: 3 blocks served uncached, the last 1s ago (its disk says: input/output error)",
+			"; the cache takes no more: its disk says: input/output error"},
+		{time.Hour, false, "input/output error", ", was failing: 3 blocks served uncached, the last 1h00m ago (its disk says: input/output error), cached again since", ""},
 	} {
 		at := now.Add(-c.ago)
-		line := cacheLine(&catalog.Status{Cache: store.Stats{Full: 3, FullAt: &at, Refusing: c.refusing}}, now)
-		if !strings.HasSuffix(line, c.want) {
+		st := catalog.Status{Cache: store.Stats{
+			MinFree: 1 << 30, Full: 3, FullAt: &at, FullWhy: c.why, Failing: c.why == "input/output error", Refusing: c.refusing,
+		}}
+		if line := cacheLine(&st, now); !strings.HasSuffix(line, c.want) {
 			t.Errorf("%s ago, refusing %v: %s", c.ago, c.refusing, line)
+		}
+		if line := summary("/d", st); !strings.HasSuffix(line, "cache 0 B"+c.service) {
+			t.Error(line)
 		}
 	}
 }

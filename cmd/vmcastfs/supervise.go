@@ -109,6 +109,9 @@ func summary(dir string, st catalog.Status) string {
 	if corrupt > 0 {
 		line += fmt.Sprintf(", %d CORRUPT", corrupt)
 	}
+	if st.Cache.Refusing {
+		line += "; the cache takes no more: " + refusedBecause(st.Cache)
+	}
 	if st.Feed.Stale {
 		line += "; the feed is stale: " + st.Feed.LastError
 	}
