@@ -111,9 +111,9 @@
 // # Sidecar
 //
 // A sidecar gives a package of somebody else's what ours have: a block list,
-// and seek points for members compressed as one stream. The sidecar of the
-// package P is called P.sidecar. It is a tar archive of these files, in this
-// order:
+// and seek points for compressed members (of xz its blocks, of zstd its frames:
+// package seekable says why no others). The sidecar of the package P is called
+// P.sidecar. It is a tar archive of these files, in this order:
 //
 //	package.txt        what package it is of
 //	manifest.txt       SHA-1 and SHA-256 of package.txt, profile.txt, blocks.txt and points/…

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/feed"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -32,10 +33,12 @@ func (e *env) indexCommand() *cobra.Command {
 		Short: "make a sidecar: a block list for somebody else's package",
 		Long: `index reads somebody else's package once, from a file or its server, checks it
 whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
-and seek points for images compressed as one stream. With it a mount checks each
-block before it serves it, and reads anywhere in such an image at once. It may be
-anything that a mount shows: XVM, OVA, XVA, a disk image, each of them also
-compressed as a whole.
+and seek points for compressed images. With it a mount checks each block before
+it serves it, and reads anywhere in an image compressed by gzip, bzip2, or xz or
+zstd in blocks or frames, at once. An xz file of one block, or a zstd file of one
+frame, has no point in between that would not hold megabytes of history: it is
+decoded in order, and index says so. The package may be anything that a mount
+shows: XVM, OVA, XVA, a disk image, each of them also compressed as a whole.
 
 Sign it with a key that your hosts trust: by that you vouch for the package, also
 where they require signatures and its publisher made none, or with another key.
@@ -126,6 +129,9 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		}
 		if err != nil {
 			return withCode(exitFailed, fmt.Errorf("index %s: %w", c.address, err))
+		}
+		for _, text := range report.Warnings {
+			fmt.Fprintf(e.stderr, "vmcastfs: note: %s\n", feed.Sanitize(text))
 		}
 		unproven := 0
 		for _, f := range report.Files {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/dustin/go-humanize"
+
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -228,12 +230,28 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 		if points, _ := r.Points(); len(points) > 0 {
 			c.collect.points[plain.From] = points
 		}
+		if n := stretch(r, size); n > longStretch {
+			c.report.warn("%s can only be decoded in order over %s: the first read behind waits for that, with the sidecar too", plain.From, humanize.IBytes(uint64(n)))
+		}
 	}
 	if listed != nil {
 		listed.judge(plain, size)
 	}
 	judgePlain(plain, told, digests)
 	return nil
+}
+
+// longStretch is what takes a second or more to decode.
+const longStretch = 64 << 20
+
+// stretch is the most that is to be decoded to read one byte of size, once all
+// seek points are known.
+func stretch(r *seekable.Reader, size int64) (most int64) {
+	for end := size; end > 0; {
+		start := r.Start(end - 1)
+		most, end = max(most, end-start), start
+	}
+	return most
 }
 
 func decode(ctx context.Context, r *seekable.Reader, w io.Writer) (int64, error) {

@@ -40,6 +40,10 @@
 // when that is full the distance is doubled and every second one goes. Points at boundaries have no window and are
 // kept 16 times denser.
 //
+// xz and zstd have points at the boundaries of blocks and frames only. One in between would have to hold the history
+// that the decoder may refer to, which is not 32 KiB but up to 8 MiB at the usual levels, 64 and more at the highest:
+// of a 1 GiB image a point for each second of decoding takes a good part of what the whole takes compressed.
+//
 // Points gives them as bytes (see persist.go for the form: versioned, and ending in a SHA-256), Restore takes them in a
 // later Reader of the same file. Accidental damage, another version, another format and another file length are
 // refused. Every length is bounded, and the decoder trusts no field: a place that makes no sense is an error, not a
