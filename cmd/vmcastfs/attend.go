@@ -36,9 +36,12 @@ func newAttendants(s *session, o options, feedURL, dir string, log *slog.Logger)
 	return a, err
 }
 
-// start sets them to work; stop ends it and waits.
+// start sets them to work; stop ends it and waits. Metrics and hooks end before
+// that when the mount is detached: they are the next one's, which serves who comes
+// from then on.
 func (a *attendants) start(ctx context.Context, s *session, server *fs.Server, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
+	attached, detach := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	a.watch.answers = server.Answers
 	a.watch.ready()
@@ -52,16 +55,27 @@ func (a *attendants) start(ctx context.Context, s *session, server *fs.Server, l
 			default:
 			}
 		})
-		work.Go(func() { a.hooks.run(ctx, changed) })
+		work.Go(func() { a.hooks.run(attached, changed) })
 	}
 	if a.metrics != nil {
 		work.Go(func() { a.metrics.serve(a.watch.dir, s.catalog.Status, server.Stats, log) })
+	}
+	if a.metrics != nil || a.hooks != nil {
+		work.Go(func() {
+			if err := server.WaitDetached(attached); err != nil && attached.Err() == nil {
+				log.Warn("a mount that is detached would keep its metrics and hooks", "err", err)
+				<-attached.Done()
+			}
+			detach()
+			a.close()
+		})
 	}
 	return func() {
 		unsubscribe()
 		cancel()
 		a.close()
 		work.Wait()
+		detach()
 	}
 }
 

@@ -164,12 +164,16 @@ func TestStaleMountReplaced(t *testing.T) {
 
 // TestUpgrade replaces the daemon under a guest: the old mount is detached and
 // goes on to serve who has files open, the new one serves who comes. What the
-// one has cached the other need not fetch.
+// one has cached the other need not fetch. Metrics and hooks are the new one's.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	disk := noise(8<<20, 62)
 	w := bareWorld(t)
 	w.publish("one", packListed(t, member{"disk.img", disk}))
+	at := t.TempDir()
+	hook, events, socket := filepath.Join(at, "hook"), filepath.Join(at, "events"), filepath.Join(at, "metrics")
+	program(t, hook, "#!/bin/sh\necho \"$1 $VMCASTFS_RELEASE\" >>"+events+"\n")
+	w.opts = append(w.opts, "metrics=unix:"+socket, "on_event="+hook)
 	w.mount("complete=off")
 	old := w.daemons()
 	guest := w.open("one", "disk.img")
@@ -183,6 +187,12 @@ func TestUpgrade(t *testing.T) {
 	if pids := w.daemons(); len(pids) != 2 {
 		t.Errorf("the daemons are %v, before %v", pids, old)
 	}
+	if n := scrape(t, "unix", socket)["vmcastfs_open_files"]; n != "0" {
+		t.Errorf("the metrics tell of %s open files, as the old daemon has", n)
+	}
+	w.publish("two", pack(t, member{"none", nil}))
+	w.refresh() // both
+	eventually(t, "the hook is run", 20*time.Second, func() bool { return told(events) != "" })
 	w.wantFile(disk, "one", "disk.img") // through the new one
 	for off := int64(0); off < 8<<20; off += 512 << 10 {
 		w.wantAt(guest, disk, off) // through the old one
@@ -195,6 +205,10 @@ func TestUpgrade(t *testing.T) {
 		w.waitGone(pid) // it ends with its last user
 	}
 	w.wantFile(disk, "one", "disk.img")
+	if got := told(events); got != "new two\n" {
+		t.Errorf("the hook was told\n%s", got)
+	}
+	scrape(t, "unix", socket)
 }
 
 // TestPagesOfACorruptImage: the kernel has pages of an image that a guest has

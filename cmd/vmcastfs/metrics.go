@@ -56,6 +56,10 @@ type metricsServer struct {
 	once     sync.Once // for close
 }
 
+// leaveTime is how long a mount that has just been detached may take to leave its
+// address to the next.
+const leaveTime = 2 * time.Second
+
 // listenMetrics takes the address before the mount is made, so that an address
 // that is taken is an error of the mount.
 func listenMetrics(option string) (*metricsServer, error) {
@@ -66,11 +70,16 @@ func listenMetrics(option string) (*metricsServer, error) {
 	m := &metricsServer{http: &http.Server{
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}}
-	if network == "tcp" {
-		m.listener, err = net.Listen(network, address)
-	} else {
-		m.path = address
-		m.listener, err = listenUnix(address)
+	for end := time.Now().Add(leaveTime); ; time.Sleep(50 * time.Millisecond) {
+		if network == "tcp" {
+			m.listener, err = net.Listen(network, address)
+		} else {
+			m.path = address
+			m.listener, err = listenUnix(address)
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			break
+		}
 	}
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("metrics: %w", err))
