@@ -134,6 +134,9 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		return err
 	}
 	defer with.close()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before anybody is told that the mount is there
+	defer signal.Stop(hup)
 	server, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
 		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
 		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
@@ -156,10 +159,6 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	if !ready.daemon() && isTerminal(os.Stderr) {
 		fmt.Fprintf(e.stderr, "vmcastfs: mounted on %s; Ctrl-C unmounts\n", dir)
 	}
-
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-server.Done():
