@@ -56,6 +56,11 @@
 // passthrough; so a file is registered on trial first, and refused files are
 // served from the page cache.
 //
+// The kernel answers from the local file or not at all: when its disk dies, reads
+// of an inode in passthrough mode, and new opens, fail with EIO until the last
+// open file of it is closed. No request reaches us, and the kernel has no way to
+// take a backing file back from who has it open.
+//
 // # Locks
 //
 // vfs.mu and ioMode.mu are leaves: no lock is taken and nothing that can wait is

@@ -167,8 +167,8 @@
 //	     cache: TestL1Damage; cache/store: TestL1FlippedBitInData, TestL1FlippedBitInJournal, TestL1DamagedDoc; cmd/vmcastfs: TestFlippedBitInTheCache, TestFlippedBitUnderTheKernel
 //	L2   prepared directories and links | refused, not followed
 //	     cache/store: TestL2SymlinkInside, TestL2SwappedDirectory; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
-//	L3   full, read-only, failing disk | read without the cache
-//	     cache/store: TestL3DiskFull, TestL3FloorAndReadOnly; cmd/vmcastfs: TestL3FullDisk, TestL3BrokenDisk, TestL3CacheFloor
+//	L3   full, read-only, failing disk | read without the cache; a verified image that the kernel reads by itself is EIO until it is closed (or passthrough=off)
+//	     cache: TestStrictFull; cache/store: TestL3DiskFull, TestL3FloorAndReadOnly, TestL3Loose, TestL3LooseSettles; cmd/vmcastfs: TestL3FullDisk, TestL3BrokenDisk, TestL3CacheFloor, TestL3StrictSmallCache, TestL3BrokenDiskUnderTheKernel
 //	L4   killed while writing | no false block
 //	     cache/store: TestL4Killed, TestL4TornJournal; cmd/vmcastfs: TestL4Killed, TestL4PowerLoss
 //	L5   two daemons, other versions | shared; a later version is refused
