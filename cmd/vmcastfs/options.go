@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/user"
@@ -62,12 +63,12 @@ func defaultOptions() options {
 		Verify: "lazy", Complete: true, Hard: true, Timeo: 60 * time.Second, Stall: 30 * time.Second,
 		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
+	if holdsKeys(defaultKeyring) {
+		o.Keyring = defaultKeyring
+	}
 	if os.Geteuid() == 0 {
 		o.Cache, o.State = "/var/cache/vmcastfs", "/var/lib/vmcastfs"
 		o.AllowOther = true
-		if nonEmptyDir("/etc/vmcastfs/keys") {
-			o.Keyring = "/etc/vmcastfs/keys"
-		}
 		return o
 	}
 	o.UID, o.GID = os.Geteuid(), os.Getegid()
@@ -98,9 +99,14 @@ func homeDir() string {
 	return u.HomeDir
 }
 
-func nonEmptyDir(dir string) bool {
+// defaultKeyring is where a machine has the keys that all its users trust.
+const defaultKeyring = "/etc/vmcastfs/keys"
+
+// holdsKeys tells whether there is something in a keyring; one that cannot be
+// read is not taken for an empty one.
+func holdsKeys(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) > 0
+	return len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // option is one name that -o knows.
@@ -289,7 +295,7 @@ func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
 func (o *options) check() error {
 	switch {
 	case o.Sig == "require" && o.Keyring == "":
-		return usagef("sig=require needs trusted keys: name them with keyring=PATH or put them into /etc/vmcastfs/keys")
+		return usagef("sig=require needs trusted keys: name them with keyring=PATH or put them into %s", defaultKeyring)
 	case (o.Cert == "") != (o.Key == ""):
 		return usagef("cert=FILE and key=FILE go together")
 	case o.Cache == "":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -382,5 +383,57 @@ func TestStateUnwritable(t *testing.T) {
 	w.wantFile(lines(1000, 1), "one", "root.img")
 	if log := string(readAll(t, logPath)); !strings.Contains(log, "not remembered") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// TestDefaultKeyring: with keys in /etc/vmcastfs/keys signatures are required,
+// of every user and by every command; sig=ignore takes that back. Keys that
+// cannot be read are not none.
+func TestDefaultKeyring(t *testing.T) {
+	t.Parallel()
+	need(t, "unshare")
+	need(t, "setpriv")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a namespace with an /etc of its own")
+	}
+	g := newGnuPG(t)
+	g.key("good", "ed25519", "never")
+	dir := t.TempDir()
+	open(t, dir, filepath.Dir(binary))
+	disk := member{"root.img", lines(1000, 1)}
+	manifest := sha1sums(disk)
+	for name, content := range map[string][]byte{
+		"unsigned.xvm": packListed(t, disk),
+		"signed.xvm":   pack(t, member{"manifest.txt", manifest}, member{"mf-signature.asc", g.sign("good", manifest)}, disk),
+		"good.asc":     g.run("", "--batch", "--armor", "--export", g.user("good")),
+		"feed.xml":     rss(item{"signed", "signed.xvm"}, item{"unsigned", "unsigned.xvm"}),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The namespace begins with copies of the mounts of other tests, which must
+	// not live on by it.
+	const script = `set -e
+for m in $(grep fuse.vmcastfs /proc/mounts | cut -d" " -f2); do umount -l "$m"; done
+mount -t tmpfs -o mode=755 none /etc; mkdir -p /etc/vmcastfs/keys
+v() { setpriv --reuid=$uid --regid=$uid --clear-groups -- "$vmcastfs" "$@" 2>&1; }
+no() { if v "$@"; then echo "no failure: $*"; exit 1; fi; }
+v verify unsigned.xvm
+cp good.asc /etc/vmcastfs/keys/
+v verify signed.xvm | grep 'manifest: good, by good'
+no verify unsigned.xvm
+v verify -o sig=ignore unsigned.xvm
+d=$(mktemp -d); chown $uid $d
+no list -o cache=$d/c,state=$d/s,cache_free=0 feed.xml >$d/list
+grep 'unsigned .*refused: the manifest is not signed by a trusted key' $d/list
+rm -r $d
+mount -t tmpfs -o mode=0 none /etc/vmcastfs/keys
+if [ $uid != 0 ]; then no verify unsigned.xvm; fi
+`
+	for _, uid := range []int{0, nobody} {
+		if out, err := command(t, dir, "env", fmt.Sprintf("uid=%d", uid), "vmcastfs="+binary, "unshare", "-m", "sh", "-c", script); err != nil {
+			t.Errorf("user %d: %v\n%s", uid, err, out)
+		}
 	}
 }
