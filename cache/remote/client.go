@@ -171,15 +171,33 @@ func redirect(from *url.URL, location string) (*url.URL, error) {
 	return to, nil
 }
 
+// proxyOf is the proxy for a URL, with its login if netrc has one for its host; nil: none.
+func (c *Client) proxyOf(to *url.URL) (*url.URL, error) {
+	proxy, err := c.proxy(to)
+	if err != nil {
+		return nil, errors.New("the proxy's URL is not valid")
+	}
+	if proxy == nil || proxy.User != nil || c.credentials.netrc == nil {
+		return proxy, nil
+	}
+	login, password, err := c.credentials.lookup(proxy.Hostname(), false)
+	if err != nil || login == "" && password == "" {
+		return proxy, err
+	}
+	with := *proxy
+	with.User = url.UserPassword(login, password)
+	return &with, nil
+}
+
 // hop sends one request and returns its answer.
 func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, header http.Header) (*http.Response, error) {
 	from := anywhere
 	if !r.configured || originOf(to) != r.origin {
 		from = c.classOfBase(ctx, r.base)
 	}
-	proxy, err := c.proxy(to)
+	proxy, err := c.proxyOf(to)
 	if err != nil {
-		return nil, errors.New("the proxy's URL is not valid")
+		return nil, err
 	}
 	if proxy != nil {
 		// The proxy resolves the name; only a literal address can be checked here.

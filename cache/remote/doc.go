@@ -70,7 +70,8 @@
 //
 // Credentials: the token file and the client certificate are for the origin (scheme, host,
 // port) of the feed; a netrc entry or userinfo in a URL for the origin of the URL it belongs
-// to, before any redirect; the default entry of a netrc file for the feed's origin only.
+// to, before any redirect, or for the proxy of that name; the default entry of a netrc file
+// for the feed's origin only.
 // Redirects to other origins see none. There are no cookies and no Referer. Messages and logs
 // show URLs without userinfo and query ([Display]).
 //

@@ -42,7 +42,8 @@ type Options struct {
 	// again when they change.
 	Netrc, TokenFile string
 	// Proxy is the URL of a proxy for everything; "" takes HTTP_PROXY, HTTPS_PROXY and
-	// NO_PROXY from the environment, and "none" uses no proxy.
+	// NO_PROXY from the environment, and "none" uses no proxy. A proxy without userinfo gets
+	// the login that Netrc has for its host.
 	Proxy string
 
 	// AllowPrivate lifts the address policy: a public feed may then name private,

@@ -53,7 +53,7 @@ func (c *Client) transport(p path) http.RoundTripper {
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: pingTime},
 	}
 	if p.proxied {
-		t.Proxy = func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) }
+		t.Proxy = func(r *http.Request) (*url.URL, error) { return c.proxyOf(r.URL) }
 	} else {
 		dialer.Control = control(p.from)
 	}

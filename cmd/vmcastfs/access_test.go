@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"io"
 	"log"
@@ -90,7 +91,7 @@ func TestCustomCA(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	s := w.behind(&tls.Config{MinVersion: tls.VersionTLS12}, w.origin)
-	w.refused("certificate", "soft", "timeo=2s")
+	w.refused("cacert=FILE", "soft", "timeo=2s")
 	ca := secret(t, "ca.pem", pemOf("CERTIFICATE", s.Certificate().Raw))
 	w.mount("cacert=" + ca)
 	w.wantDisk()
@@ -205,6 +206,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 type proxy struct {
 	*httptest.Server
 	hosts map[string]string // host:port, host:port
+	login string            // user:password that it asks for, or ""
 	mu    sync.Mutex        // guards seen
 	seen  []string
 }
@@ -226,6 +228,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.seen = append(p.seen, r.Method+" "+r.Host)
 	p.mu.Unlock()
+	if want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.login)); p.login != "" && r.Header.Get("Proxy-Authorization") != want {
+		http.Error(w, "who are you?", http.StatusProxyAuthRequired)
+		return
+	}
 	to, ok := p.hosts[r.Host]
 	if !ok {
 		http.Error(w, "no such host", http.StatusBadGateway)
@@ -337,6 +343,43 @@ func TestProxy(t *testing.T) {
 			t.Errorf("the proxy saw %q", p.seen)
 		}
 	})
+}
+
+// TestProxyLogin: the login for a proxy is in netrc, never in the options, and is
+// not told to the server behind it.
+func TestProxyLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	var told atomic.Bool
+	s := w.behind(&tls.Config{MinVersion: tls.VersionTLS12}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" || r.Header.Get("Proxy-Authorization") != "" {
+			told.Store(true)
+		}
+		w.origin.ServeHTTP(rw, r)
+	}))
+	p := newProxy(t, map[string]string{"example.com:443": strings.TrimPrefix(s.URL, "https://"), "feeds.vm.test": strings.TrimPrefix(w.origin.URL(), "http://")})
+	p.login = "guest:pw"
+	ca := "cacert=" + secret(t, "ca.pem", pemOf("CERTIFICATE", s.Certificate().Raw))
+	netrc := "netrc=" + secret(t, "netrc", "machine 127.0.0.1 login guest password pw\n")
+	w.move("http://feeds.vm.test")
+	if out, err := w.mountWith(nil, "proxy="+p.URL); exitCode(err) != 32 || !strings.Contains(out, "407") || !strings.Contains(out, "netrc=") {
+		t.Errorf("without a login: %v, %s", err, out)
+	}
+	before := p.requests()
+	if out, err := w.mountWith(nil, "proxy="+strings.Replace(p.URL, "//", "//guest:pw@", 1)); exitCode(err) != 1 || p.requests() > before || strings.Contains(out, "pw@") {
+		t.Errorf("a password in an option: %v, %s", err, out)
+	}
+	for _, url := range []string{"http://feeds.vm.test", "https://example.com"} {
+		w.move(url)
+		if out, err := w.mountWith(nil, "proxy="+p.URL, netrc, ca); err != nil {
+			t.Fatalf("%s: %v\n%s", url, err, out)
+		}
+		w.wantDisk()
+		w.umount()
+	}
+	if told.Load() {
+		t.Error("the server was told the login of the proxy")
+	}
 }
 
 // What is meant for one origin is not told to another one that it redirects

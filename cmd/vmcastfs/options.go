@@ -120,9 +120,6 @@ type option struct {
 
 // optionTable is every option of ours, in the order of the help text.
 func optionTable() []option {
-	str := func(at func(*options) *string) func(*options, string) error {
-		return func(o *options, v string) error { *at(o) = v; return nil }
-	}
 	path := func(at func(*options) *string) func(*options, string) error {
 		return func(o *options, v string) error {
 			abs, err := filepath.Abs(v) // before the working directory is given up
@@ -221,7 +218,13 @@ func optionTable() []option {
 		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(func(o *options) *string { return &o.CACert })},
 		{"cert", "FILE", network, "client certificate", path(func(o *options) *string { return &o.Cert })},
 		{"key", "FILE", network, "its private key", path(func(o *options) *string { return &o.Key })},
-		{"proxy", "URL", network, "HTTP proxy (default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY)", str(func(o *options) *string { return &o.Proxy })},
+		{"proxy", "URL", network, "HTTP proxy (default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY); its login is in netrc", func(o *options, v string) error {
+			if u, err := url.Parse(v); err == nil && u.User != nil {
+				return errors.New("must not hold a password, everybody could see it in ps: use netrc=FILE, with an entry for the proxy's host")
+			}
+			o.Proxy = v
+			return nil
+		}},
 		{"allow_private", "", network, "let a public feed name private addresses", flag(func(o *options) *bool { return &o.Private }, true)},
 		{"max_conns", "N", network, "connections to one server", number(func(o *options) *int { return &o.MaxConns }, 1, 64)},
 		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M", size(func(o *options) *int64 { return &o.Bandwidth })},
@@ -279,7 +282,7 @@ func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
 			return notes, usagef("option %q needs a value: %s=%s", name, name, table[i].arg)
 		case i >= 0:
 			if err := table[i].set(o, value); err != nil {
-				return notes, usagef("option %s=%s: %w", name, value, err)
+				return notes, usagef("option %s=%s: %w", name, scrub([]byte(value)), err)
 			}
 		case name == "rw":
 			notes = append(notes, "rw is asked for, but a feed is always mounted read-only")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -112,14 +113,22 @@ func explainFeed(err error) error {
 	var status *remote.StatusError
 	var temporary *remote.TemporaryError
 	var network net.Error
+	var certificate *tls.CertificateVerificationError
+	var file *os.PathError
 	hint := "check that this is the address of a VMcast feed"
 	switch {
+	case errors.As(err, &file):
+		return err // of what an option names: it says all there is to say
 	case errors.Is(err, feed.ErrHTML):
 		hint = "is there a login page or a proxy between?"
 	case errors.Is(err, remote.ErrNotFound):
 		hint = "check the address"
 	case errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden):
 		hint = "if it needs a login, give one with -o netrc=FILE or -o token_file=FILE"
+	case status != nil && status.Code == http.StatusProxyAuthRequired:
+		hint = "give a login for the proxy's host with -o netrc=FILE"
+	case errors.As(err, &certificate):
+		hint = "check the address and the clock; authorities of your own are given with -o cacert=FILE"
 	case status != nil, errors.As(err, &temporary), errors.As(err, &network):
 		hint = "check the address and the network (there is no earlier copy of this feed to show)"
 	}
