@@ -52,7 +52,9 @@ published, and stays. Its guid is the one it was packed with (pack --guid), else
 its first URL; that stays, too, wherever DIR is served later. Its release notes are in NAME.html, NAME.md or NAME.txt
 beside NAME.xvm or NAME.img.xz. Run again, publish changes only what has changed, and nothing
 at all if nothing has; readers see the old feed or the new one, never half of
-one. A file that is no package is an error, and the feed stays as it was.`,
+one. A file that is no package is an error, and the feed stays as it was. A
+changed package is another release, under another name: hosts remember what was
+first seen of each, and publish warns of it.`,
 		Example: `  vmcastfs publish --base-url https://example.org/vm/ /srv/www/vm`,
 		Args:    exactArgs(1, "a DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -83,7 +85,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 	channel := feed.Channel{
 		Title: c.title, Link: base.String(), Self: base.JoinPath(publishedFeed).String(), TTL: ttl, Built: time.Now(),
 	}
-	ids := make(map[string]string) // of what was published before, by file name
+	before := make(map[string]feed.Release) // what was published, by file name
 	if len(old) > 0 {
 		was, err := feed.Parse(old, channel.Self, nil)
 		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
@@ -93,7 +95,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 			channel.Title = cmp.Or(channel.Title, was.Title)
 			for _, r := range was.Releases {
 				if u, err := url.Parse(r.URL); err == nil {
-					ids[filepath.Base(u.Path)] = r.ID
+					before[filepath.Base(u.Path)] = r
 				}
 			}
 		}
@@ -105,7 +107,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		}
 		channel.Title = cmp.Or(feed.Sanitize(strings.Trim(filepath.Base(abs), "/.")), "virtual machines")
 	}
-	if channel.Items, err = e.publishedItems(ctx, c.dir, base, ids); err != nil {
+	if channel.Items, err = e.publishedItems(ctx, c.dir, base, before); err != nil {
 		return withCode(exitFailed, err)
 	}
 	doc, err := marshalFeed(channel, old)
@@ -143,7 +145,7 @@ func baseURL(s string) (*url.URL, error) {
 }
 
 // publishedItems are the packages in dir.
-func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, ids map[string]string) ([]feed.Entry, error) {
+func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, before map[string]feed.Release) ([]feed.Entry, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -169,7 +171,11 @@ func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, ids
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		id = cmp.Or(id, ids[name])
+		was := before[name]
+		id = cmp.Or(id, was.ID)
+		if was.ID == id && id != "" && was.Length > 0 && was.Length != info.Size() {
+			fmt.Fprintf(e.stderr, "vmcastfs: warning: %s is not the file that was published under this name before: who has seen that one is told that the release has changed, and refuses it where signatures are required; give a changed release a name (and --guid) of its own\n", path)
+		}
 		if other := taken[id]; id != "" && other != "" {
 			return nil, fmt.Errorf("%s and %s both have the guid %q: pack one of them with another --guid", other, path, id)
 		}

@@ -151,7 +151,7 @@ func (e *env) trustAcceptCommand() *cobra.Command {
 		Long: `accept takes what the alarms of a feed are about for what was seen: of one
 release, or of all of them and of the feed itself. It prints what it accepted;
 exit status 1 if there was nothing.`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: feedAndRelease,
 	}
 	state := trustOptions(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
@@ -180,7 +180,7 @@ func (e *env) trustForgetCommand() *cobra.Command {
 		Short: "forget a release, or all of a feed",
 		Long: `forget removes what is known of a release, or of the whole feed, which is then
 seen for the first time again. Prefer accept, which forgets less.`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: feedAndRelease,
 	}
 	state := trustOptions(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
@@ -218,4 +218,12 @@ func trustFeed(arg string) (string, error) {
 		return filepath.Abs(strings.TrimPrefix(arg, "file://"))
 	}
 	return url, err
+}
+
+// feedAndRelease are the arguments of the commands about one feed.
+func feedAndRelease(cmd *cobra.Command, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return usagef("%s needs a FEED; usage: %s", cmd.Name(), cmd.UseLine())
+	}
+	return nil
 }
