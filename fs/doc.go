@@ -108,8 +108,8 @@
 // else. Instead the mount is detached and made again: umount -l (or SIGTERM), then
 // mount. The old process serves those who have files open until they close them
 // and then ends; the new one serves who comes. Both share one cache. A guest notices
-// nothing, and runs on the new binary after its next start. Under systemd a unit that
-// is stopped takes its processes along: detach first, then restart the unit.
+// nothing, and runs on the new binary after its next start. The unit of systemd is
+// made such that a restart does just that.
 //
 // Should the daemon die, reads fail with ENOTCONN (but for what the kernel has
 // cached, and passthrough) until guests reopen their images; the next mount

@@ -213,8 +213,11 @@ as systemd-escape --path prints it, its configuration
 /etc/vmcastfs/INSTANCE.conf with
 ` + indent(string(distFile("example.conf"))) + `
 The unit is ready when the mount answers, tells its state in systemctl status,
-is restarted when it hangs, looks at the feed at once on reload, and comes
-before the guests of libvirt and Xen.`)
+looks at the feed at once on reload, and comes before the guests of libvirt and
+Xen. It is started anew when it dies or hangs: who had images open then gets
+errors from them, and has to open them again. A restart does not do that, and so
+takes a new binary into use: what is open is served by the old process until it
+is closed. Of a line in fstab the same is done by umount -l and mount.`)
 	p.section("autofs")
 	p.text(`In a map of autofs(5) an address is written with its colon escaped:
 
@@ -224,7 +227,7 @@ An idle mount is then unmounted; it comes back at the next use, from the cache.`
 	p.text(indent(string(distFile("example.updatedb"))))
 	p.section("Signals")
 	p.item("SIGHUP", "look at the feed now")
-	p.item("SIGTERM, SIGINT", "unmount; a mount that is in use is detached after 10 seconds and served until it is not; the second signal ends it at once")
+	p.item("SIGTERM, SIGINT", "unmount; a mount that is in use is detached after 3 seconds and served until it is not; the second signal ends it at once (of a service, SIGINT only)")
 	p.exitStatus()
 	p.files()
 	p.section("See also")

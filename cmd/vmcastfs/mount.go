@@ -167,7 +167,9 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		case <-hup:
 			go with.watch.reload(func() error { return s.catalog.Refresh(ctx) })
 		case <-ctx.Done():
-			with.watch.stopping()
+			if with.watch.stopping() {
+				signal.Ignore(syscall.SIGTERM) // systemd sends it twice before it starts the next
+			}
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountGrace)
 			err := server.Unmount(end, true)
 			cancel()
@@ -188,8 +190,8 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 }
 
 // unmountGrace is how long a busy mount is waited for at a signal before it is
-// detached lazily: who has files open keeps them until then.
-const unmountGrace = 10 * time.Second
+// detached lazily. TimeoutStopSec of the unit is a little more.
+const unmountGrace = 3 * time.Second
 
 // source is what the mount shows as its device: what was asked for, byte for
 // byte, since mount -a compares it with fstab.

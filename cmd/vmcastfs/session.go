@@ -159,6 +159,9 @@ func (s *session) close() {
 // feedArgument makes a FEED argument independent of the working directory.
 // Credentials in it are refused: they would show in /proc/mounts and ps.
 func feedArgument(arg string) (string, error) {
+	if arg == "" {
+		return "", usagef("FEED is empty: a feed is an http or https address, or a local file")
+	}
 	u, err := url.Parse(arg)
 	if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		if u.User != nil {

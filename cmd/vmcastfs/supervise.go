@@ -28,14 +28,17 @@ const (
 	aliveLimit = 5 * time.Second
 )
 
-// notify sends the states; without a listener it does nothing.
-func (s *supervisor) notify(states ...string) {
-	_, _ = daemon.SdNotify(false, strings.Join(states, "\n"))
+// notify sends the states, if there is a listener.
+func (s *supervisor) notify(states ...string) (listening bool) {
+	listening, _ = daemon.SdNotify(false, strings.Join(states, "\n"))
+	return listening
 }
 
 func (s *supervisor) ready() { s.notify(daemon.SdNotifyReady, s.line()) }
 
-func (s *supervisor) stopping() { s.notify(daemon.SdNotifyStopping, "STATUS=unmounting "+s.dir) }
+func (s *supervisor) stopping() (managed bool) {
+	return s.notify(daemon.SdNotifyStopping, "STATUS=unmounting "+s.dir)
+}
 
 // reload runs refresh between the two states that Type=notify knows it by.
 func (s *supervisor) reload(refresh func() error) {
@@ -47,7 +50,7 @@ func (s *supervisor) reload(refresh func() error) {
 // run sends the status now and then, and a sign of life while the mount
 // answers, until ctx ends.
 func (s *supervisor) run(ctx context.Context) {
-	if listening, _ := daemon.SdNotify(false, s.line()); !listening {
+	if !s.notify(s.line()) {
 		return
 	}
 	every := statusEvery

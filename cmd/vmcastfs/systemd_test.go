@@ -255,10 +255,15 @@ func TestSystemd(t *testing.T) {
 			}
 		}
 	}
-	const unit = "vmcastfs@srv-unit.service"
+	const unit, held, hung = "vmcastfs@srv-unit.service", "vmcastfs@srv-held.service", "vmcastfs@srv-hung.service"
+	conf := "FEED=" + w.feed + "\nOPTIONS=cache_free=0\n"
 	m, result := newMachine(t, map[string]string{
-		"/etc/fstab":                  fstab.String(),
-		"/etc/vmcastfs/srv-unit.conf": "FEED=" + w.feed + "\nOPTIONS=cache_free=0\n",
+		"/etc/fstab":                                   fstab.String(),
+		"/etc/vmcastfs/srv-unit.conf":                  conf,
+		"/etc/vmcastfs/srv-held.conf":                  strings.Replace(conf, "OPTIONS=", "OPTIONS=complete=off,cache=/var/held,", 1),
+		"/etc/vmcastfs/srv-hung.conf":                  conf,
+		"/etc/vmcastfs/srv-typo.conf":                  conf[:len(conf)-1] + ",cache_fre=0\n",
+		"/etc/systemd/system/" + hung + ".d/soon.conf": "[Service]\nWatchdogSec=1s\nRestartSec=100ms\n",
 		// A network that takes its time.
 		"/etc/systemd/system/online.service": "[Unit]\nDefaultDependencies=no\nBefore=network-online.target\n" +
 			"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 0.3\n",
@@ -267,7 +272,6 @@ func TestSystemd(t *testing.T) {
 		"/etc/systemd/system/libvirt-guests.service":             guests("", "/srv/unit"),
 		"/etc/systemd/system/xendomains.service":                 guests("After=remote-fs.target", "/srv/auto"),
 		"/etc/systemd/system/multi-user.target.d/wants.conf":     "[Unit]\nWants=remote-fs.target " + unit + " libvirtd.service libvirt-guests.service xendomains.service\n",
-		"/srv/unit/none": "", // so that it exists; those of fstab are made by systemd
 	})
 	if failed := m.ok("systemctl", "list-units", "--failed", "--plain", "--no-legend"); !strings.HasPrefix(failed, "srv-lost.mount ") || strings.Count(failed, "\n") != 1 {
 		t.Errorf("failed: %s", failed)
@@ -286,6 +290,22 @@ func TestSystemd(t *testing.T) {
 	saw("libvirtd.start", "/srv/plain")
 	saw("libvirt-guests.start", "/srv/unit")
 	saw("xendomains.start", "/srv/auto")
+
+	// Stopped and started anew while a guest has an image open: that takes a while,
+	// in which the test goes on, see below.
+	m.ok("systemctl", "start", held)
+	guest, err := os.OpenFile(m.path("/srv/held/latest/data.img"), os.O_RDONLY|syscall.O_DIRECT, 0)
+	must(t, err)
+	defer guest.Close()
+	old := m.property(held, "MainPID")
+	m.ok("systemctl", "restart", "--no-block", held)
+
+	// Who hangs is killed and started anew, who has wrong options is not.
+	if out, code := m.run("systemctl", "start", "vmcastfs@srv-typo"); code == 0 || m.property("vmcastfs@srv-typo", "ActiveState") != "failed" {
+		t.Errorf("wrong options: %d, %s", code, out)
+	}
+	m.ok("systemctl", "start", hung)
+	m.ok("kill", "-STOP", m.property(hung, "MainPID"))
 
 	// Order at the start.
 	online := m.when("online.service", "ExecMainExitTimestampMonotonic")
@@ -349,10 +369,43 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("after a fault: %s, %s", out, all())
 		}
 	}
+	eventually(t, "who hangs is started anew", 30*time.Second, func() bool {
+		out, _ := m.run("journalctl", "--no-pager", "-o", "cat", "-u", hung)
+		return strings.Contains(out, "Watchdog timeout") && strings.Count(out, "Started ") > 1
+	})
+	if out := m.ok("sha256sum", "/srv/hung/latest/data.img"); !strings.HasPrefix(out, sum) {
+		t.Errorf("after the watchdog: %s", out)
+	}
+	// One of fstab is replaced by hand under a guest.
+	plain, err := os.OpenFile(m.path("/srv/plain/latest/data.img"), os.O_RDONLY|syscall.O_DIRECT, 0)
+	must(t, err)
+	m.ok("umount", "-l", "/srv/plain")
+	m.ok("mount", "/srv/plain")
+	if err := compareAt(plain, w.app.Data, 0); err != nil || all() != mounted {
+		t.Errorf("a guest whose mount was replaced: %v, %s", err, all())
+	}
+	plain.Close()
 	m.ok("systemctl", "restart", unit, "srv-plain.mount")
 	if all() != mounted {
 		t.Errorf("after a restart: %s", all())
 	}
+
+	// The guest of before keeps its image, until it closes it.
+	eventually(t, "the unit is started anew under a guest", 60*time.Second, func() bool {
+		pid := m.property(held, "MainPID")
+		return pid != old && pid != "0" && m.property(held, "ActiveState") == "active"
+	})
+	if err := compareAt(guest, w.app.Data, 3<<19); err != nil {
+		t.Errorf("a guest whose mount was started anew: %v", err)
+	}
+	if out := m.ok("sha256sum", "/srv/held/latest/data.img"); !strings.HasPrefix(out, sum) {
+		t.Errorf("started anew: %s", out)
+	}
+	guest.Close()
+	eventually(t, "the old process ends with its last user", 10*time.Second, func() bool {
+		_, code := m.run("kill", "-0", old)
+		return code != 0
+	})
 
 	// At the end the guests go first, and nothing is left or killed.
 	m.ok("systemctl", "stop", unit)
