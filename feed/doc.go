@@ -73,7 +73,10 @@
 // every [LocalInterval].
 //
 // What is saved is one JSON document: the feed's bytes, its validators, the
-// URL it came from, and the names given. Losing it costs the stability of
+// URL it came from, who answered there, and the names given. Who answered is
+// kept since it decides what the feed may name: of a file, the user who could
+// have put it there ([FetchFile]); of a URL, what kind of address it led to. A
+// "not modified" by another party is not believed. Losing it costs the stability of
 // names only where titles collide.
 //
 // # Writing

@@ -61,6 +61,7 @@ type Feed struct {
 	Skip     Skip          // the channel's skipHours and skipDays
 	Releases []Release     // newest first
 	Warnings []string      // sanitised; at most 101, the last then counts the rest
+	From     string        // of the document, see [Document]; "" if not known
 }
 
 // Release is one item with a package.

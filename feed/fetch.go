@@ -24,6 +24,11 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 		last = saved{}
 	}
 	doc, err := p.o.Fetch(ctx, p.o.URL, last.ETag, last.LastModified)
+	if err == nil && doc != nil && doc.NotModified && doc.From != last.From {
+		// Who speaks now is not who gave the feed, and cannot stand in by
+		// knowing its validators.
+		doc, err = p.o.Fetch(ctx, p.o.URL, "", "")
+	}
 	switch {
 	case err != nil:
 		return nil, last, err
@@ -44,9 +49,9 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 	}
 	next = saved{
 		Version: 1, URL: urlKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
-		Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
+		From: doc.From, Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
 	}
-	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL {
+	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL && next.From == last.From {
 		return old, next, nil
 	}
 	f, err = Parse(doc.Body, final, p.names)
@@ -56,6 +61,7 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 	if old != nil && len(old.Releases) > 0 && len(f.Releases) == 0 {
 		return nil, last, fmt.Errorf("%w, while the last good one held %d", ErrNoReleases, len(old.Releases))
 	}
+	f.From = doc.From
 	f.compare(old)
 	return f, next, nil
 }

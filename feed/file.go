@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -31,7 +33,10 @@ func LocalPath(spec string) (path string, ok bool, err error) {
 
 // FetchFile is a Fetch for [PollerOptions] that reads a local file. Device,
 // inode, size and both times serve as its validator, so that an unchanged file
-// is not read. Only regular files of at most [MaxBody] bytes are read.
+// is not read. Only regular files of at most [MaxBody] bytes are read. From is
+// the number of the user who could have put the file there: the owner of the
+// first directory or link on the way that is neither root's nor ours, else of
+// the file.
 func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 	path, ok, err := LocalPath(spec)
 	if err != nil {
@@ -58,8 +63,9 @@ func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 	}
 	now := fmt.Sprintf("%x-%x-%x-%d.%09d-%d.%09d", sys.Dev, sys.Ino, sys.Size, sys.Mtim.Sec, sys.Mtim.Nsec, sys.Ctim.Sec, sys.Ctim.Nsec)
 	final := (&url.URL{Scheme: "file", Path: path}).String()
+	from := strconv.FormatUint(uint64(writerOf(path, sys.Uid)), 10)
 	if now == etag {
-		return &Document{ETag: now, FinalURL: final, NotModified: true}, nil
+		return &Document{ETag: now, FinalURL: final, From: from, NotModified: true}, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(f, MaxBody+1))
 	if err != nil {
@@ -68,5 +74,41 @@ func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 	if len(body) > MaxBody {
 		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, MaxBody>>20)
 	}
-	return &Document{Body: body, ETag: now, FinalURL: final}, nil
+	return &Document{Body: body, ETag: now, FinalURL: final, From: from}, nil
+}
+
+// writerOf tells who could have put a file at path that was found to belong to
+// owner. The first stranger on the way can exchange all that follows; before
+// there is one, nobody can. (Whoever owns the root directory is none: in a user
+// namespace that is not user 0.)
+func writerOf(path string, owner uint32) uint32 {
+	var st syscall.Stat_t
+	trusted := []uint32{0, uint32(os.Geteuid())}
+	if syscall.Lstat("/", &st) == nil {
+		trusted = append(trusted, st.Uid)
+	}
+	at, links := "/", 0
+	for rest := strings.Split(path, "/"); len(rest) > 0; {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		if syscall.Lstat(next, &st) != nil {
+			break // it has gone: what was opened before has an owner
+		}
+		if !slices.Contains(trusted, st.Uid) {
+			return st.Uid
+		}
+		if st.Mode&syscall.S_IFMT != syscall.S_IFLNK {
+			at = next
+			continue
+		}
+		to, err := os.Readlink(next)
+		if links++; err != nil || links > 40 {
+			break
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return owner
 }

@@ -13,6 +13,7 @@ type saved struct {
 	FinalURL     string    `json:"final_url"`
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"last_modified,omitempty"`
+	From         string    `json:"from,omitempty"`
 	Fetched      time.Time `json:"fetched"`
 	Body         []byte    `json:"body"`
 	Names        *Names    `json:"names"`
@@ -41,6 +42,7 @@ func (p *Poller) load() {
 		p.o.Logger.Warn("saved feed does not parse", "url", p.url, "err", err)
 		return
 	}
+	f.From = s.From
 	p.feed, p.saved = f, s
 	p.status.LastSuccess = s.Fetched
 	p.status.describe(f)

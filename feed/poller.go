@@ -19,6 +19,7 @@ type Document struct {
 	LastModified string        //
 	FinalURL     string        // after redirects; "": the one asked for
 	NotModified  bool          // what is known still holds
+	From         string        // who answered, in Fetch's own words: it comes to [Feed.From], over restarts too
 	MaxAge       time.Duration // how long the server calls it fresh; 0: it does not say
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -471,5 +472,102 @@ func TestNewPollerRefuses(t *testing.T) {
 		if _, err := NewPoller(o); err == nil {
 			t.Errorf("%+v", o)
 		}
+	}
+}
+
+// TestL2WriterOfALocalFeed: who could have put a feed where it is, is who can
+// exchange it.
+func TestL2WriterOfALocalFeed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, and another user")
+	}
+	const stranger, second = 65534, 12345
+	top := t.TempDir()
+	made := func(name string, uid int, make func(path string) error) string {
+		path := filepath.Join(top, name)
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Lchown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	file := func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) }
+	link := func(to string) func(string) error { return func(p string) error { return os.Symlink(to, p) } }
+	mkdir := func(p string) error { return os.Mkdir(p, 0o755) }
+	made("ours", 0, mkdir)
+	made("theirs", stranger, mkdir)
+	for path, want := range map[string]int{
+		made("ours/feed.xml", 0, file):                                 0,
+		made("ours/given.xml", second, file):                           second,
+		made("theirs/feed.xml", 0, file):                               stranger,
+		made("theirs/given.xml", second, file):                         stranger,
+		made("link.xml", 0, link("ours/feed.xml")):                     0,
+		made("back.xml", 0, link(filepath.Join(top, "ours/feed.xml"))): 0,
+		made("planted.xml", stranger, link("ours/feed.xml")):           stranger,
+		made("theirs/link.xml", stranger, link("../ours/feed.xml")):    stranger,
+		made("through.xml", 0, link("theirs/link.xml")):                stranger, // a link of ours, that leads to theirs, that leads to ours
+		made("by", stranger, link("ours")) + "/feed.xml":               stranger,
+		made("up", 0, link("theirs/..")) + "/ours/feed.xml":            stranger,
+	} {
+		d, err := FetchFile(t.Context(), path, "", "")
+		if err != nil || d.From != strconv.Itoa(want) {
+			t.Errorf("%s: %+v, %v; want %d", path, d, err, want)
+			continue
+		}
+		if d, err = FetchFile(t.Context(), path, d.ETag, ""); err != nil || !d.NotModified || d.From != strconv.Itoa(want) {
+			t.Errorf("%s, again: %+v, %v", path, d, err)
+		}
+	}
+}
+
+// TestH3NotModifiedByAnother: who stands in for the one who gave the feed is not
+// believed to confirm it, and what was saved tells who that was.
+func TestH3NotModifiedByAnother(t *testing.T) {
+	body := rssOf(item("a", "1", ""))
+	from, conditional := "public", 0
+	var doc []byte
+	var got *Feed
+	fetch := func(_ context.Context, _, etag, _ string) (*Document, error) {
+		switch {
+		case etag != "":
+			conditional++
+			return &Document{NotModified: true, From: from}, nil
+		case from == "loopback":
+			return &Document{Body: []byte("an inner service"), From: from}, nil
+		}
+		return &Document{Body: []byte(body), ETag: `"1"`, From: from}, nil
+	}
+	start := func() *Poller {
+		p, err := NewPoller(PollerOptions{URL: "https://h.example/feed.xml", Fetch: fetch, OnFeed: func(f *Feed, _ []byte) { got = f },
+			Load: func() ([]byte, error) { return doc, nil }, Save: func(b []byte) error { doc = b; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := start()
+	if err := p.Refresh(t.Context()); err != nil || got == nil || got.From != "public" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	got, from = nil, "loopback"
+	p = start()
+	if f, _ := p.Feed(); f == nil || f.From != "public" {
+		t.Fatalf("loaded %+v", f)
+	}
+	if err := p.Refresh(t.Context()); err == nil || got != nil || conditional != 1 {
+		t.Errorf("another is believed: %v, %+v, %d conditional requests", err, got, conditional)
+	}
+	if f, _ := p.Feed(); f.From != "public" {
+		t.Errorf("the last good feed is now from %q", f.From)
+	}
+	// The same feed in earnest from elsewhere is one from there.
+	from = "private"
+	if err := p.Refresh(t.Context()); err != nil || got == nil || got.From != "private" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if f, _ := start().Feed(); f.From != "private" {
+		t.Errorf("after a restart it is from %q", f.From)
 	}
 }

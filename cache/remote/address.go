@@ -116,8 +116,39 @@ func (c *Client) recordClass(origin string, seen class) {
 	}
 }
 
-// classOfBase returns where the feed is that named a URL: where it was reached, else where
-// its name points to now, else public.
+// seenAt is where an origin was reached, in words; "" if it was not.
+func (c *Client) seenAt(origin string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if seen, ok := c.classes[origin]; ok {
+		return seen.String()
+	}
+	return ""
+}
+
+// FeedFrom says that what the feed at url names now was named by a document that came
+// from there ([Document].From, which may be of an earlier process). Without it, who owns
+// the feed's name could have a feed that was public taken for one of this machine by
+// pointing the name here once the document is known.
+func (c *Client) FeedFrom(url, from string) {
+	u, _, err := parseURL(url)
+	if err != nil {
+		return // a local file
+	}
+	origin := originOf(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.feeds, origin)
+	for at := public; at <= loopback && len(c.feeds) < maxOrigins; at++ {
+		if at.String() == from {
+			c.feeds[origin] = at
+		}
+	}
+}
+
+// classOfBase returns where the feed is that named a URL: the more public of where its
+// document came from and where it was reached, else where its name points to now, else
+// public.
 func (c *Client) classOfBase(ctx context.Context, base *url.URL) class {
 	if c.options.AllowPrivate {
 		return anywhere
@@ -131,6 +162,9 @@ func (c *Client) classOfBase(ctx context.Context, base *url.URL) class {
 	origin := originOf(base)
 	c.mu.Lock()
 	known, ok := c.classes[origin]
+	if from, told := c.feeds[origin]; told && (!ok || from < known) {
+		known, ok = from, true
+	}
 	c.mu.Unlock()
 	if ok {
 		return known

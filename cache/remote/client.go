@@ -35,7 +35,8 @@ type Client struct {
 	mu         sync.Mutex // guards all below; taken before peer.mu
 	transports map[path]*http.Transport
 	peers      map[string]*peer
-	classes    map[string]class // by origin
+	classes    map[string]class // where they were reached, by origin
+	feeds      map[string]class // where the feed at hand came from, by origin
 }
 
 // NewClient checks the options and reads the certificate files they name; nothing is
@@ -61,6 +62,7 @@ func NewClient(o Options) (*Client, error) {
 		transports:  map[path]*http.Transport{},
 		peers:       map[string]*peer{},
 		classes:     map[string]class{},
+		feeds:       map[string]class{},
 	}
 	if o.Bandwidth > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/20, maxGulp), 1<<30)))

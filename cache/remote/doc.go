@@ -62,7 +62,8 @@
 // or loopback; IPv4 embedded in IPv6 counts as what it embeds. What a feed names or
 // redirects to may be public or of the feed's own class; link-local and loopback feeds may
 // also name private addresses. The class of a feed is that of the address it was reached at,
-// the most public one if there were several. The check is made on the address being connected
+// the most public one if there were several, in this process or, by [Client.FeedFrom], in the
+// one that fetched the copy at hand. The check is made on the address being connected
 // to, after name resolution, on every hop, and connections made under different rules are
 // never shared. The feed's own URL comes from the administrator and may be anywhere; a local
 // feed file counts as loopback. Through a proxy, which resolves names itself, only literal

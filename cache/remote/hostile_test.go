@@ -146,8 +146,22 @@ func TestH3RedirectAndRebinding(t *testing.T) {
 	if _, err := c.Open(t.Context(), rebound+"/f", rebound+"/feed"); !errors.Is(err, ErrRefused) {
 		t.Errorf("rebound twice: %v", err)
 	}
+	// The next process has only what was kept with the feed.
+	c = client(t)
+	c.FeedFrom(rebound+"/feed", "public")
+	for range 2 {
+		if _, err := c.Open(t.Context(), rebound+"/f", rebound+"/feed"); !errors.Is(err, ErrRefused) {
+			t.Errorf("rebound between processes: %v", err)
+		}
+		c.recordClass(rebound, loopback)
+	}
 	if n := s.Stats("").Requests; n != 2 {
 		t.Errorf("%d requests arrived", n)
+	}
+	// What the feed at hand came from counts, and no longer what one before did.
+	c.FeedFrom(rebound+"/feed", "loopback")
+	if _, err := c.Open(t.Context(), rebound+"/f", rebound+"/feed"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -26,8 +26,8 @@ type openedArchive struct {
 	close func() error
 }
 
-// openArchive opens a package by its URL or path. base is the feed that names
-// it, or the URL itself: where that may lead depends on it.
+// openArchive opens a package that the operator names, by its URL or path. base
+// is the URL itself: where that may lead depends on it.
 func openArchive(ctx context.Context, client *remote.Client, address, base string, e *env) (*openedArchive, error) {
 	u, err := url.Parse(address)
 	switch {
@@ -40,6 +40,11 @@ func openArchive(ctx context.Context, client *remote.Client, address, base strin
 	if err != nil {
 		return nil, err
 	}
+	return openFileArchive(f)
+}
+
+// openFileArchive takes f over.
+func openFileArchive(f *os.File) (*openedArchive, error) {
 	size, err := imageSize(f)
 	if err != nil {
 		f.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -177,6 +178,15 @@ func TestL2LocalFeedOfAnotherUser(t *testing.T) {
 	for uid, reads := range map[int]string{nobody: "own", 0: "link own secret up"} {
 		w.feed = write(filepath.Join(home, fmt.Sprint("feed", uid, ".xml")), feed, uid)
 		w.mount("cache=" + t.TempDir())
+		out, _ := w.run("verify", w.feed)
+		if n := strings.Count(out, "disk.img"); n != len(strings.Fields(reads)) {
+			t.Errorf("verify of a feed of user %d:\n%s", uid, out)
+		}
+		if uid == nobody { // who wrote the feed that is shown counts, not whose file is in its place by now
+			if err := errors.Join(os.Remove(w.feed), os.Symlink("/etc/passwd", w.feed), os.Lchown(w.feed, uid, uid)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var got []string
 		for _, name := range []string{"device", "fifo", "link", "own", "secret", "shadow", "up"} {
 			if p, err := os.ReadFile(w.path(name, "disk.img")); err == nil && bytes.Equal(p, disk) {

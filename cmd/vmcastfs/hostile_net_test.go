@@ -110,7 +110,17 @@ func TestInNamespace(t *testing.T) {
 		items = append(items, hostileItem{title: title, id: title, enclosures: enclosure(to)})
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/vmcast.xml", func(rw http.ResponseWriter, r *http.Request) { _, _ = rw.Write(hostileFeed(items...)) })
+	mux.HandleFunc("/vmcast.xml", func(rw http.ResponseWriter, r *http.Request) {
+		switch at := r.Context().Value(http.LocalAddrContextKey).(net.Addr).(*net.TCPAddr).IP.String(); {
+		case at != publicAddress && r.Header.Get("If-None-Match") != "":
+			rw.WriteHeader(http.StatusNotModified) // as if it had that, too
+		case at != publicAddress:
+			rw.WriteHeader(http.StatusNotFound)
+		default:
+			rw.Header().Set("Etag", `"1"`)
+			_, _ = rw.Write(hostileFeed(items...))
+		}
+	})
 	mux.Handle("/", handler)
 	for _, address := range []string{publicAddress, publicAddress2, privateAddress, metadata, "127.0.0.1", "[::1]"} {
 		l, err := net.Listen("tcp", address+":80")
@@ -174,6 +184,22 @@ func TestInNamespace(t *testing.T) {
 	mu.Unlock()
 	w.umount()
 
+	// H3: the feed's own name moves inside, and with it, for all that the next
+	// process can see, the feed that is remembered.
+	feed := w.feed
+	w.feed, w.cache = "http://feed.example/vmcast.xml", t.TempDir()
+	w.mount("soft", "timeo=2s", "complete=off", "proxy=none")
+	w.umount()
+	names.set("feed.example.", "127.0.0.1")
+	w.mount("soft", "timeo=2s", "complete=off", "proxy=none")
+	for _, title := range []string{"private", "loopback", "localhost"} {
+		if p, err := os.ReadFile(w.path(title, "disk.img")); err == nil {
+			t.Errorf("%s, of a feed whose name moved inside: %q", title, p)
+		}
+	}
+	w.umount()
+	w.feed = feed
+
 	// The operator may allow it.
 	w.cache = t.TempDir()
 	w.mount("soft", "timeo=2s", "complete=off", "allow_private", "proxy=none")
@@ -210,7 +236,7 @@ func (s *nameServer) set(name, address string) {
 
 func serveNames(t *testing.T) *nameServer {
 	s := &nameServer{address: map[string]string{
-		"inside.example.": privateAddress, "rebinding.example.": publicAddress2, "localhost.": "127.0.0.1",
+		"inside.example.": privateAddress, "rebinding.example.": publicAddress2, "feed.example.": publicAddress, "localhost.": "127.0.0.1",
 	}}
 	conn, err := net.ListenPacket("udp", "127.0.0.1:53")
 	if err != nil {

@@ -33,7 +33,8 @@
 // It makes the host fetch from where only the host may: only http and https, at
 // most 10 redirects, never from https to http. A public feed leads to public
 // addresses only, on every hop, checked at the address that is connected to
-// (allow_private lifts that). Credentials go to the origin they are for.
+// (allow_private lifts that); where a feed came from is kept with it, so that its
+// name may point elsewhere later. Credentials go to the origin they are for.
 //
 // It runs something on the host: nothing of a package is executed, no name
 // needs quoting in a shell, a QEMU option or a unit file; descriptions are
@@ -61,8 +62,9 @@
 // not this user's is refused, links inside of the cache are never followed, the
 // directories have mode 0700, and a mount listens nowhere unless metrics= says
 // so, and then on a socket of mode 0600 or on loopback. A mount shows nothing
-// that its user cannot read; another user's local feed shows that user's files
-// only; ordinary users share their mounts only where fuse.conf lets them.
+// that its user cannot read; a local feed that another user wrote, or could have
+// put in its place, shows that user's files only; ordinary users share their
+// mounts only where fuse.conf lets them.
 //
 // Somebody changes the cache on the disk: a block that does not match its
 // checksum is fetched again. That is for accidents: who can write to the cache

@@ -181,7 +181,13 @@ func (v *verifier) feed(ctx context.Context, c verifyCall, o options, notPackage
 
 // fetched checks a release of a feed.
 func (v *verifier) fetched(ctx context.Context, s *session, r *catalog.Release, base string) (verifiedPackage, error) {
-	a, err := openArchive(ctx, s.remote, r.Item().URL, base, v.env)
+	f, isFile, err := r.OpenFile()
+	var a *openedArchive
+	if isFile && err == nil {
+		a, err = openFileArchive(f)
+	} else if err == nil {
+		a, err = openRemoteArchive(ctx, s.remote, r.Item().URL, base, v.env)
+	}
 	if err != nil {
 		return verifiedPackage{}, err
 	}

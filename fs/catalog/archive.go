@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -48,16 +49,17 @@ func (a *archive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.
 	return a.Source.Fetch(ctx, off, n, u)
 }
 
-// openArchive finds out what url is now. Base is the feed's own URL.
-func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, error) {
-	if path, ok := localPath(rawURL); ok {
-		l, err := openLocal(path, c.cfg.FeedURL)
+// openArchive finds out what the release's archive is now. Base is the feed's
+// own URL.
+func (r *Release) openArchive(ctx context.Context) (*archive, error) {
+	if path, ok := localPath(r.URL()); ok {
+		l, err := openLocal(path, r)
 		if err != nil {
 			return nil, err
 		}
 		return &archive{Source: l, id: l.id, check: l.check}, nil
 	}
-	obj, err := c.cfg.Remote.Open(ctx, rawURL, c.cfg.FeedURL)
+	obj, err := r.cat.cfg.Remote.Open(ctx, r.URL(), r.cat.cfg.FeedURL)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +67,12 @@ func (c *Catalog) openArchive(ctx context.Context, rawURL string) (*archive, err
 }
 
 // resumeArchive takes up an archive whose identity is known, without asking.
-func (c *Catalog) resumeArchive(rawURL string, id remote.Identity) (*archive, error) {
-	if path, ok := localPath(rawURL); ok {
-		l := &local{path: path, id: id, feed: c.cfg.FeedURL}
-		return &archive{Source: l, id: id, check: l.check}, nil
+func (r *Release) resumeArchive(id remote.Identity) *archive {
+	if path, ok := localPath(r.URL()); ok {
+		l := &local{path: path, id: id, release: r}
+		return &archive{Source: l, id: id, check: l.check}
 	}
-	return remoteArchive(c.cfg.Remote.Resume(rawURL, c.cfg.FeedURL, id)), nil
+	return remoteArchive(r.cat.cfg.Remote.Resume(r.URL(), r.cat.cfg.FeedURL, id))
 }
 
 func remoteArchive(obj *remote.Object) *archive {
@@ -95,14 +97,14 @@ func localPath(rawURL string) (string, bool) {
 
 // local is an archive on this machine. Its validator is time and size.
 type local struct {
-	path string
-	id   remote.Identity
-	feed string // the file that names it; "": the operator does
+	path    string
+	id      remote.Identity
+	release *Release // whose feed names it; nil: the operator does
 }
 
 // openLocal finds out what is at path now.
-func openLocal(path, feed string) (*local, error) {
-	l := &local{path: path, feed: feed}
+func openLocal(path string, release *Release) (*local, error) {
+	l := &local{path: path, release: release}
 	f, info, err := l.open()
 	if err != nil {
 		return nil, err
@@ -120,6 +122,16 @@ func localIdentity(info os.FileInfo) remote.Identity {
 	}
 }
 
+// OpenFile opens the release's archive where that is a file of this machine
+// which its feed may name.
+func (r *Release) OpenFile() (f *os.File, isFile bool, err error) {
+	path, isFile := localPath(r.URL())
+	if isFile {
+		f, _, err = (&local{path: path, release: r}).open()
+	}
+	return f, isFile, err
+}
+
 // open opens the file if the feed may name it. Another user's feed may name
 // that user's files only: it must not show what we can read and its writer
 // cannot.
@@ -133,7 +145,7 @@ func (l *local) open() (*os.File, os.FileInfo, error) {
 	case err != nil:
 	case !info.Mode().IsRegular():
 		err = fmt.Errorf("%s: %w: it is no regular file", l.path, ErrNotPackage)
-	case l.feed != "":
+	case l.release != nil:
 		err = l.allowed(info)
 	}
 	if err != nil {
@@ -144,15 +156,15 @@ func (l *local) open() (*os.File, os.FileInfo, error) {
 }
 
 func (l *local) allowed(info os.FileInfo) error {
-	feed, err := os.Stat(l.feed)
+	writer, err := strconv.Atoi(l.release.feedFrom())
 	if err != nil {
-		return fmt.Errorf("whose feed names %s is not known: %w", l.path, err)
+		return fmt.Errorf("whose feed names %s is not known: %w", l.path, ErrRefused)
 	}
-	writer, owner := ownerOf(feed), ownerOf(info)
+	owner := ownerOf(info)
 	if writer == 0 || writer == os.Geteuid() || writer == owner {
 		return nil
 	}
-	return fmt.Errorf("%s belongs to user %d, the feed %s that names it to user %d: %w", l.path, owner, l.feed, writer, ErrRefused)
+	return fmt.Errorf("%s belongs to user %d, the feed that names it to user %d: %w", l.path, owner, writer, ErrRefused)
 }
 
 func ownerOf(info os.FileInfo) int {

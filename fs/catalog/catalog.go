@@ -188,6 +188,7 @@ func (c *Catalog) notify() {
 // same stays the object it is, also if its URL was signed anew; one whose
 // enclosure moved becomes a new generation.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
+	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
 	c.mu.Lock()
 	type move struct {
 		r   *Release
@@ -200,14 +201,15 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		r := c.releases[item.ID]
 		switch {
 		case r == nil:
-			r = &Release{cat: c, item: item, generation: 1}
+			r = &Release{cat: c, item: item, from: f.From, generation: 1}
 		case r.item.Length == item.Length && feed.Place(r.item.URL) == feed.Place(item.URL):
+			r.setFrom(f.From)
 			if r.URL() != item.URL {
 				moved = append(moved, move{r, item.URL})
 			}
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
-			r = &Release{cat: c, item: item, generation: r.generation + 1}
+			r = &Release{cat: c, item: item, from: f.From, generation: r.generation + 1}
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -230,7 +232,7 @@ func (c *Catalog) replace(r *Release) {
 		c.mu.Unlock()
 		return // done already, or gone from the feed
 	}
-	next := &Release{cat: c, item: r.Item(), generation: r.generation + 1}
+	next := &Release{cat: c, item: r.Item(), from: r.feedFrom(), generation: r.generation + 1}
 	c.releases[r.item.ID] = next
 	old := c.snapshot.Load()
 	s := *old

@@ -109,11 +109,7 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 		}
 	}()
 	if doc := r.loadDoc(); doc != nil {
-		a, err := r.cat.resumeArchive(r.URL(), doc.Identity)
-		if err != nil {
-			return nil, err
-		}
-		a = r.watch(a)
+		a := r.watch(r.resumeArchive(doc.Identity))
 		whole := r.whole(a)
 		if doc.Inflate != "" {
 			whole = r.inflatedArchive(a, whole, doc.Inflate, doc.Stored)
@@ -125,7 +121,7 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 		}
 		return pkg, err
 	}
-	a, err := r.cat.openArchive(ctx, r.URL())
+	a, err := r.openArchive(ctx)
 	if err != nil {
 		return nil, err
 	}

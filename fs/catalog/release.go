@@ -31,6 +31,7 @@ type Release struct {
 	generation uint64
 
 	mu      sync.Mutex
+	from    string // who gave the feed that names it, see feed.Document
 	url     string // of the archive now; "": that of item
 	pkg     *Package
 	loading chan struct{} // closed when the indexing under way ends; nil: none
@@ -61,6 +62,18 @@ func (r *Release) URL() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return cmp.Or(r.url, r.item.URL)
+}
+
+func (r *Release) setFrom(from string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.from = from
+}
+
+func (r *Release) feedFrom() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.from
 }
 
 // move has the archive asked for at another URL of the same place. That it is

@@ -152,7 +152,7 @@ func (c *Catalog) judgeSidecar(d *sidecarDoc) sidecarVerdict {
 // the rules for what a feed may name do not bind it.
 func (c *Catalog) openSidecar(ctx context.Context, from string) (*archive, error) {
 	if p, ok := localPath(from); ok {
-		l, err := openLocal(p, "")
+		l, err := openLocal(p, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,7 @@ func (c *Catalog) sidecarUnchanged(d *sidecarDoc) bool {
 	if !ok {
 		return true
 	}
-	l, err := openLocal(p, "")
+	l, err := openLocal(p, nil)
 	return err == nil && l.id == d.Identity
 }
 
