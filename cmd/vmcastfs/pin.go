@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -11,18 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/fs"
 )
 
 // keyAttr is the attribute that tells an image's key in the cache.
 const keyAttr = "user.vmcast.key"
 
-// pin is `cache pin` and `cache unpin`. A NAME with a leading / or . is a path in
-// a mount, whose own cache is meant; its images need not be cached yet.
+// pin is `cache pin` and `cache unpin`. A NAME with a leading / or ., or that is
+// there in a mount, is a path, whose own cache is meant; its images need not be
+// cached yet.
 func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
 	var names []string
 	var errs []error
 	for _, arg := range args {
-		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") {
+		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") || inMount(arg) {
 			if err := e.pinPath(ctx, arg, on); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
 			}
@@ -38,6 +41,16 @@ func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*sto
 		errs = append(errs, e.eachCached(s, names, func(i store.Info) error { return s.Keep(i.Key, on, i.Size) }), s.Close())
 	}
 	return withCode(exitFailed, errors.Join(errs...))
+}
+
+// inMount tells whether there is such a path below the directory of a mount.
+func inMount(arg string) bool {
+	mounts, err := findMounts(arg)
+	if err != nil || fs.IsStale(mounts[0].Dir) {
+		return false
+	}
+	_, err = os.Lstat(arg)
+	return err == nil
 }
 
 func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {

@@ -266,7 +266,7 @@ func TestPinByPath(t *testing.T) {
 	if out, err := w.run("cache", "pin", w.path("one")); err != nil {
 		t.Fatalf("pin: %v, %s", err, out)
 	}
-	if out, err := w.run("cache", "pin", w.path("two", "disk.img")); err != nil {
+	if out, err := command(t, filepath.Dir(w.dir), binary, "cache", "pin", filepath.Join(filepath.Base(w.dir), "two/disk.img")); err != nil {
 		t.Fatalf("pin: %v, %s", err, out)
 	}
 	if out, err := w.run("cache", "--cache", w.cache, "list"); err != nil || !regexp.MustCompile(`two/disk.img +[0-9a-f]{12} +absent, pinned `).MatchString(out) {

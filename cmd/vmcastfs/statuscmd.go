@@ -8,10 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
@@ -296,11 +299,10 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 			var screen writer
 			_ = printStatus(&screen, mounts, time.Now())
 			if redraw {
-				_, err = io.WriteString(e.stdout, "\x1b[H\x1b[J")
+				width, height, _ := term.GetSize(int(f.Fd()))
+				screen = onScreen(screen, width, height)
 			}
-			if err == nil {
-				_, err = e.stdout.Write(screen)
-			}
+			_, err = e.stdout.Write(screen)
 		}
 		if err != nil {
 			return err
@@ -312,6 +314,28 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 			return nil // how a watch ends
 		}
 	}
+}
+
+// onScreen is text drawn over what a terminal of that size shows, and no more of
+// it than fits: what scrolls away cannot be drawn over. Size 0 is unknown.
+func onScreen(text []byte, width, height int) []byte {
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	rows := func(line string) int {
+		if width <= 0 {
+			return 1
+		}
+		return max(1, (utf8.RuneCountInString(line)+width-1)/width)
+	}
+	fit, used := 0, 0
+	for fit < len(lines) && (height <= 0 || used+rows(lines[fit]) < height) {
+		used += rows(lines[fit])
+		fit++
+	}
+	if fit < len(lines) {
+		fit = max(0, fit-1)
+		lines = append(lines[:fit:fit], fmt.Sprintf("… %d lines more", len(lines)-fit))
+	}
+	return []byte("\x1b[H\x1b[J" + strings.Join(lines, "\n") + "\n")
 }
 
 // writer collects what is written at once.

@@ -41,3 +41,24 @@ func TestCacheWasFull(t *testing.T) {
 		}
 	}
 }
+
+// TestOnScreen: what status --watch draws fits the terminal, long lines counted as
+// the rows they take, and leaves nothing of what was drawn before.
+func TestOnScreen(t *testing.T) {
+	for _, c := range []struct {
+		text          string
+		width, height int
+		want          string
+	}{
+		{"a\nb\n", 80, 24, "\x1b[H\x1b[Ja\nb\n"},
+		{"a\nb\n", 0, 0, "\x1b[H\x1b[Ja\nb\n"},
+		{"a\nb\nc\nd\n", 80, 5, "\x1b[H\x1b[Ja\nb\nc\nd\n"},
+		{"a\nb\nc\nd\n", 80, 4, "\x1b[H\x1b[Ja\nb\n… 2 lines more\n"},
+		{"a\näääää\nc\nd\n", 3, 5, "\x1b[H\x1b[Ja\näääää\n… 2 lines more\n"},
+		{"a\nb\n", 80, 1, "\x1b[H\x1b[J… 2 lines more\n"},
+	} {
+		if got := string(onScreen([]byte(c.text), c.width, c.height)); got != c.want {
+			t.Errorf("%q at %d×%d: %q, want %q", c.text, c.width, c.height, got, c.want)
+		}
+	}
+}
