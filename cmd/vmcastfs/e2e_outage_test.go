@@ -495,9 +495,18 @@ func anyFailing[S ~[]E, E any](origins S) bool {
 // relayedWorld is a bareWorld whose network can freeze.
 func relayedWorld(t *testing.T) *world {
 	w := bareWorld(t)
-	w.relay = newRelay(t, strings.TrimPrefix(w.origin.URL(), "http://"))
-	w.feed = "http://" + w.relay.listener.Addr().String() + appliance.FeedPath
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.through(l)
 	return w
+}
+
+// through has the world ask its origin by way of l.
+func (w *world) through(l net.Listener) {
+	w.relay = newRelay(w.t, l, strings.TrimPrefix(w.origin.URL(), "http://"))
+	w.feed = "http://" + l.Addr().String() + appliance.FeedPath
 }
 
 // relay passes TCP connections on. While it is frozen nothing comes through;
@@ -511,12 +520,7 @@ type relay struct {
 	conns  []net.Conn
 }
 
-func newRelay(t *testing.T, to string) *relay {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+func newRelay(t *testing.T, l net.Listener, to string) *relay {
 	r := &relay{listener: l, lost: make(chan struct{})}
 	go func() {
 		for {

@@ -90,6 +90,7 @@ type world struct {
 	opts   []string // further -o options
 	items  []item   // what publish has put into the feed
 	relay  *relay   // before the origin, or nil
+	netns  string   // the network that the binary runs in; "": this one
 }
 
 // bareWorld prepares a mount of an origin that serves nothing yet.
@@ -201,13 +202,20 @@ func (w *world) umount() {
 }
 
 // run executes the binary to its end.
-func (w *world) run(args ...string) (string, error) { return runBinary(w.t, args...) }
+func (w *world) run(args ...string) (string, error) {
+	if w.netns != "" {
+		return runProgram(w.t, "nsenter", append([]string{"--net=" + w.netns, "--", binary}, args...)...)
+	}
+	return runBinary(w.t, args...)
+}
 
-func runBinary(t testing.TB, args ...string) (string, error) {
+func runBinary(t testing.TB, args ...string) (string, error) { return runProgram(t, binary, args...) }
+
+func runProgram(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	return string(out), err
 }
 
