@@ -88,6 +88,7 @@ func (e *env) trustListCommand() *cobra.Command {
 		case err != nil:
 			return withCode(exitSystem, err)
 		default:
+			defer d.Close() //nolint:errcheck // only read
 			if feeds, err = d.Feeds(); err != nil {
 				return withCode(exitSystem, err)
 			}
@@ -159,6 +160,7 @@ exit status 1 if there was nothing.`,
 		if err != nil {
 			return err
 		}
+		defer d.Close() //nolint:errcheck // each change is on the disk
 		accepted, err := d.Accept(url, release)
 		if err != nil {
 			return err
@@ -188,6 +190,7 @@ seen for the first time again. Prefer accept, which forgets less.`,
 		if err != nil {
 			return err
 		}
+		defer d.Close() //nolint:errcheck // each change is on the disk
 		return d.Forget(url, release)
 	}
 	return cmd

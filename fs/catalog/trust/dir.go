@@ -11,80 +11,128 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
 // Dir is the directory of the trust state: one file for each feed. It is
 // outside the cache, since forgetting what was seen is what an attacker wants.
-// Each change is made under a lock among processes, and replaces the file.
-type Dir struct{ path string }
+// Each change is made under a lock among processes, and replaces the file. It
+// is held open: nothing is reached by its path once it has been found to be
+// ours, nor through a link that leads out of it.
+type Dir struct {
+	path string // for messages
+	root *os.Root
+}
+
+const feedsDir = "feeds"
 
 // OpenDir makes the directory if need be. It must be this user's and
-// nobody else's; write asks that it can be written.
+// nobody else's; write asks that it can be written. Close it after use.
 func OpenDir(dir string, write bool) (*Dir, error) {
-	d := &Dir{dir}
-	if dir == "" {
-		return nil, errors.New("trust state: there is no directory for it")
+	d, err := openDir(dir, write)
+	if err != nil {
+		return nil, fmt.Errorf("trust state: %w", err)
+	}
+	return d, nil
+}
+
+func openDir(path string, write bool) (_ *Dir, err error) {
+	if path == "" {
+		return nil, errors.New("there is no directory for it")
 	}
 	if write {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-			return nil, fmt.Errorf("trust state: %w", err)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
 	}
-	for _, sub := range []string{dir, d.feeds()} {
-		if write {
-			if err := os.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, fmt.Errorf("trust state: %w", err)
-			}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path, root}
+	defer func() {
+		if err != nil {
+			root.Close()
 		}
-		if err := checkOwner(sub); err != nil {
-			return nil, fmt.Errorf("trust state: %w", err)
+	}()
+	if err := d.checkPlace(); err != nil {
+		return nil, err
+	}
+	if err := d.checkOwner("."); err != nil {
+		return nil, err
+	}
+	if write {
+		if err := root.Mkdir(feedsDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
+	}
+	if err := d.checkOwner(feedsDir); err != nil {
+		return nil, err
 	}
 	if write {
 		unlock, err := d.lock()
 		if err != nil {
-			return nil, fmt.Errorf("trust state: %w", err)
+			return nil, err
 		}
 		unlock()
 	}
 	return d, nil
 }
 
-// checkOwner refuses a directory that others may change, or have made.
-func checkOwner(dir string) error {
-	info, err := os.Lstat(dir)
+// Close gives the directory up.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// checkPlace refuses what is not what was named: what was opened has to be what
+// is there, and not what a link led to.
+func (d *Dir) checkPlace() error {
+	there, err := os.Lstat(d.path)
 	if err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	if opened, err := d.root.Lstat("."); err != nil || !os.SameFile(opened, there) {
+		return fmt.Errorf("%s is no directory but a link, or is being exchanged", d.path)
 	}
+	return nil
+}
+
+// checkOwner refuses a directory that others may change, or have made.
+func (d *Dir) checkOwner(name string) error {
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, name)
 	switch {
 	case !info.IsDir():
-		return fmt.Errorf("%s is no directory", dir)
-	case int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to user %d, not to this one", dir, st.Uid)
+		return fmt.Errorf("%s is no directory", path)
+	case !ours(info):
+		return fmt.Errorf("%s belongs to user %d, not to this one", path, info.Sys().(*syscall.Stat_t).Uid)
 	case info.Mode().Perm()&0o077 == 0:
 		return nil
 	}
-	return os.Chmod(dir, 0o700)
+	return d.root.Chmod(name, 0o700)
 }
 
-func (d *Dir) feeds() string { return filepath.Join(d.path, "feeds") }
+func ours(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
 
+// file is the name of a feed's file in the directory.
 func (d *Dir) file(feedURL string) string {
 	sum := sha256.Sum256([]byte(feedURL))
-	return filepath.Join(d.feeds(), fmt.Sprintf("%x.json", sum[:16]))
+	return filepath.Join(feedsDir, fmt.Sprintf("%x.json", sum[:16]))
 }
 
 // lock keeps other processes from changing anything until unlock.
 func (d *Dir) lock() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(d.path, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := d.root.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -102,15 +150,16 @@ func (d *Dir) lock() (unlock func(), err error) {
 
 // Load reads what is known of a feed; of one never seen that is nothing.
 func (d *Dir) Load(feedURL string) (*Feed, error) {
-	t, err := load(d.file(feedURL))
+	t, err := d.load(d.file(feedURL))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Feed{Version: version, Feed: feedURL, Releases: map[string]*Release{}}, nil
 	}
 	return t, err
 }
 
-func load(path string) (*Feed, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func (d *Dir) load(name string) (*Feed, error) {
+	path := filepath.Join(d.path, name)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +168,10 @@ func load(path string) (*Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxFile {
+	switch {
+	case !info.Mode().IsRegular() || !ours(info):
+		return nil, fmt.Errorf("%s is not a file of this user: remove it", path)
+	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
@@ -159,7 +211,7 @@ func parse(raw []byte) (*Feed, error) {
 
 // Feeds lists what is known of all feeds, by URL.
 func (d *Dir) Feeds() ([]*Feed, error) {
-	entries, err := os.ReadDir(d.feeds())
+	entries, err := fs.ReadDir(d.root.FS(), feedsDir)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +220,7 @@ func (d *Dir) Feeds() ([]*Feed, error) {
 		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
-		t, err := load(filepath.Join(d.feeds(), e.Name()))
+		t, err := d.load(filepath.Join(feedsDir, e.Name()))
 		if err != nil {
 			return nil, err
 		}
@@ -195,12 +247,35 @@ func (d *Dir) Change(feedURL string, fn func(*Feed) error) (*Feed, error) {
 	t.trim()
 	raw, err := json.MarshalIndent(t, "", " ")
 	if err == nil {
-		err = renameio.WriteFile(d.file(feedURL), append(raw, '\n'), 0o600, renameio.IgnoreUmask())
+		err = d.replace(d.file(feedURL), append(raw, '\n'))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("trust state: %w", err)
 	}
 	return t, nil
+}
+
+// replace puts data into a file, whole or not at all; the lock is held.
+func (d *Dir) replace(name string, data []byte) error {
+	tmp := name + ".new"
+	if err := d.root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of who was killed here
+		return err
+	}
+	f, err := d.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = d.root.Rename(tmp, name)
+	}
+	if err != nil {
+		_ = d.root.Remove(tmp)
+	}
+	return err
 }
 
 // Accept takes what the alarms offer for what was seen, and returns them.

@@ -1,9 +1,14 @@
 package trust
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -69,7 +74,7 @@ func TestFileDamaged(t *testing.T) {
 	}
 	d, _ := OpenDir(dir, true)
 	for _, text := range []string{"", "{", `{"version": 99}`} {
-		write(t, d.file("http://x/"), []byte(text))
+		write(t, filepath.Join(dir, d.file("http://x/")), []byte(text))
 		if _, err := Open(dir, "http://x/", nil); err == nil {
 			t.Errorf("%q is accepted", text)
 		}
@@ -115,5 +120,108 @@ func TestShared(t *testing.T) {
 	}
 	if ft, _ := d.Load("http://x/"); len(ft.Releases) != 0 {
 		t.Error("not forgotten")
+	}
+}
+
+// TestL2SwappedState: who owns the directory above the state's puts a link to
+// somewhere else in its place while it is opened. Nothing is ever made there.
+func TestL2SwappedState(t *testing.T) {
+	parent, victim := t.TempDir(), t.TempDir()
+	state, link, away := filepath.Join(parent, "state"), filepath.Join(parent, "link"), filepath.Join(parent, "away")
+	if err := errors.Join(os.Symlink(victim, link), os.Mkdir(away, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan struct{})
+	var swaps atomic.Int64
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if os.Rename(state, filepath.Join(away, fmt.Sprint(i))) == nil && os.Rename(link, state) == nil {
+				swaps.Add(1)
+				runtime.Gosched()
+				_ = os.Rename(state, link)
+			}
+		}
+	}()
+	opened, refused := 0, 0
+	for opened+refused < 500 || swaps.Load() < 50 && opened+refused < 5000 {
+		d, err := OpenDir(state, true)
+		if err != nil {
+			refused++
+			continue
+		}
+		opened++
+		_ = d.Close()
+	}
+	close(stop)
+	<-ended
+	if entries, err := os.ReadDir(victim); err != nil || len(entries) > 0 {
+		t.Errorf("in the directory that the link leads to: %v, %v", entries, err)
+	}
+	t.Logf("%d times opened, %d times refused, %d swaps", opened, refused, swaps.Load())
+
+	// The same at its worst moment, for sure: the link was there when it was
+	// opened, and is no more.
+	_ = os.RemoveAll(state)
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(victim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := (&Dir{state, root}).checkPlace(); err == nil {
+		t.Error("another directory than the one that is there is taken")
+	}
+}
+
+// TestL2PlantedState: what another user, or a link, put into the directory
+// while that was open to all is neither followed nor believed.
+func TestL2PlantedState(t *testing.T) {
+	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
+	write(t, victim, []byte(`{"version": 1}`))
+	d, err := OpenDir(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	file := filepath.Join(dir, d.file("http://x/"))
+	plant := func(what string, make func() error) {
+		t.Helper()
+		_ = os.RemoveAll(file)
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := d.Load("http://x/"); err == nil {
+			t.Errorf("%s is believed: %+v", what, f)
+		}
+	}
+	plant("a link", func() error { return os.Symlink(victim, file) })
+	plant("a fifo", func() error { return syscall.Mkfifo(file, 0o600) })
+	if os.Geteuid() == 0 {
+		plant("another user's file", func() error {
+			return errors.Join(os.WriteFile(file, []byte(`{"version": 1}`), 0o644), os.Chown(file, 12345, 12345))
+		})
+	}
+	_ = os.RemoveAll(file)
+	lock := filepath.Join(dir, "lock")
+	made := filepath.Join(filepath.Dir(victim), "made")
+	if err := errors.Join(os.RemoveAll(lock), os.Symlink(made, lock)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Change("http://x/", func(*Feed) error { return nil }); err == nil {
+		t.Error("a lock that is a link is taken")
+	}
+	if _, err := os.Lstat(made); err == nil {
+		t.Error("a link was followed")
+	}
+	if got, _ := os.ReadFile(victim); string(got) != `{"version": 1}` {
+		t.Errorf("the file that the link leads to is now %q", got)
 	}
 }

@@ -1,13 +1,12 @@
 package trust
 
 import (
+	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/feed"
 )
@@ -42,12 +41,14 @@ type stamp struct {
 }
 
 func (d *Dir) stamp(feedURL string) stamp {
-	info, err := os.Lstat(d.file(feedURL))
+	info, err := d.root.Lstat(d.file(feedURL))
 	if err != nil {
 		return stamp{}
 	}
-	var st unix.Stat_t
-	_ = unix.Lstat(d.file(feedURL), &st)
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return stamp{}
+	}
 	return stamp{st.Ino, info.Size(), info.ModTime()}
 }
 
@@ -63,8 +64,12 @@ func Open(dir, feedURL string, log *slog.Logger) (*State, error) {
 	}
 	s := &State{dir: d, url: feedURL, log: log}
 	s.now, err = d.Change(feedURL, func(*Feed) error { return nil })
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
 	s.stamp = d.stamp(feedURL)
-	return s, err
+	return s, nil
 }
 
 // Close writes what is not on the disk yet.
@@ -76,7 +81,7 @@ func (s *State) Close() error {
 		s.timer.Stop()
 	}
 	s.save()
-	return s.err
+	return errors.Join(s.err, s.dir.Close())
 }
 
 // look calls fn with the present state, having read what other processes made
