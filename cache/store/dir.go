@@ -152,15 +152,32 @@ func openDir(path string) (dir, error) {
 	if err != nil {
 		return dir{}, fmt.Errorf("cache directory %q: %w", path, err)
 	}
-	// A link may lead to the directory only if it was made by someone who could replace the directory anyway. Where
-	// there is none, none is followed that comes between.
+	follow, err := mayFollow(abs)
+	if err != nil {
+		return dir{}, err
+	}
+	return openLooked(path, abs, follow)
+}
+
+// mayFollow says whether a link may lead to the directory: only if there is one, and it was made by someone who could
+// replace the directory anyway.
+func mayFollow(abs string) (bool, error) {
+	if fi, err := os.Lstat(abs); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+		return false, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(abs, &st); err != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return false, fmt.Errorf("cache directory %q is a symbolic link made by another user", abs)
+	}
+	return true, nil
+}
+
+// openLooked opens the directory that mayFollow has looked at. Where there was no link, none is followed that has come
+// since.
+func openLooked(path, abs string, follow bool) (dir, error) {
 	nofollow := unix.O_NOFOLLOW
-	if fi, err := os.Lstat(abs); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+	if follow {
 		nofollow = 0
-		var st unix.Stat_t
-		if err := unix.Lstat(abs, &st); err != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return dir{}, fmt.Errorf("cache directory %q is a symbolic link made by another user", path)
-		}
 	}
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return dir{}, fmt.Errorf("make cache directory %q: %w", path, cause(err))

@@ -166,7 +166,7 @@
 //	L1   bit flips on the cache disk | found, dropped, fetched again; in a verified image that the kernel reads by itself only once "cache verify" has run (or with passthrough=off)
 //	     cache: TestL1Damage; cache/store: TestL1FlippedBitInData, TestL1FlippedBitInJournal, TestL1DamagedDoc; cmd/vmcastfs: TestFlippedBitInTheCache, TestFlippedBitUnderTheKernel
 //	L2   prepared directories and links | refused, not followed
-//	     cache/store: TestL2SymlinkInside, TestL2SwappedDirectory; feed: TestL2WriterOfALocalFeed; fs/catalog/trust: TestL2SwappedState, TestL2PlantedState; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
+//	     cache/store: TestL2SymlinkInside, TestL2SwappedDirectory, TestL2ForeignFile; feed: TestL2WriterOfALocalFeed; fs/catalog/trust: TestL2SwappedState, TestL2PlantedState; cmd/vmcastfs: TestL2PreparedDirectories, TestL2LinksInsideTheCache, TestL2LocalFeedOfAnotherUser, TestL2CacheRefused
 //	L3   full, read-only, failing disk | read without the cache; a verified image that the kernel reads by itself is EIO until it is closed (or passthrough=off)
 //	     cache: TestStrictFull; cache/store: TestL3DiskFull, TestL3FloorAndReadOnly, TestL3Loose, TestL3LooseSettles; cmd/vmcastfs: TestL3FullDisk, TestL3BrokenDisk, TestL3CacheFloor, TestL3StrictSmallCache, TestL3BrokenDiskUnderTheKernel
 //	L4   killed while writing | no false block
