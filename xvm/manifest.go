@@ -130,6 +130,18 @@ func (m *Manifest) Lists(member string) bool {
 	return false
 }
 
+// Unvouched says why the manifest, if it is signed, does not vouch for the member
+// against an attacker; "": it does. A nil manifest lists nothing.
+func (m *Manifest) Unvouched(member string) string {
+	if m == nil || !m.Lists(member) {
+		return "the signed manifest does not list it"
+	}
+	if slices.ContainsFunc(m.Sums(member), func(s Sum) bool { return !s.Weak() }) {
+		return ""
+	}
+	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
+}
+
 // Unsupported says which of the member's digests cannot be checked, and why.
 func (m *Manifest) Unsupported(member string) []string {
 	if e := m.lookup(member); e != nil {

@@ -54,7 +54,9 @@ A file is "verified", "unverified" (nothing speaks of it) or "corrupt". The exit
 status is 1 if anything is wrong: a sum or block that differs, a file that is
 missing, an image that cannot be decompressed, a bad signature, bytes between
 the files that belong to none. What is merely unproven is a fault only if
-signatures are required, as they are with a keyring; that of a sidecar will do.`,
+signatures are required, as they are with a keyring: then all that a mount would
+refuse is, such as a file of which the signed manifest has an MD5 only. The
+signature of a sidecar will do.`,
 		Example: `  vmcastfs verify debian-12.5.xvm
   vmcastfs verify -o keyring=/etc/vmcastfs/keys https://example.org/vmcast.xml`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -215,6 +215,9 @@ func (p *Package) ownBlocks() *blockSums {
 		case p.manifest == nil || len(wholeSums(p.manifest, m.Name)) == 0:
 			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: no manifest lists it", m.Name))
 			return nil
+		case p.cat.cfg.RequireSigned && p.manifest.Unvouched(m.Name) != "":
+			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: %s", m.Name, p.manifest.Unvouched(m.Name)))
+			return nil
 		case m.Size > xvm.MaxBlockListSize || m.Segments != nil:
 			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: it is too large, or sparse", m.Name))
 			return nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -225,6 +226,39 @@ func TestRefused(t *testing.T) {
 	h = s.open(func(c *Config) { c.Keyring = ring })
 	h.read("stranger", "root.img")
 	h.read("signed", "extra.img")
+	h.close()
+
+	// A sidecar vouches for what the publisher's manifest does not, block by block.
+	operator, ring := publisher(t, "operator")
+	first, err1 := key.PublicKey()
+	second, err2 := operator.PublicKey()
+	both, err3 := xvm.ParseKeyring(append(first, second...))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	s.sidecar, s.dir = t.TempDir(), t.TempDir()
+	mustWrite(t, filepath.Join(s.sidecar, "signed.xvm.sidecar"), sidecarFor(t, build(key), build(key), "/signed.xvm", operator))
+	h = s.open(func(c *Config) { c.Keyring, c.RequireSigned = both, true })
+	for name, want := range map[string]struct {
+		content []byte
+		signer  string
+	}{"root.img": {disk.content, "publisher"}, "extra.img": {unlisted.content, "operator"}, "weak.img": {weak.content, "operator"}} {
+		if got := h.read("signed", name); !bytes.Equal(got, want.content) {
+			t.Errorf("%s differs", name)
+		}
+		if st := h.file("signed", name).Status(); st.Verify != "block" {
+			t.Errorf("%s: %+v", name, st)
+		}
+		if v, _ := h.file("signed", name).Attr("user.vmcast.signer"); !strings.Contains(string(v), want.signer) {
+			t.Errorf("%s: signer %q", name, v)
+		}
+	}
+	h.refused("stranger", "root.img", "not in the keyring")
+	h.close()
+	h = s.open(func(c *Config) { c.Keyring, c.RequireSigned = ring, true }) // the publisher is a stranger
+	for _, name := range []string{"root.img", "extra.img", "weak.img"} {
+		h.read("signed", name)
+	}
 }
 
 // TestWholeArchive: of a server without ranges the archive is taken once, as

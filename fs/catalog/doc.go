@@ -164,11 +164,12 @@
 // required, one that a trusted key signed vouches for the package, whose
 // publisher signed it with another key or, as with OVA, XVA and disk images, not
 // at all: Trust.By is "sidecar" then, its small files have been compared, and an
-// image opens if the sidecar has blocks of it. So it does for a package with a
-// list of its own that no trusted key signed: the sidecar's takes the place of
-// that list, which is not read then, nor opened where signatures are required.
-// What was seen of such a release is
-// its manifest, else that of the sidecar. One that is not fit is warned of and not
+// image opens if the sidecar has blocks of it. It vouches likewise for files that
+// a publisher's signed manifest does not list, or by MD5 only. So it does for a
+// package with a list of its own that no trusted key signed: the sidecar's takes
+// the place of that list, which is not read then, nor opened where signatures are
+// required. What was seen of such a release is its manifest, else that of the
+// sidecar. A sidecar that is not fit is warned of and not
 // used; a server that cannot say whether there is one keeps the package closed
 // until it can. What was signed is kept with the index, so that it is judged
 // anew in each process; the sidecar of a server is kept in the cache. A list

@@ -295,11 +295,11 @@ func (j *joined) status(st *FileStatus) {
 	st.Percent = 100 * float64(st.CachedBytes) / float64(total)
 }
 
-// unvouched is File.unvouched.
-func (j *joined) unvouched() string {
+// unsigned is File.unsigned.
+func (j *joined) unsigned() string {
 	if l := j.done.Load(); l != nil {
 		for _, f := range l.files {
-			if why := f.unvouched(); why != "" {
+			if why := f.unsigned(); why != "" {
 				return f.name + ": " + why
 			}
 		}

@@ -211,7 +211,7 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	case "user.vmcast.source":
 		value = displayURL(f.pkg.release.URL())
 	case "user.vmcast.signer":
-		value = f.pkg.signer()
+		value = f.signer()
 	case "user.vmcast.sha256":
 		value = f.sha256()
 	case "user.vmcast.format":

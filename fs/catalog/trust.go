@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -58,25 +57,29 @@ func (c *Catalog) judge(p *Package) Trust {
 	return t
 }
 
+// sidecarVouches tells whether a trusted key signed the sidecar that is used.
+// Who made it has read the package whole and says of each file what it is; the
+// small ones have been compared with it, images are block by block.
+func (p *Package) sidecarVouches() bool { return p.sidecar != nil && p.sidecar.State == "good" }
+
 // vouchBySidecar: where the publisher's signature is missing or no good, that of
-// a sidecar takes its place. Who made it has read the package whole and says of
-// each file what it is; the small ones have been compared with it, images are
-// block by block.
+// a sidecar takes its place.
 func (p *Package) vouchBySidecar() {
-	if p.sidecar != nil && p.sidecar.State == "good" && p.trust.By == "" {
+	if p.sidecarVouches() && p.trust.By == "" {
 		p.trust.By, p.trust.Refused = bySidecar, ""
 	}
 }
 
-// uncovered says that the sidecar, which alone vouches for the package, has no
-// blocks of an image, or "". The image must be open.
+// uncovered says that the sidecar, which alone vouches for an image, has no
+// blocks of it, or "". The image must be open.
 func (im *image) uncovered() string {
+	p := im.f.pkg
 	switch {
-	case !im.f.pkg.cat.cfg.RequireSigned, im.f.pkg.trust.By != bySidecar, im.mode.Load() == blockMode,
+	case !p.cat.cfg.RequireSigned, p.trust.By == byPublisher && im.f.unsigned() == "", im.mode.Load() == blockMode,
 		im.base != nil && im.base.mode.Load() == blockMode:
 		return ""
 	}
-	return "the sidecar, which alone vouches for the package, has no blocks of it"
+	return "the sidecar, which alone vouches for it, has no blocks of it"
 }
 
 // description is the member that describes the machine.
@@ -119,40 +122,30 @@ func (f *File) refused() error {
 	return nil
 }
 
-// unvouched says why nobody who signed vouches for the file, or "": the signed
-// manifest covers it, or a signature does directly, or it is no content of the
-// package at all.
+// unvouched says why nobody who signed vouches for the file, or "".
 func (f *File) unvouched() string {
-	if f.pkg.trust.By == bySidecar {
+	if f.pkg.sidecarVouches() {
 		return "" // but for images that it has no blocks of: see uncovered
 	}
+	return f.unsigned()
+}
+
+// unsigned says why the publisher's signatures do not vouch for the file, or "":
+// the signed manifest covers it, or a signature does directly, or it is no
+// content of the package at all.
+func (f *File) unsigned() string {
 	manifest, _ := manifestName(f.pkg.doc.Index)
 	switch f.name {
 	case manifest, manifestSignature, descriptionSignature, notesName, f.pkg.description():
 		return ""
 	}
 	if f.joined != nil {
-		return f.joined.unvouched()
+		return f.joined.unsigned()
 	}
-	if f.image != nil && f.image.base != nil && f.image.base.f.unvouched() == "" {
+	if f.image != nil && f.image.base != nil && f.image.base.f.unsigned() == "" {
 		return ""
 	}
-	m := f.pkg.manifest
-	if m == nil || !m.Lists(f.name) {
-		return "the signed manifest does not list it"
-	}
-	sums := m.Sums(f.name)
-	for _, name := range []string{f.name, strings.TrimSuffix(f.name, ".gz")} {
-		if told, ok := m.Plain(name); ok {
-			sums = append(sums, told.Any...)
-		}
-	}
-	for _, s := range sums {
-		if !s.Weak() {
-			return ""
-		}
-	}
-	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
+	return f.pkg.manifest.Unvouched(f.name)
 }
 
 // signer is who vouches for the package, as far as that was checked.
@@ -166,6 +159,14 @@ func (p *Package) signer() string {
 	return ""
 }
 
+// signer is who vouches for the file.
+func (f *File) signer() string {
+	if f.pkg.sidecarVouches() && f.unsigned() != "" {
+		return f.pkg.sidecar.Signer
+	}
+	return f.pkg.signer()
+}
+
 // markSigned tells of the signed files themselves what their signature proves.
 func (p *Package) markSigned() {
 	manifest, _ := manifestName(p.doc.Index)
@@ -174,7 +175,7 @@ func (p *Package) markSigned() {
 			f.state, f.note = store.Verified, "signed by "+sig.Signer
 		}
 	}
-	if p.trust.By != bySidecar {
+	if !p.sidecarVouches() {
 		return
 	}
 	for name := range p.doc.Meta {

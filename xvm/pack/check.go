@@ -271,6 +271,8 @@ func (c *checker) signatures(ctx context.Context) error {
 			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, v.Reason)
 		case v.State == "bad":
 			c.report.fault("%s: %s", s.signature, v.Reason)
+		case s.verdict == &c.report.Description && c.byName[s.name] == nil:
+			// As with an OVA: its descriptor is a file that the manifest lists.
 		case v.State == "missing" && c.o.RequireSigned && !c.vouched():
 			c.report.fault("%s is not signed: %s", s.name, v.Reason)
 		}
@@ -449,10 +451,31 @@ func (c *checker) conclude() {
 		for _, fault := range f.Faults {
 			c.report.fault("%s: %s", f.Name, fault)
 		}
-		if c.o.RequireSigned && f.State == Unverified && f.Name != c.manifestName { // of which signatures has told
-			c.report.fault("%s: no signature covers it", f.Name)
+		if why := c.unvouched(f); why != "" {
+			c.report.fault("%s: %s", f.Name, why)
 		}
 	}
+}
+
+// unvouched says why a mount that requires signatures would not open the file,
+// though nothing contradicts it; "": it would, or what is wrong has been told.
+func (c *checker) unvouched(f *FileReport) string {
+	switch {
+	case !c.o.RequireSigned:
+		return ""
+	case c.vouched() && f.State == Unverified:
+		return "no signature covers it"
+	case c.vouched(), c.report.Manifest.State != "good":
+		return ""
+	}
+	switch f.Name {
+	case c.manifestName, ManifestSignatureName, DescriptionSignatureName, c.description():
+		return ""
+	}
+	if f.From != "" && c.manifest.Unvouched(f.From) == "" {
+		return ""
+	}
+	return c.manifest.Unvouched(f.Name)
 }
 
 // wanted are the digests to be made of a member as stored.

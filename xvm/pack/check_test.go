@@ -254,6 +254,56 @@ func TestCheckPolicy(t *testing.T) {
 	}
 }
 
+// TestCheckSigned: where signatures are required, what is wrong is what a mount
+// would not open: a signed manifest must list a file, by a digest that means
+// something; a sidecar that a trusted key signed will do as well.
+func TestCheckSigned(t *testing.T) {
+	s, ring := signer(t)
+	disk := image(1<<20, 5)
+	packed := gzipped(t, disk)
+	sum := func(f file) string { return fmt.Sprintf("%x  %s\n", sha1.Sum(f.content), f.name) }
+	a := file{"a.img", disk}
+	for name, c := range map[string]struct {
+		manifest string
+		files    []file
+		faults   []string
+	}{
+		"no description":     {sum(a), []file{a}, nil},
+		"inflated":           {sum(file{"a.img.gz", packed}), []file{{"a.img.gz", packed}}, nil},
+		"XVM2":               {fmt.Sprintf("a.img %d %x\n", len(disk), md5.Sum(disk)), []file{{"a.img.gz", packed}}, []string{"a.img.gz: the signed manifest lists it only by", "a.img: the signed manifest lists it only by"}},
+		"unlisted":           {sum(a), []file{a, {"b.img", disk}}, []string{"b.img: the signed manifest does not list it"}},
+		"MD5":                {fmt.Sprintf("%x  a.img\n", md5.Sum(disk)), []file{a}, []string{"a.img: the signed manifest lists it only by"}},
+		"MD5 beside another": {fmt.Sprintf("%x  a.img\n", md5.Sum(disk)) + sum(a), []file{a}, nil},
+	} {
+		signature, err := s.Sign([]byte(c.manifest), testTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkg := tarred(t, append([]file{{"manifest.txt", []byte(c.manifest)}, {"mf-signature.asc", signature}}, c.files...)...)
+		o := CheckOptions{Keyring: ring, RequireSigned: true}
+		got := check(t, pkg, o).Faults
+		if len(got) != len(c.faults) {
+			t.Errorf("%s: faults %q", name, got)
+			continue
+		}
+		for i, want := range c.faults {
+			if !strings.HasPrefix(got[i], want) {
+				t.Errorf("%s: fault %q, want %q", name, got[i], want)
+			}
+		}
+		var side bytes.Buffer
+		if _, err := Index(t.Context(), memory(pkg), int64(len(pkg)), &side, IndexOptions{Sign: KeySign(s), TempDir: t.TempDir()}); err != nil {
+			t.Fatal(err)
+		}
+		if o.Sidecar, err = xvm.ReadSidecar(&side); err != nil {
+			t.Fatal(err)
+		}
+		if got := check(t, pkg, o).Faults; len(got) > 0 {
+			t.Errorf("%s, with a sidecar: faults %q", name, got)
+		}
+	}
+}
+
 func TestCheckSparse(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "s.img"))

@@ -47,7 +47,8 @@
 // "corrupt" when something contradicts. A list that covers a file counts only as
 // far as it is verified itself. A [Report] has faults exactly when something is
 // wrong; that something is merely unproven is no fault, unless the policy
-// requires signatures.
+// requires signatures: then what a mount would refuse is one, also what a signed
+// manifest lists by MD5 only, unless a sidecar that a trusted key signed covers it.
 //
 // # Memory and work
 //
