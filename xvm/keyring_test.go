@@ -34,7 +34,7 @@ func TestLoadKeyringDirectory(t *testing.T) {
 	}
 }
 
-func TestLoadKeyringRefuses(t *testing.T) {
+func TestS12LoadKeyringRefuses(t *testing.T) {
 	if _, err := LoadKeyring(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
@@ -63,7 +63,7 @@ func TestLoadKeyringRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	one := readKeyFile(t, "testdata/keys", "two.gpg")
-	if _, err := ParseKeyring(bytes.Repeat(one, MaxKeyringKeys/2+1)); err == nil {
+	if _, err := ParseKeyring(bytes.Repeat(one, MaxKeyringKeys/2+1)); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Error("too many keys")
 	}
 	for i := range one {

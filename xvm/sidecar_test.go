@@ -86,6 +86,11 @@ func TestReadSidecar(t *testing.T) {
 	if err := s.Match(index); !errors.Is(err, ErrSidecar) {
 		t.Errorf("it matches a package with a longer file: %v", err)
 	}
+	index.Members[1].Size--
+	index.Members[1].Name = "root.img.gz"
+	if err := s.Match(index); !errors.Is(err, ErrSidecar) {
+		t.Errorf("it matches a package with another file of that size: %v", err)
+	}
 }
 
 func TestReadSidecarRefuses(t *testing.T) {

@@ -172,6 +172,62 @@ func TestS7TooManySignatures(t *testing.T) {
 	}
 }
 
+// TestS9SignatureItself: what its key vouches for is no good all the same if it
+// is older than that, or asks for what is not known.
+func TestS9SignatureItself(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e, err := openpgp.NewEntity("s", "", "s@example.org", signConfig(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := (&Signer{entity: e}).PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := ParseKeyring(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*packet.Signature)
+		want   string
+	}{
+		"untouched": {func(*packet.Signature) {}, ""},
+		"known to be unknown": {func(s *packet.Signature) {
+			s.Notations = []*packet.Notation{{Name: "a@example.org", Value: []byte("b")}}
+		}, ""},
+		"older than its key": {func(s *packet.Signature) { s.CreationTime = at.Add(-time.Minute) }, "older than its key"},
+		"of the far past":    {func(s *packet.Signature) { s.CreationTime = time.Unix(1, 0) }, "older than its key"},
+		"with a critical demand": {func(s *packet.Signature) {
+			s.Notations = []*packet.Notation{{Name: "a\x1b@example.org", IsCritical: true}}
+		}, "critical notation"},
+		"of another thing": {func(s *packet.Signature) { s.SigType = packet.SigTypeGenericCert }, "not over a file"},
+	} {
+		sig := &packet.Signature{Version: e.PrimaryKey.Version, SigType: packet.SigTypeBinary, PubKeyAlgo: e.PrimaryKey.PubKeyAlgo,
+			Hash: crypto.SHA512, CreationTime: at.Add(time.Minute), IssuerKeyId: &e.PrimaryKey.KeyId}
+		tt.change(sig)
+		h, err := sig.PrepareSign(signConfig(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Write([]byte("x"))
+		if err := sig.Sign(h, e.PrivateKey, signConfig(at)); err != nil {
+			t.Fatal(err)
+		}
+		var raw bytes.Buffer
+		if err := sig.Serialize(&raw); err != nil {
+			t.Fatal(err)
+		}
+		v, err := k.Verify([]byte("x"), raw.Bytes(), at.Add(time.Hour))
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\x1b")):
+			t.Errorf("%s: %+v %v, want %q", name, v, err, tt.want)
+		}
+	}
+}
+
 // TestS9Subkeys: subkeys that are not for signing, or that do not vouch for
 // their primary key in turn, sign nothing.
 func TestS9Subkeys(t *testing.T) {

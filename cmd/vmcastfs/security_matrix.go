@@ -146,13 +146,13 @@
 //	S8   SHA-1, MD5, short keys | refused, with the reason
 //	     xvm: TestSignatures; cmd/vmcastfs: TestSignaturesByGnuPG
 //	S9   expired, revoked, from the future, wrong subkey | refused; superseded keys: what they signed before counts
-//	     xvm: TestSignatures, TestS9Subkeys; cmd/vmcastfs: TestSignaturesByGnuPG
+//	     xvm: TestSignatures, TestS9SignatureItself, TestS9Subkeys; cmd/vmcastfs: TestSignaturesByGnuPG
 //	S10  rollback, freeze, fast-forward | alarm, and held back under sig=require until accepted; a feed that stands still is "stale", no more
 //	     fs/catalog: TestS10ManifestChanged, TestS10Rollback, TestS10RollbackAccepted; cmd/vmcastfs: TestTrustCommand
 //	S11  keys in the feed or package | ignored
 //	     xvm: TestSignatures; cmd/vmcastfs: TestSignaturesByGnuPG
 //	S12  escapes in user ids, huge keyrings | gone; limit
-//	     xvm: TestS12Identity
+//	     xvm: TestS12Identity, TestS12LoadKeyringRefuses
 //	S13  wrong at the last byte | corrupt: EIO for good, event, metric, pages dropped
 //	     cache: TestS13Corrupt; cmd/vmcastfs: TestCorruptImage, TestPagesOfACorruptImage, TestHooks
 //	C1   gzip, bzip2, xz, zstd bombs | limits on size, ratio, window, time, on memory for any number; the cache keeps its limit
