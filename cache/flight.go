@@ -67,8 +67,8 @@ func (f *content) acquire(b, last int64, u Urgency, wide bool) []*entry {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
-		e := &entry{b: b, done: make(chan struct{}), err: ErrClosed}
+	if err := f.over(); err != nil {
+		e := &entry{b: b, done: make(chan struct{}), err: err}
 		close(e.done)
 		return []*entry{e}
 	}
@@ -95,6 +95,17 @@ func (f *content) acquire(b, last int64, u Urgency, wide bool) []*entry {
 		e.join(u)
 	}
 	return all
+}
+
+// over is why no block is fetched any more, or nil; f.mu is held.
+func (f *content) over() error {
+	if bad := f.corrupt.Load(); bad != nil {
+		return bad
+	}
+	if f.closed {
+		return ErrClosed
+	}
+	return nil
 }
 
 // wait returns the block with a reference for the caller.

@@ -79,12 +79,12 @@ func (f *content) runForward() {
 			release = f.claimRunner()
 		}
 		f.mu.Lock()
-		t := f.target()
-		if t == nil || f.closed {
+		t, over := f.target(), f.over()
+		if t == nil || over != nil {
 			release()
 			f.forward.running = false
-			if f.closed {
-				f.failFrom(0, ErrClosed)
+			if over != nil {
+				f.failFrom(0, over)
 			}
 			f.mu.Unlock()
 			return
@@ -241,7 +241,7 @@ func (f *content) produced(e *entry, buf *buffer) {
 
 // goOn decides, before block b, whether the pass continues; f.mu is held.
 func (f *content) goOn(b int64) bool {
-	if f.closed || f.corrupt.Load() != nil {
+	if f.over() != nil {
 		return false
 	}
 	if f.spec.Whole {

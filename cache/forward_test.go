@@ -226,6 +226,54 @@ func TestForwardEnds(t *testing.T) {
 	}
 }
 
+// TestForwardCorrupt: once a file has been found corrupt nobody waits for a
+// block of it, and its runner does not go on.
+func TestForwardCorrupt(t *testing.T) {
+	for _, during := range []bool{false, true} {
+		data := truth(300 << 10)
+		begun, stuck := make(chan bool, 1), make(chan bool)
+		src := &forwardScript{script: script{data: data, before: func(context.Context, int64, int64, Urgency) error {
+			if during {
+				begun <- true
+				<-stuck
+			}
+			return nil
+		}}}
+		c := newCache(t, Options{})
+		f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src})
+		poison := func() {
+			f.f.mu.Lock()
+			defer f.f.mu.Unlock()
+			f.f.poison("a test says so")
+		}
+		if !during {
+			poison()
+		}
+		var entries []*entry
+		for _, b := range []int64{3, 1} { // a pass for the first leaves the other behind
+			entries = append(entries, f.f.acquire(b, b, Demand, false)...)
+		}
+		if during {
+			<-begun
+			poison()
+			close(stuck)
+		}
+		short, cancel := context.WithTimeout(ctx, 20*time.Second)
+		for _, e := range entries {
+			var bad *CorruptError
+			if _, err := f.f.wait(short, nil, e); !errors.As(err, &bad) {
+				t.Errorf("found corrupt while a pass runs: %t; block %d: %v", during, e.b, err)
+			}
+		}
+		cancel()
+		waitFor(t, func() bool {
+			f.f.mu.Lock()
+			defer f.f.mu.Unlock()
+			return !f.f.forward.running
+		})
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
