@@ -120,7 +120,9 @@ func TestFstab(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	h := newHost(t)
-	second := t.TempDir()
+	second, third := t.TempDir(), t.TempDir()
+	local := filepath.Join(h.dir, "a feed.xml")
+	must(t, os.WriteFile(local, w.app.Feed, 0o644))
 	opts := w.options()
 	// The origin answers by path alone: the second address has every character
 	// that fstab, mountinfo or a URL treat in a way of their own.
@@ -130,6 +132,7 @@ func TestFstab(t *testing.T) {
 		"# a comment",
 		w.feed+" "+w.dir+" vmcastfs "+strings.ReplaceAll(everyGenericOption, "noauto,", "")+","+opts+" 0 0",
 		inFstab+" "+second+" fuse.vmcastfs ro,_netdev,"+opts+" 0 0",
+		"file://"+strings.ReplaceAll(local, " ", "%20")+" "+third+"/ vmcastfs ro,"+opts+" 0 0",
 	)
 	path := []string{"PATH=" + filepath.Dir(binary) + ":/usr/sbin:/usr/bin:/sbin:/bin"} // where mount.fuse3 looks for the program
 	for range 3 {                                                                       // mount -a again finds everything mounted
@@ -137,11 +140,11 @@ func TestFstab(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("mount -a: exit code %d\n%s", code, out)
 		}
-		if got := h.mounts(); len(got) != 2 {
+		if got := h.mounts(); len(got) != 3 {
 			t.Fatalf("mounted are %q", got)
 		}
 	}
-	for _, dir := range []string{w.dir, second} {
+	for _, dir := range []string{w.dir, second, third} {
 		if !bytes.Equal(readAll(t, h.path(dir, "latest/disk.img")), w.app.Disk) {
 			t.Errorf("%s: disk.img differs", dir)
 		}
@@ -151,7 +154,7 @@ func TestFstab(t *testing.T) {
 		!strings.Contains(f[2], "default_permissions") || !strings.Contains(f[2], "allow_other") {
 		t.Errorf("findmnt says %q", out)
 	}
-	for _, dir := range []string{w.dir, second} {
+	for _, dir := range []string{w.dir, second, third} {
 		if out, code := h.command(nil, "/usr/bin/umount", dir); code != 0 {
 			t.Errorf("umount: %d, %s", code, out)
 		}

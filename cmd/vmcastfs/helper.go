@@ -9,9 +9,15 @@ import (
 	"vmcastfs/fs"
 )
 
+const helperUsage = "usage: mount.vmcastfs FEED DIR [-sfnv] [-o OPTIONS]"
+
 // mountHelper is `mount.vmcastfs FEED DIR [-sfnv] [-N NS] [-o OPTIONS] [-t TYPE]`
 // as mount(8) calls it: options may follow the operands, -f is "fake".
 func (e *env) mountHelper(ctx context.Context, args []string) error {
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
+		fmt.Fprintln(e.stdout, helperUsage+"\nSee mount.vmcastfs(8), or vmcastfs mount --help.")
+		return nil
+	}
 	call, err := parseHelperArgs(args)
 	if err != nil {
 		return err
@@ -88,12 +94,12 @@ func parseHelperArgs(args []string) (helperCall, error) {
 				}
 				j = len(arg)
 			default:
-				return c, usagef("unknown option -%c; usage: mount.vmcastfs FEED DIR [-sfnv] [-o OPTIONS]", f)
+				return c, usagef("unknown option -%c; %s", f, helperUsage)
 			}
 		}
 	}
 	if len(operands) != 2 {
-		return c, usagef("usage: mount.vmcastfs FEED DIR [-sfnv] [-o OPTIONS]")
+		return c, usagef(helperUsage)
 	}
 	c.feed, c.dir, c.options = operands[0], operands[1], strings.Join(lists, ",")
 	return c, nil

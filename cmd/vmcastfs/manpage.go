@@ -184,7 +184,7 @@ FEED shows as the source of the mount in /proc/mounts for everybody: passwords
 belong into files, see netrc= and token_file=.`)
 	p.section("Options")
 	p.text(`In their names - and _ are the same. A backslash before a comma keeps it in a
-value. Sizes are such as 512M and 20G, in powers of 1024; durations such as 30s
+value, as double quotes around the value do. Sizes are such as 512M and 20G, in powers of 1024; durations such as 30s
 and 10m. Paths are taken from the directory that mount is called in.`)
 	group := ""
 	for _, k := range optionTable() {

@@ -60,7 +60,9 @@ Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
 				return err
 			}
 			for _, note := range notes {
-				fmt.Fprintln(e.stderr, "vmcastfs:", note)
+				if !starting() { // else the first process has said it
+					fmt.Fprintln(e.stderr, "vmcastfs:", note)
+				}
 			}
 			return e.mount(cmd.Context(), call)
 		},
@@ -84,6 +86,18 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 
 // mount makes the mount, here or in a background process.
 func (e *env) mount(ctx context.Context, call mountCall) error {
+	if call.background {
+		return e.mountHere(ctx, call, nil)
+	}
+	ready := inheritReadiness()
+	err := e.mountHere(ctx, call, ready)
+	if ready.tell(err) && err != nil {
+		return &exitError{codeOf(err), errors.New("")}
+	}
+	return err
+}
+
+func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) error {
 	feedURL, err := feedArgument(call.feed)
 	if err != nil {
 		return err
@@ -106,19 +120,14 @@ func (e *env) mount(ctx context.Context, call mountCall) error {
 		if call.sloppy {
 			args = append(args, "-s")
 		}
-		return e.startDaemon(ctx, append(args, "--", feedURL, dir))
+		return e.startDaemon(ctx, append(args, "--", call.source(feedURL), dir))
 	}
-
-	ready := inheritReadiness()
 	log, err := e.openLog(call.opts, call.verbose, ready.daemon())
-	if err == nil {
-		defer log.close()
-		err = interrupted(ctx, e.serve(ctx, call, feedURL, dir, log, ready))
+	if err != nil {
+		return err
 	}
-	if ready.tell(err) && err != nil {
-		return &exitError{codeOf(err), errors.New("")}
-	}
-	return err
+	defer log.close()
+	return interrupted(ctx, e.serve(ctx, call, feedURL, dir, log, ready))
 }
 
 // serve mounts and stays until the mount ends.
@@ -215,6 +224,9 @@ func errorRules() []fs.ErrorRule {
 // mountDir checks the mount point, and that the cache is not below it: the
 // daemon would wait for itself.
 func mountDir(arg string, o options) (string, error) {
+	if arg == "" {
+		return "", usagef("DIR is empty")
+	}
 	dir, err := filepath.Abs(arg)
 	if err != nil {
 		return "", usagef("%w", err)
@@ -249,7 +261,7 @@ func absoluteOptions(list string, o options) string {
 				}
 			}
 		}
-		items[i] = strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(item)
+		items[i] = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `"`, `\"`).Replace(item)
 	}
 	return strings.Join(items, ",")
 }

@@ -178,7 +178,7 @@ func optionTable() []option {
 	const cache, trust, network, access = "Cache", "Trust", "Network", "Access"
 	return []option{
 		{"cache", "DIR", cache, "directory of the block cache", path(func(o *options) *string { return &o.Cache })},
-		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G", size(func(o *options) *int64 { return &o.CacheSize })},
+		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G; 0 for no limit", size(func(o *options) *int64 { return &o.CacheSize })},
 		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(func(o *options) *int64 { return &o.CacheFree })},
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
@@ -227,7 +227,7 @@ func optionTable() []option {
 		}},
 		{"allow_private", "", network, "let a public feed name private addresses", flag(func(o *options) *bool { return &o.Private }, true)},
 		{"max_conns", "N", network, "connections to one server", number(func(o *options) *int { return &o.MaxConns }, 1, 64)},
-		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M", size(func(o *options) *int64 { return &o.Bandwidth })},
+		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M; 0 for no limit", size(func(o *options) *int64 { return &o.Bandwidth })},
 		{"allow_other", "", access, "other users may read (default for root)", flag(func(o *options) *bool { return &o.AllowOther }, true)},
 		{"uid", "N", access, "owner of the files", number(func(o *options) *int { return &o.UID }, 0, 1<<31-2)},
 		{"gid", "N", access, "group of the files", number(func(o *options) *int { return &o.GID }, 0, 1<<31-2)},
@@ -275,10 +275,9 @@ func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
 		i := slices.IndexFunc(table, func(k option) bool { return k.name == name })
 		switch {
 		case name == "":
-		case i >= 0 && (table[i].arg != "") != hasValue:
-			if hasValue {
-				return notes, usagef("option %q takes no value", name)
-			}
+		case i >= 0 && table[i].arg == "" && hasValue:
+			return notes, usagef("option %q takes no value", name)
+		case i >= 0 && table[i].arg != "" && value == "": // a path would be that of the working directory
 			return notes, usagef("option %q needs a value: %s=%s", name, name, table[i].arg)
 		case i >= 0:
 			if err := table[i].set(o, value); err != nil {
@@ -313,16 +312,20 @@ func (o *options) check() error {
 	return nil
 }
 
-// splitOptions cuts at the commas that no backslash precedes.
+// splitOptions cuts at the commas that are neither preceded by a backslash nor
+// between double quotes: by those mount(8) keeps them apart.
 func splitOptions(list string) []string {
 	var items []string
 	var item strings.Builder
+	quoted := false
 	for i := 0; i < len(list); i++ {
 		switch {
 		case list[i] == '\\' && i+1 < len(list):
 			i++
 			item.WriteByte(list[i])
-		case list[i] == ',':
+		case list[i] == '"':
+			quoted = !quoted
+		case list[i] == ',' && !quoted:
 			items = append(items, item.String())
 			item.Reset()
 		default:

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,11 +22,15 @@ func TestParseOptions(t *testing.T) {
 		{"soft,timeo=5", func(o options) bool { return !o.Hard && o.Timeo == 5*time.Second }, ""},
 		{"soft,hard,timeo=2m", func(o options) bool { return o.Hard && o.Timeo == 2*time.Minute }, ""},
 		{`cache=/a\,b,verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
+		{`context="system_u:object_r:x_t:s0:c1,c2",cache="/a,b",verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
+		{`cache=/a\"b`, func(o options) bool { return o.Cache == `/a"b` }, ""},
 		{"umask=027", func(o options) bool { return o.Umask == 0o227 }, ""},
 		{"profile=off,complete=off", func(o options) bool { return !o.Profile && !o.Complete }, ""},
 		{"nonsense", nil, `unknown option "nonsense"`},
 		{"verify=maybe", nil, "must be lazy or strict"},
 		{"cache", nil, "needs a value"},
+		{"cache=", nil, "needs a value"},
+		{"netrc=,soft", nil, "needs a value"},
 		{"soft=1", nil, "takes no value"},
 		{"max_conns=0", nil, "from 1 to 64"},
 		{"cache_size=lots", nil, "must be a size"},
@@ -76,12 +82,12 @@ func TestCheckOptions(t *testing.T) {
 
 func TestAbsoluteOptionsSurvive(t *testing.T) {
 	o := defaultOptions()
-	list := absoluteOptions(`cache=a\,b,soft,state=s\\t,proxy=http://h/x\,y`, o)
+	list := absoluteOptions(`cache=a\,b,soft,state=s\\t,netrc=a\"b,proxy=http://h/x\,y`, o)
 	p := defaultOptions()
 	if _, err := p.parse(list, false); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(p.Cache, "/") || !strings.HasSuffix(p.Cache, "/a,b") || !strings.HasSuffix(p.State, `/s\t`) || p.Proxy != "http://h/x,y" || p.Hard {
+	if !strings.HasPrefix(p.Cache, "/") || !strings.HasSuffix(p.Cache, "/a,b") || !strings.HasSuffix(p.State, `/s\t`) || !strings.HasSuffix(p.Netrc, `/a"b`) || p.Proxy != "http://h/x,y" || p.Hard {
 		t.Errorf("%s gives %+v", list, p)
 	}
 }
@@ -105,6 +111,27 @@ func TestHelperArgs(t *testing.T) {
 		got, err := parseHelperArgs(strings.Fields(c.args))
 		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) || c.err == "" && (err != nil || got != c.want) {
 			t.Errorf("%q: %+v, %v", c.args, got, err)
+		}
+	}
+}
+
+func TestFeedArgument(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	file := filepath.Join(dir, "a %20.xml")
+	must(t, os.WriteFile(file, nil, 0o644))
+	t.Chdir(dir)
+	for arg, want := range map[string]string{ // what is wrong has no slash in front
+		"http://h/a%20b?c#d": "http://h/a%20b?c#d", "HTTPS://h": "HTTPS://h",
+		file: file, "a %20.xml": file, "./x/../a %20.xml": file,
+		"file://" + dir + "/a%20%2520.xml": file, "file://localhost" + dir + "/a%20%2520.xml": file,
+		"": "empty", "none.xml": "no such file", "file:a%20%2520.xml": "names no local file", "file://other" + file: "names no local file", "file://": "names no local file",
+		"ftp://h/x": "cannot fetch", "http://": "names no server", "http:/h/x": "names no server",
+		"http://h/%zz": "invalid URL escape", "http://u:secret@h/%zz": "invalid URL escape", "http://u:secret@h/": "password", "http://[::1": "missing ']'",
+	} {
+		got, err := feedArgument(arg)
+		if err != nil && strings.Contains(want, "/") || err == nil && got != want || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%q: %q, %v; want %s", arg, got, err, want)
 		}
 	}
 }

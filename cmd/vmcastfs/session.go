@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"vmcastfs/cache"
@@ -163,6 +164,12 @@ func feedArgument(arg string) (string, error) {
 		return "", usagef("FEED is empty: a feed is an http or https address, or a local file")
 	}
 	u, err := url.Parse(arg)
+	if scheme, _, _ := strings.Cut(strings.ToLower(arg), "://"); err != nil && (scheme == "http" || scheme == "https") {
+		if wrong := new(url.Error); errors.As(err, &wrong) {
+			err = wrong.Err // without the address, which may hold a password
+		}
+		return "", usagef("FEED is no valid address: %w", err)
+	}
 	if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		if u.User != nil {
 			return "", usagef("the feed's address must not hold a password, everybody could see it in /proc/mounts: use -o netrc=FILE or -o token_file=FILE")
@@ -173,6 +180,9 @@ func feedArgument(arg string) (string, error) {
 		return arg, nil
 	}
 	if err == nil && u.Scheme == "file" {
+		if u.Path == "" || u.Host != "" && u.Host != "localhost" {
+			return "", usagef("%q names no local file: write file:///PATH, or the path alone", arg)
+		}
 		arg = u.Path
 	} else if err == nil && len(u.Scheme) > 1 {
 		return "", usagef("cannot fetch %q: a feed is an http or https address, or a local file", arg)
