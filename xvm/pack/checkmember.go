@@ -113,6 +113,8 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if listed != nil {
 		stored = append(stored, listed.hasher)
 	}
+	begin := &head{}
+	stored = append(stored, begin)
 	in := &content{s: s, m: m}
 	tee := io.TeeReader(in, stored)
 
@@ -123,6 +125,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 		plain = &FileReport{Name: name, From: m.Name, Size: -1, State: Unverified, Proofs: []string{}}
 		if image := c.image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {
 			err = c.blockwise(tee, plain, image)
+			c.look(name, begin.inflated())
 		} else {
 			err = c.inflate(ctx, tee, in, plain, format)
 		}
@@ -133,6 +136,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if err != nil {
 		return err
 	}
+	c.look(m.Name, begin)
 	if blocks != nil {
 		if err := blocks.finish(); err != nil {
 			return err
@@ -153,6 +157,13 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 		c.report.Files = append(c.report.Files, *plain)
 	}
 	return nil
+}
+
+// look warns of an image that mounts refuse for how it begins.
+func (c *checker) look(name string, begin *head) {
+	if text := begin.warning(name); text != "" {
+		c.report.warn("%s", text)
+	}
 }
 
 // piece checks a chunk of an XVA archive, or the checksum of one.
@@ -205,6 +216,8 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 	if listed != nil {
 		outs = append(outs, listed.hasher)
 	}
+	begin := &head{}
+	outs = append(outs, begin)
 	var collected *blockHasher
 	if c.collect != nil {
 		collected = c.collect.image(plain.Name, -1, 0)
@@ -222,6 +235,7 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 		return nil
 	}
 	plain.Size = size
+	c.look(plain.Name, begin)
 	if collected != nil {
 		if err := collected.finish(); err != nil {
 			return err

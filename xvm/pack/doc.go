@@ -50,6 +50,9 @@
 // requires signatures: then what a mount would refuse is one, also what a signed
 // manifest lists by MD5 only, unless a sidecar that a trusted key signed covers it.
 //
+// What is no fault and yet makes a file of no use is a warning, of Pack and
+// Check: an image that names other files, which mounts refuse to open.
+//
 // # Memory and work
 //
 // A few blocks for each core, 1 MiB buffers, and 33 bytes for each block of the

@@ -204,12 +204,14 @@ func (p *packer) names(in *Input) (stored, plain string, format seekable.Format)
 // image stores one input and lists its blocks.
 func (p *packer) image(ctx context.Context, in *Input) (err error) {
 	stored, plain, format := p.names(in)
-	content := &reader{ctx: ctx, r: in.Content, name: in.Name, left: in.Size, told: p.o.Progress}
+	begin := &head{}
+	content := &reader{ctx: ctx, r: io.TeeReader(in.Content, begin), name: in.Name, left: in.Size, told: p.o.Progress}
 	size := in.Size
 	var m member
 	switch {
 	case format != "":
-		m, size, err = p.compressed(ctx, content, stored, plain, format)
+		begin = &head{}
+		m, size, err = p.compressed(ctx, content, begin, stored, plain, format)
 	case stored != plain:
 		m, err = p.blockwise(content, stored, plain, size)
 	default:
@@ -220,6 +222,9 @@ func (p *packer) image(ctx context.Context, in *Input) (err error) {
 	}
 	p.members = append(p.members, m)
 	p.plain[plain] = size
+	if text := begin.warning(plain); text != "" {
+		p.result.Warnings = append(p.result.Warnings, text)
+	}
 	p.result.Images = append(p.result.Images, ResultImage{Name: plain, Member: stored, Size: size, Stored: m.size})
 	return nil
 }
@@ -272,7 +277,7 @@ func (p *packer) blockwise(content io.Reader, stored, plain string, size int64) 
 }
 
 // compressed stores what is compressed already, and decodes it for its blocks.
-func (p *packer) compressed(ctx context.Context, content io.Reader, stored, plain string, format seekable.Format) (member, int64, error) {
+func (p *packer) compressed(ctx context.Context, content io.Reader, begin *head, stored, plain string, format seekable.Format) (member, int64, error) {
 	w := p.images.newMember(stored)
 	if _, err := io.Copy(w, content); err != nil {
 		return member{}, 0, err
@@ -293,7 +298,7 @@ func (p *packer) compressed(ctx context.Context, content io.Reader, stored, plai
 	defer s.Close()
 	var sums blockSums
 	blocks := newBlockHasher(p.o.BlockSize, sums.add)
-	size, err := io.CopyBuffer(blocks, s, make([]byte, chunk))
+	size, err := io.CopyBuffer(fan{blocks, begin}, s, make([]byte, chunk))
 	if err == nil {
 		err = blocks.finish()
 	}
