@@ -156,8 +156,10 @@ func identify(resp *http.Response, url string) (Identity, int64, error) {
 
 // plain refuses content codings: offsets would count the wrong bytes.
 func plain(h http.Header) error {
-	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return fmt.Errorf("%w: Content-Encoding %.40q was not asked for", ErrProtocol, coding)
+	for _, coding := range h.Values("Content-Encoding") {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return fmt.Errorf("%w: Content-Encoding %.40q was not asked for", ErrProtocol, coding)
+		}
 	}
 	return nil
 }

@@ -68,15 +68,15 @@
 //	H5   redirect from https to http | refused
 //	     cache/remote: TestH5Downgrade; cmd/vmcastfs: TestF15H5Downgrade
 //	H6   credentials across origins | dropped
-//	     cache/remote: TestH6CredentialsStayAtTheirOrigin, TestH6ClientCertificateStaysAtItsOrigin; cmd/vmcastfs: TestH2H3H5H6PublicFeed
+//	     cache/remote: TestH6CredentialsStayAtTheirOrigin, TestH6ClientCertificateStaysAtItsOrigin, TestH6UserinfoInARedirect; cmd/vmcastfs: TestH2H3H5H6PublicFeed
 //	H7   200 to a range | not read; from the first answer on: the archive is taken as one stream
 //	     cache/remote: TestH7H8H9H10WrongAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
 //	H8   206 that is not what was asked for | thrown away, tried again, EIO. Rightly labelled wrong bytes: see S13
-//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers, TestH8BodyAndLabelDisagree; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
+//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers, TestH8BodyAndLabelDisagree, TestH8H9H10H16H17RawAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
 //	H9   multipart/byteranges | refused
-//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
+//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers, TestH8H9H10H16H17RawAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
 //	H10  coded 206; 200 with Content-Range | refused
-//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
+//	     cache/remote: TestH7H8H9H10WrongAnswers, TestH8H9H10WrongFirstAnswers, TestH8H9H10H16H17RawAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
 //	H11  ETag changes, is weak, flaps | DIFFERS: another strong ETag ends the generation, also if it flaps; length and date are no proof against it
 //	     cache/remote: TestH11Validators, TestH11Flapping, TestH11IfRange; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers, TestH11ETagsFlap
 //	H12  cut or grown while being read | EIO for what is missing; nothing mixed
@@ -88,9 +88,9 @@
 //	H15  HEAD fails, GET works | HEAD is never asked
 //	     cache/remote: TestH15HeadIsNeverAsked; cmd/vmcastfs: TestF4H15Feed
 //	H16  header bomb, odd ETag | limit; hashed in the cache
-//	     cache/remote: TestH16Headers; cmd/vmcastfs: TestS4C4H16Release
+//	     cache/remote: TestH16Headers, TestH8H9H10H16H17RawAnswers; cmd/vmcastfs: TestS4C4H16Release
 //	H17  stall, half-open connection | a timer, another attempt; EIO only when soft
-//	     cache/remote: TestH17Stalls; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
+//	     cache/remote: TestH17Stalls, TestH8H9H10H16H17RawAnswers; cmd/vmcastfs: TestH7H8H9H10H11H12H17Answers
 //	H18  user and password in a URL | not in status, log, attributes, /proc/mounts; refused in the feed's own. feed.xml is verbatim
 //	     cache/remote: TestH18NoSecretsInMessages; cmd/vmcastfs: TestH1H4H13H18URLs
 //	T1   names that lead out | hidden
