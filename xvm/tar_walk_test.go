@@ -208,6 +208,7 @@ func FuzzWalk(f *testing.F) {
 		f.Add(seed, true)
 	}
 	f.Add(tarGo(f, tar.FormatPAX, "a", "1", strings.Repeat("l", 200), "2"), true)
+	f.Add(tarGo(f, tar.FormatPAX, "d/xvm.xml", "1", "d/i/a", "2"), true)
 	f.Add(new(tarMaker).file("a", "1").header('1', "b", 0, tarPut(157, "a")).end(), false)
 	f.Fuzz(func(t *testing.T, archive []byte, mend bool) {
 		if mend {
