@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,13 @@ type event struct {
 	name    string // of the release's directory
 	file    string // of a corrupt image
 	reason  string
+}
+
+func (e event) rank() int {
+	if e.kind == eventCorrupt {
+		return 0
+	}
+	return 1
 }
 
 // known is what hooks were told of a release, as it is kept in the store.
@@ -107,6 +115,9 @@ func (h *hooks) look(ctx context.Context) {
 	} else if len(events) == 0 {
 		return
 	}
+	// A feed that names many new releases must not keep the corrupt image from
+	// being told.
+	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.rank(), b.rank()) })
 	if len(events) > hookEvents {
 		h.log.Warn("too many events at once: hooks are not run for all of them", "events", len(events), "run", hookEvents)
 		events = events[:hookEvents]

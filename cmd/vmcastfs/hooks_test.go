@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +10,11 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog"
 )
 
 // program writes an executable.
@@ -102,6 +107,59 @@ env | grep -v '^VMCASTFS_' | cut -d= -f1 | sort | tr '\n' ' ' >`+out+`.env
 	}
 	if strings.Contains(log(), "level=ERROR msg=\"hook failed\"") {
 		t.Errorf("the log says\n%s", log())
+	}
+}
+
+// TestHookFlood: what a feed says reaches a hook in one printable line each, of
+// a size that a program can be started with, and however much of it there is,
+// the corrupt image is told.
+func TestHookFlood(t *testing.T) {
+	t.Parallel()
+	s, err := store.Open(store.Options{Dir: filepath.Join(t.TempDir(), "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	out, hook := filepath.Join(t.TempDir(), "told"), filepath.Join(t.TempDir(), "hook")
+	program(t, hook, "#!/bin/sh\necho \"$1|$VMCASTFS_FILE\" >>"+out+"\n")
+	began := time.Now()
+	evil := "\x1b]0;t\x07a\nb\rc\u009b2J\u202ed=e\x00"
+	items := []hostileItem{{title: "old", id: "old", enclosures: enclosure("http://h/old.xvm")}}
+	for i := range 2 * hookEvents {
+		items = append(items, hostileItem{title: fmt.Sprintf("%d \u009b2J\u202e&#10;%s", i, strings.Repeat("x", 9000)), id: fmt.Sprint(i), enclosures: enclosure(fmt.Sprintf("http://h/%d/%s.xvm?\u202e&#x9b;#\u009b", i, strings.Repeat("y\u202e", 1000)))})
+	}
+	status := func(items []hostileItem) catalog.Status {
+		f, err := feed.Parse(hostileFeed(items...), "http://h/feed.xml", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := catalog.Status{Feed: catalog.FeedStatus{LastSuccess: &began}}
+		for _, r := range f.Releases {
+			st.Releases = append(st.Releases, catalog.ReleaseStatus{ID: r.ID, Name: r.Name, Title: r.Title, URL: remote.Display(r.URL), Generation: 1})
+		}
+		return st
+	}
+	h := &hooks{program: hook, mount: "/mnt", feed: "http://h/feed.xml", store: s, log: slog.New(slog.DiscardHandler)}
+	now := status(items[:1])
+	h.status = func() catalog.Status { return now }
+	h.load()
+	h.look(t.Context())
+	now = status(items)
+	for i, r := range now.Releases {
+		for _, v := range h.environment(event{kind: eventNew, release: known{Name: r.Name, Title: r.Title, URL: r.URL}, name: r.Name, reason: evil}) {
+			name, value, _ := strings.Cut(v, "=")
+			if feed.Sanitize(value) != value || len(v) > 2<<10 {
+				t.Errorf("release %d: %s is %.200q, %d bytes", i, name, value, len(v))
+			}
+		}
+		if r.ID == "old" {
+			now.Releases[i].Files = []catalog.FileStatus{{Name: "disk.img", State: "corrupt", Note: evil}}
+		}
+	}
+	h.look(t.Context())
+	first, rest, _ := strings.Cut(told(out), "\n")
+	if n := strings.Count(rest, "new|\n"); first != "corrupt|disk.img" || n != hookEvents-1 {
+		t.Errorf("first told was %q, then %d of %d new releases", first, n, 2*hookEvents)
 	}
 }
 

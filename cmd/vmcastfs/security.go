@@ -119,7 +119,7 @@
 //	the cache                     cache_size=, and cache_free= is left; sparse and zero blocks take no disk
 //	names of releases             160 bytes and a suffix; 100000 remembered
 //	status of another mount       256 MiB, 5 seconds
-//	a hook                        10 seconds, 64 KiB of output
+//	a hook                        10 seconds, 64 KiB of output; 100 events at a time, corrupt images first
 //
 // # Fuzzers and soak
 //
