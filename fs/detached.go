@@ -36,11 +36,7 @@ func (s *Server) WaitDetached(ctx context.Context) error {
 		}
 	}()
 	for {
-		mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, end bool) {
-			ours := s.dev == fmt.Sprintf("%d:%d", m.Major, m.Minor)
-			return !ours, ours
-		})
-		if err == nil && len(mounts) == 0 {
+		if here, err := s.attached(); err == nil && !here {
 			return nil
 		}
 		fds := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}, {Fd: int32(r.Fd()), Events: unix.POLLIN}}
@@ -51,4 +47,13 @@ func (s *Server) WaitDetached(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// attached tells whether the mount is in the table of mounts.
+func (s *Server) attached() (bool, error) {
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, end bool) {
+		ours := s.dev == fmt.Sprintf("%d:%d", m.Major, m.Minor)
+		return !ours, ours
+	})
+	return len(mounts) > 0, err
 }

@@ -201,7 +201,8 @@ func (v *vfs) openNodes(ino uint64) []*fileNode {
 // Unmount unmounts. While files are in use it tries again until ctx ends; then it
 // detaches the mount if lazy is set, and fails with EBUSY otherwise. A detached
 // mount serves its open files until they are closed or the process exits; Wait
-// tells. If somebody else has unmounted it, that is success.
+// tells. If somebody else has unmounted it, that is success; while another mount
+// covers it, it cannot be unmounted, and fails with EBUSY.
 func (s *Server) Unmount(ctx context.Context, lazy bool) error {
 	const longest = 250 * time.Millisecond
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, longest) {
@@ -220,7 +221,7 @@ func (s *Server) Unmount(ctx context.Context, lazy bool) error {
 		case <-s.done:
 			return nil
 		case <-ctx.Done():
-			if !lazy {
+			if !lazy || errors.Is(err, errCovered) {
 				return fmt.Errorf("unmount %q: %w", s.dir, err)
 			}
 			return detach(s.dir)
@@ -228,6 +229,8 @@ func (s *Server) Unmount(ctx context.Context, lazy bool) error {
 		}
 	}
 }
+
+var errCovered = fmt.Errorf("another mount covers it, unmount that first: %w", syscall.EBUSY)
 
 // unmount tries once, and only if the mount on our directory is ours.
 func (s *Server) unmount() error {
@@ -240,8 +243,14 @@ func (s *Server) unmount() error {
 	if err != nil {
 		return err
 	}
-	if m == nil || s.dev != fmt.Sprintf("%d:%d", m.Major, m.Minor) {
+	switch {
+	case m == nil:
 		return nil
+	case s.dev != fmt.Sprintf("%d:%d", m.Major, m.Minor):
+		if here, err := s.attached(); err != nil || !here {
+			return err
+		}
+		return errCovered
 	}
 	return unmountDir(s.dir, 0)
 }

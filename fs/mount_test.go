@@ -575,6 +575,77 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// One mount upon another: each ends its own, and only that.
+func TestStacked(t *testing.T) {
+	fusetest.Require(t)
+	dir := t.TempDir()
+	var servers []*Server
+	for _, name := range []string{"lower", "upper"} {
+		s, err := Mount(t.Context(), newFakeTree(newRelease(name)), Options{Dir: dir, Source: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Unmount(context.Background(), true) })
+		servers = append(servers, s)
+	}
+	shows := func(want string) {
+		t.Helper()
+		if got := names(t, dir); !slices.Contains(got, want) {
+			t.Errorf("it shows %q, not %s", got, want)
+		}
+		if source, mounted, err := MountedOn(dir); source != want || !mounted || err != nil {
+			t.Errorf("mounted is %q, %t, %v, not %s", source, mounted, err, want)
+		}
+	}
+	shows("upper")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := servers[0].Unmount(ctx, true); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("unmount of the lower: %v", err)
+	}
+	shows("upper")
+	for i, want := range []string{"upper", "lower"} {
+		shows(want)
+		if err := servers[1-i].Unmount(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		<-servers[1-i].Done()
+	}
+	if m, err := mountAt(dir); m != nil || err != nil {
+		t.Errorf("left is %v, %v", m, err)
+	}
+}
+
+// A dead mount upon another filesystem, which stays.
+func TestStaleOnAnother(t *testing.T) {
+	fusetest.Require(t)
+	fusetest.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	cmd := fusetest.Child(t.Context(), "serve", dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if err := CleanStale(dir); err != nil || IsStale(dir) {
+		t.Errorf("it is not cleaned away: %v", err)
+	}
+	if m, err := mountAt(dir); err != nil || m == nil || m.FSType != "tmpfs" {
+		t.Errorf("what is left: %v, %v", m, err)
+	}
+}
+
 func TestMountErrors(t *testing.T) {
 	fusetest.Require(t)
 	dir := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -16,11 +17,31 @@ import (
 const maxStale = 64
 
 // IsStale tells whether the filesystem on dir is a FUSE mount whose process is
-// gone: "transport endpoint is not connected".
+// gone: "transport endpoint is not connected". One that hangs is not.
 func IsStale(dir string) bool {
-	// Unlike stat, statfs is never answered from the kernel's caches.
-	var st unix.Statfs_t
-	return errors.Is(unix.Statfs(dir, &st), syscall.ENOTCONN)
+	answer := make(chan bool, 1)
+	go func() { answer <- isStale(dir) }()
+	select {
+	case stale := <-answer:
+		return stale
+	case <-time.After(staleLimit):
+		return false
+	}
+}
+
+// staleLimit is how long it may take to tell that a process is gone: the kernel
+// does so at once.
+const staleLimit = time.Second
+
+func isStale(dir string) bool {
+	// Unlike stat, statfs is never answered from the kernel's caches; and O_PATH does
+	// not have an autofs mount what we are about to.
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errors.Is(err, syscall.ENOTCONN)
+	}
+	defer unix.Close(fd)
+	return errors.Is(unix.Fstatfs(fd, new(unix.Statfs_t)), syscall.ENOTCONN)
 }
 
 // CleanStale detaches stale mounts of vmcastfs from dir. It leaves alone what
@@ -67,13 +88,20 @@ func resolve(dir string) (string, error) {
 	return filepath.Join(parent, filepath.Base(abs)), nil
 }
 
-// mountAt returns the topmost mount on dir, nil if there is none.
+// mountAt returns the topmost mount on dir, the one that has no other upon it; nil
+// if there is none.
 func mountAt(dir string) (*mountinfo.Info, error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	if err != nil || len(mounts) == 0 {
-		return nil, err
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, end bool) { return m.Mountpoint != dir, false })
+	covered := make(map[int]bool)
+	for _, m := range mounts {
+		covered[m.Parent] = true
 	}
-	return mounts[len(mounts)-1], nil
+	for _, m := range mounts {
+		if !covered[m.ID] {
+			return m, err
+		}
+	}
+	return nil, err
 }
 
 // MountedOn tells whether the topmost mount on dir is one of vmcastfs, and what

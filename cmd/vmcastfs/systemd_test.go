@@ -342,10 +342,15 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 
-	// A mount on demand ends and comes back.
-	m.ok("systemctl", "stop", "srv-auto.mount")
-	if got := m.mounts("/srv/auto"); len(got) != 1 || got[0] != "autofs" {
-		t.Errorf("stopped, it is still %q", got)
+	// A mount on demand ends and comes back, by hand or when it is used.
+	for _, by := range []string{"hand", "use"} {
+		m.ok("systemctl", "stop", "srv-auto.mount")
+		if got := m.mounts("/srv/auto"); len(got) != 1 || got[0] != "autofs" {
+			t.Errorf("stopped, it is still %q", got)
+		}
+		if by == "hand" {
+			m.ok("mount", "/srv/auto")
+		}
 	}
 	if out := m.ok("sha256sum", "/srv/auto/latest/data.img"); !strings.HasPrefix(out, sum) || all() != mounted {
 		t.Errorf("first access: %s, %s", out, all())
@@ -358,13 +363,15 @@ func TestSystemd(t *testing.T) {
 		out, _ := m.run("systemctl", "show", "--value", "-p", "MainPID,ActiveState", unit)
 		return strings.Contains(out, "active\n") && !strings.Contains(out, "activating") && !strings.Contains("\n"+out, "\n"+pid+"\n") && !strings.Contains(out, "deactivating")
 	})
-	m.kill("srv-plain.mount")
-	eventually(t, "the mount is dead", 10*time.Second, func() bool {
-		out, _ := m.run("ls", "/srv/plain")
-		return strings.Contains(out, "not connected")
-	})
-	m.ok("mount", "/srv/plain")
-	for _, dir := range []string{"/srv/unit", "/srv/plain"} {
+	for _, name := range []string{"plain", "auto"} { // below the second is autofs
+		m.kill("srv-" + name + ".mount")
+		eventually(t, "the mount is dead", 10*time.Second, func() bool {
+			out, _ := m.run("ls", "/srv/"+name)
+			return strings.Contains(out, "not connected")
+		})
+		m.ok("mount", "/srv/"+name)
+	}
+	for _, dir := range []string{"/srv/unit", "/srv/plain", "/srv/auto"} {
 		if out := m.ok("sha256sum", dir+"/latest/data.img"); !strings.HasPrefix(out, sum) || all() != mounted {
 			t.Errorf("after a fault: %s, %s", out, all())
 		}
