@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -57,10 +58,22 @@ func ParseSigner(key, passphrase []byte) (*Signer, error) {
 	}
 	if len(passphrase) > 0 {
 		if err := e.DecryptPrivateKeys(passphrase); err != nil {
-			return nil, fmt.Errorf("read secret key: %w", err)
+			return nil, fmt.Errorf("read secret key: the passphrase is wrong, or the key damaged: %w", err)
 		}
+	} else if locked(e) {
+		return nil, errors.New("read secret key: it needs a passphrase")
 	}
 	return &Signer{entity: e}, nil
+}
+
+// locked tells whether a key has secret parts, and each needs its passphrase.
+func locked(e *openpgp.Entity) bool {
+	keys := []*packet.PrivateKey{e.PrivateKey}
+	for _, sub := range e.Subkeys {
+		keys = append(keys, sub.PrivateKey)
+	}
+	keys = slices.DeleteFunc(keys, func(k *packet.PrivateKey) bool { return k == nil || k.Dummy() })
+	return len(keys) > 0 && !slices.ContainsFunc(keys, func(k *packet.PrivateKey) bool { return !k.Encrypted })
 }
 
 // Fingerprint is that of the primary key, in upper-case hexadecimal.
