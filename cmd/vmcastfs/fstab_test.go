@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +194,16 @@ func TestMount8Forms(t *testing.T) {
 	}
 	if out, code := mount("-t", "vmcastfs", "-o", w.options(), w.feed, w.dir); code != 32 || !strings.Contains(out, "already") || len(h.mounts()) != 1 {
 		t.Errorf("mounting twice: %d, %s, %q", code, out, h.mounts())
+	}
+	end()
+	var several [4]int // at the same time
+	var all sync.WaitGroup
+	for i := range several {
+		all.Go(func() { _, several[i] = mount("-t", "vmcastfs", "-o", w.options(), w.feed, w.dir) })
+	}
+	all.Wait()
+	if slices.Sort(several[:]); several != [4]int{0, 32, 32, 32} || len(h.mounts()) != 1 {
+		t.Errorf("four at once: %d, %q", several, h.mounts())
 	}
 	end()
 	if out, code := mount("-f", "-t", "vmcastfs", "-o", w.options(), w.feed, w.dir); code != 0 || len(h.mounts()) != 0 {

@@ -106,8 +106,8 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 	if err != nil {
 		return err
 	}
-	if source, mounted, err := fs.MountedOn(dir); err == nil && mounted && source == call.source(feedURL) && !fs.IsStale(dir) {
-		return withCode(exitMount, fmt.Errorf("%s is already mounted on %s", source, dir))
+	if err := notTwice(dir, call.source(feedURL)); err != nil {
+		return err
 	}
 	if call.background {
 		args := []string{"mount", "-f"}
@@ -146,12 +146,18 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before anybody is told that the mount is there
 	defer signal.Stop(hup)
+	unlock := mountLock(dir)
+	defer unlock()
+	if err := notTwice(dir, call.source(feedURL)); err != nil {
+		return err // it was mounted in the meantime
+	}
 	server, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
 		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
 		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
 		Errors: errorRules(), Logger: log.Logger, Debug: o.Debug,
 		NoPassthrough: !o.PassThru,
 	})
+	unlock()
 	if err != nil {
 		return withCode(exitMount, err)
 	}
@@ -196,6 +202,30 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 			return nil
 		}
 	}
+}
+
+// notTwice refuses what is mounted on dir already.
+func notTwice(dir, source string) error {
+	if there, mounted, err := fs.MountedOn(dir); err == nil && mounted && there == source && !fs.IsStale(dir) {
+		return withCode(exitMount, fmt.Errorf("%s is already mounted on %s", source, dir))
+	}
+	return nil
+}
+
+// mountLock has one process at a time look whether its feed is mounted, and mount
+// it, of those that mount below one directory. Who cannot have the lock soon goes
+// on without: it may be held by anybody.
+func mountLock(dir string) (unlock func()) {
+	parent, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return func() {}
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if syscall.Flock(int(parent.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			break
+		}
+	}
+	return func() { parent.Close() }
 }
 
 // unmountGrace is how long a busy mount is waited for at a signal before it is
