@@ -36,7 +36,7 @@ func (c *enclosed) Close() {
 
 // enclosedIn recognizes an enclosure, and inflates it if need be.
 func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) (*enclosed, error) {
-	enc, err := catalog.Recognize(ctx, a, a.size, address)
+	enc, err := catalog.Recognize(ctx, a, a.size, address, nil)
 	if err != nil {
 		return nil, err
 	}

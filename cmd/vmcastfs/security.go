@@ -112,7 +112,8 @@
 //	boot profile                  4 MiB, 131072 reads
 //	sidecar                       1 GiB, 262144 members, 256 MiB of seek points
 //	inflating                     16 TiB plain; 65536 times the stored size; 128 MiB of window or dictionary
-//	all that inflates at a time   260 MiB for members, and as much for archives compressed as a whole; the rest waits.
+//	all that inflates at a time   260 MiB for members, and as much for archives compressed as a whole and for finding out
+//	                              what a compressed enclosure is; the rest waits.
 //	                              Until the garbage collector has run, twice that is resident
 //	finding out plain sizes       5 seconds before a directory is shown, 2 minutes behind it
 //	an image                      16 TiB, and what a file of the cache's file system may have

@@ -103,7 +103,7 @@ func TestLimitsAreTrue(t *testing.T) {
 		"boot profile ":           {xvm.MaxProfileSize >> 20, xvm.MaxProfileReads},
 		"sidecar ":                {xvm.MaxSidecarMembers, xvm.MaxSidecarPoints >> 20},
 		"status of another mount": {maxStatus >> 20, int(statusLimit.Seconds())},
-		"a hook ":                 {int(hookLimit.Seconds()), hookOutput >> 10},
+		"a hook ":                 {int(hookLimit.Seconds()), hookOutput >> 10, hookEvents},
 	} {
 		_, rest, found := strings.Cut(doc, "//\t"+line)
 		rest, _, _ = strings.Cut(rest, "\n")

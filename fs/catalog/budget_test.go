@@ -34,6 +34,7 @@ func TestC1SharedBudget(t *testing.T) {
 	}
 	s.release("one", "/one.xvm", tarOf(t, members...))
 	s.release("two", "/two.tar.xz", xzOf(t, tarOf(t, members...), 4))
+	s.release("bare", "/bare.img.xz", xzOf(t, diskImage(9*blk, 1), 4))
 	s.publish(s.items...)
 
 	memory := func(members, archives int64) func(*Config) {
@@ -66,5 +67,8 @@ func TestC1SharedBudget(t *testing.T) {
 	h = s.open(memory(1<<30, 1))
 	if _, err := h.rel("two").Package(t.Context()); !errors.Is(err, seekable.ErrLimit) {
 		t.Errorf("an archive without memory for it: %v", err)
+	}
+	if _, err := h.rel("bare").Package(t.Context()); !errors.Is(err, seekable.ErrLimit) {
+		t.Errorf("a look into what is compressed, without memory for it: %v", err)
 	}
 }

@@ -26,8 +26,10 @@ type Enclosure struct {
 
 // Recognize tells by its content what an enclosure is. What is compressed and
 // neither an archive nor a disk image is an [ErrNotPackage]. The address only
-// names a disk image, and tells a raw one that begins like nothing known.
-func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string) (Enclosure, error) {
+// names a disk image, and tells a raw one that begins like nothing known. What
+// looks into compressed data takes its memory from the budget; nil: at most some
+// 130 MiB of its own.
+func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, memory *seekable.Budget) (Enclosure, error) {
 	head, err := readHead(ctx, a, size)
 	if err != nil {
 		return Enclosure{}, err
@@ -36,7 +38,7 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string) 
 	switch {
 	case xvm.IsTar(head):
 	case format != "":
-		inner, err := inflatedHead(ctx, format, a, size)
+		inner, err := inflatedHead(ctx, format, a, size, memory)
 		switch {
 		case err != nil:
 			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
@@ -65,7 +67,7 @@ func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArc
 			return nil, nil, err
 		}
 	}
-	enc, err := Recognize(ctx, reader, size, r.URL())
+	enc, err := Recognize(ctx, reader, size, r.URL(), r.cat.cfg.inflate.archives)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -119,8 +121,8 @@ func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {
 }
 
 // inflatedHead is readHead of the plain content.
-func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, size int64) ([]byte, error) {
-	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: maxImageSize})
+func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, size int64, memory *seekable.Budget) ([]byte, error) {
+	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: maxImageSize, Budget: memory})
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 // sidecarFor makes the sidecar of whatever an enclosure may be.
 func sidecarFor(t testing.TB, enclosure, content []byte, address string, key *xvm.Signer) []byte {
 	t.Helper()
-	enc, err := Recognize(t.Context(), packageBytes(enclosure), int64(len(enclosure)), address)
+	enc, err := Recognize(t.Context(), packageBytes(enclosure), int64(len(enclosure)), address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
