@@ -190,7 +190,7 @@ func optionTable() []option {
 		}},
 		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(func(o *options) *bool { return &o.PassThru })},
 		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(func(o *options) *string { return &o.Verify }, "lazy", "strict")},
-		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys (default: "+defaultKeyring+", if it holds any)", path(func(o *options) *string { return &o.Keyring })},
+		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys (default: " + defaultKeyring + ", if it holds any)", path(func(o *options) *string { return &o.Keyring })},
 		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(func(o *options) *string { return &o.Sig }, "require", "ignore")},
 		{"sidecar", "URL|DIR", trust, "where vmcastfs index has put block lists for packages that have none", func(o *options, v string) (err error) {
 			u, err := url.Parse(v)
