@@ -228,6 +228,10 @@ func (c *checker) readManifest(ctx context.Context) error {
 			_, plain := seekable.PlainName(m.Name)
 			return plain == name
 		}) {
+			if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
+				c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
+				continue
+			}
 			c.report.fault("%s is missing: the manifest lists it", name)
 		}
 	}

@@ -172,6 +172,10 @@ func TestCheckOtherPackages(t *testing.T) {
 			[]file{{"a", disk}, {"manifest.txt", []byte(sum(disk) + "  a\n" + sum(packed) + "  a\n")}},
 			"a unverified\nmanifest.txt unverified\n", "manifest.txt",
 		},
+		"names relative to elsewhere": {
+			[]file{{"d/a", disk}, {"d/manifest.txt", []byte(sum(disk) + "  d/a\n")}},
+			"a unverified\nmanifest.txt unverified\n", "the manifest lists d/a, but its names are relative to where it is: there it is a",
+		},
 		"no manifest": {[]file{{"a.img", disk}}, "a.img unverified\n", ""},
 		"C2: damaged gzip that the manifest vouches for": {
 			[]file{{"a.img.gz", packed[:5000]}, {"manifest.txt", []byte(sum(packed[:5000]) + "  a.img.gz\n")}},
