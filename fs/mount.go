@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -88,7 +89,11 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 // for ever.
 func newServer(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
 	if !o.DirectMountStrict {
-		return fuse.NewServer(raw, dir, o) // runs fusermount3
+		server, err := fuse.NewServer(raw, dir, o) // runs fusermount3
+		if err != nil && strings.HasPrefix(err.Error(), "fusermount exited") {
+			err = errors.New("fusermount3 has refused it, and said why on standard error")
+		}
+		return server, err
 	}
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -641,6 +641,12 @@ func TestStaleOnAnother(t *testing.T) {
 	if err := CleanStale(dir); err != nil || IsStale(dir) {
 		t.Errorf("it is not cleaned away: %v", err)
 	}
+	if err := UnmountDir(dir, false); err == nil {
+		t.Error("what is not ours is unmounted")
+	}
+	if err := UnmountDir(t.TempDir(), false); err != syscall.EINVAL {
+		t.Errorf("unmount of nothing: %v", err)
+	}
 	if m, err := mountAt(dir); err != nil || m == nil || m.FSType != "tmpfs" {
 		t.Errorf("what is left: %v, %v", m, err)
 	}

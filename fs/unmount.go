@@ -150,12 +150,19 @@ func unmountDir(dir string, flags int) error {
 	return fmt.Errorf("fusermount3: %w: %s", err, bytes.TrimSpace(out))
 }
 
-// UnmountDir unmounts whatever vmcastfs has on dir, from any process. While
-// files are open it fails with EBUSY; lazy detaches at once.
+// UnmountDir unmounts what vmcastfs has on dir, from any process. While files are open it
+// fails with EBUSY, and with EINVAL if nothing is mounted there; lazy detaches at once.
 func UnmountDir(dir string, lazy bool) error {
 	path, err := resolve(dir)
 	if err != nil {
 		return err
+	}
+	switch m, err := mountAt(path); {
+	case err != nil:
+	case m == nil:
+		return syscall.EINVAL // as the kernel says it; fusermount3 has other words
+	case m.FSType != FSType:
+		return fmt.Errorf("%q is no mount of vmcastfs, but of type %s", path, m.FSType)
 	}
 	flags := 0
 	if lazy {
