@@ -69,23 +69,22 @@ func CleanStale(dir string) error {
 	return fmt.Errorf("%q: too many stale mounts", dir)
 }
 
-// resolve makes dir absolute and free of symlinks even if it is a stale mount
-// point, which cannot be looked at.
+// resolve makes dir absolute and free of symlinks even if it is the mount point of
+// what is dead or hangs, which cannot be looked at.
 func resolve(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return "", err
-	}
-	if path, err := filepath.EvalSymlinks(abs); err == nil {
-		return path, nil
-	} else if !errors.Is(err, syscall.ENOTCONN) {
 		return "", err
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(parent, filepath.Base(abs)), nil
+	path := filepath.Join(parent, filepath.Base(abs))
+	if m, err := mountAt(path); err != nil || m != nil {
+		return path, err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // mountAt returns the topmost mount on dir, the one that has no other upon it; nil

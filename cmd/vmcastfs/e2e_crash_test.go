@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/store"
+	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
 )
 
@@ -248,5 +251,43 @@ func TestPagesOfACorruptImage(t *testing.T) {
 			return errors.Is(err, syscall.EIO)
 		})
 		t.Logf("%s: the page was gone %s after the state was seen", name, time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// TestHungMount stops the daemon: what looks at the mount says that it hangs, and
+// does not hang with it.
+func TestHungMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	w.mount()
+	w.wantDisk()
+	pids := w.daemons()
+	if len(pids) != 1 {
+		t.Fatalf("%d daemons", len(pids))
+	}
+	must(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	defer func() { _ = syscall.Kill(pids[0], syscall.SIGCONT) }()
+	var work sync.WaitGroup
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"status", w.dir}, "hung: no answer within"},
+		{[]string{"status", "--json", w.path("latest")}, `"state": "hung"`},
+		{[]string{"prefetch", w.path("latest")}, "is hung: no answer within"},
+		{[]string{"cache", "pin", w.path("latest")}, "is hung: no answer within"},
+	} {
+		work.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			defer cancel()
+			out, err := exec.CommandContext(ctx, binary, c.args...).CombinedOutput()
+			if exitCode(err) != 1 || !strings.Contains(string(out), c.want) {
+				t.Errorf("%q: %v\n%s", c.args, err, out)
+			}
+		})
+	}
+	work.Wait()
+	if out, err := w.run("umount", "-l", w.dir); err != nil {
+		t.Errorf("umount -l: %v, %s", err, out)
 	}
 }

@@ -77,6 +77,9 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 		return nil, err
 	}
 	m := mounts[0]
+	if m.look(ctx); m.Status == nil { // before asking it for anything else, which may take for ever
+		return nil, withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
+	}
 	path, err := filepath.Abs(arg)
 	if err == nil {
 		path, err = filepath.EvalSymlinks(path) // latest is a link

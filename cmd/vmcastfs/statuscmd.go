@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -102,17 +103,29 @@ func findMounts(dir string) ([]mountStatus, error) {
 	if err != nil {
 		return nil, usagef("%w", err)
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	// By its name first: to follow links is to ask the mount, which may hang.
+	i := mountOf(found, path)
+	if i < 0 {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			i = mountOf(found, real)
+		}
 	}
+	if i < 0 {
+		return nil, withCode(exitFailed, fmt.Errorf("no feed is mounted on %s", dir))
+	}
+	return found[i : i+1], nil
+}
+
+// mountOf is the mount that a path is in, or -1.
+func mountOf(mounts []mountStatus, path string) int {
 	for at := path; ; at = filepath.Dir(at) {
-		for i := len(found) - 1; i >= 0; i-- { // the topmost of several
-			if found[i].Dir == at {
-				return found[i : i+1], nil
+		for i := len(mounts) - 1; i >= 0; i-- { // the topmost of several
+			if mounts[i].Dir == at {
+				return i
 			}
 		}
 		if at == "/" {
-			return nil, withCode(exitFailed, fmt.Errorf("no feed is mounted on %s", dir))
+			return -1
 		}
 	}
 }
@@ -134,7 +147,7 @@ func (m *mountStatus) look(ctx context.Context) {
 	case <-ctx.Done():
 		a.err = ctx.Err()
 	case <-time.After(statusLimit):
-		a.err = fmt.Errorf("no answer within %s", statusLimit)
+		a.err = fmt.Errorf("no answer within %s, its process is stopped or stuck: kill it and mount again", statusLimit)
 	}
 	m.at = time.Now()
 	st := new(catalog.Status)
@@ -148,7 +161,7 @@ func (m *mountStatus) look(ctx context.Context) {
 		m.State, m.Status = "mounted", st
 	case errors.Is(a.err, os.ErrPermission):
 		m.State, m.Error = "mounted", "only its owner may look: "+a.err.Error()
-	case fs.IsStale(m.Dir):
+	case errors.Is(a.err, syscall.ENOTCONN):
 		m.State, m.Error = "dead", "its process is gone; `vmcastfs umount` or mounting again cleans it up"
 	default:
 		m.State, m.Error = "hung", a.err.Error()
