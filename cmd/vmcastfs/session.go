@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -90,6 +91,10 @@ func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
 		return nil, nil
 	}
 	keyring, err := xvm.LoadKeyring(o.Keyring)
+	if errors.Is(err, fs.ErrPermission) && o.Keyring == defaultKeyring && o.Sig == "ignore" {
+		log.Warn("signatures are not checked: the keys cannot be read", "err", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, withCode(exitFailed, fmt.Errorf("keyring %s: %w", o.Keyring, err))
 	}
