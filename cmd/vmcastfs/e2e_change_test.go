@@ -360,6 +360,30 @@ func TestF12FeedNamesAnotherPackage(t *testing.T) {
 	w.wantGeneration(f, old, new, "old")
 }
 
+// TestComesBackAsAnother: a release leaves the feed while a guest uses it, and
+// comes back with another package.
+func TestComesBackAsAnother(t *testing.T) {
+	t.Parallel()
+	old, new := noise(changeSize, 44), noise(changeSize, 45)
+	together(t, map[string]string{"at its place": "two.xvm", "at another": "other.xvm"}, func(t *testing.T, path string) {
+		w := bareWorld(t)
+		w.publish("one", packListed(t, member{"disk.img", old[1:]}))
+		w.publish("two", packListed(t, member{"disk.img", old}))
+		w.mount("complete=off")
+		f := w.open("two", "disk.img")
+		w.wantAt(f, old, 0)
+		w.origin.PutBytes(appliance.FeedPath, rss(w.items[0]))
+		w.refresh()
+		w.wantAt(f, old, 1<<20)
+		w.origin.PutBytes("/"+path, packListed(t, member{"disk.img", new}))
+		w.origin.PutBytes(appliance.FeedPath, rss(w.items[0], item{"two", path}))
+		w.refresh()
+		w.newGeneration(new, "two", "disk.img")
+		w.wantGeneration(f, old, new, "old EIO")
+		w.wantAt(f, old, 0)
+	})
+}
+
 // TestH14FeedHasANewURL: the URL that the feed named expires, and the feed
 // names another one, which is looked for at once and not at the next refresh.
 func TestH14FeedHasANewURL(t *testing.T) {

@@ -68,6 +68,7 @@ type Catalog struct {
 	looking     chan struct{}       // closed when that ended
 	feedFailed  map[string]int      // looks at the feed that brought none, by reason
 	releases    map[string]*Release // by id: the current generation
+	left        uint64              // the greatest generation of one that has left the feed
 	subscribers map[int]func()
 	onCorrupt   map[int]func(*File)
 	nextSub     int
@@ -186,7 +187,8 @@ func (c *Catalog) notify() {
 
 // publish makes f the state of the feed. A release whose enclosure is the
 // same stays the object it is, also if its URL was signed anew; one whose
-// enclosure moved becomes a new generation.
+// enclosure moved becomes a new generation, and so does one that left the feed
+// and comes back, since somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
 	c.mu.Lock()
@@ -198,10 +200,18 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
 	current := make(map[string]*Release, len(f.Releases))
 	for _, item := range f.Releases {
+		current[item.ID] = nil
+	}
+	for id, r := range c.releases {
+		if _, stays := current[id]; !stays {
+			c.left = max(c.left, r.generation)
+		}
+	}
+	for _, item := range f.Releases {
 		r := c.releases[item.ID]
 		switch {
 		case r == nil:
-			r = &Release{cat: c, item: item, from: f.From, generation: 1}
+			r = &Release{cat: c, item: item, from: f.From, generation: c.left + 1}
 		case r.item.Length == item.Length && feed.Place(r.item.URL) == feed.Place(item.URL):
 			r.setFrom(f.From)
 			if r.URL() != item.URL {

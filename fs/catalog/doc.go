@@ -104,7 +104,8 @@
 // archive, of which each answer proves that it is. When a URL has expired (401,
 // 403, 404, 410), the read that found out has the feed looked at, at most once a
 // minute, and goes on at the fresh URL. Any other change of the URL is a new
-// generation.
+// generation, and so is a release that left the feed and comes back: what it was
+// may still be in use.
 //
 // # Waiting for a listing
 //

@@ -92,8 +92,8 @@ func (r *Release) move(url string) {
 // Published is the item's date, or the zero time.
 func (r *Release) Published() time.Time { return r.item.Published }
 
-// Generation counts the archives that stood behind this release in this
-// process.
+// Generation tells the archives that stood behind this release in this process
+// from each other: it grows from one to the next.
 func (r *Release) Generation() uint64 { return r.generation }
 
 // docName names the release's persisted package: another place is another one.
