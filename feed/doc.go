@@ -17,7 +17,8 @@
 //     ever loaded. Depth, attributes, namespaces and elements have limits.
 //     Elements that mean nothing to us are cut out. Tags must match. URLs in
 //     the scope of an xml:base are resolved.
-//  5. Of more than [MaxItems] items the newest are kept, by their dates.
+//  5. Of more than [MaxItems] items the newest are kept, by their dates. More
+//     than a feed can hold that have a package are an error.
 //  6. JSON is reduced to version, title and items, with the same limits.
 //
 // A malformed XML document is tried a second time after a repair that escapes

@@ -13,10 +13,12 @@ const (
 	MaxItems = 20000    // items kept; of more, the newest are (with a warning)
 	MaxDepth = 64       // nested XML elements
 
+	maxListed     = 1 << 19   // items at all: more that have a package do not fit into MaxBody
 	maxCost       = 1_000_000 // of all items kept, in tokens and attributes or JSON values, see xmlItem.cost
 	maxItemCost   = 32_000    // of one item
 	maxOutside    = 20_000    // XML tokens and attributes outside of items
 	maxOutBytes   = 1 << 20   // bytes outside of items
+	maxEdits      = 1 << 20   // stretches left out or written anew
 	maxItemBytes  = 512 << 10 // bytes of one item
 	maxAttrs      = 64        // attributes of one element
 	maxNamespaces = 64        // xmlns declarations in scope at one point

@@ -21,35 +21,38 @@ func (i xmlItem) cost() int { return int(i.tokens) + int(i.tokens)*int(i.end-i.s
 // limitItems cuts the items that are too large in themselves, and the oldest
 // of those that are too many.
 func (g *xmlGuard) limitItems() (warnings []string) {
-	var cut []xmlItem
-	kept := make([]xmlItem, 0, len(g.items))
+	listed, kept := len(g.items), g.items[:0]
 	for _, i := range g.items {
 		if i.end-i.start > maxItemBytes || i.cost() > maxItemCost {
-			cut = append(cut, i)
+			g.cut(int(i.start), int(i.end))
 			continue
 		}
 		kept = append(kept, i)
 	}
-	if len(cut) > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", len(cut)))
+	if large := listed - len(kept); large > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
 	old := overflow(kept, xmlItem.cost, func(i xmlItem) time.Time {
 		t, _ := ParseDate(string(g.doc[i.dateFrom:min(i.dateTo, i.dateFrom+101)]))
 		return t
 	})
 	if len(old) > 0 {
-		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", len(g.items), len(kept)-len(old)))
+		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", listed, len(kept)-len(old)))
 	}
-	for _, i := range append(cut, old...) {
-		g.edits = append(g.edits, edit{int(i.start), int(i.end), nil})
+	slices.Sort(old)
+	for _, n := range old {
+		g.cut(int(kept[n].start), int(kept[n].end))
 	}
 	return warnings
 }
 
-// overflow returns the items that are too many: all but the newest [MaxItems],
+// errListed: what is left of a feed with so many items is not looked for.
+var errListed = fmt.Errorf("%w: more than %d items", ErrTooLarge, maxListed)
+
+// overflow returns the numbers of the items that are too many: all but the newest [MaxItems],
 // or fewer should these together cost more than maxCost. Of items equally old, or
 // undated, those that come later in the feed are the older ones.
-func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []T {
+func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []int {
 	total := 0
 	for _, i := range items {
 		total += cost(i)
@@ -58,18 +61,18 @@ func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []T {
 		return nil
 	}
 	type dated struct {
-		item T
+		item int
 		when time.Time
 	}
 	all := make([]dated, len(items))
 	for n, i := range items {
-		all[n] = dated{i, when(i)}
+		all[n] = dated{n, when(i)}
 	}
 	slices.SortStableFunc(all, func(a, b dated) int { return b.when.Compare(a.when) })
 	total = 0
-	var old []T
+	var old []int
 	for n, d := range all {
-		if total += cost(d.item); n >= MaxItems || total > maxCost {
+		if total += cost(items[d.item]); n >= MaxItems || total > maxCost {
 			old = append(old, d.item)
 		}
 	}

@@ -23,7 +23,8 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 	var (
 		version, title json.RawMessage
 		items          []json.RawMessage
-		large, seen    = 0, false
+		listed, large  = 0, 0
+		seen           = false
 	)
 	for dec.More() {
 		key, err := dec.Token()
@@ -42,6 +43,9 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 				return fail(errors.New("items is not an array"))
 			}
 			for dec.More() {
+				if listed++; listed > maxListed {
+					return nil, nil, errListed
+				}
 				var item json.RawMessage
 				if err := dec.Decode(&item); err != nil {
 					return fail(err)
@@ -78,12 +82,11 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
 
-	old := map[*byte]bool{}
-	for _, i := range overflow(items, func(i json.RawMessage) int { return jsonCost(i) }, jsonDate) {
-		old[&i[0]] = true
-	}
-	if len(old) > 0 {
+	if old := overflow(items, func(i json.RawMessage) int { return jsonCost(i) }, jsonDate); len(old) > 0 {
 		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", len(items), len(items)-len(old)))
+		for _, n := range old {
+			items[n] = nil
+		}
 	}
 	if title == nil {
 		title = json.RawMessage(`""`)
@@ -92,7 +95,7 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 	fmt.Fprintf(&b, `{"version":%s,"title":%s,"items":[`, version, title)
 	sep := ""
 	for _, i := range items {
-		if !old[&i[0]] {
+		if i != nil {
 			b.WriteString(sep)
 			b.Write(i)
 			sep = ","

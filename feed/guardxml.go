@@ -84,6 +84,9 @@ func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err err
 
 func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 	cost, cutting := 1, g.cutAt != 0
+	if len(g.edits) > maxEdits {
+		return fmt.Errorf("%w: too much in its items that is of no use", ErrTooLarge)
+	}
 	switch t := tok.(type) {
 	case xml.Directive:
 		if err := checkDirective(t); err != nil {
@@ -204,10 +207,12 @@ func (g *xmlGuard) close(t xml.EndElement, from, to int) error {
 	g.dating = false
 	switch {
 	case g.cutAt == depth:
-		g.edits = append(g.edits, edit{g.cutFrom, to, nil})
+		g.cut(g.cutFrom, to)
 		g.cutAt = 0
 	case g.itemAt == depth:
-		g.item.end = int32(to)
+		if g.item.end = int32(to); len(g.items) == maxListed {
+			return errListed
+		}
 		g.items = append(g.items, g.item)
 		g.itemAt = 0
 	}
@@ -226,6 +231,15 @@ func checkDirective(d []byte) error {
 		return fmt.Errorf("%w or has a document type definition inside", ErrEntities)
 	}
 	return nil
+}
+
+// cut has a stretch left out.
+func (g *xmlGuard) cut(from, to int) {
+	if n := len(g.edits); n > 0 && g.edits[n-1].end == from && g.edits[n-1].text == nil {
+		g.edits[n-1].end = to
+		return
+	}
+	g.edits = append(g.edits, edit{from, to, nil})
 }
 
 func checkRoot(name string) error {

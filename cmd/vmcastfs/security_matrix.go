@@ -19,7 +19,7 @@
 //	     cache/remote: TestF3F4F5DocumentLimits; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
 //	F6   nesting without end | refused
 //	     feed: TestF6Depth; xvm: TestDescriptionRefused; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
-//	F7   a million items | the newest 20000, with a warning
+//	F7   a million items | the newest 20000, with a warning; refused if most have no room for a package (2^19 in a feed)
 //	     feed: TestF7Items; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
 //	F8   captive portal | refused, called a login page
 //	     feed: TestF8HTML; cmd/vmcastfs: TestF1F2F3F5F6F7F8F9Feeds
