@@ -35,11 +35,9 @@ var ErrListed = errors.New("the package has a block list of its own: a sidecar w
 // sidecar to w. With [ErrFaults] the report says which. A block list of the
 // package's own is then a file as any other: it proves nothing in the sidecar.
 func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptions) (*Report, error) {
-	if o.BlockSize == 0 {
-		o.BlockSize = DefaultBlockSize
-	}
-	if n := o.BlockSize; n < MinBlockSize || n > MaxBlockSize || n&(n-1) != 0 {
-		return nil, fmt.Errorf("block size %d is no power of two from %d to %d", n, MinBlockSize, MaxBlockSize)
+	var err error
+	if o.BlockSize, err = blockSize(o.BlockSize); err != nil {
+		return nil, err
 	}
 	if o.Profile != nil {
 		if _, err := xvm.ParseProfile(o.Profile); err != nil {
@@ -175,4 +173,26 @@ func (c *checker) about() ([]byte, error) {
 		s.Members = append(s.Members, xvm.SidecarMember{Name: m.Name, Size: m.Size, SHA256: f.SHA256})
 	}
 	return s.AppendPackage(nil)
+}
+
+// collector is what Index finds out beside.
+type collector struct {
+	blockSize int
+	whole     *digest // of the archive
+	files     []xvm.SidecarMember
+	images    []collectedImage
+	points    map[string][]byte
+}
+
+type collectedImage struct {
+	name      string
+	size      int64
+	blockSize int
+	sums      *blockSums
+}
+
+func (c *collector) file(name string, size int64, d *digest) error {
+	sum, err := hex.DecodeString(d.hex())
+	c.files = append(c.files, xvm.SidecarMember{Name: name, Size: size, SHA256: [32]byte(sum)})
+	return err
 }

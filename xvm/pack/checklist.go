@@ -1,0 +1,63 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// listed tells whether the package has a block list of its own.
+func (c *checker) listed() bool { return c.byName[xvm.BlockListName] != nil }
+
+// readList reads the package's own block list, if it is what counts. It is
+// hashed with all other members later on.
+func (c *checker) readList(ctx context.Context) error {
+	m := c.byName[xvm.BlockListName]
+	if m == nil || m.Segments != nil || c.sidecar != nil || c.collect != nil {
+		return nil
+	}
+	body, err := c.archive.Stream(ctx, m.Offset, m.Stored)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", m.Name, err)
+	}
+	defer body.Close()
+	list, err := xvm.ParseBlockList(io.LimitReader(body, m.Stored))
+	switch {
+	case errors.Is(err, xvm.ErrBlockList):
+		c.report.fault("%s: %v", m.Name, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	c.list = list
+	for _, image := range list.Images() {
+		stored := image.Member
+		if stored == "" {
+			if c.byName[image.Name] == nil && !c.inflates(image.Name) {
+				c.report.fault("%s lists %q, which is not in the archive", m.Name, image.Name)
+			}
+			continue
+		}
+		switch in := c.byName[stored]; {
+		case in == nil:
+			c.report.fault("%s lists %q in %q, which is not in the archive", m.Name, image.Name, stored)
+		case in.Size != image.Stored:
+			c.report.fault("%s lists blocks of %d bytes in %q, which has %d", m.Name, image.Stored, stored, in.Size)
+		}
+	}
+	return nil
+}
+
+// inflates tells whether a member has this plain content.
+func (c *checker) inflates(plain string) bool {
+	for _, m := range c.index.Members {
+		if format, name := seekable.PlainName(m.Name); format != "" && name == plain {
+			return true
+		}
+	}
+	return false
+}
