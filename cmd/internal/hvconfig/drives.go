@@ -1,0 +1,218 @@
+package hvconfig
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"vmcastfs/xvm"
+)
+
+// metaSuffixes are those of files that are no images.
+var metaSuffixes = []string{".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert", ".html", ".sidecar", ".md", ".nvram"}
+
+// Choose lists the drives: those of the description, else all images. names
+// are the files of the release, sorted; exists also knows plain names that a
+// listing does not show yet. A drive that is not there is an error, or a note
+// if it is no disk.
+func Choose(d *xvm.Description, names []string, exists func(string) bool) (drives []xvm.Drive, notes []string, err error) {
+	for _, v := range d.Drives {
+		file, ok := resolve(v.File, exists)
+		switch {
+		case ok:
+			v.File = file
+			drives = append(drives, v)
+		case v.CDROM || v.Floppy:
+			notes = append(notes, fmt.Sprintf("the description names %q, which the release does not have", v.File))
+		default:
+			return nil, nil, fmt.Errorf("the description names the disk %q, which the release does not have", v.File)
+		}
+	}
+	if len(drives) > 0 {
+		return drives, notes, nil
+	}
+	for _, name := range names {
+		if slices.Contains(metaSuffixes, strings.ToLower(path.Ext(name))) || name == d.Kernel || name == d.Ramdisk {
+			continue
+		}
+		if file, ok := resolve(name, exists); ok && !slices.ContainsFunc(drives, func(v xvm.Drive) bool { return v.File == file }) {
+			drives = append(drives, xvm.Drive{File: file})
+		}
+	}
+	if len(drives) == 0 {
+		return nil, nil, fmt.Errorf("%w: the release holds no disk image", ErrNotBootable)
+	}
+	if len(drives) > maxDrives {
+		return nil, nil, fmt.Errorf("the release holds %d images and no description says which are drives", len(drives))
+	}
+	return drives, notes, nil
+}
+
+const maxDrives = 24 // as many as have a name of one letter
+
+// resolve prefers the plain content of a compressed file.
+func resolve(name string, exists func(string) bool) (string, bool) {
+	switch ext := path.Ext(name); ext {
+	case ".gz", ".xz", ".zst", ".bz2":
+		if plain := strings.TrimSuffix(name, ext); exists(plain) {
+			return plain, true
+		}
+	}
+	return name, name != "" && exists(name)
+}
+
+// File is what is known of a file of the release.
+type File struct {
+	Name string // path in the release
+	Size int64
+	Disk xvm.Disk
+	Boot bool // its first sector ends in the boot signature, 55 aa
+}
+
+// Drive is one of its drives.
+type Drive struct {
+	Path      string
+	Format    string // QEMU's name of the driver
+	Target    string // as described: "xvda1"; may be ""
+	Bus       string // virtio, ide, sata, scsi, usb or fdc
+	CDROM     bool
+	Floppy    bool
+	Partition bool   // no boot loader, no partition table
+	Order     int    // in which to boot from it, from 1; 0: not
+	Overlay   string // path of the overlay that is attached instead; "": none
+
+	parts []part // of a drive that is made of partition images
+}
+
+// isPartition tells an image that begins with a file system and has no boot
+// sector.
+func isPartition(f File) bool {
+	if f.Disk.Format != "raw" || f.Boot {
+		return false
+	}
+	switch f.Disk.Kind {
+	case "ext2", "ext3", "ext4", "xfs", "btrfs", "swap", "squashfs", "f2fs", "lvm":
+		return true
+	}
+	return false
+}
+
+func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options) error {
+	if len(drives) > maxDrives {
+		return fmt.Errorf("the machine has %d drives; at most %d are possible here", len(drives), maxDrives)
+	}
+	ordered := slices.ContainsFunc(drives, func(v xvm.Drive) bool { return v.Boot > 0 })
+	overlays := make(map[string]bool)
+	for i, v := range drives {
+		f, ok := files[v.File]
+		if !ok {
+			return fmt.Errorf("nothing is known of %q", v.File)
+		}
+		switch f.Disk.Format {
+		case "gzip", "xz", "zstd", "bzip2":
+			return fmt.Errorf("%s is compressed (%s) and its plain content is not in the directory: give the path in a mount of vmcastfs", f.Name, f.Disk.Format)
+		}
+		if len(f.Disk.External) > 0 && !o.AllowExternal {
+			return fmt.Errorf("%s names another file, %s, which a hypervisor would open on this host; refused", f.Name, f.Disk.External[0])
+		}
+		format := f.Disk.QEMUDriver()
+		if format == "luks" {
+			format = "raw" // it is the guest that has the key
+		}
+		drive := Drive{
+			Path: filepath.Join(o.Dir, filepath.FromSlash(f.Name)), Format: format, Target: v.Target,
+			Bus: m.bus(v), CDROM: v.CDROM || f.Disk.Kind == "iso9660" && v.Target == "" && v.Bus == "", Floppy: v.Floppy,
+			Partition: isPartition(f), Order: v.Boot,
+		}
+		if drive.CDROM {
+			drive.Bus = m.cdBus(drive.Bus)
+		}
+		if err := printable(drive.Path); err != nil {
+			return err
+		}
+		if !ordered {
+			drive.Order = i + 1
+		}
+		if o.Overlay != "" && !drive.CDROM && !drive.Floppy && !v.ReadOnly {
+			base := machineName(m.Name + "-" + strings.TrimSuffix(path.Base(f.Name), path.Ext(f.Name)))
+			for n := 2; overlays[base]; n++ {
+				base = fmt.Sprintf("%s-%d", strings.TrimSuffix(base, fmt.Sprintf("-%d", n-1)), n)
+			}
+			overlays[base] = true
+			drive.Overlay = filepath.Join(o.Overlay, base+".qcow2")
+		}
+		m.Drives = append(m.Drives, drive)
+	}
+	return nil
+}
+
+// bus is where the drive is attached: as described, else as its target's name
+// tells, else virtio.
+func (m *Machine) bus(v xvm.Drive) string {
+	if v.Floppy {
+		return "fdc"
+	}
+	bus := v.Bus
+	if partition := strings.TrimRight(v.Target, "0123456789") != v.Target; bus == "" && !partition {
+		switch {
+		case strings.HasPrefix(v.Target, "hd"):
+			bus = "ide"
+		case strings.HasPrefix(v.Target, "sd"):
+			bus = "sata"
+		}
+	}
+	switch bus {
+	case "ide", "sata", "scsi", "usb":
+		if m.Arch == "aarch64" && bus != "usb" {
+			return "scsi"
+		}
+		return bus
+	}
+	return "virtio"
+}
+
+func (m *Machine) cdBus(bus string) string {
+	switch {
+	case m.Arch == "aarch64":
+		return "scsi"
+	case bus == "virtio":
+		return "sata"
+	}
+	return bus
+}
+
+func letter(i int) string { return string(rune('a' + i)) }
+
+// linuxNames are the names under which a Linux guest finds the drives of a
+// machine of QEMU's.
+func (m *Machine) linuxNames(bus func(Drive) string) []string {
+	names := make([]string, len(m.Drives))
+	count := make(map[string]int)
+	for i, v := range m.Drives {
+		prefix := "sd"
+		switch {
+		case v.CDROM:
+			names[i] = fmt.Sprintf("sr%d", count["sr"])
+			count["sr"]++
+			continue
+		case v.Floppy:
+			names[i] = fmt.Sprintf("fd%d", count["fd"])
+			count["fd"]++
+			continue
+		case bus(v) == "virtio":
+			prefix = "vd"
+		}
+		names[i] = prefix + letter(count[prefix])
+		count[prefix]++
+	}
+	return names
+}
+
+// overlayCommand is the line that makes a drive's overlay.
+func (v Drive) overlayCommand() string {
+	return strings.Join([]string{
+		"qemu-img create -q -f qcow2 -F", v.Format, "-b", shellWord(v.Path), shellWord(v.Overlay),
+	}, " ")
+}
