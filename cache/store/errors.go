@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -47,3 +49,16 @@ func (e *DamagedError) Error() string {
 func (e *DamagedError) Is(target error) bool { return target == ErrAbsent }
 
 func (e *DamagedError) Unwrap() error { return e.Err }
+
+// full marks errors of a disk that takes no more as ErrFull, and of one that fails as ErrFailing.
+func full(err error) error {
+	for e, as := range map[unix.Errno]error{
+		unix.ENOSPC: ErrFull, unix.EDQUOT: ErrFull, unix.EFBIG: ErrFull,
+		unix.EIO: ErrFailing, unix.EROFS: ErrFailing,
+	} {
+		if errors.Is(err, e) && !errors.Is(err, ErrFull) {
+			return fmt.Errorf("%w: %w", as, err)
+		}
+	}
+	return err
+}

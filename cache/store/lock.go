@@ -32,20 +32,8 @@ const lockPatience = 5 * time.Second
 
 func flock(f *os.File, cmd int, kind int16, at int64) (unix.Flock_t, error) {
 	lk := unix.Flock_t{Type: kind, Start: at, Len: 1}
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return lk, err
-	}
-	var inner error
-	err = raw.Control(func(fd uintptr) {
-		for {
-			inner = unix.FcntlFlock(fd, cmd, &lk)
-			if inner != unix.EINTR {
-				return
-			}
-		}
-	})
-	return lk, errors.Join(err, inner)
+	err := control(f, func(fd int) error { return unix.FcntlFlock(uintptr(fd), cmd, &lk) })
+	return lk, err
 }
 
 // tryLock takes the lock if no other process is in the way.
