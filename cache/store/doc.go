@@ -110,7 +110,8 @@
 // more than the filesystem's own blocks of a file's extents; several that fill the last eighth at the same moment
 // can by one lease each, and the next look takes it back.
 //
-// When a block does not fit, room is made in this order:
+// When a block does not fit, or once a minute and at the start if there is too much (the limit was lowered, or others
+// fill the disk), room is made in this order:
 //
 //  1. whole files that no process has open, the least recently used first;
 //  2. cold blocks of files that are open in this process but not pinned;

@@ -306,6 +306,34 @@ func mountTmpfs(t *testing.T, size int) string {
 	return dir
 }
 
+// A limit that was lowered holds without anyone writing; what was used last is
+// the last to go.
+func TestLimitLowered(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Options{Dir: dir})
+	for i, name := range []string{"new", "old"} {
+		f := openFile(t, s, name, 64*bs, bs)
+		for b := range int64(64) {
+			write(t, f, b)
+		}
+		f.Close()
+		setUsed(t, s, name, time.Duration(i)*time.Hour)
+	}
+	s.Close()
+	s = openStore(t, Options{Dir: dir, Limit: 100 * bs})
+	for began := time.Now(); s.usage() > 100*bs && time.Since(began) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := s.Stat(key("old")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the older file is there: %v", err)
+	}
+	f := openFile(t, s, "new", 64*bs, bs)
+	defer f.Close()
+	if n, _ := f.Present(); n != 64 {
+		t.Errorf("%d blocks of the newer file are left", n)
+	}
+}
+
 // L3: a full disk refuses blocks with ErrFull and hurts nothing.
 func TestL3DiskFull(t *testing.T) {
 	dir := mountTmpfs(t, 1<<20)

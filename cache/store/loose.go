@@ -44,15 +44,24 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 	return f, nil
 }
 
-// settler looks now and then whether there is a place for a loose file by now: a guest may have it open for weeks.
+// trimEvery is how often the limit and the floor are looked after without anyone writing.
+const trimEvery = time.Minute
+
+// settler looks now and then whether there is a place for a loose file by now: a guest may have it open for weeks. It
+// also takes back what is too much, first of all what an earlier mount with a higher limit has left.
 func (s *Store) settler() {
 	tick := time.NewTicker(s.opt.settle)
 	defer tick.Stop()
-	for {
+	trimmed := time.Now()
+	for s.trim(); ; {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
+		}
+		if time.Since(trimmed) >= trimEvery {
+			s.trim()
+			trimmed = time.Now()
 		}
 		for _, f := range s.openFiles() {
 			if f.loose.Load() != nil && s.settle(f) == nil {

@@ -80,6 +80,22 @@ func (s *Store) makeRoom(n int64) bool {
 	return freed >= n
 }
 
+// trim makes room where there is too little although nobody writes: the limit was lowered, or others fill the disk.
+func (s *Store) trim() {
+	if s.opt.Limit <= 0 && s.opt.MinFree <= 0 {
+		return
+	}
+	s.quota.mu.Lock()
+	defer s.quota.mu.Unlock()
+	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) != nil {
+		return
+	}
+	defer unlock(s.lock, lockEvict)
+	if room := s.room(); room < 0 {
+		s.evict(-room)
+	}
+}
+
 // look measures, makes room if more is reserved than there is, and takes a new lease. The caller holds
 // quota.mu and has reserved what it needs.
 func (s *Store) look() bool {

@@ -196,6 +196,7 @@ func softOptions(list string) (options, error) {
 	o := defaultOptions()
 	o.Hard = false
 	o.Timeo = 15 * time.Second
+	o.CacheSize = 0 // what mounts have put there stays: theirs may be larger than the default
 	if _, err := o.parse(list, false); err != nil {
 		return o, err
 	}

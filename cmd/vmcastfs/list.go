@@ -54,13 +54,8 @@ a few small requests each; a release that cannot be read is listed with the
 reason, and makes the exit status 1.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := defaultOptions()
-			o.Hard = false
-			o.Timeo = 15 * time.Second
-			if _, err := o.parse(list, false); err != nil {
-				return err
-			}
-			if err := o.check(); err != nil {
+			o, err := softOptions(list)
+			if err != nil {
 				return err
 			}
 			feedURL, err := feedArgument(args[0])

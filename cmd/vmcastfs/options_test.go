@@ -135,3 +135,13 @@ func TestFeedArgument(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandsTakeNothingFromMounts: list and verify, which are not told how large
+// the cache of a mount may be, do not cut it down to the default.
+func TestCommandsTakeNothingFromMounts(t *testing.T) {
+	for list, want := range map[string]int64{"cache=/x": 0, "cache=/x,cache_size=5G": 5 << 30} {
+		if o, err := softOptions(list); err != nil || o.CacheSize != want {
+			t.Errorf("%q: limit %d, %v", list, o.CacheSize, err)
+		}
+	}
+}
