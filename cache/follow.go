@@ -4,7 +4,8 @@ import "time"
 
 // Limits of following a profile, in blocks.
 const (
-	// MaxProfile is how many blocks of a profile are followed.
+	// MaxProfile is how many blocks of a profile are followed; at most twice as
+	// many are looked at, since a profile may name some more than once.
 	MaxProfile = 1 << 16
 	// followRange is one range of it: what a demanded block may have to share
 	// the wire with.
@@ -46,22 +47,33 @@ func (h *File) Follow(profile []Extent) {
 	if f.fwd != nil || size < 0 || f.strict.Load() || f.whole.Load() {
 		return
 	}
-	fo := &follower{place: make(map[int64]int32)}
+	fo, _ := newFollower(profile, size, f.bs)
+	if len(fo.order) > 0 {
+		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
+		f.follow.CompareAndSwap(nil, fo)
+	}
+}
+
+// newFollower puts the blocks of a profile in their order. However often one
+// names the same, no more than twice MaxProfile are looked at.
+func newFollower(profile []Extent, size, bs int64) (fo *follower, looked int) {
+	fo = &follower{place: make(map[int64]int32)}
 	for _, e := range profile {
 		if e.Off < 0 || e.Len <= 0 || e.Off >= size {
 			continue
 		}
-		for b, last := e.Off/f.bs, (e.Off+min(e.Len, size-e.Off)-1)/f.bs; b <= last && len(fo.order) < MaxProfile; b++ {
+		for b, last := e.Off/bs, (e.Off+min(e.Len, size-e.Off)-1)/bs; b <= last; b++ {
+			if looked == 2*MaxProfile || len(fo.order) == MaxProfile {
+				return fo, looked
+			}
+			looked++
 			if _, known := fo.place[b]; !known {
 				fo.place[b] = int32(len(fo.order))
 				fo.order = append(fo.order, b)
 			}
 		}
 	}
-	if len(fo.order) > 0 {
-		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
-		f.follow.CompareAndSwap(nil, fo)
-	}
+	return fo, looked
 }
 
 // follows reports whether block b is in a profile that is being followed.

@@ -100,3 +100,21 @@ func TestFollowIgnoresNonsense(t *testing.T) {
 		t.Errorf("%d ranges", n)
 	}
 }
+
+// TestFollowLooksOnce: a profile that names the whole image again and again
+// costs no more than one that is honest.
+func TestFollowLooksOnce(t *testing.T) {
+	const size = (MaxProfile - 1) * DefaultBlockSize
+	whole := make([]Extent, MaxProfile)
+	for i := range whole {
+		whole[i] = Extent{int64(i%2) * 100, 1 << 50}
+	}
+	fo, looked := newFollower(whole, size, DefaultBlockSize)
+	if len(fo.order) != MaxProfile-1 || looked != 2*MaxProfile {
+		t.Errorf("%d blocks, %d looked at", len(fo.order), looked)
+	}
+	fo, looked = newFollower(whole, size+1<<40, DefaultBlockSize)
+	if len(fo.order) != MaxProfile || looked != MaxProfile {
+		t.Errorf("of a larger image: %d blocks, %d looked at", len(fo.order), looked)
+	}
+}
