@@ -166,7 +166,9 @@ func TestH6UserinfoInARedirect(t *testing.T) {
 		s.Put("/moved", bytes.NewReader(nil), 0, time.Time{}, "", "")
 		remove := s.Inject(origin.Fault{Path: "/moved", Kind: origin.Redirect, Value: to})
 		s.ResetStats()
-		c := client(t, func(o *Options) { o.Timeo, o.StallTimeout, o.DocumentTimeout = 20*time.Second, 10*time.Second, 20*time.Second })
+		c := client(t, func(o *Options) {
+			o.Timeo, o.StallTimeout, o.DocumentTimeout = 20*time.Second, 10*time.Second, 20*time.Second
+		})
 		o := open(t, c, s.URL()+"/moved")
 		mustFetch(t, o, want, 0, 10)
 		d, err := c.Get(t.Context(), s.URL()+"/moved", "", "", testSize)
