@@ -162,11 +162,13 @@ func TestSidecarFlipped(t *testing.T) {
 func TestSidecarTrust(t *testing.T) {
 	key, ring := publisher(t, "publisher")
 	stranger, _ := publisher(t, "stranger")
-	about, disk := file{"xvm.xml", []byte("<xvm/>")}, file{"root.img.gz", gz(t, diskImage(4*blk, 1))}
+	about, disk := file{"xvm.xml", []byte("<xvm/>\n")}, file{"root.img.gz", gz(t, diskImage(4*blk, 1))}
 	manifest := manifestOf(about, disk)
 	s1, _ := key.Sign(manifest.content, testTime)
 	s2, _ := key.Sign(about.content, testTime)
 	pkg := tarOf(t, about, manifest, file{"mf-signature.asc", s1}, file{"signature.asc", s2}, disk)
+	changed := file{"xvm.xml", []byte("<xvm/> ")}
+	twin := tarOf(t, changed, manifestOf(changed, disk), file{"mf-signature.asc", s1}, file{"signature.asc", s2}, disk)
 	elsewhere := file{"root.img.gz", gz(t, diskImage(4*blk, 2))}
 	other := tarOf(t, manifestOf(elsewhere), elsewhere)
 	plain := func(*Config) {}
@@ -189,6 +191,7 @@ func TestSidecarTrust(t *testing.T) {
 		"by a stranger":                {sidecarOf(t, pkg, stranger), trusting(true), false, "not in the keyring"},
 		"by a stranger, not asked for": {sidecarOf(t, pkg, stranger), trusting(false), false, "not in the keyring"},
 		"of another package":           {sidecarOf(t, other, key), trusting(true), false, "it is of a package"},
+		"of one with another xvm.xml":  {sidecarOf(t, twin, key), trusting(true), false, "it is of a package with another"},
 		"cut short":                    {good[:len(good)/2], plain, false, "bad sidecar"},
 		"a block list changed":         {bytes.Replace(good, []byte("\nblock 65536"), []byte("\nblock 32768"), 1), plain, false, "bad sidecar"},
 		"no sidecar at all":            {[]byte("<html>"), plain, false, "bad sidecar"},
