@@ -19,10 +19,7 @@ func (s *Server) Answers(ctx context.Context) bool {
 		return true
 	}
 	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
-		statfsFromOutside(s.dir)
-	}()
+	go statfsFromOutside(s.dir, asked)
 	select {
 	case <-asked:
 		return true
@@ -36,8 +33,19 @@ func (s *Server) Answers(ctx context.Context) bool {
 // ends, and that ends with the last thread that has /dev/fuse open. Were that this
 // thread, a hung process could not be killed at all: so it first gives its copies
 // of the descriptor back.
-func statfsFromOutside(dir string) {
+func statfsFromOutside(dir string, asked chan<- struct{}) {
 	runtime.LockOSThread() // for good: the thread ends with the goroutine
+	if unix.Gettid() == unix.Getpid() {
+		// The first thread never ends, and would keep all that is open now. While it
+		// is ours, another one is taken.
+		defer runtime.UnlockOSThread()
+		other := make(chan struct{})
+		go statfsFromOutside(dir, other)
+		<-other
+		close(asked)
+		return
+	}
+	defer close(asked)
 	if unix.Unshare(unix.CLONE_FILES) != nil {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,18 @@ func childHung(args []string) error {
 		defer cancel()
 		return s.Answers(ctx)
 	}
-	fmt.Printf("answers: %t\n", answers(time.Minute))
+	alive := true
+	for range 300 { // from all threads, the first as well
+		alive = answers(time.Minute) && alive
+	}
+	f, err := os.Open("/dev/null")
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil {
+		return fmt.Errorf("the first thread has descriptors of its own: %w", err)
+	}
+	fmt.Printf("answers: %t\n", alive)
 	over, err := Mount(context.Background(), newFakeTree(), Options{Dir: args[0], Source: "over"})
 	if err != nil {
 		return err

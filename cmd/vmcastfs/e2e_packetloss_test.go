@@ -68,14 +68,22 @@ func (c *cable) listen() (l net.Listener) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // for good: the thread, which is in the wrong network, ends here
-		var ns *os.File
-		if ns, err = os.Open(c.far); err != nil {
+		runtime.LockOSThread() // for good, unless it comes back from the far network
+		var here, there *os.File
+		if here, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 			return
 		}
-		defer ns.Close()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
-			l, err = net.Listen("tcp", farAddress+":0")
+		defer here.Close()
+		if there, err = os.Open(c.far); err != nil {
+			return
+		}
+		defer there.Close()
+		if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		l, err = net.Listen("tcp", farAddress+":0")
+		if unix.Setns(int(here.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
 		}
 	}()
 	<-done
