@@ -2,8 +2,13 @@ package xvm
 
 import (
 	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"sort"
 	"strings"
@@ -56,6 +61,22 @@ type Sum struct {
 // Weak reports whether the sum finds accidents but no longer resists an
 // attacker: MD5, and everything that covers a part only.
 func (s Sum) Weak() bool { return s.Algo == MD5 || s.Prefix != 0 }
+
+// NewHash begins the computation of such a sum; nil for an unknown algorithm.
+// What it is given has to end after Prefix bytes.
+func (s Sum) NewHash() hash.Hash {
+	switch s.Algo {
+	case MD5:
+		return md5.New()
+	case SHA1:
+		return sha1.New()
+	case SHA256:
+		return sha256.New()
+	case SHA512:
+		return sha512.New()
+	}
+	return nil
+}
 
 // Plain is what an XVM2 manifest says of a disk: the size of its plain
 // (uncompressed) content, and the digests one of which that content has.

@@ -18,8 +18,8 @@ const SidecarSuffix = ".sidecar"
 // SidecarPoints + NAME.
 const (
 	SidecarPackage   = "package.txt"
-	SidecarManifest  = "manifest.txt"
-	SidecarSignature = "mf-signature.asc"
+	SidecarManifest  = ManifestName
+	SidecarSignature = ManifestSignatureName
 	SidecarPoints    = "points/"
 )
 

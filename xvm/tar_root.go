@@ -8,7 +8,7 @@ import (
 // describes tells the files that an archive which is a package has at its root.
 func describes(name string) bool {
 	switch name {
-	case "xvm.xml", "description.xml", "manifest.txt", XVAName:
+	case "xvm.xml", "description.xml", ManifestName, XVAName:
 		return true
 	}
 	switch path.Ext(name) {

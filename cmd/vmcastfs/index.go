@@ -135,7 +135,7 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		}
 		unproven := 0
 		for _, f := range report.Files {
-			if f.State == xvmpack.Unverified && f.From == "" && f.Name != xvmpack.ManifestName {
+			if f.State == xvmpack.Unverified && f.From == "" && f.Name != xvm.ManifestName {
 				unproven++
 			}
 		}

@@ -128,7 +128,7 @@ func TestLimitsAreTrue(t *testing.T) {
 		{" 32768 requests", "xvm/tar_walk.go", "l.Requests = 32768\n"},
 		{"its indexing                  30 seconds", "fs/catalog/release.go", "indexTimeout = 30 * time.Second\n"},
 		{"tried again after 5\n", "fs/catalog/release.go", "indexPause = 5 * time.Second\n"},
-		{"members held in memory        4 MiB each", "fs/catalog/package.go", "maxMeta = 4 << 20"},
+		{"members held in memory        4 MiB each", "xvm/meta.go", "MaxMeta = 4 << 20"},
 		{" 16 MiB for a package", "fs/catalog/package.go", "maxMetaTotal = 16 << 20"},
 		{"all lists in memory 256 MiB", "fs/catalog/blocks.go", "maxListMemory = 256 << 20"},
 		{"sidecar                       1 GiB", "fs/catalog/sidecar.go", "maxSidecar = 1 << 30\n"},

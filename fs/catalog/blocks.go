@@ -267,8 +267,8 @@ func (p *Package) readBlockList(ctx context.Context) (*xvm.BlockList, error) {
 	in := &digestReader{r: io.NewSectionReader(readerAt{ctx, file}, 0, f.size)}
 	sums := wholeSums(p.manifest, f.name)
 	for _, s := range sums {
-		h, ok := newDigest(s.Algo)
-		if !ok {
+		h := s.NewHash()
+		if h == nil {
 			return nil, fmt.Errorf("unknown digest %q", s.Algo)
 		}
 		in.hashes = append(in.hashes, h)

@@ -182,7 +182,7 @@ func bareName(address string, format seekable.Format) string {
 		name = path.Base(u.Path)
 	}
 	name, ok := xvm.MemberName(name)
-	if _, plain := seekable.PlainName(name); !ok || isMeta(xvm.Member{Name: plain}) {
+	if _, plain := seekable.PlainName(name); !ok || readsWhole(xvm.Member{Name: plain}) {
 		name = "disk.img"
 	}
 	if had, plain := seekable.PlainName(name); had != format {

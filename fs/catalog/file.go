@@ -3,19 +3,13 @@ package catalog
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"time"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm"
 )
 
 // File is one file of a release: a small one held in memory, or an image.
@@ -112,10 +106,12 @@ func (f *File) checkContent() {
 		return
 	}
 	for _, sum := range f.pkg.manifest.Sums(f.name) {
-		got, ok := digest(sum.Algo, f.content)
-		if !ok {
+		h := sum.NewHash()
+		if h == nil {
 			continue
 		}
+		h.Write(f.content)
+		got := hex.EncodeToString(h.Sum(nil))
 		if got != sum.Hex {
 			f.state = store.Corrupt
 			f.note = fmt.Sprintf("%s is %s, the manifest says %s", sum.Algo, got, sum.Hex)
@@ -125,29 +121,6 @@ func (f *File) checkContent() {
 			f.state, f.note = store.Verified, sum.Algo+" matches the manifest"
 		}
 	}
-}
-
-func digest(algo string, p []byte) (string, bool) {
-	h, ok := newDigest(algo)
-	if !ok {
-		return "", false
-	}
-	h.Write(p)
-	return hex.EncodeToString(h.Sum(nil)), true
-}
-
-func newDigest(algo string) (hash.Hash, bool) {
-	switch algo {
-	case xvm.MD5:
-		return md5.New(), true
-	case xvm.SHA1:
-		return sha1.New(), true
-	case xvm.SHA256:
-		return sha256.New(), true
-	case xvm.SHA512:
-		return sha512.New(), true
-	}
-	return nil, false
 }
 
 // memHandle is an open file in memory.

@@ -179,7 +179,7 @@ func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (
 	doc := &packageDoc{Version: packageDocVersion, Index: index, Meta: make(map[string][]byte)}
 	total := int64(0)
 	for _, m := range index.Members {
-		if !isMeta(m) || total+m.Size > maxMetaTotal || m.Offset+m.Stored > size {
+		if !readsWhole(m) || total+m.Size > maxMetaTotal || m.Offset+m.Stored > size {
 			continue
 		}
 		total += m.Size
@@ -189,7 +189,7 @@ func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (
 		}
 		doc.Meta[m.Name] = content
 	}
-	if name, ok := manifestName(index); ok && doc.Meta[name] == nil {
+	if name := manifestName(index); name != "" && doc.Meta[name] == nil {
 		return nil, fmt.Errorf("%w: its manifest %q is too large or incomplete", ErrNotPackage, name)
 	}
 	if len(index.Members) == 0 {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -22,11 +21,9 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// Limits of what is kept in memory of one package.
-const (
-	maxMeta      = 4 << 20  // bytes of one member that is read whole
-	maxMetaTotal = 16 << 20 // bytes of all of them
-)
+// maxMetaTotal bounds what is kept in memory of one package, in bytes: of the
+// members that describe the others, all together. One has xvm.MaxMeta at most.
+const maxMetaTotal = 16 << 20
 
 // Package is one indexed archive: one generation of a release. It is safe for
 // any number of goroutines.
@@ -70,31 +67,16 @@ type packageDoc struct {
 
 const packageDocVersion = 2
 
-// isMeta tells which members describe the others and are read whole at once.
-func isMeta(m xvm.Member) bool {
-	if m.Size > maxMeta || m.Segments != nil || m.Name == xvm.BlockListName {
-		return false
-	}
-	switch strings.ToLower(path.Ext(m.Name)) {
-	case ".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert":
-		return true
-	}
-	return false
-}
+// readsWhole tells which members are read whole with the index. Not the block
+// list: it is read when an image is opened.
+func readsWhole(m xvm.Member) bool { return m.IsMeta() && m.Name != xvm.BlockListName }
 
-// manifestNames are tried in this order.
-func manifestName(x *xvm.Index) (string, bool) {
-	for _, m := range x.Members {
-		if m.Name == "manifest.txt" {
-			return m.Name, true
-		}
+// manifestName is the name of the package's manifest; "": there is none.
+func manifestName(x *xvm.Index) string {
+	if m := x.Manifest(); m != nil {
+		return m.Name
 	}
-	for _, m := range x.Members {
-		if strings.HasSuffix(m.Name, ".mf") && !strings.Contains(m.Name, "/") {
-			return m.Name, true
-		}
-	}
-	return "", false
+	return ""
 }
 
 // newPackage joins what was read of the archive. It does no I/O.
@@ -107,7 +89,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.sizes = make(map[string]int64)
 	}
 	manifestSum := ""
-	if name, ok := manifestName(doc.Index); ok {
+	if name := manifestName(doc.Index); name != "" {
 		m, err := xvm.ParseManifest(name, doc.Meta[name])
 		if err != nil {
 			return nil, err

@@ -5,12 +5,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
-)
-
-// Signature files, and what they sign.
-const (
-	manifestSignature    = "mf-signature.asc"
-	descriptionSignature = "signature.asc"
+	"vmcastfs/xvm"
 )
 
 // Trust says who vouches for a package, and what the policy makes of it.
@@ -39,10 +34,10 @@ const (
 // judge checks the package's signatures against the keyring.
 func (c *Catalog) judge(p *Package) Trust {
 	var t Trust
-	manifest, _ := manifestName(p.doc.Index)
+	manifest := manifestName(p.doc.Index)
 	description := p.description()
-	t.Manifest = c.checkSignature(p, manifest, manifestSignature)
-	t.Description = c.checkSignature(p, description, descriptionSignature)
+	t.Manifest = c.checkSignature(p, manifest, xvm.ManifestSignatureName)
+	t.Description = c.checkSignature(p, description, xvm.DescriptionSignatureName)
 	_, described := p.doc.Meta[description]
 	if t.Manifest.State == "good" && (!described || t.Description.State == "good") {
 		t.By = byPublisher
@@ -134,9 +129,9 @@ func (f *File) unvouched() string {
 // the signed manifest covers it, or a signature does directly, or it is no
 // content of the package at all.
 func (f *File) unsigned() string {
-	manifest, _ := manifestName(f.pkg.doc.Index)
+	manifest := manifestName(f.pkg.doc.Index)
 	switch f.name {
-	case manifest, manifestSignature, descriptionSignature, notesName, f.pkg.description():
+	case manifest, xvm.ManifestSignatureName, xvm.DescriptionSignatureName, notesName, f.pkg.description():
 		return ""
 	}
 	if f.joined != nil {
@@ -169,7 +164,7 @@ func (f *File) signer() string {
 
 // markSigned tells of the signed files themselves what their signature proves.
 func (p *Package) markSigned() {
-	manifest, _ := manifestName(p.doc.Index)
+	manifest := manifestName(p.doc.Index)
 	for name, sig := range map[string]Signature{manifest: p.trust.Manifest, p.description(): p.trust.Description} {
 		if f := p.byName[name]; f != nil && sig.State == "good" && f.state == store.Unverified {
 			f.state, f.note = store.Verified, "signed by "+sig.Signer

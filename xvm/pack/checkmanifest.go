@@ -13,24 +13,9 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// metaMax bounds what is read into memory of a file that describes the others.
-const metaMax = 4 << 20
-
-// isMeta tells which members describe the others. They have no blocks.
-func isMeta(m xvm.Member) bool {
-	if m.Size > metaMax || m.Segments != nil {
-		return false
-	}
-	switch strings.ToLower(path.Ext(m.Name)) {
-	case ".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert":
-		return true
-	}
-	return false
-}
-
 // ReadManifest reads the manifest of an archive; nil: it has none.
 func ReadManifest(ctx context.Context, a xvm.ReaderAt, x *xvm.Index) (*xvm.Manifest, error) {
-	m := manifestMember(x)
+	m := x.Manifest()
 	if m == nil {
 		return nil, nil
 	}
@@ -41,24 +26,9 @@ func ReadManifest(ctx context.Context, a xvm.ReaderAt, x *xvm.Index) (*xvm.Manif
 	return xvm.ParseManifest(m.Name, b)
 }
 
-// manifestMember is manifest.txt, or the .mf of an OVA; nil: there is none.
-func manifestMember(x *xvm.Index) *xvm.Member {
-	for i := range x.Members {
-		if x.Members[i].Name == ManifestName {
-			return &x.Members[i]
-		}
-	}
-	for i := range x.Members {
-		if name := x.Members[i].Name; strings.HasSuffix(name, ".mf") && !strings.Contains(name, "/") {
-			return &x.Members[i]
-		}
-	}
-	return nil
-}
-
 // readSmall reads a member into memory.
 func readSmall(ctx context.Context, a xvm.ReaderAt, m *xvm.Member) ([]byte, error) {
-	if m.Size > metaMax || m.Segments != nil {
+	if m.Size > xvm.MaxMeta || m.Segments != nil {
 		return nil, &tooLarge{m.Name}
 	}
 	b := make([]byte, m.Size)
@@ -70,7 +40,9 @@ func readSmall(ctx context.Context, a xvm.ReaderAt, m *xvm.Member) ([]byte, erro
 
 type tooLarge struct{ name string }
 
-func (e *tooLarge) Error() string { return fmt.Sprintf("%s is larger than %d bytes", e.name, metaMax) }
+func (e *tooLarge) Error() string {
+	return fmt.Sprintf("%s is larger than %d bytes", e.name, xvm.MaxMeta)
+}
 
 // small reads a member into memory; nil if there is none of that name.
 func (c *checker) small(ctx context.Context, name string) ([]byte, error) {
@@ -87,8 +59,8 @@ func (c *checker) small(ctx context.Context, name string) ([]byte, error) {
 }
 
 func (c *checker) readManifest(ctx context.Context) error {
-	c.manifestName = ManifestName
-	if m := manifestMember(c.index); m != nil {
+	c.manifestName = xvm.ManifestName
+	if m := c.index.Manifest(); m != nil {
 		c.manifestName = m.Name
 	}
 	b, err := c.small(ctx, c.manifestName)
@@ -154,8 +126,8 @@ func (c *checker) judge(f *FileReport, digests []*digest) {
 		signed, signature string
 		verdict           Signature
 	}{
-		{c.manifestName, ManifestSignatureName, c.report.Manifest},
-		{c.description(), DescriptionSignatureName, c.report.Description},
+		{c.manifestName, xvm.ManifestSignatureName, c.report.Manifest},
+		{c.description(), xvm.DescriptionSignatureName, c.report.Description},
 	} {
 		switch {
 		case s.verdict.State == "good" && f.Name == s.signed:

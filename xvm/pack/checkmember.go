@@ -105,7 +105,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if c.xva != nil && c.xva.owned(m.Name) {
 		return c.piece(s, m, stored, sha256)
 	}
-	if c.collect != nil && !isMeta(*m) {
+	if c.collect != nil && !m.IsMeta() {
 		blocks = c.collect.image(m.Name, m.Size, 0)
 		stored = append(stored, blocks)
 	}
@@ -120,7 +120,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 
 	var plain *FileReport
 	var err error
-	if format, name := seekable.PlainName(m.Name); format != "" && !isMeta(*m) && c.byName[name] == nil && !c.plain[name] {
+	if format, name := seekable.PlainName(m.Name); format != "" && !m.IsMeta() && c.byName[name] == nil && !c.plain[name] {
 		c.plain[name] = true // the first of several
 		plain = &FileReport{Name: name, From: m.Name, Size: -1, State: Unverified, Proofs: []string{}}
 		if image := c.image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {

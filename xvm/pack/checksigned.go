@@ -2,6 +2,7 @@ package pack
 
 import (
 	"context"
+	"vmcastfs/xvm"
 )
 
 // description is the member that describes the machine.
@@ -17,8 +18,8 @@ func (c *checker) signatures(ctx context.Context) error {
 		name, signature string
 		verdict         *Signature
 	}{
-		{c.manifestName, ManifestSignatureName, &c.report.Manifest},
-		{c.description(), DescriptionSignatureName, &c.report.Description},
+		{c.manifestName, xvm.ManifestSignatureName, &c.report.Manifest},
+		{c.description(), xvm.DescriptionSignatureName, &c.report.Description},
 	}
 	for _, s := range signed {
 		content, err := c.small(ctx, s.name)

@@ -2,10 +2,7 @@ package pack
 
 import (
 	"bytes"
-	"crypto/md5"
-	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"hash"
 	"io"
@@ -51,17 +48,8 @@ type digest struct {
 
 // newDigest returns nil for an algorithm that is not known.
 func newDigest(want xvm.Sum) *digest {
-	d := &digest{want: want, left: -1}
-	switch want.Algo {
-	case xvm.MD5:
-		d.h = md5.New()
-	case xvm.SHA1:
-		d.h = sha1.New()
-	case xvm.SHA256:
-		d.h = sha256.New()
-	case xvm.SHA512:
-		d.h = sha512.New()
-	default:
+	d := &digest{want: want, h: want.NewHash(), left: -1}
+	if d.h == nil {
 		return nil
 	}
 	if want.Prefix > 0 {

@@ -11,13 +11,6 @@ import (
 	"vmcastfs/xvm"
 )
 
-// Names of members, beside those of package xvm.
-const (
-	ManifestName             = "manifest.txt"
-	ManifestSignatureName    = "mf-signature.asc"
-	DescriptionSignatureName = "signature.asc"
-)
-
 // Block sizes: powers of two between the bounds.
 const (
 	DefaultBlockSize = 64 << 10
@@ -159,7 +152,7 @@ func (p *packer) check() error {
 	}
 	// The names of members, and of the plain content of those compressed: a
 	// mount shows both.
-	names := []string{p.description, ManifestName, ManifestSignatureName, DescriptionSignatureName, xvm.BlockListName, xvm.ProfileName}
+	names := []string{p.description, xvm.ManifestName, xvm.ManifestSignatureName, xvm.DescriptionSignatureName, xvm.BlockListName, xvm.ProfileName}
 	files := make(map[string]bool)
 	for i := range p.o.Inputs {
 		in := &p.o.Inputs[i]
@@ -222,7 +215,7 @@ func (p *packer) write(ctx context.Context, a *archiveWriter, list member, lists
 	if err := a.bytes(p.description, p.o.Description); err != nil {
 		return err
 	}
-	if err := a.bytes(ManifestName, m); err != nil {
+	if err := a.bytes(xvm.ManifestName, m); err != nil {
 		return err
 	}
 	if err := p.signatures(ctx, a, m); err != nil {
@@ -254,7 +247,7 @@ func (p *packer) signatures(ctx context.Context, a *archiveWriter, m []byte) err
 	for _, s := range []struct {
 		name   string
 		signed []byte
-	}{{ManifestSignatureName, m}, {DescriptionSignatureName, p.o.Description}} {
+	}{{xvm.ManifestSignatureName, m}, {xvm.DescriptionSignatureName, p.o.Description}} {
 		signature, err := p.o.Sign(ctx, bytes.Clone(s.signed), p.o.Time)
 		if err != nil {
 			return fmt.Errorf("sign: %w", err)

@@ -63,7 +63,7 @@ func (c *checker) unvouched(f *FileReport) string {
 		return ""
 	}
 	switch f.Name {
-	case c.manifestName, ManifestSignatureName, DescriptionSignatureName, c.description():
+	case c.manifestName, xvm.ManifestSignatureName, xvm.DescriptionSignatureName, c.description():
 		return ""
 	}
 	if f.From != "" && c.manifest.Unvouched(f.From) == "" {

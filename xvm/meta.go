@@ -1,0 +1,48 @@
+package xvm
+
+import (
+	"path"
+	"strings"
+)
+
+// Names of the members that vouch for the others. The manifest of an OVA is
+// called otherwise: see [Index.Manifest].
+const (
+	ManifestName             = "manifest.txt"
+	ManifestSignatureName    = "mf-signature.asc" // over the manifest
+	DescriptionSignatureName = "signature.asc"    // over xvm.xml or description.xml
+)
+
+// MaxMeta bounds a member that describes the others, in bytes. Such members are
+// read into memory.
+const MaxMeta = 4 << 20
+
+// IsMeta reports whether the member describes the others, going by its name:
+// descriptions, manifests, signatures. A larger one than [MaxMeta] and a sparse
+// one count as images.
+func (m Member) IsMeta() bool {
+	if m.Size > MaxMeta || m.Segments != nil {
+		return false
+	}
+	switch strings.ToLower(path.Ext(m.Name)) {
+	case ".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert":
+		return true
+	}
+	return false
+}
+
+// Manifest finds the archive's manifest: [ManifestName], else the first *.mf in
+// the root, which is an OVA's. It is nil if there is none.
+func (x *Index) Manifest() *Member {
+	for i := range x.Members {
+		if x.Members[i].Name == ManifestName {
+			return &x.Members[i]
+		}
+	}
+	for i := range x.Members {
+		if name := x.Members[i].Name; strings.HasSuffix(name, ".mf") && !strings.Contains(name, "/") {
+			return &x.Members[i]
+		}
+	}
+	return nil
+}
