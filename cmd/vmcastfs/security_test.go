@@ -130,7 +130,7 @@ func TestLimitsAreTrue(t *testing.T) {
 		{"tried again after 5\n", "fs/catalog/release.go", "indexPause = 5 * time.Second\n"},
 		{"members held in memory        4 MiB each", "xvm/meta.go", "MaxMeta = 4 << 20"},
 		{" 16 MiB for a package", "fs/catalog/package.go", "maxMetaTotal = 16 << 20"},
-		{"all lists in memory 256 MiB", "fs/catalog/blocks.go", "maxListMemory = 256 << 20"},
+		{"all lists in memory 256 MiB", "fs/catalog/listmemory.go", "maxListMemory = 256 << 20"},
 		{"sidecar                       1 GiB", "fs/catalog/sidecar.go", "maxSidecar = 1 << 30\n"},
 		{"inflating                     16 TiB plain", "fs/catalog/image.go", "maxImageSize = 16 << 40\n"},
 		{"65536 times the stored size", "xvm/seekable/seekable.go", "def(&o.MaxRatio, 65536)"},
