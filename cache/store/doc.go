@@ -85,6 +85,12 @@
 // a hole that fails its checksum, which is an absent block with a warning. A reader whose block does not match takes the journal lock and looks again, which tells eviction
 // from damage.
 //
+// # Deleted by hand
+//
+// A directory that somebody has deleted is made again within some 5 s, if its place is on the same filesystem as before
+// (it may be unmounted just now). Files that are open go on with what they have and keep nothing more; nor do they take
+// for theirs what another process has made anew under their names.
+//
 // # Several processes
 //
 // Locks are open-file-description locks on single bytes. In KEY.lock:

@@ -138,6 +138,9 @@ func (f *File) catchUp() error {
 	if err := f.readTail(f.im, true); err != errReplaced {
 		return err
 	}
+	if err := f.stillNamed(); err != nil {
+		return err
+	}
 	nf, err := f.s.files.open(string(f.key)+journalSuffix, unix.O_RDWR)
 	if err != nil {
 		return err
@@ -172,6 +175,23 @@ func (f *File) catchUp() error {
 	im.takeUse(&f.im.blockMap)
 	f.im = im
 	f.sizeOnce.Store(im.size + 1)
+	return nil
+}
+
+// stillNamed tells whether the data file is the one that goes with a journal found by name. Who deletes files of the
+// cache by hand takes ours away, and another process may have made the file anew.
+func (f *File) stillNamed() error {
+	named, err := f.s.files.stat(string(f.key) + dataSuffix)
+	if err != nil {
+		return err
+	}
+	var ours unix.Stat_t
+	if err := control(f.data, func(fd int) error { return unix.Fstat(fd, &ours) }); err != nil {
+		return err
+	}
+	if ours.Ino != named.Ino || ours.Dev != named.Dev {
+		return errors.New("it was deleted, and made anew by another process")
+	}
 	return nil
 }
 

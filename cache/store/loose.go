@@ -16,7 +16,7 @@ import (
 func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 	if errors.Is(cause, fs.ErrNotExist) {
 		// It would have been made: what is missing is the directory.
-		cause = fmt.Errorf("cache directory %s was removed while it was in use, unmount and mount again: %w", s.top.f.Name(), cause)
+		cause = fmt.Errorf("%w: cache directory %s was removed while it was in use", errRemoved, s.top.f.Name())
 	}
 	if !errors.Is(cause, ErrFull) {
 		cause = fmt.Errorf("%w: %w", ErrFull, cause)
@@ -63,12 +63,45 @@ func (s *Store) settler() {
 			s.trim()
 			trimmed = time.Now()
 		}
+		if err := s.renew(); err != nil {
+			s.warn("the cache directory was removed and cannot be made again", "err", err)
+		}
 		for _, f := range s.openFiles() {
 			if f.loose.Load() != nil && s.settle(f) == nil {
 				s.log.Info("a file is cached again", "file", f.key)
 			}
 		}
 	}
+}
+
+// renew makes the directory again if somebody has removed it under us. Not on another filesystem: that it should be on
+// may be unmounted just now.
+func (s *Store) renew() error {
+	var was, is unix.Stat_t
+	if err := control(s.files.f, func(fd int) error { return unix.Fstat(fd, &was) }); err != nil || was.Nlink > 0 {
+		return err
+	}
+	to := &Store{opt: s.opt, log: s.log}
+	defer to.closeDirs()
+	var err error
+	if to.top, err = openDir(s.opt.Dir); err != nil {
+		return err
+	}
+	if err := control(to.top.f, func(fd int) error { return unix.Fstat(fd, &is) }); err != nil || is.Dev != was.Dev {
+		return err
+	}
+	if err := to.setup(); err != nil {
+		return err
+	}
+	s.quota.mu.Lock() // for what is locked in the lock file
+	defer s.quota.mu.Unlock()
+	for _, x := range [][2]*os.File{{s.lock, to.lock}, {s.docs.f, to.docs.f}, {s.files.f, to.files.f}, {s.top.f, to.top.f}} {
+		if err := become(x[0], x[1]); err != nil {
+			return err
+		}
+	}
+	s.log.Warn("the cache directory was removed while it was in use; it is made again", "dir", s.opt.Dir)
+	return nil
 }
 
 // settle puts the files of the disk in place of the memory of a loose one. The zeros that it had are forgotten, as in

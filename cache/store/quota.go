@@ -172,6 +172,8 @@ func (s *Store) usage() int64 {
 var (
 	errLimit = fmt.Errorf("%w: its limit is reached, and the rest of it is in use or kept", ErrFull)
 	errFloor = fmt.Errorf("%w: its disk has no more than what is to be left free", ErrFull)
+
+	errRemoved = fmt.Errorf("%w: nothing can be kept", ErrFull)
 )
 
 // refusal is a block that was refused.
@@ -189,6 +191,8 @@ func why(err error) string {
 		return "limit"
 	case errors.Is(err, errFloor):
 		return "floor"
+	case errors.Is(err, errRemoved):
+		return "its directory was removed"
 	case errors.As(err, &e):
 		return e.Error()
 	}

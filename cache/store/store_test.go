@@ -643,6 +643,79 @@ func TestL3LooseSettles(t *testing.T) {
 	}
 }
 
+// TestDeletedByHand removes the files of a cache that two processes use: what
+// the one still has open must not be mixed with what the other makes anew.
+func TestDeletedByHand(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openStore(t, Options{Dir: dir, SyncEvery: time.Millisecond}), openStore(t, Options{Dir: dir, SyncEvery: time.Millisecond})
+	old := openFile(t, a, "k", 4*bs, bs)
+	defer old.Close()
+	write(t, old, 0)
+	if err := old.flush(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "files", "*"))
+	if err != nil || len(names) != 3 {
+		t.Fatal(names, err)
+	}
+	for _, n := range names {
+		if err := os.Remove(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	anew := openFile(t, b, "k", 4*bs, bs)
+	defer anew.Close()
+	write(t, anew, 1)
+	if err := anew.flush(); err != nil {
+		t.Fatal(err)
+	}
+	old.refresh()
+	wantAbsent(t, old, 1)
+	wantBlock(t, old, 0)
+	write(t, old, 1, 2, 3)
+	if err := old.SetState(Verified, ""); err == nil {
+		t.Error("a deleted file was noted as verified")
+	}
+	anew.refresh()
+	if anew.Has(0) || anew.Has(2) || anew.State() != Partial {
+		t.Errorf("the new file has what is in the deleted one; it is %v", anew.State())
+	}
+	wantBlock(t, anew, 1)
+}
+
+// TestRemovedAndMadeAgain removes the whole directory under its user.
+func TestRemovedAndMadeAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	s := openStore(t, Options{Dir: dir, settle: time.Millisecond})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	f := openFile(t, s, "k", 4*bs, bs) // with a place or without one yet
+	defer f.Close()
+	for began := time.Now(); f.WriteBlock(0, content(0, bs)) != nil && time.Since(began) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	wantBlock(t, f, 0)
+	if err := errors.Join(f.flush(), s.PutDoc("feed", "x", []byte("doc"))); err != nil {
+		t.Error(err)
+	}
+	lk, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lk.Close()
+	if !lockedElsewhere(lk, lockUse) {
+		t.Error("the directory is not locked as one in use")
+	}
+	again := openStore(t, Options{Dir: dir})
+	g := openFile(t, again, "k", 4*bs, bs)
+	defer g.Close()
+	wantBlock(t, g, 0)
+	if doc, err := again.GetDoc("feed", "x"); err != nil || string(doc) != "doc" {
+		t.Errorf("%q, %v", doc, err)
+	}
+}
+
 func TestSweep(t *testing.T) {
 	s := openStore(t, Options{Dir: t.TempDir()})
 	s.Close()

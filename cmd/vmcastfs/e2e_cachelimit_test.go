@@ -311,7 +311,7 @@ func TestCacheDeleted(t *testing.T) {
 	for i, name := range []string{"one", "two"} {
 		w.publish(name, packListed(t, member{"disk.img", disk[i*4096:]}, member{"plain.img.gz", filter(t, packed, "gzip", "-1")}))
 	}
-	w.mount()
+	w.mount("memory=0") // what memory has is not fetched again, nor then cached
 	f := w.open("one", "disk.img")
 	for off := int64(0); off < 4<<20; off += 256 << 10 {
 		w.wantAt(f, disk, off)
@@ -325,6 +325,13 @@ func TestCacheDeleted(t *testing.T) {
 	w.wantFile(disk[4096:], "two", "disk.img")
 	w.wantFile(packed, "two", "plain.img")
 	w.atOnce("one", "disk.img")
+	eventually(t, "what is opened from then on is cached", 15*time.Second, func() bool {
+		g := w.open("two", "disk.img")
+		defer g.Close()
+		w.wantAt(g, disk[4096:], 0)
+		n := attr(w.path("two", "disk.img"), "cached_bytes")
+		return n != "" && n != "0"
+	})
 	f.Close()
 	w.umount()
 	w.mount()
