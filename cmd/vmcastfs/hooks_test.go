@@ -212,3 +212,33 @@ func TestUnsafeHooks(t *testing.T) {
 		refuse("on_event="+path, "belongs to another user")
 	}
 }
+
+// TestUnsafeHookIsNotRun: nor is one that became unsafe, or came, after the mount.
+func TestUnsafeHookIsNotRun(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "told")
+	for name, spoil := range map[string]func(dir, path string) error{
+		"":                       func(string, string) error { return nil },
+		"open to all":            func(_, path string) error { return os.Chmod(path, 0o757) },
+		"open to a group":        func(_, path string) error { return os.Chmod(path, 0o775) },
+		"in an open directory":   func(dir, _ string) error { return os.Chmod(dir, 0o777) },
+		"another user's":         func(_, path string) error { return os.Chown(path, nobody, nobody) },
+		"in another's directory": func(dir, _ string) error { return os.Chown(dir, nobody, nobody) },
+	} {
+		if os.Geteuid() != 0 && strings.Contains(name, "another") {
+			continue
+		}
+		dir := t.TempDir()
+		path := filepath.Join(dir, "hook")
+		program(t, path, "#!/bin/sh\necho told >>"+out+"\n")
+		if err := spoil(dir, path); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Remove(out)
+		h := &hooks{dir: dir, mount: "/mnt", log: slog.New(slog.DiscardHandler)}
+		h.tell(t.Context(), event{kind: eventNew})
+		if ran := told(out) != ""; ran != (name == "") {
+			t.Errorf("a hook that is %q: run %v", name, ran)
+		}
+	}
+}
