@@ -104,6 +104,7 @@ func TestAddressClasses(t *testing.T) {
 		"::ffff:10.0.0.1": private, "64:ff9b::a00:1": private, "2002:a00:1::": private, "2001::1": private, "fec0::1": private,
 		"169.254.169.254": linkLocal, "fe80::1": linkLocal, "64:ff9b::a9fe:a9fe": linkLocal,
 		"127.0.0.1": loopback, "127.9.9.9": loopback, "::1": loopback, "0.0.0.0": loopback, "::": loopback, "::ffff:127.0.0.1": loopback, "2002:7f00:1::": loopback,
+		"::1%lo": loopback, "fe80::1%lo": linkLocal, "64:ff9b::7f00:1%1": loopback, "2002:7f00:1::%1": loopback, "2001:db8::1%1": private, "64:ff9b:1::1%1": private,
 	} {
 		if got := classOf(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s is %v, want %v", addr, got, want)
