@@ -38,7 +38,7 @@ A demanded run of blocks is a range that begins with what is waited for and goes
 on to the end of its aligned region (512 KiB); what precedes it in the region is
 a second range beside it. Adjacent misses of one read are one range. Each block
 is served as soon as its last byte is here. Replaying the recorded boot of
-testdata/boot.trace against a modelled link (TestReplayBoot):
+package boottrace against a modelled link (TestReplayBoot):
 
 	                                      30 ms, 100 Mbit/s    1 ms, 1 Gbit/s
 	regions of 256 KiB                    8.0 s   56 MB        0.50 s

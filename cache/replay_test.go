@@ -1,32 +1,25 @@
 package cache
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"vmcastfs/cache/boottrace"
 	"vmcastfs/cache/store"
 )
 
-// readTrace returns the recorded reads of a boot, "offset length" per line.
+// readTrace returns the recorded reads of a boot.
 func readTrace(t testing.TB) (reads []Extent) {
-	f, err := os.Open("testdata/boot.trace")
+	trace, err := boottrace.Reads()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		var e Extent
-		if _, err := fmt.Sscan(s.Text(), &e.Off, &e.Len); err != nil {
-			t.Fatal(err)
-		}
-		reads = append(reads, e)
+	for _, r := range trace {
+		reads = append(reads, Extent{r.Off, r.Len})
 	}
 	return reads
 }

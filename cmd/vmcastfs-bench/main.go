@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/boottrace"
 )
 
 func main() {
@@ -35,7 +37,7 @@ type bench struct {
 	dir    string // for caches, the mount point, the image
 	binary string // vmcastfs
 	site   *site
-	trace  []extent
+	trace  []boottrace.Read
 	peers  bool
 	mounts int // made so far
 	stderr io.Writer
@@ -81,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *runs < 1 || len(tests) == 0 {
 		return errors.New("nothing to run")
 	}
-	if b.trace, err = parseTrace(bootTrace); err != nil {
+	if b.trace, err = boottrace.Reads(); err != nil {
 		return err
 	}
 	if b.binary, err = exec.LookPath(*binary); err != nil {

@@ -64,7 +64,7 @@ func (b *bench) pack(ctx context.Context) error {
 func (b *bench) profileText() []byte {
 	text := []byte("vmcast-profile 1\n")
 	for _, r := range b.trace {
-		text = fmt.Appendf(text, "%s %d %d\n", diskName, r.off, r.len)
+		text = fmt.Appendf(text, "%s %d %d\n", diskName, r.Off, r.Len)
 	}
 	return text
 }

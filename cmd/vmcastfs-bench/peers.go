@@ -196,7 +196,7 @@ func startQEMU(ctx context.Context, b *bench) (func() (time.Duration, error), fu
 func (b *bench) replayQEMU(ctx context.Context, image string) (time.Duration, error) {
 	var commands, output bytes.Buffer
 	for _, r := range b.trace {
-		fmt.Fprintf(&commands, "read %d %d\n", r.off, r.len)
+		fmt.Fprintf(&commands, "read %d %d\n", r.Off, r.Len)
 	}
 	args := []string{"-r"}
 	if !strings.HasPrefix(image, "json:") {

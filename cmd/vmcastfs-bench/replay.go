@@ -2,34 +2,13 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 )
-
-// bootTrace is the recorded boot of a Debian machine from a raw 1 GiB image:
-// one "offset length" per line, in order.
-//
-//go:embed testdata/boot.trace
-var bootTrace string
-
-type extent struct{ off, len int64 }
-
-func parseTrace(text string) (reads []extent, err error) {
-	for line := range strings.Lines(text) {
-		var e extent
-		if _, err := fmt.Sscan(line, &e.off, &e.len); err != nil {
-			return nil, fmt.Errorf("trace: %q: %w", strings.TrimSpace(line), err)
-		}
-		reads = append(reads, e)
-	}
-	return reads, nil
-}
 
 // replay reads path as the trace says, opening included, and compares every
 // byte with the image as published.
@@ -45,18 +24,18 @@ func (b *bench) replayAs(path string, compare bool) (time.Duration, error) {
 	got, want := make([]byte, 1<<20), make([]byte, 1<<20)
 	var comparing time.Duration
 	for _, r := range b.trace {
-		if _, err := f.ReadAt(got[:r.len], r.off); err != nil {
+		if _, err := f.ReadAt(got[:r.Len], r.Off); err != nil {
 			return 0, err
 		}
 		if !compare {
 			continue
 		}
 		t := time.Now()
-		if _, err := b.site.image.ReadAt(want[:r.len], r.off); err != nil {
+		if _, err := b.site.image.ReadAt(want[:r.Len], r.Off); err != nil {
 			return 0, err
 		}
-		if string(got[:r.len]) != string(want[:r.len]) {
-			return 0, fmt.Errorf("%s: wrong bytes at %d", path, r.off)
+		if string(got[:r.Len]) != string(want[:r.Len]) {
+			return 0, fmt.Errorf("%s: wrong bytes at %d", path, r.Off)
 		}
 		comparing += time.Since(t)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vmcastfs/cache/boottrace"
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
@@ -53,7 +54,7 @@ type soak struct {
 	daemon *exec.Cmd
 	ended  <-chan error // of the daemon
 	stderr string
-	trace  []span
+	trace  []boottrace.Read
 	images map[string][][]byte // by path in the mount: the contents ever published
 
 	stop    chan struct{}
@@ -72,9 +73,6 @@ type soak struct {
 	mounting time.Duration
 }
 
-// span is one read of the trace.
-type span struct{ off, n int64 }
-
 func TestSoak(t *testing.T) {
 	length := 15 * time.Second
 	if os.Getenv("CI") == "true" {
@@ -90,7 +88,10 @@ func TestSoak(t *testing.T) {
 	t.Parallel()
 	s := &soak{world: bareWorld(t), t: t, rng: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)), stop: make(chan struct{})}
 	s.stderr = filepath.Join(t.TempDir(), "stderr")
-	s.trace = readTrace(t)
+	var err error
+	if s.trace, err = boottrace.Reads(); err != nil {
+		t.Fatal(err)
+	}
 	s.publishImages()
 	s.start()
 	t.Cleanup(func() {
@@ -372,8 +373,8 @@ func (s *soak) replay(f *os.File, name string, rng *rand.Rand) {
 			return
 		default:
 		}
-		off := s.trace[i].off * size / (1 << 30) &^ 4095
-		want := min(max(s.trace[i].n, 4096), size-off, int64(len(buf)))
+		off := s.trace[i].Off * size / boottrace.ImageSize &^ 4095
+		want := min(max(s.trace[i].Len, 4096), size-off, int64(len(buf)))
 		began := time.Now()
 		n, err := f.ReadAt(buf[:want], off)
 		s.took(&s.slowest.read, began, soakRead, fmt.Sprintf("read of %d bytes of %s at %d", want, name, off))
@@ -500,15 +501,4 @@ func (s *soak) report(length time.Duration) {
 	if s.reads.Load() < 1000 {
 		s.t.Errorf("only %d reads", s.reads.Load())
 	}
-}
-
-func readTrace(t *testing.T) (spans []span) {
-	for line := range strings.Lines(string(readAll(t, "testdata/boot.trace"))) {
-		var r span
-		if _, err := fmt.Sscan(line, &r.off, &r.n); err != nil {
-			t.Fatal(err)
-		}
-		spans = append(spans, r)
-	}
-	return spans
 }
