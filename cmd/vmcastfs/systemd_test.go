@@ -214,6 +214,12 @@ func (m *machine) mounts(dir string) []string {
 	return types
 }
 
+// known waits until systemd has seen a mount that was made by hand.
+func (m *machine) known(unit string) {
+	m.t.Helper()
+	eventually(m.t, "systemd knows of "+unit, 20*time.Second, func() bool { return m.property(unit, "ActiveState") == "active" })
+}
+
 // kill ends the processes of a unit as a fault would.
 func (m *machine) kill(unit string) {
 	m.t.Helper()
@@ -351,6 +357,7 @@ func TestSystemd(t *testing.T) {
 		}
 		if by == "hand" {
 			m.ok("mount", "/srv/auto")
+			m.known("srv-auto.mount")
 		}
 	}
 	if out := m.ok("sha256sum", "/srv/auto/latest/data.img"); !strings.HasPrefix(out, sum) || all() != mounted {
@@ -393,6 +400,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("a guest whose mount was replaced: %v, %s", err, all())
 	}
 	plain.Close()
+	m.known("srv-plain.mount")
 	m.ok("systemctl", "restart", unit, "srv-plain.mount")
 	if all() != mounted {
 		t.Errorf("after a restart: %s", all())
