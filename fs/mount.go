@@ -162,9 +162,6 @@ func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
 	s.vfs.closeAll()
 }
 
-// Dir is the mount point as an absolute path without symlinks.
-func (s *Server) Dir() string { return s.dir }
-
 // Wait returns when the filesystem is unmounted, whoever did it, and all it held
 // is closed.
 func (s *Server) Wait() { <-s.done }
