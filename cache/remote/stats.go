@@ -49,11 +49,11 @@ type OriginStats struct {
 		ReadAhead  int64 `json:"readahead"`
 		Background int64 `json:"background"`
 	} `json:"bytes"`
-	Answers   map[int]int64 `json:"answers"`  // by HTTP status
-	InFlight  int           `json:"inFlight"` // requests under way
-	Waiting   int           `json:"waiting"`  // requests waiting for a connection
-	LastError string        `json:"lastError,omitempty"`
-	LastTime  time.Time     `json:"lastErrorTime,omitzero"`
+	Answers   map[int]int64 `json:"answers"`   // by HTTP status
+	InFlight  int           `json:"in_flight"` // requests under way
+	Waiting   int           `json:"waiting"`   // requests waiting for a connection
+	LastError string        `json:"last_error,omitempty"`
+	LastTime  time.Time     `json:"last_error_at,omitzero"`
 	Failing   bool          `json:"failing"` // nothing has succeeded since LastTime
 }
 

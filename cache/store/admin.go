@@ -10,21 +10,21 @@ import (
 
 // Stats counts what happened since Open, in this process, beside the size of the cache as a whole.
 type Stats struct {
-	Dir          string // as given to Open
-	Bytes        int64  // disk space that blocks take now, whoever wrote them
-	Limit        int64  // as given to Open; 0: none
-	MinFree      int64
-	Free         int64      // what the filesystem has left for us
-	Files        int        // in the directory
-	Open         int        // of those, open in this process
-	EvictedFiles int64      // whole files removed to make room
-	EvictedBytes int64      // disk space freed to make room
-	Damaged      int64      // blocks dropped because their bytes did not match
-	Full         int64      // blocks refused with ErrFull
-	FullAt       *time.Time `json:",omitempty"` // when the last one was
-	FullWhy      string     `json:",omitempty"` // and why: "limit", "floor", or what the disk said
-	Failing      bool       // that was ErrFailing
-	Refusing     bool       // nothing has been written since
+	Dir          string     `json:"dir"`                // as given to Open
+	Bytes        int64      `json:"bytes"`              // disk space that blocks take now, whoever wrote them
+	Limit        int64      `json:"limit"`              // as given to Open; 0: none
+	MinFree      int64      `json:"min_free"`           // likewise
+	Free         int64      `json:"free"`               // what the filesystem has left for us
+	Files        int        `json:"files"`              // in the directory
+	Open         int        `json:"open"`               // of those, open in this process
+	EvictedFiles int64      `json:"evicted_files"`      // whole files removed to make room
+	EvictedBytes int64      `json:"evicted_bytes"`      // disk space freed to make room
+	Damaged      int64      `json:"damaged"`            // blocks dropped because their bytes did not match
+	Full         int64      `json:"full"`               // blocks refused with ErrFull
+	FullAt       *time.Time `json:"full_at,omitempty"`  // when the last one was
+	FullWhy      string     `json:"full_why,omitempty"` // and why: "limit", "floor", or what the disk said
+	Failing      bool       `json:"failing"`            // that was ErrFailing
+	Refusing     bool       `json:"refusing"`           // nothing has been written since
 }
 
 // Stats looks at the directory, which takes a stat for each file.
@@ -146,6 +146,7 @@ func (s *Store) Prune(target int64) (freed int64, err error) {
 type Progress struct {
 	Files, FilesDone   int
 	Blocks, BlocksDone int64 // of the files looked at so far, this one included
+	BytesDone          int64 // in those blocks
 	Damaged            int64 // blocks, all dropped
 	Failed             int   // files that could not be opened
 }
@@ -194,7 +195,8 @@ func (f *File) verify(ctx context.Context, p *Progress, progress func(Progress))
 			return context.Cause(ctx)
 		}
 		var damage *DamagedError
-		_, err := f.ReadBlock(b, buf)
+		n, err := f.ReadBlock(b, buf)
+		p.BytesDone += int64(n)
 		if errors.As(err, &damage) {
 			p.Damaged++
 		} else if err != nil && !errors.Is(err, ErrAbsent) {

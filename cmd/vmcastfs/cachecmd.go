@@ -254,7 +254,20 @@ func (e *env) cachePrune(s *store.Store, args []string) error {
 }
 
 func (e *env) cacheVerify(ctx context.Context, s *store.Store) error {
-	p, err := s.Verify(ctx, nil)
+	infos, err := s.List()
+	if err != nil {
+		return withCode(exitSystem, err)
+	}
+	var total, told int64
+	for _, i := range infos {
+		total += i.Bytes
+	}
+	add, done := e.progress("verify", total)
+	p, err := s.Verify(ctx, func(p store.Progress) {
+		add(p.BytesDone - told)
+		told = p.BytesDone
+	})
+	done()
 	if ctx.Err() != nil {
 		return withCode(exitInterrupted, err)
 	}

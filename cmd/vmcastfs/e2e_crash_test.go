@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -267,6 +266,9 @@ func TestHungMount(t *testing.T) {
 	}
 	must(t, syscall.Kill(pids[0], syscall.SIGSTOP))
 	defer func() { _ = syscall.Kill(pids[0], syscall.SIGCONT) }()
+	// A thread that is still awake could take a request with it, and who waits
+	// for one that is taken cannot even be killed.
+	eventually(t, "all threads are stopped", 20*time.Second, func() bool { return stopped(t, pids[0]) })
 	var work sync.WaitGroup
 	for _, c := range []struct {
 		args []string
@@ -278,9 +280,13 @@ func TestHungMount(t *testing.T) {
 		{[]string{"cache", "pin", w.path("latest")}, "is hung: no answer within"},
 	} {
 		work.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-			defer cancel()
-			out, err := exec.CommandContext(ctx, binary, c.args...).CombinedOutput()
+			cmd := exec.Command(binary, c.args...)
+			late := time.AfterFunc(60*time.Second, func() {
+				t.Errorf("%q hangs", c.args)
+				_ = syscall.Kill(pids[0], syscall.SIGCONT)
+			})
+			defer late.Stop()
+			out, err := cmd.CombinedOutput()
 			if exitCode(err) != 1 || !strings.Contains(string(out), c.want) {
 				t.Errorf("%q: %v\n%s", c.args, err, out)
 			}
@@ -290,4 +296,19 @@ func TestHungMount(t *testing.T) {
 	if out, err := w.run("umount", "-l", w.dir); err != nil {
 		t.Errorf("umount -l: %v, %s", err, out)
 	}
+}
+
+// stopped tells whether every thread of a process has been stopped by a signal.
+func stopped(t *testing.T, pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of %d: %v", pid, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if _, state, ok := strings.Cut(string(stat), ") "); err == nil && (!ok || state[0] != 'T') {
+			return false
+		}
+	}
+	return true
 }

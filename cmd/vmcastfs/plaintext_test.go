@@ -35,7 +35,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte(`{"version":1,"feed":{"url":"http://h/","title":"t\u001b[2J\u202e","last_error":"e","stale":true,"last_success":"2026-01-01T00:00:00Z","next":"9999-01-01T00:00:00Z"},
 		"releases":[{"name":"../\u009b2J","id":"1","state":"\u001b]0;x\u0007","error":"e","trust":{"manifest":{"state":"bad","reason":"\u202e"}},
 		"files":[{"name":"a\u0000b","size":-5,"state":"partial\u001b[2J","percent":1e308,"cached_bytes":-1,"image":true,"open":true,"last_error":"x","last_error_at":"0001-01-01T00:00:00Z"}]}],
-		"cache":{"Bytes":-1,"Limit":1,"Free":-9223372036854775808,"Files":-1,"Damaged":1,"Full":1},"reads":{},
+		"cache":{"bytes":-1,"limit":1,"free":-9223372036854775808,"files":-1,"damaged":1,"full":1},"reads":{},
 		"origins":[{"origin":"\u009d","latency":{"counts":[-1,1],"sum":1e308},"bytes":{"demand":-1},"last_error":"x"}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
