@@ -81,9 +81,7 @@ func TestSequentialCold(t *testing.T) {
 		{"wan", 30 * time.Millisecond, 12_500_000, 64 << 20, 102},
 		{"lan", time.Millisecond, 125_000_000, 64 << 20, 102},
 		// Five round trips until the window is wide; a real stream starts
-		// slowly too, the modelled one does not. In which order blocks that
-		// come at the same moment are taken makes 108 to 124 of it; a window
-		// of 1 MiB would make 500.
+		// slowly too, the modelled one does not. 108 to 124 were seen.
 		{"long fat", 80 * time.Millisecond, 62_500_000, 192 << 20, 150},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

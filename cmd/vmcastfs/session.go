@@ -76,6 +76,11 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Logger: log,
 	})
+	if filepath.IsAbs(o.Sidecar) {
+		if _, err := os.Stat(o.Sidecar); err != nil {
+			log.Warn("sidecars cannot be looked for", "err", err)
+		}
+	}
 	if o.Sig == "ignore" {
 		log.Warn("signatures are not required: whoever controls the feed or the network decides what is mounted")
 	}
