@@ -206,6 +206,10 @@ func fuzzReader(t *testing.T, f Format, data []byte) {
 			continue
 		}
 		if plainErr == nil && (err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrLimit) || err == nil && !bytes.Equal(got, plain[off:]) && known) {
+			// A table that is wrong about an earlier frame is found out by a run that comes through it.
+			if _, whole := readFrom(r, 0, -1); off > 0 && err == nil && errors.Is(whole, ErrCorrupt) {
+				return
+			}
 			t.Fatalf("from %d: %v, %d bytes of %d; size %d", off, err, len(got), len(plain), n)
 		}
 	}
