@@ -203,14 +203,23 @@ func TestXVM2(t *testing.T) {
 	w.publish("wrong", make2(hexMD5(disk[1:])))
 	w.mount()
 
+	// Two requests are enough to know the plain size, which the manifest tells.
+	// There may be more behind them.
 	w.origin.ResetStats()
+	remove := w.origin.Inject(origin.Fault{Path: "/right.xvm", Kind: origin.Status, Status: 503, Skip: 2})
+	late := time.AfterFunc(20*time.Second, func() {
+		t.Error("the size is not known after two requests")
+		remove()
+	})
 	info, err := os.Stat(w.path("right", "hd0.img"))
+	late.Stop()
 	if err != nil || info.Size() != int64(len(disk)) {
 		t.Fatalf("stat: %v, %v", info, err)
 	}
-	if st := w.origin.Stats("/right.xvm"); st.Requests > 2 || st.BytesSent > 256<<10 {
-		t.Errorf("%d requests, %d bytes to know the plain size that the manifest tells", st.Requests, st.BytesSent)
+	if st := w.origin.Stats("/right.xvm"); st.BytesSent > 256<<10 {
+		t.Errorf("%d bytes to know the plain size", st.BytesSent)
 	}
+	remove()
 	for _, release := range []string{"right", "prefix", "wrong"} {
 		hold(t, w.path(release, "hd0.img"))
 	}

@@ -14,6 +14,7 @@ import (
 var rooms = map[string][]string{
 	"cache/store":      {},
 	"cache/origin":     {},
+	"cache/boottrace":  {},
 	"feed":             {},
 	"xvm":              {},
 	"xvm/seekable":     {},
