@@ -132,7 +132,8 @@ func TestCacheLimit(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	t.Logf("at most %d KiB of %d KiB", most()>>10, limit>>10)
-	if n := most(); n > limit+limit/16 || n < limit/2 {
+	// While one process fills what is left, the other may have a lease of an eighth.
+	if n := most(); n > limit+limit/8 || n < limit/2 {
 		t.Errorf("the cache took up to %d bytes, the limit is %d", n, limit)
 	}
 	if st := w.status(); st.Cache.Limit != limit {
