@@ -81,32 +81,42 @@ func TestSequentialCold(t *testing.T) {
 		{"wan", 30 * time.Millisecond, 12_500_000, 64 << 20, 102},
 		{"lan", time.Millisecond, 125_000_000, 64 << 20, 102},
 		// Five round trips until the window is wide; a real stream starts
-		// slowly too, the modelled one does not. 108 to 124 were seen.
-		{"long fat", 80 * time.Millisecond, 62_500_000, 192 << 20, 150},
+		// slowly too, the modelled one does not.
+		{"long fat", 80 * time.Millisecond, 62_500_000, 192 << 20, 120},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			st := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
-				size := tc.size
-				src := newLink(size, tc.rtt, tc.rate)
-				c := newCache(t, Options{Store: newStoreAt(t, st)})
-				f := mustOpen(t, c, Spec{Size: size, Source: src})
-				begun := time.Now()
-				buf := make([]byte, 128<<10)
-				for off := int64(0); off < size; off += int64(len(buf)) {
-					if _, err := f.ReadAt(context.Background(), buf, off); err != nil {
-						t.Fatal(err)
-					}
-				}
-				took := time.Since(begun)
-				curl := tc.rtt + time.Duration(size*int64(time.Second)/tc.rate)
-				t.Logf("%v, one stream %v: %.3f, %d ranges", took, curl, float64(took)/float64(curl), src.asked.Load())
-				if took > curl*tc.most/100 {
-					t.Errorf("more than %d %% of one stream", tc.most)
-				}
-			})
+			curl := tc.rtt + time.Duration(tc.size*int64(time.Second)/tc.rate)
+			best := time.Duration(1 << 62)
+			// What goroutines do at one and the same modelled moment has no
+			// order, and 108 to 124 % were seen of the last: the best of three.
+			for try := 0; try < 3 && best > curl*tc.most/100; try++ {
+				best = min(best, sequentialCold(t, tc.rtt, tc.rate, tc.size))
+			}
+			t.Logf("%v, one stream %v: %.3f", best, curl, float64(best)/float64(curl))
+			if best > curl*tc.most/100 {
+				t.Errorf("more than %d %% of one stream", tc.most)
+			}
 		})
 	}
+}
+
+// sequentialCold is how long one read of a whole cold file takes.
+func sequentialCold(t *testing.T, rtt time.Duration, rate, size int64) (took time.Duration) {
+	st := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		src := newLink(size, rtt, rate)
+		c := newCache(t, Options{Store: newStoreAt(t, st)})
+		f := mustOpen(t, c, Spec{Size: size, Source: src})
+		begun := time.Now()
+		buf := make([]byte, 128<<10)
+		for off := int64(0); off < size; off += int64(len(buf)) {
+			if _, err := f.ReadAt(context.Background(), buf, off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took = time.Since(begun)
+	})
+	return took
 }
 
 // TestNarrow: where reads are random, misses stop fetching whole regions.
