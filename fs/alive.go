@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,7 +14,7 @@ import (
 // not, and tells whether it answered before ctx ended. It also is true where there
 // is nothing to be asked: unmounted, covered by another mount, or no thread for it.
 func (s *Server) Answers(ctx context.Context) bool {
-	if m, err := mountAt(s.dir); err != nil || m == nil || s.dev != fmt.Sprintf("%d:%d", m.Major, m.Minor) {
+	if m, err := mountAt(s.dir); err != nil || m == nil || s.dev != device(m) {
 		return true
 	}
 	asked := make(chan struct{})

@@ -52,7 +52,7 @@ func (s *Server) WaitDetached(ctx context.Context) error {
 // attached tells whether the mount is in the table of mounts.
 func (s *Server) attached() (bool, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, end bool) {
-		ours := s.dev == fmt.Sprintf("%d:%d", m.Major, m.Minor)
+		ours := s.dev == device(m)
 		return !ours, ours
 	})
 	return len(mounts) > 0, err

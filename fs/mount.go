@@ -78,7 +78,7 @@ func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("mount on %q: %w", dir, err), detach(dir))
 	}
 	if m, err := mountAt(dir); err == nil && m != nil {
-		s.dev = fmt.Sprintf("%d:%d", m.Major, m.Minor)
+		s.dev = device(m)
 	}
 	return s, nil
 }
@@ -248,7 +248,7 @@ func (s *Server) unmount() error {
 	switch {
 	case m == nil:
 		return nil
-	case s.dev != fmt.Sprintf("%d:%d", m.Major, m.Minor):
+	case s.dev != device(m):
 		if here, err := s.attached(); err != nil || !here {
 			return err
 		}

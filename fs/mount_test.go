@@ -535,12 +535,9 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
-func TestStale(t *testing.T) {
-	fusetest.Require(t)
-	dir := t.TempDir()
-	if err := CleanStale(dir); IsStale(dir) || err != nil {
-		t.Errorf("an ordinary directory is stale: %v", err)
-	}
+// serveChild starts a process that mounts something on dir, and waits until it has.
+func serveChild(t *testing.T, dir string) *exec.Cmd {
+	t.Helper()
 	cmd := fusetest.Child(t.Context(), "serve", dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -552,6 +549,16 @@ func TestStale(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("%q, %v", line, err)
 	}
+	return cmd
+}
+
+func TestStale(t *testing.T) {
+	fusetest.Require(t)
+	dir := t.TempDir()
+	if err := CleanStale(dir); IsStale(dir) || err != nil {
+		t.Errorf("an ordinary directory is stale: %v", err)
+	}
+	cmd := serveChild(t, dir)
 	if err := CleanStale(dir); IsStale(dir) || err != nil {
 		t.Errorf("a live mount is stale: %v", err)
 	}
@@ -625,17 +632,7 @@ func TestStaleOnAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
-	cmd := fusetest.Child(t.Context(), "serve", dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("%q, %v", line, err)
-	}
+	cmd := serveChild(t, dir)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if err := CleanStale(dir); err != nil || IsStale(dir) {

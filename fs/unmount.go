@@ -149,6 +149,9 @@ func unmountDir(dir string, flags int) error {
 	return fmt.Errorf("fusermount3: %w: %s", err, bytes.TrimSpace(out))
 }
 
+// device is the number of a mount's file system as the table of mounts has it.
+func device(m *mountinfo.Info) string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
+
 // UnmountDir unmounts what vmcastfs has on dir, from any process. While files are open it
 // fails with EBUSY, and with EINVAL if nothing is mounted there; lazy detaches at once.
 func UnmountDir(dir string, lazy bool) error {

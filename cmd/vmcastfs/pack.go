@@ -145,24 +145,18 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 // open opens the inputs and, unless the time is given, takes that of the newest.
 func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err error) {
 	newest := time.Unix(0, 0)
-	see := func(f *os.File) error {
-		info, err := f.Stat()
+	see := func(info os.FileInfo, err error) error {
 		if err == nil && info.ModTime().After(newest) {
 			newest = info.ModTime()
 		}
 		return err
 	}
 	small := func(path string, limit int64) ([]byte, error) {
-		f, err := os.Open(path)
+		b, err := readAtMost(path, limit)
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, limit+1))
-		if err == nil && int64(len(b)) > limit {
-			err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-		}
-		return b, errors.Join(err, see(f))
+		return b, see(os.Stat(path))
 	}
 	if o.Description, err = small(c.description, xvm.MaxDescriptionSize); err != nil {
 		return 0, nil, err
@@ -182,7 +176,7 @@ func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err 
 		if err != nil {
 			return 0, files, err
 		}
-		if err := see(f); err != nil {
+		if err := see(f.Stat()); err != nil {
 			return 0, files, err
 		}
 		total += size
