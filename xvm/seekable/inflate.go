@@ -27,7 +27,8 @@ const (
 // small: the position in the input, the header of the block, and the last 32 KiB of output.
 type inflater struct {
 	in *input
-	// bb holds the next bn bits of the input, whose bytes are before in.p. Outside the fast loop bits above bn are 0.
+	// bb holds the next bn bits of the input, whose bytes are before in.p, and may have been there before the last fill.
+	// Outside the fast loop bits above bn are 0.
 	bb uint64
 	bn uint
 
@@ -61,7 +62,7 @@ func (z *inflater) bit() int64 { return z.in.pos()*8 - int64(z.bn) }
 
 // align drops the bits up to the next byte boundary and gives whole bytes back to the input.
 func (z *inflater) align() {
-	z.in.p -= int(z.bn >> 3)
+	z.in.unread(int(z.bn >> 3))
 	z.bb, z.bn = 0, 0
 }
 
@@ -420,7 +421,8 @@ loop:
 		continue loop
 	}
 	// Whole bytes that were looked at go back to the input.
-	in.p = p - int(bn>>3)
+	in.p = p
+	in.unread(int(bn >> 3))
 	z.bn = bn & 7
 	z.bb = bb & (1<<z.bn - 1)
 	z.pos = pos

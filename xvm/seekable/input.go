@@ -13,7 +13,8 @@ import (
 const (
 	chunkMin  = 64 << 10
 	chunkMax  = 256 << 10
-	inputTail = 64 // unread bytes that fill may carry over
+	inputTail = 64 // bytes that fill may carry over: unread ones, and the last inputBack of those read
+	inputBack = 8  // bytes that unread may give back
 )
 
 // An input is the compressed file read forward. Decoders take bytes from buf[p:end]; fill gets more. It belongs to
@@ -61,8 +62,12 @@ func newInput(ctx context.Context, src ReaderAt, size, off int64) *input {
 // pos is the file offset of the next unread byte.
 func (in *input) pos() int64 { return in.off + int64(in.p) }
 
-// fill puts the next chunk behind the unread bytes, of which there may be at most inputTail. At the end of the file it
-// gives io.EOF and leaves them where they are.
+// unread gives back the last n bytes that were read, at most inputBack. Decoders that read ahead into a register use it:
+// what they hold may come from before the last fill.
+func (in *input) unread(n int) { in.p -= n }
+
+// fill puts the next chunk behind the unread bytes, of which there may be at most inputTail - inputBack, and keeps the
+// last inputBack bytes before them for unread. At the end of the file it gives io.EOF and leaves all where it is.
 func (in *input) fill() error {
 	if in.err != nil {
 		return in.err
@@ -85,14 +90,15 @@ func (in *input) fill() error {
 		in.err = c.err
 		return c.err
 	}
-	rest := in.buf[in.p:in.end]
+	back := min(in.p, inputBack)
+	rest := in.buf[in.p-back : in.end]
 	start := inputTail - len(rest)
 	copy(c.buf[start:], rest)
 	if in.buf != nil {
 		in.spare = in.buf
 	}
 	first := in.buf == nil
-	in.buf, in.p, in.end, in.off = c.buf, start, inputTail+c.n, c.off-inputTail
+	in.buf, in.p, in.end, in.off = c.buf, start+back, inputTail+c.n, c.off-inputTail
 	if !first && in.at < in.size {
 		next := in.take()
 		in.next, in.pending = next, true

@@ -231,40 +231,12 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// bitWriter writes deflate's bits.
-type bitWriter struct {
-	b  []byte
-	bb uint64
-	bn uint
-}
-
-func (w *bitWriter) bits(v uint64, n uint) {
-	w.bb |= v << w.bn
-	for w.bn += n; w.bn >= 8; w.bn -= 8 {
-		w.b = append(w.b, byte(w.bb))
-		w.bb >>= 8
-	}
-}
-
 // TestFarHeader: one block of prefix codes of several MiB, so that a point lies far behind its tables.
 func TestFarHeader(t *testing.T) {
 	plain := disk(1<<20+500_000, 5)
 	w := &bitWriter{b: []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}}
-	w.bits(1|1<<1, 3)
-	reversed := func(v uint64, n uint) {
-		for ; n > 0; n-- {
-			w.bits(v>>(n-1)&1, 1)
-		}
-	}
-	for _, b := range plain {
-		if b < 144 {
-			reversed(0x30+uint64(b), 8)
-		} else {
-			reversed(0x190+uint64(b)-144, 9)
-		}
-	}
-	w.bits(0, 7)
-	w.bits(0, 7)
+	w.block("fixed", true, plain)
+	w.align()
 	data := binary.LittleEndian.AppendUint32(w.b, crcOf(plain))
 	data = binary.LittleEndian.AppendUint32(data, uint32(len(plain)))
 	if got := command(t, data, "gzip", "-dc"); !bytes.Equal(got, plain) {
