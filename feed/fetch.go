@@ -48,7 +48,7 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 		return nil, last, err
 	}
 	next = saved{
-		Version: 1, URL: urlKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
+		Version: 1, URL: feedKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
 		From: doc.From, Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
 	}
 	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL && next.From == last.From {

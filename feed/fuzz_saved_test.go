@@ -23,7 +23,7 @@ func allocated(run func()) uint64 {
 func FuzzSaved(f *testing.F) {
 	const url = "https://feeds.example/vmcast.xml"
 	body := []byte(rssOf(item("a", "1", ""), item("a", "2", "")))
-	seed, err := json.Marshal(saved{Version: 1, URL: urlKey(url), FinalURL: url, Body: body, Fetched: time.Unix(1e9, 0), Names: new(Names)})
+	seed, err := json.Marshal(saved{Version: 1, URL: feedKey(url), FinalURL: url, Body: body, Fetched: time.Unix(1e9, 0), Names: new(Names)})
 	if err != nil {
 		f.Fatal(err)
 	}

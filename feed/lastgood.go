@@ -30,7 +30,7 @@ func (p *Poller) load() {
 		return // none, or none to be had: the network will tell
 	}
 	s := saved{Names: new(Names)}
-	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != urlKey(p.o.URL) {
+	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != feedKey(p.o.URL) {
 		p.o.Logger.Warn("saved feed is of no use", "url", p.url, "err", err)
 		return
 	}
@@ -48,8 +48,8 @@ func (p *Poller) load() {
 	p.status.describe(f)
 }
 
-// urlKey is what tells feeds apart in saved documents, without credentials.
-func urlKey(s string) string {
+// feedKey is what tells feeds apart in saved documents, without credentials.
+func feedKey(s string) string {
 	if u, err := url.Parse(s); err == nil {
 		u.User = nil
 		s = u.String()

@@ -243,7 +243,7 @@ func identify(item *gofeed.Item, packageURL string) string {
 		}
 		return id
 	}
-	return "sha256:" + digest(Place(packageURL))
+	return "sha256:" + digest(URLKey(packageURL))
 }
 
 // uuid finds <uuid> in an item, with or without a namespace, in any case.

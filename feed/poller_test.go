@@ -333,7 +333,7 @@ func TestPollerRestart(t *testing.T) {
 		"cut off":    func() { o.URL, store = "", whole[:len(whole)/2] },
 		"empty":      func() { store = []byte("{}") },
 		"no names": func() {
-			store = []byte(`{"version":1,"url":"` + urlKey("https://user:secret@h.example/feed.xml?key=abc") + `","names":null,"body":"eA=="}`)
+			store = []byte(`{"version":1,"url":"` + feedKey("https://user:secret@h.example/feed.xml?key=abc") + `","names":null,"body":"eA=="}`)
 		},
 	} {
 		damage()

@@ -212,7 +212,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		switch {
 		case r == nil:
 			r = &Release{cat: c, item: item, from: f.From, generation: c.left + 1}
-		case r.item.Length == item.Length && feed.Place(r.item.URL) == feed.Place(item.URL):
+		case r.item.Length == item.Length && feed.URLKey(r.item.URL) == feed.URLKey(item.URL):
 			r.setFrom(f.From)
 			if r.URL() != item.URL {
 				moved = append(moved, move{r, item.URL})

@@ -100,7 +100,7 @@
 // that names them.
 //
 // A URL is where an archive is, and not what it is: one that is signed anew at
-// each look at the feed ([feed.Place] knows the usual ways) stays the same
+// each look at the feed ([feed.URLKey] knows the usual ways) stays the same
 // archive, of which each answer proves that it is. When a URL has expired (401,
 // 403, 404, 410), the read that found out has the feed looked at, at most once a
 // minute, and goes on at the fresh URL. Any other change of the URL is a new

@@ -218,7 +218,7 @@ func (r *Release) whole(a *archive) *wholeArchive {
 	}
 	return &wholeArchive{
 		cat: r.cat, archive: a, label: r.Name() + " (whole archive)",
-		key: keyOf(feed.Place(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
+		key: keyOf(feed.URLKey(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
 	}
 }
 

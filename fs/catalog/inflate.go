@@ -29,7 +29,7 @@ type inflation struct {
 func (r *Release) inflatedArchive(a *archive, whole *wholeArchive, format seekable.Format, stored int64) *wholeArchive {
 	return &wholeArchive{
 		cat: r.cat, archive: a, label: r.Name() + " (inflated archive)",
-		key:       keyOf(feed.Place(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "inflated", string(format)),
+		key:       keyOf(feed.URLKey(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "inflated", string(format)),
 		inflation: &inflation{format: format, stored: stored, under: whole, plain: store.Unknown},
 	}
 }

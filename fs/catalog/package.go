@@ -110,7 +110,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		return nil, fmt.Errorf("%w: %w", ErrNotPackage, err)
 	}
 
-	identity := []string{feed.Place(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
+	identity := []string{feed.URLKey(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
 		if chunk != nil && chunk(m.Name) {

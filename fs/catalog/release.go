@@ -97,7 +97,7 @@ func (r *Release) Published() time.Time { return r.item.Published }
 func (r *Release) Generation() uint64 { return r.generation }
 
 // docName names the release's persisted package: another place is another one.
-func (r *Release) docName() string { return r.item.ID + "\n" + feed.Place(r.item.URL) }
+func (r *Release) docName() string { return r.item.ID + "\n" + feed.URLKey(r.item.URL) }
 
 // Peek returns the package if it is indexed.
 func (r *Release) Peek() (*Package, bool) {

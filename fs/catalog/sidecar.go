@@ -197,7 +197,7 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xv
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
 	file, err := c.cfg.Cache.Open(cache.Spec{
-		Key:   keyOf("sidecar", feed.Place(from), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)),
+		Key:   keyOf("sidecar", feed.URLKey(from), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)),
 		Label: displayURL(from), Size: a.id.Size, Source: a.Source, Whole: true, MaxSize: maxSidecar,
 	})
 	if err != nil {

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Place is what stays of a URL that is signed anew each time it is given out: the URL
-// without userinfo and fragment and, if its query holds a signature, without the
-// parameters of that. Two URLs of one place name the same resource; who may fetch it,
-// and until when, is all that differs. Known are the signed URLs of S3 (both kinds),
-// Google Cloud Storage, Azure, CloudFront, Alibaba OSS, Akamai and nginx's secure_link.
-// Other parameters stay, for they may say what is wanted.
-func Place(raw string) string {
+// URLKey tells whether two URLs name the same resource: they do if their keys
+// are equal. The key is the URL without userinfo and fragment. If its query
+// holds a signature, the parameters of the signature go too: they only say who
+// may fetch the resource, and until when. Known are the signed URLs of S3 (both
+// kinds), Google Cloud Storage, Azure, CloudFront, Alibaba OSS, Akamai and
+// nginx's secure_link. All other parameters stay: they may say what is wanted.
+func URLKey(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "(an unusable URL)"

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPlace(t *testing.T) {
+func TestURLKey(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		"https://example.org/a.xvm":            "https://example.org/a.xvm",
@@ -22,7 +22,7 @@ func TestPlace(t *testing.T) {
 		"https://example.org/get?file=a.xvm&Signature=1&k=v2":                                                                                                                                "https://example.org/get?file=a.xvm&k=v2",
 		"https://[bad": "(an unusable URL)",
 	} {
-		if got := Place(raw); got != want {
+		if got := URLKey(raw); got != want {
 			t.Errorf("%s\nis at   %s\nwant is %s", raw, got, want)
 		}
 	}
