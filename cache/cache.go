@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -215,7 +216,7 @@ func (c *Cache) newContent(spec Spec) (*content, error) {
 		flight: make(map[int64]*entry),
 	}
 	f.spec.Source = c.guard(spec.Source)
-	f.fwd, _ = f.spec.Source.(Forward)
+	f.fwd, _ = f.spec.Source.(source.Forward)
 	f.data = mergeExtents(spec.Data, spec.Size)
 	f.ctx, f.cancel = context.WithCancelCause(context.Background())
 	f.size.Store(store.Unknown)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -27,7 +28,7 @@ func chaos(data []byte, wrong bool) script {
 	}
 	return script{
 		data: data,
-		before: func(ctx context.Context, _, _ int64, _ Urgency) error {
+		before: func(ctx context.Context, _, _ int64, _ source.Urgency) error {
 			if dice(8) == 0 {
 				return errChaos
 			}
@@ -59,9 +60,9 @@ func TestChaos(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		spec Spec
-		src  Source
+		src  source.Source
 	}{
-		{"random", Spec{}, func() Source { s := chaos(data, true); return &s }()},
+		{"random", Spec{}, func() source.Source { s := chaos(data, true); return &s }()},
 		{"forward", Spec{}, &forwardScript{script: chaos(data, true), points: 300_000, park: true}},
 		{"whole", Spec{Whole: true}, &forwardScript{script: chaos(data, true)}},
 	} {

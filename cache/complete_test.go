@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -254,7 +255,7 @@ func flip(t *testing.T, dir string, off int64) {
 // TestCompleteCancel: the work ends when nobody wants it, and can begin anew.
 func TestCompleteCancel(t *testing.T) {
 	data := truth(1 << 20)
-	src := &script{data: data, before: func(ctx context.Context, _, _ int64, _ Urgency) error {
+	src := &script{data: data, before: func(ctx context.Context, _, _ int64, _ source.Urgency) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -15,8 +16,8 @@ type content struct {
 	c       *Cache
 	spec    Spec
 	sf      *store.File
-	fwd     Forward // nil for a source with random access
-	id      uint32  // for the memory tier; 0: not kept there
+	fwd     source.Forward // nil for a source with random access
+	id      uint32         // for the memory tier; 0: not kept there
 	bs      int64
 	data    []Extent      // merged Spec.Data; nil: all is data
 	handles int           // guarded by Cache.mu; 0: closing

@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"vmcastfs/cache/source"
 )
 
 // job is one range on its way from a source with random access: the entries of
@@ -13,7 +15,7 @@ import (
 // here, and holds one buffer at a time.
 type job struct {
 	f       *content
-	urgency Urgency
+	urgency source.Urgency
 	left    []*entry // not delivered yet; used by the job's goroutine only
 	slot    bool     // it holds one of Cache.slots
 	waiters int      // of all its entries; guarded by content.mu
@@ -24,7 +26,7 @@ type job struct {
 }
 
 // newJob makes a job of entries that no job has yet; f.mu is held.
-func (f *content) newJob(entries []*entry, u Urgency) *job {
+func (f *content) newJob(entries []*entry, u source.Urgency) *job {
 	j := &job{f: f, urgency: u, left: entries}
 	j.ctx, j.cancel = context.WithCancelCause(f.ctx)
 	for _, e := range entries {
@@ -40,7 +42,7 @@ func (f *content) start(j *job) bool {
 	err := errAbandoned
 	if f.closed {
 		err = ErrClosed
-	} else if j.urgency == Demand {
+	} else if j.urgency == source.Demand {
 		f.spawn(j.run)
 		return true
 	} else {
@@ -59,13 +61,13 @@ func (f *content) start(j *job) bool {
 
 func (j *job) run() {
 	f := j.f
-	if j.urgency == Demand {
+	if j.urgency == source.Demand {
 		f.c.demand.Add(1)
 	}
 	stop := f.watch(j.cancel, func() (int, int64) { return j.waiters, j.progress.Load() })
 	err := j.deliver()
 	stop()
-	if j.urgency == Demand {
+	if j.urgency == source.Demand {
 		f.c.demand.Add(-1)
 	}
 	if j.slot {

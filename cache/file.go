@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -163,7 +164,7 @@ func (h *File) WaitSize(ctx context.Context) (int64, error) {
 		if e := h.f.corrupt.Load(); e != nil {
 			return 0, e
 		}
-		for _, e := range h.f.acquire(endBlock, endBlock, Background, false) {
+		for _, e := range h.f.acquire(endBlock, endBlock, source.Background, false) {
 			if _, err := h.f.wait(ctx, h.closing, e); err != nil && err != io.EOF && err != errAbandoned {
 				return 0, err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -23,12 +24,12 @@ func (f *content) maxRun() int { return int(max(1, min(32, (2<<20)/f.bs))) }
 type entry struct {
 	b       int64
 	seq     uint64
-	urgency Urgency // of whoever asked most urgently
-	ahead   bool    // who asked first did not wait for it
-	job     *job    // nil with a forward source
-	arrives bool    // a forward source is producing it now
-	alone   bool    // no other file has it after all
-	tries   int     // times that the content did not match its sum
+	urgency source.Urgency // of whoever asked most urgently
+	ahead   bool           // who asked first did not wait for it
+	job     *job           // nil with a forward source
+	arrives bool           // a forward source is producing it now
+	alone   bool           // no other file has it after all
+	tries   int            // times that the content did not match its sum
 	waiters int
 	done    chan struct{} // closed with buf or err set
 	gone    chan struct{} // closed when it has left the table
@@ -37,15 +38,15 @@ type entry struct {
 }
 
 // newEntry puts block b into the table; f.mu is held.
-func (f *content) newEntry(b int64, u Urgency) *entry {
+func (f *content) newEntry(b int64, u source.Urgency) *entry {
 	f.seq++
-	e := &entry{b: b, seq: f.seq, urgency: u, ahead: u != Demand, done: make(chan struct{}), gone: make(chan struct{})}
+	e := &entry{b: b, seq: f.seq, urgency: u, ahead: u != source.Demand, done: make(chan struct{}), gone: make(chan struct{})}
 	f.flight[b] = e
 	return e
 }
 
 // join adds a waiter; f.mu is held.
-func (e *entry) join(u Urgency) {
+func (e *entry) join(u source.Urgency) {
 	e.urgency = min(e.urgency, u)
 	if e.buf != nil {
 		e.buf.ref()
@@ -61,8 +62,8 @@ func (e *entry) join(u Urgency) {
 // to last or to the first one that is here already. The caller must wait for,
 // or leave, each entry. None: block b is here.
 // wide: of a miss, the region around it is fetched too.
-func (f *content) acquire(b, last int64, u Urgency, wide bool) []*entry {
-	if u == Demand {
+func (f *content) acquire(b, last int64, u source.Urgency, wide bool) []*entry {
+	if u == source.Demand {
 		f.c.lastMiss.Store(time.Now().UnixNano())
 	}
 	f.mu.Lock()
@@ -81,7 +82,7 @@ func (f *content) acquire(b, last int64, u Urgency, wide bool) []*entry {
 			}
 			e = f.newEntry(x, u)
 			fresh = append(fresh, e)
-		} else if u == Demand && e.urgency != Demand {
+		} else if u == source.Demand && e.urgency != source.Demand {
 			f.c.count.aheadHits.Add(1)
 		}
 		all = append(all, e)
@@ -204,7 +205,7 @@ func (f *content) publish(e *entry, buf *buffer, from place) {
 	f.reopened(e.b)
 	f.handOver(e, buf)
 	u := e.urgency
-	if u != Demand {
+	if u != source.Demand {
 		f.noteUnread(e.b)
 	}
 	f.mu.Unlock()

@@ -1,6 +1,10 @@
 package cache
 
-import "time"
+import (
+	"time"
+
+	"vmcastfs/cache/source"
+)
 
 // Limits of following a profile, in blocks.
 const (
@@ -143,7 +147,7 @@ func (f *content) fetchProfile() {
 			run = append(run, f.askAhead(fo, b))
 		}
 		f.c.lastMiss.Store(time.Now().UnixNano()) // completion is for later
-		if !f.start(f.newJob(run, ReadAhead)) {
+		if !f.start(f.newJob(run, source.ReadAhead)) {
 			return
 		}
 	}
@@ -161,5 +165,5 @@ func (f *content) askAhead(fo *follower, b int64) *entry {
 	if !fo.read[p] {
 		fo.ahead++
 	}
-	return f.newEntry(b, ReadAhead)
+	return f.newEntry(b, source.ReadAhead)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -44,7 +45,7 @@ func (f *content) wantForward(fresh []*entry) {
 
 // aheadForward lets the runner go on up to block to, if something is missing
 // from block from on; f.mu is held.
-func (f *content) aheadForward(from, to int64, u Urgency) {
+func (f *content) aheadForward(from, to int64, u source.Urgency) {
 	for from < to && f.here(from) {
 		from++
 	}
@@ -146,7 +147,7 @@ func (f *content) failFrom(b int64, err error) {
 
 // runPass runs the source from block b on, until there is no reason to go on.
 // It returns the block that it did not get, and why.
-func (f *content) runPass(ctx context.Context, b int64, u Urgency) (int64, error) {
+func (f *content) runPass(ctx context.Context, b int64, u source.Urgency) (int64, error) {
 	body, err := f.fwd.Fetch(withUrgency(ctx, f.runnerUrgency), b*f.bs, store.Unknown, u)
 	if err != nil {
 		return b, fmt.Errorf("run %q from %d: %w", f.spec.Label, b*f.bs, err)
@@ -213,7 +214,7 @@ func (f *content) arriving(b int64) *entry {
 		if f.here(b) {
 			return nil
 		}
-		e = f.newEntry(b, ReadAhead)
+		e = f.newEntry(b, source.ReadAhead)
 	}
 	e.arrives = true
 	return e

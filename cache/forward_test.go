@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -34,7 +35,7 @@ func (s *forwardScript) Start(off int64) int64 {
 	return off / s.points * s.points
 }
 
-func (s *forwardScript) Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error) {
+func (s *forwardScript) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	body, err := s.script.Fetch(ctx, off, n, u)
 	if err != nil {
 		return nil, err
@@ -232,7 +233,7 @@ func TestForwardCorrupt(t *testing.T) {
 	for _, during := range []bool{false, true} {
 		data := truth(300 << 10)
 		begun, stuck := make(chan bool, 1), make(chan bool)
-		src := &forwardScript{script: script{data: data, before: func(context.Context, int64, int64, Urgency) error {
+		src := &forwardScript{script: script{data: data, before: func(context.Context, int64, int64, source.Urgency) error {
 			if during {
 				begun <- true
 				<-stuck
@@ -251,7 +252,7 @@ func TestForwardCorrupt(t *testing.T) {
 		}
 		var entries []*entry
 		for _, b := range []int64{3, 1} { // a pass for the first leaves the other behind
-			entries = append(entries, f.f.acquire(b, b, Demand, false)...)
+			entries = append(entries, f.f.acquire(b, b, source.Demand, false)...)
 		}
 		if during {
 			<-begun
@@ -302,7 +303,7 @@ func TestForwardTwoProcesses(t *testing.T) {
 	dir := t.TempDir()
 	data := truth(2<<20 + 5)
 	gate := make(chan struct{})
-	src := &forwardScript{script: script{data: data, before: func(context.Context, int64, int64, Urgency) error {
+	src := &forwardScript{script: script{data: data, before: func(context.Context, int64, int64, source.Urgency) error {
 		<-gate
 		return nil
 	}}}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+
+	"vmcastfs/cache/source"
 )
 
 // errPanic is what a fetch fails with whose source panicked.
@@ -15,24 +17,24 @@ var errPanic = errors.New("internal error")
 // the network, in goroutines of the cache: a fault in one of them must fail its
 // fetch, and not the process that serves all the other files.
 type guarded struct {
-	Source
+	source.Source
 	c *Cache
 }
 
 type guardedForward struct {
 	guarded
-	fwd Forward
+	fwd source.Forward
 }
 
-func (c *Cache) guard(s Source) Source {
+func (c *Cache) guard(s source.Source) source.Source {
 	g := guarded{s, c}
-	if fwd, ok := s.(Forward); ok {
+	if fwd, ok := s.(source.Forward); ok {
 		return guardedForward{g, fwd}
 	}
 	return g
 }
 
-func (g guarded) Fetch(ctx context.Context, off, n int64, u Urgency) (body io.ReadCloser, err error) {
+func (g guarded) Fetch(ctx context.Context, off, n int64, u source.Urgency) (body io.ReadCloser, err error) {
 	defer g.c.recovered(&err)
 	if body, err = g.Source.Fetch(ctx, off, n, u); err != nil {
 		return nil, err

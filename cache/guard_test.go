@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -20,7 +21,7 @@ type mine struct {
 	where string
 }
 
-func (m *mine) Fetch(_ context.Context, off, n int64, _ Urgency) (io.ReadCloser, error) {
+func (m *mine) Fetch(_ context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
 	if n == store.Unknown {
 		n = int64(len(m.data)) - off
 	}
@@ -69,7 +70,7 @@ func TestPanicOfASource(t *testing.T) {
 		for _, forward := range []bool{false, true} {
 			var log syncBuffer
 			m := &mine{data: data, at: 3 << 20, where: where}
-			var src Source = m
+			var src source.Source = m
 			if forward {
 				src = mineForward{m}
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -29,7 +30,7 @@ func newLink(size int64, rtt time.Duration, rate int64) *link {
 	return &link{size: size, rtt: rtt, rate: rate, wire: make(chan struct{}, 1), some: truth(16 << 10)}
 }
 
-func (l *link) Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error) {
+func (l *link) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	l.asked.Add(1)
 	ctx, cancel := context.WithCancel(ctx)
 	s := &linkStream{cancel: cancel, chunks: make(chan []byte, 16)}
@@ -159,7 +160,7 @@ func truth(n int) []byte {
 type script struct {
 	data []byte
 	// before is called for each Fetch, outside any lock; an error fails it.
-	before func(ctx context.Context, off, n int64, u Urgency) error
+	before func(ctx context.Context, off, n int64, u source.Urgency) error
 	// body may replace the stream of one Fetch.
 	body func(off, n int64, r io.Reader) io.Reader
 
@@ -168,7 +169,7 @@ type script struct {
 	fetched map[int64]int // by 4 KiB page: how often
 }
 
-func (s *script) Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error) {
+func (s *script) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	s.mu.Lock()
 	s.fetches = append(s.fetches, Extent{off, n})
 	if s.fetched == nil {

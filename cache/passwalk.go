@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -137,7 +138,7 @@ func (f *content) load(ctx context.Context, p *pass, b int64, reached *int64) (*
 
 // standBack waits until readers leave room for completion, and says how
 // urgently and how far ahead to fetch then.
-func (f *content) standBack(ctx context.Context, p *pass) (Urgency, int64, error) {
+func (f *content) standBack(ctx context.Context, p *pass) (source.Urgency, int64, error) {
 	const poll = 50 * time.Millisecond
 	for begun := time.Now(); ; {
 		f.mu.Lock()
@@ -148,11 +149,11 @@ func (f *content) standBack(ctx context.Context, p *pass) (Urgency, int64, error
 		busy := f.c.demand.Load() > 0
 		switch {
 		case readers:
-			return ReadAhead, f.c.opts.ReadAhead, nil
+			return source.ReadAhead, f.c.opts.ReadAhead, nil
 		case eager && (!busy || waited > time.Second):
-			return Background, f.c.opts.ReadAhead, nil
+			return source.Background, f.c.opts.ReadAhead, nil
 		case !busy && quiet >= f.c.opts.Quiet, waited > 15*f.c.opts.Quiet:
-			return Background, min(4<<20, f.c.opts.ReadAhead), nil
+			return source.Background, min(4<<20, f.c.opts.ReadAhead), nil
 		}
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,10 @@
 package cache
 
-import "sync"
+import (
+	"sync"
+
+	"vmcastfs/cache/source"
+)
 
 // plan turns new entries, made by one reader, into ranges. A demanded run is a
 // range of its own that goes on to the end of its aligned region, so that what
@@ -8,7 +12,7 @@ import "sync"
 // round trip; what precedes it in the region is a range beside it. (In a replay
 // of a recorded boot over 30 ms and 100 Mbit/s this takes 6.5 s; waiting with
 // the rest until the demanded block is here takes 7.9 s.) f.mu is held.
-func (f *content) plan(fresh []*entry, u Urgency, wide bool) {
+func (f *content) plan(fresh []*entry, u source.Urgency, wide bool) {
 	for len(fresh) > 0 {
 		n := 1
 		for n < len(fresh) && fresh[n].b == fresh[n-1].b+1 {
@@ -24,13 +28,13 @@ func (f *content) plan(fresh []*entry, u Urgency, wide bool) {
 			run = append(run, rest[0]...)
 			rest = rest[1:]
 		}
-		if j := f.newJob(run, u); u == Demand {
+		if j := f.newJob(run, u); u == source.Demand {
 			f.start(j)
 		} else {
 			f.spawn(j.run) // someone waits, so it may not fail for want of a slot
 		}
 		for _, part := range rest {
-			f.start(f.newJob(part, ReadAhead))
+			f.start(f.newJob(part, source.ReadAhead))
 		}
 	}
 }
@@ -43,13 +47,13 @@ func (f *content) rest(first, last int64) (runs [][]*entry) {
 	if region <= 1 || f.full.Load() {
 		return nil
 	}
-	runs = f.missing(last+1, min(last/region*region+region, f.blocks()), ReadAhead, nil)
-	return f.missing(first/region*region, first, ReadAhead, runs)
+	runs = f.missing(last+1, min(last/region*region+region, f.blocks()), source.ReadAhead, nil)
+	return f.missing(first/region*region, first, source.ReadAhead, runs)
 }
 
 // missing makes entries for the blocks from..to-1 that are neither here nor on
 // their way, and appends them to runs, one per stretch; f.mu is held.
-func (f *content) missing(from, to int64, u Urgency, runs [][]*entry) [][]*entry {
+func (f *content) missing(from, to int64, u source.Urgency, runs [][]*entry) [][]*entry {
 	next := int64(-1)
 	for b := from; b < to; b++ {
 		if f.flight[b] != nil || f.here(b) {
@@ -89,14 +93,14 @@ func (h *File) readAhead(w window) {
 		return
 	}
 	bs := h.f.bs
-	if reached := h.f.fetchAhead(w.from/bs, (w.to+bs-1)/bs, ReadAhead) * bs; reached < w.to {
+	if reached := h.f.fetchAhead(w.from/bs, (w.to+bs-1)/bs, source.ReadAhead) * bs; reached < w.to {
 		h.ahead.settle(w, max(w.from, reached))
 	}
 }
 
 // fetchAhead starts ranges for what is missing of the blocks from..to-1 and
 // returns how far it came.
-func (f *content) fetchAhead(from, to int64, u Urgency) int64 {
+func (f *content) fetchAhead(from, to int64, u source.Urgency) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	to = min(to, f.blocks())

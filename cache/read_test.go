@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -110,7 +111,7 @@ func TestRandomReads(t *testing.T) {
 func TestOneFetch(t *testing.T) {
 	data := truth(1 << 20)
 	gate := make(chan struct{})
-	src := &script{data: data, before: func(context.Context, int64, int64, Urgency) error { <-gate; return nil }}
+	src := &script{data: data, before: func(context.Context, int64, int64, source.Urgency) error { <-gate; return nil }}
 	c := newCache(t, Options{})
 	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src})
 	var wg sync.WaitGroup
@@ -146,7 +147,7 @@ func TestFailure(t *testing.T) {
 	var fails atomic.Int32
 	fails.Store(1)
 	gate := make(chan struct{})
-	src := &script{data: data, before: func(context.Context, int64, int64, Urgency) error {
+	src := &script{data: data, before: func(context.Context, int64, int64, source.Urgency) error {
 		<-gate
 		if fails.Add(-1) >= 0 {
 			return boom
@@ -253,7 +254,7 @@ func (g gated) Read([]byte) (int, error) { <-g.gate; return 0, io.EOF }
 
 // TestCloseWakes: Close ends waiting reads and stuck fetches.
 func TestCloseWakes(t *testing.T) {
-	src := &script{data: truth(1 << 20), before: func(ctx context.Context, _, _ int64, _ Urgency) error {
+	src := &script{data: truth(1 << 20), before: func(ctx context.Context, _, _ int64, _ source.Urgency) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
@@ -285,7 +286,7 @@ func TestAbandon(t *testing.T) {
 	data := truth(1 << 20)
 	var stuck atomic.Bool
 	begun := make(chan bool)
-	src := &script{data: data, before: func(ctx context.Context, _, _ int64, _ Urgency) error {
+	src := &script{data: data, before: func(ctx context.Context, _, _ int64, _ source.Urgency) error {
 		if stuck.Load() {
 			begun <- true
 			<-ctx.Done()

@@ -4,59 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"sort"
 	"strings"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
-
-// Urgency says who waits for bytes. A source with few connections serves the
-// lower value first.
-type Urgency int
-
-const (
-	// Demand: a reader waits for exactly these bytes.
-	Demand Urgency = iota
-	// ReadAhead: a reader is likely to ask for them soon.
-	ReadAhead
-	// Background: completion of a file that nobody waits for.
-	Background
-)
-
-// String returns the name used in logs and metrics.
-func (u Urgency) String() string {
-	switch u {
-	case Demand:
-		return "demand"
-	case ReadAhead:
-		return "readahead"
-	case Background:
-		return "background"
-	}
-	return fmt.Sprintf("urgency(%d)", int(u))
-}
-
-// Source supplies the bytes of a plain file. Its methods are called from many
-// goroutines at once.
-type Source interface {
-	// Fetch returns a stream of exactly n bytes from off. The stream ends
-	// early only with an error other than io.EOF; retries happen inside. It
-	// must end soon after ctx does. The cache closes the stream, possibly
-	// before its end.
-	Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error)
-}
-
-// Forward is a Source that produces its bytes only forward: an inflating
-// reader, a server without ranges. The cache runs at most one Fetch of a
-// Forward source per file at a time, always with n = [store.Unknown], which
-// means: stream up to the true end, and report that by io.EOF.
-type Forward interface {
-	Source
-	// Start returns the greatest offset ≤ off where Fetch can begin without
-	// producing what lies before it. It is cheap and does no I/O.
-	Start(off int64) int64
-}
 
 // BlockSums knows the content of single blocks beforehand, so that each is
 // checked before anyone sees it. Its methods are called from many goroutines
@@ -126,7 +79,7 @@ type Spec struct {
 	// it reads fail with ErrTooLarge.
 	MaxSize   int64
 	BlockSize int // bytes, 0 = DefaultBlockSize
-	Source    Source
+	Source    source.Source
 	// Whole: once begun, a Forward source is run to its end (a server without
 	// ranges). Ignored for other sources.
 	Whole bool
@@ -160,7 +113,7 @@ func (s *Spec) normalize() error {
 	if s.BlockSize == 0 {
 		s.BlockSize = DefaultBlockSize
 	}
-	_, forward := s.Source.(Forward)
+	_, forward := s.Source.(source.Forward)
 	switch {
 	case s.Source == nil:
 		return fmt.Errorf("open %q: no source", s.Label)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -38,7 +39,7 @@ type counters struct {
 	latency                                    [outcomes]latency
 	aheadHits                                  atomic.Int64
 	memoryHits, diskHits, served               atomic.Int64
-	fetched                                    [Background + 1]atomic.Int64
+	fetched                                    [source.Background + 1]atomic.Int64
 	copied, uncached, wrong, abandoned, panics atomic.Int64
 }
 
@@ -46,8 +47,8 @@ func (c *counters) stats() Stats {
 	s := Stats{
 		AheadHits:  c.aheadHits.Load(),
 		MemoryHits: c.memoryHits.Load(), DiskHits: c.diskHits.Load(), ServedBytes: c.served.Load(),
-		DemandBytes: c.fetched[Demand].Load(), ReadAheadBytes: c.fetched[ReadAhead].Load(),
-		BackgroundBytes: c.fetched[Background].Load(),
+		DemandBytes: c.fetched[source.Demand].Load(), ReadAheadBytes: c.fetched[source.ReadAhead].Load(),
+		BackgroundBytes: c.fetched[source.Background].Load(),
 		CopiedBytes:     c.copied.Load(),
 		Uncached:        c.uncached.Load(), WrongBlocks: c.wrong.Load(), Abandoned: c.abandoned.Load(),
 	}

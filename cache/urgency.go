@@ -1,6 +1,10 @@
 package cache
 
-import "context"
+import (
+	"context"
+
+	"vmcastfs/cache/source"
+)
 
 type urgencyKey struct{}
 
@@ -9,8 +13,8 @@ type urgencyKey struct{}
 // another file of the cache needs it, else its own reads would pass for those
 // of a waiting reader, and background completion stand back for itself. The
 // context of Fetch of a Forward source has it already.
-func WithUrgency(ctx context.Context, u Urgency) context.Context {
-	return withUrgency(ctx, func() Urgency { return u })
+func WithUrgency(ctx context.Context, u source.Urgency) context.Context {
+	return withUrgency(ctx, func() source.Urgency { return u })
 }
 
 type narrowKey struct{}
@@ -21,23 +25,23 @@ func Narrowly(ctx context.Context) context.Context {
 	return context.WithValue(ctx, narrowKey{}, true)
 }
 
-func withUrgency(ctx context.Context, now func() Urgency) context.Context {
+func withUrgency(ctx context.Context, now func() source.Urgency) context.Context {
 	return context.WithValue(ctx, urgencyKey{}, now)
 }
 
-func urgencyOf(ctx context.Context) Urgency {
-	if now, ok := ctx.Value(urgencyKey{}).(func() Urgency); ok {
+func urgencyOf(ctx context.Context) source.Urgency {
+	if now, ok := ctx.Value(urgencyKey{}).(func() source.Urgency); ok {
 		return now()
 	}
-	return Demand
+	return source.Demand
 }
 
 // runnerUrgency is for whom the runner of a forward source works just now.
-func (f *content) runnerUrgency() Urgency {
+func (f *content) runnerUrgency() source.Urgency {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t := f.target(); t != nil {
 		return t.urgency
 	}
-	return ReadAhead
+	return source.ReadAhead
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -15,7 +16,7 @@ type stacked struct{ file *File }
 
 func (s stacked) Start(int64) int64 { return 0 }
 
-func (s stacked) Fetch(ctx context.Context, off, _ int64, _ Urgency) (io.ReadCloser, error) {
+func (s stacked) Fetch(ctx context.Context, off, _ int64, _ source.Urgency) (io.ReadCloser, error) {
 	r := readerFunc(func(p []byte) (int, error) {
 		n, err := s.file.ReadAt(ctx, p[:min(len(p), 20_000)], off)
 		off += int64(n)
@@ -36,10 +37,10 @@ func TestUrgencyGoesThrough(t *testing.T) {
 			data := truth(8 << 20)
 			var mu sync.Mutex
 			demands := 0
-			src := &script{data: data, before: func(_ context.Context, _, _ int64, u Urgency) error {
+			src := &script{data: data, before: func(_ context.Context, _, _ int64, u source.Urgency) error {
 				mu.Lock()
 				defer mu.Unlock()
-				if u == Demand {
+				if u == source.Demand {
 					demands++
 				}
 				return nil

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"time"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
 const (
@@ -26,7 +26,7 @@ type attempt struct {
 	client  *Client
 	slot    *peer // where it queues
 	peer    *peer // where the answer came from
-	urgency cache.Urgency
+	urgency source.Urgency
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -36,7 +36,7 @@ type attempt struct {
 }
 
 // attempt sends a request (GET or HEAD) on a route, to its URL or one to which that led before.
-func (c *Client) attempt(ctx context.Context, method string, r *route, to *url.URL, header http.Header, u cache.Urgency) (*attempt, *url.URL, error) {
+func (c *Client) attempt(ctx context.Context, method string, r *route, to *url.URL, header http.Header, u source.Urgency) (*attempt, *url.URL, error) {
 	a := &attempt{client: c, slot: c.peer(originOf(to)), urgency: u}
 	if err := a.slot.enter(ctx, u); err != nil {
 		return nil, to, err

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/source"
 )
 
 // What a fetch costs beside the network.
@@ -35,7 +35,7 @@ func BenchmarkFetch(b *testing.B) {
 			b.SetBytes(bm.size)
 			b.ReportAllocs()
 			for off := int64(0); b.Loop(); off += bm.size {
-				r, err := o.Fetch(b.Context(), off, bm.size, cache.Demand)
+				r, err := o.Fetch(b.Context(), off, bm.size, source.Demand)
 				if err != nil {
 					b.Fatal(err)
 				}

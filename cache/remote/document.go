@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"vmcastfs/cache"
+
+	"vmcastfs/cache/source"
 )
 
 // maxMaxAge caps Document.MaxAge.
@@ -65,7 +66,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 			header.Set(key, value)
 		}
 	}
-	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, cache.Demand)
+	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
 	if err != nil {
 		return nil, err
 	}

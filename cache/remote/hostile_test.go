@@ -26,8 +26,8 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/source"
 )
 
 // The tests here are named by the hostile inputs they are about.
@@ -42,7 +42,7 @@ func TestH1OnlyHTTP(t *testing.T) {
 		if _, err := c.Open(t.Context(), raw, publicFeed); err == nil {
 			t.Errorf("opened %.40q", raw)
 		}
-		if _, err := c.Resume(raw, publicFeed, Identity{Size: 10, Ranged: true}).Fetch(t.Context(), 0, 1, cache.Demand); err == nil {
+		if _, err := c.Resume(raw, publicFeed, Identity{Size: 10, Ranged: true}).Fetch(t.Context(), 0, 1, source.Demand); err == nil {
 			t.Errorf("fetched %.40q", raw)
 		}
 		if _, err := c.Get(t.Context(), raw, "", "", 10); err == nil {
@@ -361,7 +361,7 @@ func TestH8BodyAndLabelDisagree(t *testing.T) {
 		extra.Store(tt.extra)
 		chunked.Store(tt.chunked)
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		r, err := o.Fetch(ctx, 0, 1000, cache.Demand)
+		r, err := o.Fetch(ctx, 0, 1000, source.Demand)
 		var got []byte
 		if err == nil {
 			got, err = io.ReadAll(r)
@@ -474,7 +474,7 @@ func TestH12ReplacedMidRead(t *testing.T) {
 		c := client(t)
 		o := open(t, c, s.URL()+"/f")
 		s.Inject(origin.Fault{Kind: origin.Truncate, After: 5000, Times: 1})
-		r, err := o.Fetch(t.Context(), 100_000, 100_000, cache.Demand)
+		r, err := o.Fetch(t.Context(), 100_000, 100_000, source.Demand)
 		if err != nil {
 			t.Fatal(err)
 		}

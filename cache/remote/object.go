@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
 // headSize is how much of an object Open asks for, in bytes: enough for the metadata of a
@@ -96,7 +96,7 @@ func (o *Object) URL() string { return o.shown }
 // open makes one attempt at Open, and says where that ended.
 func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
-	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, cache.Demand)
+	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
 	if err != nil {
 		return nil, final, err
 	}
@@ -258,7 +258,7 @@ func (o *Object) Check(ctx context.Context) error {
 	if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
-	a, final, err := o.client.attempt(ctx, method, r, r.url, header, cache.Background)
+	a, final, err := o.client.attempt(ctx, method, r, r.url, header, source.Background)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", o.shown, err)
 	}
@@ -314,7 +314,7 @@ func (o *Object) seal(err error) {
 
 // OneStream returns the object as a source that is only read forward from its start,
 // which is what a server without ranges can do.
-func (o *Object) OneStream() cache.Forward { return oneStream{o} }
+func (o *Object) OneStream() source.Forward { return oneStream{o} }
 
 type oneStream struct{ *Object }
 

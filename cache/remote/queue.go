@@ -4,10 +4,10 @@ import (
 	"context"
 	"slices"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
-const urgencies = int(cache.Background) + 1
+const urgencies = int(source.Background) + 1
 
 // A queue admits a limited number of requests to one origin, the urgent first. One place
 // is kept free for demand, and background gets a quarter of the places, so that what
@@ -27,12 +27,12 @@ func (q *queue) total() (n int) {
 }
 
 // fits reports whether a request of urgency u may begin now.
-func (q *queue) fits(u cache.Urgency) bool {
+func (q *queue) fits(u source.Urgency) bool {
 	total := q.total()
 	switch u {
-	case cache.Demand:
+	case source.Demand:
 		return total < q.limit
-	case cache.ReadAhead:
+	case source.ReadAhead:
 		return total < max(q.limit-1, 1)
 	default:
 		return total < max(q.limit-1, 1) && q.busy[u] < max(q.limit/4, 1)
@@ -42,7 +42,7 @@ func (q *queue) fits(u cache.Urgency) bool {
 // admit lets in all who may enter.
 func (q *queue) admit() {
 	for u := range q.waiting {
-		for len(q.waiting[u]) > 0 && q.fits(cache.Urgency(u)) {
+		for len(q.waiting[u]) > 0 && q.fits(source.Urgency(u)) {
 			q.busy[u]++
 			close(q.waiting[u][0])
 			q.waiting[u] = q.waiting[u][1:]
@@ -54,7 +54,7 @@ func (q *queue) admit() {
 }
 
 // enter waits for a place, to be given back by leave.
-func (p *peer) enter(ctx context.Context, u cache.Urgency) error {
+func (p *peer) enter(ctx context.Context, u source.Urgency) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -79,7 +79,7 @@ func (p *peer) enter(ctx context.Context, u cache.Urgency) error {
 	return context.Cause(ctx)
 }
 
-func (p *peer) leave(u cache.Urgency) {
+func (p *peer) leave(u source.Urgency) {
 	p.mu.Lock()
 	p.queue.busy[u]--
 	p.queue.admit()

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/source"
 )
 
 // rawServer answers whoever asks for what lies behind the head of an object with
@@ -137,7 +137,7 @@ func TestH8H9H10H16H17RawAnswers(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			r, err := o.Fetch(ctx, off, n, cache.Demand)
+			r, err := o.Fetch(ctx, off, n, source.Demand)
 			var got []byte
 			if err == nil {
 				got, err = io.ReadAll(r)

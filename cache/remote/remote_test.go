@@ -18,8 +18,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"vmcastfs/cache"
+
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/source"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -72,7 +73,7 @@ func open(t *testing.T, c *Client, url string) *Object {
 
 func fetch(t *testing.T, o *Object, off, n int64) ([]byte, error) {
 	t.Helper()
-	r, err := o.Fetch(t.Context(), off, n, cache.Demand)
+	r, err := o.Fetch(t.Context(), off, n, source.Demand)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +228,7 @@ func TestHardWaits(t *testing.T) {
 	s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := o.Fetch(ctx, 0, 100, cache.Demand); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := o.Fetch(ctx, 0, 100, source.Demand); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a hard fetch ended with %v", err)
 	}
 	done := make(chan error)
@@ -253,7 +254,7 @@ func TestCancelledWhileReading(t *testing.T) {
 	o := open(t, c, s.URL()+"/f")
 	s.Inject(origin.Fault{Kind: origin.Stall, After: 10})
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := o.Fetch(ctx, 0, 1000, cache.Demand)
+	r, err := o.Fetch(ctx, 0, 1000, source.Demand)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func TestCancelledWhileReading(t *testing.T) {
 	if b, err := io.ReadAll(r); !errors.Is(err, context.Canceled) || len(b) != 10 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
-	r2, err := o.Fetch(t.Context(), 0, 1000, cache.Demand)
+	r2, err := o.Fetch(t.Context(), 0, 1000, source.Demand)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +272,7 @@ func TestCancelledWhileReading(t *testing.T) {
 	if _, err := io.ReadAll(r2); !errors.Is(err, ErrClosed) {
 		t.Errorf("closed client: %v", err)
 	}
-	if _, err := o.Fetch(t.Context(), 0, 10, cache.Demand); !errors.Is(err, ErrClosed) {
+	if _, err := o.Fetch(t.Context(), 0, 10, source.Demand); !errors.Is(err, ErrClosed) {
 		t.Errorf("fetch from a closed client: %v", err)
 	}
 }
@@ -282,7 +283,7 @@ func TestSlowReaderIsNoStall(t *testing.T) {
 	c := client(t, func(o *Options) { o.Timeo = 100 * time.Millisecond })
 	o := open(t, c, s.URL()+"/f")
 	s.ResetStats()
-	r, err := o.Fetch(t.Context(), 0, testSize, cache.Demand)
+	r, err := o.Fetch(t.Context(), 0, testSize, source.Demand)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +308,7 @@ func TestPriorities(t *testing.T) {
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	take := func(u cache.Urgency) io.Closer {
+	take := func(u source.Urgency) io.Closer {
 		r, err := o.Fetch(ctx, 0, 200_000, u)
 		if err != nil {
 			t.Fatal(err)
@@ -323,9 +324,9 @@ func TestPriorities(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	background := take(cache.Background) // its quarter
+	background := take(source.Background) // its quarter
 	order := make(chan string, 10)
-	later := func(name string, u cache.Urgency) {
+	later := func(name string, u source.Urgency) {
 		n := c.Stats()[0].Waiting + 1
 		wg.Go(func() {
 			r, err := o.Fetch(ctx, 0, 10, u)
@@ -337,11 +338,11 @@ func TestPriorities(t *testing.T) {
 		})
 		waiting(n)
 	}
-	later("background", cache.Background) // no more than a quarter
-	ahead := []io.Closer{take(cache.ReadAhead), take(cache.ReadAhead)}
-	later("read-ahead", cache.ReadAhead) // the last place is for demand
-	demand := take(cache.Demand)
-	later("demand", cache.Demand)
+	later("background", source.Background) // no more than a quarter
+	ahead := []io.Closer{take(source.ReadAhead), take(source.ReadAhead)}
+	later("read-ahead", source.ReadAhead) // the last place is for demand
+	demand := take(source.Demand)
+	later("demand", source.Demand)
 	background.Close() // the only one to fit now is demand
 	if got := <-order; got != "demand" {
 		t.Errorf("%s came first", got)
@@ -362,13 +363,13 @@ func TestPriorities(t *testing.T) {
 
 func TestQueueOrder(t *testing.T) {
 	o := client(t, func(o *Options) { o.MaxConns = 1 }).peer("http://queue:80")
-	if err := o.enter(t.Context(), cache.Background); err != nil {
+	if err := o.enter(t.Context(), source.Background); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	var order []cache.Urgency
+	var order []source.Urgency
 	var wg sync.WaitGroup
-	for i, u := range []cache.Urgency{cache.Background, cache.ReadAhead, cache.Demand, cache.ReadAhead, cache.Demand} {
+	for i, u := range []source.Urgency{source.Background, source.ReadAhead, source.Demand, source.ReadAhead, source.Demand} {
 		wg.Go(func() {
 			if o.enter(t.Context(), u) == nil {
 				mu.Lock()
@@ -383,7 +384,7 @@ func TestQueueOrder(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error)
-	go func() { gone <- o.enter(ctx, cache.Demand) }()
+	go func() { gone <- o.enter(ctx, source.Demand) }()
 	for o.snapshot().Waiting != 6 {
 		time.Sleep(time.Millisecond)
 	}
@@ -391,7 +392,7 @@ func TestQueueOrder(t *testing.T) {
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	o.leave(cache.Background)
+	o.leave(source.Background)
 	wg.Wait()
 	if fmt.Sprint(order) != "[demand demand readahead readahead background]" || o.snapshot().InFlight != 0 {
 		t.Errorf("order %v, %d in flight", order, o.snapshot().InFlight)
@@ -460,7 +461,7 @@ func TestStreamOfUnknownSize(t *testing.T) {
 	if id := o.Identity(); id.Size != unknown || id.Ranged {
 		t.Errorf("identity %+v", id)
 	}
-	r, err := o.OneStream().Fetch(t.Context(), 0, unknown, cache.Background)
+	r, err := o.OneStream().Fetch(t.Context(), 0, unknown, source.Background)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,7 +476,7 @@ func TestStats(t *testing.T) {
 	s.SetLatency(3 * time.Millisecond)
 	c := client(t)
 	o := open(t, c, s.URL()+"/f")
-	for u, n := range map[cache.Urgency]int64{cache.ReadAhead: 10, cache.Background: 20} {
+	for u, n := range map[source.Urgency]int64{source.ReadAhead: 10, source.Background: 20} {
 		r, err := o.Fetch(t.Context(), 0, n, u)
 		if err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
 // run starts a server program on a free loopback port and returns its URL once it
@@ -111,7 +111,7 @@ http {
 	var wg sync.WaitGroup
 	for i := range int64(6) {
 		wg.Go(func() {
-			r, err := o.Fetch(t.Context(), i*40_000, 50_000, cache.Urgency(i%3))
+			r, err := o.Fetch(t.Context(), i*40_000, 50_000, source.Urgency(i%3))
 			if err != nil {
 				t.Error(err)
 				return
@@ -157,7 +157,7 @@ func TestPythonHTTPServer(t *testing.T) {
 	if id := o.Identity(); id.Ranged || id.Size != testSize || id.LastModified == "" {
 		t.Errorf("identity %+v", id)
 	}
-	r, err := o.OneStream().Fetch(t.Context(), 0, unknown, cache.Background)
+	r, err := o.OneStream().Fetch(t.Context(), 0, unknown, source.Background)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
 // maxOrigins is how many origins are remembered; the one idle for longest goes first.
@@ -95,12 +95,12 @@ func (p *peer) answered(status int, latency time.Duration) {
 	p.mu.Unlock()
 }
 
-func (p *peer) received(n int, u cache.Urgency) {
+func (p *peer) received(n int, u source.Urgency) {
 	p.mu.Lock()
 	switch u {
-	case cache.Demand:
+	case source.Demand:
 		p.stats.Bytes.Demand += int64(n)
-	case cache.ReadAhead:
+	case source.ReadAhead:
 		p.stats.Bytes.ReadAhead += int64(n)
 	default:
 		p.stats.Bytes.Background += int64(n)

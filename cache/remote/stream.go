@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
-var _ cache.Source = (*Object)(nil)
+var _ source.Source = (*Object)(nil)
 
 // Fetch returns a stream of exactly n bytes from off, or up to the end of the object if n
 // is -1. Errors are returned by Fetch when there is no first answer, later by Read, and
@@ -21,13 +21,13 @@ var _ cache.Source = (*Object)(nil)
 //
 // If the server has no ranges, the object is asked for from its start and the first off
 // bytes are thrown away; see [Object.OneStream].
-func (o *Object) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (o *Object) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	size := o.id.Size
 	if off < 0 || n < unknown || size != unknown && (off > size || n > size-off) {
 		return nil, fmt.Errorf("fetch %s: %d bytes at %d are not within %d", o.shown, n, off, size)
 	}
-	if u < cache.Demand || u > cache.Background {
-		u = cache.Background
+	if u < source.Demand || u > source.Background {
+		u = source.Background
 	}
 	s := &stream{object: o, urgency: u, off: off, end: off + n}
 	if n == unknown {
@@ -56,7 +56,7 @@ type stream struct {
 	object  *Object
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	urgency cache.Urgency
+	urgency source.Urgency
 	off     int64
 	end     int64 // unknown: wherever the body ends
 	retry   *retry

@@ -13,8 +13,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	xvmpack "vmcastfs/xvm/pack"
 )
 
@@ -70,7 +70,7 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 	add, done := e.progress("fetching", id.Size)
 	defer done()
 	size, err := func() (int64, error) {
-		body, err := obj.Fetch(ctx, 0, -1, cache.Background)
+		body, err := obj.Fetch(ctx, 0, -1, source.Background)
 		if err != nil {
 			return 0, err
 		}
@@ -174,7 +174,7 @@ func (a objectArchive) ReadAt(ctx context.Context, p []byte, off int64) (int, er
 		n = copy(p, head[off:])
 	}
 	if n < len(p) {
-		body, err := a.obj.Fetch(ctx, off+int64(n), int64(len(p)-n), cache.Demand)
+		body, err := a.obj.Fetch(ctx, off+int64(n), int64(len(p)-n), source.Demand)
 		if err != nil {
 			return n, err
 		}
@@ -188,7 +188,7 @@ func (a objectArchive) ReadAt(ctx context.Context, p []byte, off int64) (int, er
 }
 
 func (a objectArchive) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	return a.obj.Fetch(ctx, off, n, cache.Background)
+	return a.obj.Fetch(ctx, off, n, source.Background)
 }
 
 // softOptions are the options of commands that would rather fail than wait.

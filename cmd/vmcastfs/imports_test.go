@@ -19,11 +19,12 @@ var rooms = map[string][]string{
 	"xvm":              {},
 	"xvm/seekable":     {},
 	"xvm/pack":         {"xvm", "xvm/seekable"},
-	"cache":            {"cache/store"},
-	"cache/remote":     {"cache", "cache/store"},
+	"cache/source":     {},
+	"cache":            {"cache/source", "cache/store"},
+	"cache/remote":     {"cache/source"},
 	"fs/catalog/trust": {"feed"},
-	"fs/catalog":       {"fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
-	"fs":               {"fs/catalog", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs/catalog":       {"fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs":               {"fs/catalog", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
 }
 
 // owners says which room alone may import a library.

@@ -12,14 +12,14 @@ import (
 	"syscall"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 )
 
 // archive is an enclosure whose identity is pinned: its bytes come from one
 // version of the object or not at all.
 type archive struct {
-	cache.Source
+	source.Source
 	id   remote.Identity
 	head *headBytes
 	// check asks whether it is still there as it was: nil, remote.ErrChanged, or
@@ -39,7 +39,7 @@ func (a *archive) moveTo(r *Release) {
 }
 
 // Fetch is that of the archive's Source, but for what is in the head.
-func (a *archive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (a *archive) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	if n >= 0 && n <= a.head.reach(off)-off {
 		p := make([]byte, n)
 		if a.head.copy(ctx, p, off) == len(p) {
@@ -182,7 +182,7 @@ func (l *local) check(context.Context) error {
 	return err
 }
 
-func (l *local) Fetch(_ context.Context, off, n int64, _ cache.Urgency) (io.ReadCloser, error) {
+func (l *local) Fetch(_ context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
 	f, info, err := l.open()
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (a *archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	n := a.head.copy(ctx, want, off)
 	if n < len(want) {
-		body, err := a.Source.Fetch(ctx, off+int64(n), int64(len(want)-n), cache.Demand)
+		body, err := a.Source.Fetch(ctx, off+int64(n), int64(len(want)-n), source.Demand)
 		if err != nil {
 			return n, err
 		}

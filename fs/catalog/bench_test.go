@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 )
 
 // BenchmarkGzipBlocks reads an image that is compressed block by block, in
@@ -34,7 +35,7 @@ func BenchmarkGzipBlocks(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for off := int64(0); off < ib.Size; off += 8 * blk {
-			body, err := src.Fetch(b.Context(), off, min(8*blk, ib.Size-off), cache.Demand)
+			body, err := src.Fetch(b.Context(), off, min(8*blk, ib.Size-off), source.Demand)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
@@ -22,7 +23,7 @@ import (
 // block with its sum: so a damaged block fails alone, and its neighbours that
 // came in the same range do not.
 type gzipBlocks struct {
-	stored cache.Source // of the member
+	stored source.Source // of the member
 	blocks *xvm.ImageBlocks
 	pool   *blockPool
 }
@@ -44,7 +45,7 @@ type storedBlock struct {
 }
 
 // Fetch is for cache.Source. The cache asks for whole blocks.
-func (g gzipBlocks) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (g gzipBlocks) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	bs := int64(g.blocks.BlockSize)
 	if off%bs != 0 || n <= 0 || off+n > g.blocks.Size || n%bs != 0 && off+n != g.blocks.Size {
 		return nil, fmt.Errorf("%d bytes at %d are no blocks of %d", n, off, bs)
@@ -84,7 +85,7 @@ type blockStream struct {
 }
 
 // run reads the stored blocks, in as few ranges as make sense.
-func (r *blockStream) run(ctx context.Context, src cache.Source, list []*storedBlock, u cache.Urgency) error {
+func (r *blockStream) run(ctx context.Context, src source.Source, list []*storedBlock, u source.Urgency) error {
 	var body io.ReadCloser
 	var at, end int64 // of body
 	defer func() {
@@ -222,11 +223,11 @@ func (p *blockPool) give(b []byte) { p.buffers.Put(&b) }
 // localFirst takes what it can of a member from the blocks that the cache
 // already has of it as stored, and the rest from its source.
 type localFirst struct {
-	cache.Source
+	source.Source
 	file *store.File
 }
 
-func (l localFirst) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (l localFirst) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	bs := int64(l.file.BlockSize())
 	for b := off / bs; b*bs < off+n; b++ {
 		if !l.file.Has(b) {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/xvm"
 )
 
@@ -40,9 +40,9 @@ type foreseen struct {
 	data   []byte
 }
 
-func (p *foreseen) fetch(ctx context.Context, from cache.Source) {
+func (p *foreseen) fetch(ctx context.Context, from source.Source) {
 	defer close(p.done)
-	body, err := from.Fetch(ctx, p.off, p.n, cache.Demand)
+	body, err := from.Fetch(ctx, p.off, p.n, source.Demand)
 	if err != nil {
 		return
 	}

@@ -7,8 +7,8 @@ import (
 	"io"
 	"testing"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	"vmcastfs/xvm/pack"
 )
 
@@ -62,7 +62,7 @@ type failingOnce struct {
 	fails int
 }
 
-func (f *failingOnce) Fetch(_ context.Context, off, n int64, _ cache.Urgency) (io.ReadCloser, error) {
+func (f *failingOnce) Fetch(_ context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
 	if f.fails--; f.fails >= 0 {
 		return nil, errors.New("no")
 	}

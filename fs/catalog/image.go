@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
@@ -29,7 +30,7 @@ type image struct {
 	// base is, for plain content, the compressed member it is inflated from.
 	base *image
 	// source is, for a member, its bytes as stored.
-	source cache.Source
+	source source.Source
 	// told is one more than the size that a sidecar gives; 0: none does.
 	told atomic.Int64
 	// exam are the first bytes, since they have been examined; nil when it is
@@ -56,7 +57,7 @@ type image struct {
 // newMemberImage is a member as stored.
 func newMemberImage(f *File, m xvm.Member) *image {
 	im := &image{f: f, release: func() {}}
-	var src cache.Source
+	var src source.Source
 	if m.Segments != nil {
 		s := sparse{f.pkg.source(), m.Segments}
 		im.data, src = s.data(), s

@@ -9,8 +9,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 )
@@ -223,7 +223,7 @@ func (r *Release) whole(a *archive) *wholeArchive {
 }
 
 // source is what members are read from.
-func (p *Package) source() cache.Source {
+func (p *Package) source() source.Source {
 	if p.whole != nil {
 		return p.whole
 	}

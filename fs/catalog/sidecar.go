@@ -19,6 +19,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 )
@@ -189,7 +190,7 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xv
 		return nil, ctx.Err()
 	}
 	if _, ok := localPath(from); ok {
-		body, err := a.Fetch(ctx, 0, a.id.Size, cache.Demand)
+		body, err := a.Fetch(ctx, 0, a.id.Size, source.Demand)
 		if err != nil {
 			return nil, err
 		}

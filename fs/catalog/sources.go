@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
@@ -15,11 +16,11 @@ import (
 
 // section is the run of an archive that a plain member occupies.
 type section struct {
-	archive cache.Source
+	archive source.Source
 	off     int64
 }
 
-func (s section) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (s section) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	return s.archive.Fetch(ctx, s.off+off, n, u)
 }
 
@@ -27,11 +28,11 @@ func (s section) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.R
 // other in the archive, so that any run of the file is one range of the
 // archive with zeros put in between.
 type sparse struct {
-	archive  cache.Source
+	archive  source.Source
 	segments []xvm.Segment // ascending in the file and in the archive, validated by the walk
 }
 
-func (s sparse) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (s sparse) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	end := off + n
 	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Logical+s.segments[i].Len > off })
 	var parts []io.Reader
@@ -117,7 +118,7 @@ type inflated struct{ reader *seekable.Reader }
 
 func (s inflated) Start(off int64) int64 { return s.reader.Start(off) }
 
-func (s inflated) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (s inflated) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	if n != store.Unknown {
 		return nil, errors.New("an inflating source streams to its end")
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -22,7 +22,7 @@ func (r *Release) watch(a *archive) *archive {
 		return fmt.Errorf("%w: %w", ErrReplaced, err)
 	}}
 	watched.Source = w
-	if f, ok := a.Source.(cache.Forward); ok {
+	if f, ok := a.Source.(source.Forward); ok {
 		watched.Source = watchedForward{w, f}
 	}
 	return &watched
@@ -30,12 +30,12 @@ func (r *Release) watch(a *archive) *archive {
 
 type watchedSource struct {
 	archive *archive
-	cache.Source
+	source.Source
 	release *Release
 	see     func(error) error
 }
 
-func (w watchedSource) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (w watchedSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	body, err := w.fetch(ctx, off, n, u)
 	if err != nil {
 		return nil, w.see(err)
@@ -44,7 +44,7 @@ func (w watchedSource) Fetch(ctx context.Context, off, n int64, u cache.Urgency)
 }
 
 // fetch asks again at a fresh URL if the one there was has expired.
-func (w watchedSource) fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (w watchedSource) fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	for tries := 0; ; tries++ {
 		url := w.release.URL()
 		body, err := w.Source.Fetch(ctx, off, n, u)
@@ -60,7 +60,7 @@ const maxRenewals = 2
 
 type watchedForward struct {
 	watchedSource
-	forward cache.Forward
+	forward source.Forward
 }
 
 func (w watchedForward) Start(off int64) int64 { return w.forward.Start(off) }
@@ -69,7 +69,7 @@ type watchedBody struct {
 	io.ReadCloser
 	w       watchedSource
 	ctx     context.Context
-	urgency cache.Urgency
+	urgency source.Urgency
 	off, n  int64 // what is still to come; n may be store.Unknown
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -78,7 +79,7 @@ func (w *wholeArchive) current() (*cache.File, error) {
 }
 
 // Fetch is the members' source.
-func (w *wholeArchive) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (w *wholeArchive) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	file, err := w.current()
 	if err != nil {
 		return nil, err

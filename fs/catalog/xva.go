@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
@@ -64,7 +65,7 @@ func newXVAImage(f *File, d xvm.XVADisk) *image {
 
 // chunks is a disk of an XVA archive: what is not stored is zeros.
 type chunks struct {
-	archive cache.Source
+	archive source.Source
 	label   string
 	pieces  []xvm.XVAPiece // ascending in the disk; each followed by its checksum in the archive
 }
@@ -81,7 +82,7 @@ func (e *ChunkError) Error() string {
 	return fmt.Sprintf("%s: chunk %08d has %s %s, its checksum file says %s", e.File, e.Chunk, e.Algo, e.Got, e.Want)
 }
 
-func (s chunks) Fetch(ctx context.Context, off, n int64, u cache.Urgency) (io.ReadCloser, error) {
+func (s chunks) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	i := sort.Search(len(s.pieces), func(i int) bool { return s.pieces[i].Chunk*xvm.XVAChunk+s.pieces[i].Len > off })
 	return &chunkReader{ctx: ctx, s: s, urgency: u, next: i, pos: off, end: off + n}, nil
 }
@@ -106,7 +107,7 @@ func (s chunks) judge(context.Context, []bool) (store.FileState, string) {
 type chunkReader struct {
 	ctx      context.Context
 	s        chunks
-	urgency  cache.Urgency
+	urgency  source.Urgency
 	next     int   // piece
 	pos, end int64 // of the disk
 

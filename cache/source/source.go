@@ -1,0 +1,58 @@
+// Package source is what the block cache and the suppliers of bytes agree on:
+// a [Source] is asked for a range, with an [Urgency], and answers with a stream.
+// The cache calls it; package remote and the catalog implement it.
+//
+// Methods of a source are called from many goroutines at once.
+package source
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// Urgency says who waits for bytes. A source with few connections serves the
+// lower value first.
+type Urgency int
+
+const (
+	// Demand: a reader waits for exactly these bytes.
+	Demand Urgency = iota
+	// ReadAhead: a reader is likely to ask for them soon.
+	ReadAhead
+	// Background: completion of a file that nobody waits for.
+	Background
+)
+
+// String returns the name used in logs and metrics.
+func (u Urgency) String() string {
+	switch u {
+	case Demand:
+		return "demand"
+	case ReadAhead:
+		return "readahead"
+	case Background:
+		return "background"
+	}
+	return fmt.Sprintf("urgency(%d)", int(u))
+}
+
+// Source supplies the bytes of a plain file.
+type Source interface {
+	// Fetch returns a stream of exactly n bytes from off. The stream ends
+	// early only with an error other than io.EOF; retries happen inside. It
+	// must end soon after ctx does. The cache closes the stream, possibly
+	// before its end.
+	Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error)
+}
+
+// Forward is a Source that produces its bytes only forward: an inflating
+// reader, a server without ranges. The cache runs at most one Fetch of a
+// Forward source per file at a time, always with n = -1, which means: stream up to
+// the true end, and report that by io.EOF.
+type Forward interface {
+	Source
+	// Start returns the greatest offset ≤ off where Fetch can begin without
+	// producing what lies before it. It is cheap and does no I/O.
+	Start(off int64) int64
+}
