@@ -161,10 +161,6 @@ func usageLine(cmd *cobra.Command) string {
 	return strings.TrimSuffix(parents, cmd.Name()) + cmd.Use
 }
 
-// autofsLine is a line of a map of autofs.
-const autofsLine = `  vmcast  -fstype=vmcastfs,ro  :https\://example.org/vmcast.xml
-`
-
 // helperPage is mount.vmcastfs(8).
 func helperPage() string {
 	p := newPage("mount.vmcastfs", 8, "mount a VMcast feed of virtual machines")
@@ -221,7 +217,8 @@ is closed. Of a line in fstab the same is done by umount -l and mount.`)
 	p.section("autofs")
 	p.text(`In a map of autofs(5) an address is written with its colon escaped:
 
-` + autofsLine + `
+` + indent(string(distFile("example.autofs"))) + `
+
 An idle mount is then unmounted; it comes back at the next use, from the cache.`)
 	p.section("updatedb")
 	p.text(indent(string(distFile("example.updatedb"))))

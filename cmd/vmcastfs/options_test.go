@@ -117,9 +117,13 @@ func TestHelperArgs(t *testing.T) {
 
 func TestFeedArgument(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(dir, "a %20.xml")
-	must(t, os.WriteFile(file, nil, 0o644))
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(dir)
 	for arg, want := range map[string]string{ // what is wrong has no slash in front
 		"http://h/a%20b?c#d": "http://h/a%20b?c#d", "HTTPS://h": "HTTPS://h",

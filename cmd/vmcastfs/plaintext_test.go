@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"vmcastfs/fs/catalog"
 )
@@ -60,4 +62,12 @@ func FuzzStatus(f *testing.F) {
 			wantPlain(t, "status --json", doc.String())
 		}
 	})
+}
+
+// wantPlain fails if text has anything that a terminal may act upon.
+func wantPlain(t testing.TB, what, text string) {
+	t.Helper()
+	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }); i >= 0 || !utf8.ValidString(text) {
+		t.Errorf("%s is not plain at %d: %.200q", what, i, text)
+	}
 }

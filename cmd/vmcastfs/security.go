@@ -1,7 +1,7 @@
 // # Security
 //
 // What vmcastfs protects against, what it does not, and what each of its words
-// proves. The tests that hold it to this are listed under "Hostile inputs".
+// proves. The tests that hold it to this are in e2e/testdata/hostile.txt.
 //
 // # Who is trusted with what
 //
@@ -130,7 +130,7 @@
 // while 16 readers compare every byte, the daemon is killed every 20 seconds, the
 // cache holds a quarter and bits of its files flip: a minute in CI,
 //
-//	VMCASTFS_SOAK=10m go test -count=1 -timeout 20m -run TestSoak -v ./cmd/vmcastfs
+//	VMCASTFS_SOAK=10m go test -count=1 -timeout 20m -run TestSoak -v ./cmd/vmcastfs/e2e
 //
 // for ten. That gave, on 2026-11-22 on a busy machine of 2 cores: 49.6 million
 // reads, none wrong, 12381 failed as they may, the slowest after 2.2 s; at most

@@ -7,93 +7,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 )
 
-// TestMatrix reads the table of hostile inputs and looks for the tests it
-// names, so that none can go without the table telling so.
-func TestMatrix(t *testing.T) {
-	t.Parallel()
-	raw, err := os.ReadFile("security_matrix.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	type row struct{ id, input, outcome, tests string }
-	var rows []row
-	head := regexp.MustCompile(`^//\t([FNHTSCL]\d+)  ?\s*(.+?) \| (.+)$`)
-	for line := range strings.Lines(string(raw)) {
-		line = strings.TrimSuffix(line, "\n")
-		if m := head.FindStringSubmatch(line); m != nil {
-			rows = append(rows, row{id: m[1], input: m[2], outcome: m[3]})
-		} else if tests, ok := strings.CutPrefix(line, "//\t     "); ok && len(rows) > 0 {
-			rows[len(rows)-1].tests += tests
-		} else if strings.HasPrefix(line, "//\t") {
-			t.Errorf("no row: %s", line)
-		}
-	}
-	want := 0
-	for _, group := range []struct {
-		letter string
-		n      int
-	}{{"F", 17}, {"N", 8}, {"H", 18}, {"T", 18}, {"S", 13}, {"C", 4}, {"L", 7}} {
-		for i := 1; i <= group.n; i++ {
-			if id := fmt.Sprint(group.letter, i); want >= len(rows) || rows[want].id != id {
-				t.Fatalf("row %d should be %s", want, id)
-			}
-			want++
-		}
-	}
-	if len(rows) != want || want != 85 {
-		t.Errorf("%d rows, want %d", len(rows), want)
-	}
-
-	root := filepath.Join("..", "..")
-	sources := map[string][]string{} // of the tests of a package, by file
-	for _, r := range rows {
-		named := 0
-		for part := range strings.SplitSeq(r.tests, "; ") {
-			pkg, list, ok := strings.Cut(part, ": ")
-			if !ok {
-				t.Errorf("%s: %q names no package", r.id, part)
-				continue
-			}
-			if sources[pkg] == nil {
-				files, _ := filepath.Glob(filepath.Join(root, pkg, "*_test.go"))
-				for _, file := range files {
-					sources[pkg] = append(sources[pkg], string(readAll(t, file)))
-				}
-			}
-			for name := range strings.SplitSeq(list, ", ") {
-				found := false
-				for _, source := range sources[pkg] {
-					if !strings.Contains(source, "\nfunc "+name+"(t *testing.T)") {
-						continue
-					}
-					found = true
-					// By the name of the function, or of one of its subtests or table rows.
-					inName := regexp.MustCompile(r.id + `([A-Z]|$)`).MatchString(name)
-					inTable := regexp.MustCompile("[\"`]" + r.id + `[ :"]`).MatchString(source)
-					if inName || inTable {
-						named++
-					}
-				}
-				if !found {
-					t.Errorf("%s: there is no %s in %s", r.id, name, pkg)
-				}
-			}
-		}
-		if named == 0 {
-			t.Errorf("%s: no test is named by the id", r.id)
-		}
-	}
-}
-
 // TestLimitsAreTrue compares the table of limits with the limits.
 func TestLimitsAreTrue(t *testing.T) {
 	t.Parallel()
-	doc := string(readAll(t, "security.go"))
+	doc := sourceOf(t, "security.go")
 	for line, values := range map[string][]int{
 		"a feed ":                 {feed.MaxBody >> 20, feed.MaxItems, feed.MaxDepth},
 		"manifest ":               {xvm.MaxManifestSize >> 20, xvm.MaxManifestEntries},
@@ -141,9 +62,19 @@ func TestLimitsAreTrue(t *testing.T) {
 		{"names of releases             160 bytes", "feed/name.go", "maxName = 160\n"},
 		{" 100000 remembered", "feed/names.go", "maxNames = 5 * MaxItems\n"},
 	} {
-		source := regexp.MustCompile(` +`).ReplaceAllString(string(readAll(t, filepath.Join("..", "..", limit.file))), " ")
+		source := regexp.MustCompile(` +`).ReplaceAllString(sourceOf(t, filepath.Join("..", "..", limit.file)), " ")
 		if !strings.Contains(doc, limit.doc) || !strings.Contains(source, limit.source) {
 			t.Errorf("not both hold: security.go says %q, %s %q", limit.doc, limit.file, limit.source)
 		}
 	}
+}
+
+// sourceOf is the text of a file.
+func sourceOf(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tree lists what is below dir, directories with a slash.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if path == dir || err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, dir)
+		if d.IsDir() {
+			name += "/"
+		}
+		names = append(names, name)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	dest := t.TempDir()
+	foreign := dest + "/etc/other/"
+	if err := os.MkdirAll(foreign, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, dest)
+	out, err := exec.Command(binary, "install", "--prefix", "/usr", "--destdir", dest).Output()
+	if err != nil {
+		t.Fatalf("install: %v", err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("printed, but not there: %v", err)
+		}
+	}
+	installed := tree(t, dest)
+	for _, name := range installed {
+		if !strings.HasSuffix(name, "/") && !strings.Contains(string(out), dest+name+"\n") {
+			t.Errorf("installed, but not printed: %s", name)
+		}
+	}
+	if to, err := filepath.EvalSymlinks(dest + "/usr/sbin/mount.vmcastfs"); err != nil || to != dest+"/usr/bin/vmcastfs" {
+		t.Errorf("the helper leads to %q, %v", to, err)
+	}
+	for _, name := range installed {
+		if strings.HasSuffix(name, "/") || name == "/usr/bin/vmcastfs" {
+			continue
+		}
+		if content, err := os.ReadFile(dest + name); err == nil && strings.Contains(string(content), dest) {
+			t.Errorf("%s mentions the staging directory", name)
+		}
+	}
+	if out, err := exec.Command(dest+"/usr/bin/vmcastfs", "--version").CombinedOutput(); err != nil {
+		t.Errorf("the installed program: %v\n%s", err, out)
+	}
+	// Again, over a program that is there, and by another program of the same name.
+	if out, err := runBinary(t, "install", "--prefix", "/usr", "--destdir", dest); err != nil {
+		t.Fatalf("install again: %v\n%s", err, out)
+	}
+	if again := tree(t, dest); !slices.Equal(again, installed) {
+		t.Errorf("installing again made %q of %q", again, installed)
+	}
+	if out, err := runBinary(t, "install", "--uninstall", "--prefix", "/usr", "--destdir", dest); err != nil {
+		t.Fatalf("uninstall: %v\n%s", err, out)
+	}
+	if after := tree(t, dest); !slices.Equal(after, before) {
+		t.Errorf("uninstall leaves %q of %q", after, before)
+	}
+	if out, err := runBinary(t, "install", "--uninstall", "--prefix", "/usr", "--destdir", dest); exitCode(err) != 1 || !strings.Contains(out, "nothing is installed") {
+		t.Errorf("uninstalling nothing: %v, %s", err, out)
+	}
+}
+
+func TestInstallLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	dest := t.TempDir()
+	// A system whose /sbin is a directory of its own, and a foreign helper in it.
+	helper := dest + "/sbin/mount.vmcastfs"
+	if err := os.MkdirAll(filepath.Dir(helper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(helper, []byte("foreign"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := runBinary(t, "install", "--destdir", dest)
+	if exitCode(err) != 2 || !strings.Contains(out, "did not make it") {
+		t.Errorf("over a foreign helper: %v, %s", err, out)
+	}
+	if got := tree(t, dest); len(got) != 2 {
+		t.Errorf("it left %q", got)
+	}
+	if err := os.Remove(helper); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runBinary(t, "install", "--destdir", dest); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if to, err := os.Readlink(helper); err != nil || to != "../usr/local/bin/vmcastfs" {
+		t.Errorf("the helper in /sbin leads to %q, %v", to, err)
+	}
+	// What others put into the directories stays, and so do these.
+	key := dest + "/etc/vmcastfs/keys/ours.asc"
+	if err := os.WriteFile(key, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runBinary(t, "install", "--uninstall", "--destdir", dest); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := tree(t, dest); !slices.Equal(got, []string{"/etc/", "/etc/vmcastfs/", "/etc/vmcastfs/keys/", "/etc/vmcastfs/keys/ours.asc", "/sbin/"}) {
+		t.Errorf("uninstall leaves %q", got)
+	}
+}
+
+// staged is an installation under /usr in a directory.
+func staged(t *testing.T) string {
+	t.Helper()
+	dest := t.TempDir()
+	if out, err := runBinary(t, "install", "--prefix", "/usr", "--destdir", dest); err != nil {
+		t.Fatalf("install: %v\n%s", err, out)
+	}
+	return dest
+}
+
+func TestUnitsVerify(t *testing.T) {
+	t.Parallel()
+	need(t, "systemd-analyze")
+	dest := staged(t)
+	units := dest + "/usr/lib/systemd/system/"
+	var text string // of the unit of a mount
+	dir := t.TempDir()
+	for _, u := range []struct{ name, instance, starts string }{
+		{"vmcastfs@.service", `vmcastfs@srv-vm\x20cast.service`, " mount -f"},
+		{"vmcastfs-verify.service", "vmcastfs-verify.service", " cache verify\n"},
+		{"vmcastfs-verify.timer", "vmcastfs-verify.timer", ""}, // behind its service
+	} {
+		content, err := os.ReadFile(units + u.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The program the unit starts is not in /usr/bin here.
+		of := strings.ReplaceAll(string(content), "/usr/bin/vmcastfs", binary)
+		if u.starts != "" && !strings.Contains(of, "ExecStart="+binary+u.starts) {
+			t.Fatalf("%s does not start /usr/bin/vmcastfs:\n%s", u.name, content)
+		}
+		if text == "" {
+			text = of
+		}
+		if err := os.WriteFile(filepath.Join(dir, u.instance), []byte(of), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("systemd-analyze", "verify", "--recursive-errors=no", "--man=no", filepath.Join(dir, u.instance)).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "vmcastfs") {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", u.name, err, out)
+		}
+	}
+	// Nothing may give it a mount namespace: the host would not see its mounts.
+	for _, word := range []string{"Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "MountFlags", "DynamicUser", "BindPaths", "TemporaryFileSystem"} {
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, word) {
+				t.Errorf("the unit hides its mounts: %s", line)
+			}
+		}
+	}
+	if out, err := exec.Command("systemd-tmpfiles", "--create", "--dry-run", dest+"/usr/lib/tmpfiles.d/vmcastfs.conf").CombinedOutput(); err != nil && !strings.Contains(string(out), "unrecognized option") {
+		t.Errorf("systemd-tmpfiles: %v\n%s", err, out)
+	}
+}
+
+func TestCompletions(t *testing.T) {
+	t.Parallel()
+	dest := staged(t)
+	script := dest + "/usr/share/bash-completion/completions/vmcastfs"
+	for shell, path := range map[string]string{
+		"bash": script, "zsh": dest + "/usr/share/zsh/site-functions/_vmcastfs",
+		"fish": dest + "/usr/share/fish/vendor_completions.d/vmcastfs.fish",
+	} {
+		if _, err := exec.LookPath(shell); err != nil {
+			continue // bash is everywhere; the others are checked where they are
+		}
+		if out, err := exec.Command(shell, "-n", path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", shell, err, out)
+		}
+	}
+	out, err := runBinary(t, "__complete", "umo")
+	if err != nil || !strings.HasPrefix(out, "umount") {
+		t.Errorf("completing umo: %v, %q", err, out)
+	}
+}

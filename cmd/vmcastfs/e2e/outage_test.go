@@ -1,0 +1,595 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/origin"
+	"vmcastfs/cmd/internal/appliance"
+)
+
+// What a mount does when the network goes. The table of outages is used by
+// hard and by soft mounts alike.
+
+// outage makes the network of a world go; it returns what brings it back.
+type outage func(w *world) (end func())
+
+// fault is an outage that the origin makes.
+func fault(f origin.Fault) outage {
+	return func(w *world) func() { return w.origin.Inject(f) }
+}
+
+func outages() map[string]outage {
+	return map[string]outage{
+		"connection refused": func(w *world) func() {
+			w.origin.Close()
+			return func() {
+				if err := w.origin.Start(); err != nil {
+					w.t.Error(err)
+				}
+			}
+		},
+		"no answer":              fault(origin.Fault{Kind: origin.Hang}),
+		"silence in the body":    fault(origin.Fault{Kind: origin.Stall, After: 1000}),
+		"connections reset":      fault(origin.Fault{Kind: origin.Drop}),
+		"bodies reset":           fault(origin.Fault{Kind: origin.Reset, After: 1000}),
+		"bodies cut off":         fault(origin.Fault{Kind: origin.Truncate, After: 1000}),
+		"storm of 503":           fault(origin.Fault{Kind: origin.Status, Status: 503}),
+		"503 with Retry-After":   fault(origin.Fault{Kind: origin.Status, Status: 503, RetryAfter: "2"}),
+		"429 with Retry-After":   fault(origin.Fault{Kind: origin.Status, Status: 429, RetryAfter: "2"}),
+		"connections half open":  func(w *world) func() { return w.relay.freeze() },
+		"dripping byte by byte":  fault(origin.Fault{Kind: origin.DripFeed, After: 1000, Delay: 50 * time.Millisecond}),
+		"500 from a broken disk": fault(origin.Fault{Kind: origin.Status, Status: 500}),
+	}
+}
+
+// TestOutageHard: a read waits, everything that needs no network goes on, and
+// once the network is back the read ends by itself, soon and right.
+func TestOutageHard(t *testing.T) {
+	t.Parallel()
+	disk := noise(12<<20, 20)
+	archive := packListed(t, member{"disk.img", disk})
+	together(t, outages(), func(t *testing.T, begin outage) {
+		w := relayedWorld(t)
+		w.publish("one", archive)
+		w.publish("two", archive)
+		w.mount("complete=off", "stall=1s")
+		f := w.open("one", "disk.img")
+		w.wantAt(f, disk, 0)
+
+		end := begin(w)
+		reads := make(chan error, 4)
+		for i := range cap(reads) {
+			go func() { reads <- compareAt(f, disk, int64(i+1)*(2<<20)) }()
+		}
+		ended := time.Now().Add(3 * time.Second)
+		for time.Now().Before(ended) {
+			w.atOnce("one", "disk.img")
+			w.wantAt(f, disk, 4096) // what is cached is served
+			time.Sleep(50 * time.Millisecond)
+		}
+		select {
+		case err := <-reads:
+			t.Fatalf("a read did not wait: %v", err)
+		default:
+		}
+		w.slowListing("two")
+		if st := w.status(); st.Feed.LastError == "" && !anyFailing(st.Origins) {
+			t.Error("the status tells nothing of the outage")
+		}
+
+		end()
+		back := time.Now()
+		for range cap(reads) {
+			select {
+			case err := <-reads:
+				if err != nil {
+					t.Errorf("a read that waited: %v", err)
+				}
+			case <-time.After(15 * time.Second):
+				t.Fatal("a read still waits 15 s after the network is back")
+			}
+		}
+		t.Logf("the last read ended %s after the network was back", time.Since(back).Round(time.Millisecond))
+		if d := time.Since(back); d > 6*time.Second {
+			t.Errorf("the last read ended %s after the network was back", d)
+		}
+		eventually(t, "the other release is listed", 15*time.Second, func() bool {
+			_, err := os.ReadDir(w.path("two"))
+			return err == nil
+		})
+	})
+}
+
+// TestOutageSoft: a read fails with EIO in the time given, and works again
+// when the network does.
+func TestOutageSoft(t *testing.T) {
+	t.Parallel()
+	disk := noise(8<<20, 21)
+	archive := packListed(t, member{"disk.img", disk})
+	together(t, outages(), func(t *testing.T, begin outage) {
+		w := relayedWorld(t)
+		w.publish("one", archive)
+		w.mount("complete=off", "soft", "timeo=2s", "stall=1s")
+		f := w.open("one", "disk.img")
+		eventually(t, "all is well", 30*time.Second, func() bool { return compareAt(f, disk, 0) == nil })
+		end := begin(w)
+		for i := range 2 {
+			began := time.Now()
+			err := compareAt(f, disk, int64(i+1)*(2<<20))
+			took := time.Since(began)
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("a soft read: %v", err)
+			}
+			// How exactly it keeps to the time: TestSoftReadKeepsToTimeo.
+			if took < time.Second || took > 15*time.Second {
+				t.Errorf("a read with timeo=2s failed after %s", took)
+			}
+		}
+		w.atOnce("one", "disk.img")
+		w.wantAt(f, disk, 4096)
+		end()
+		eventually(t, "a read after the outage", 20*time.Second, func() bool { return compareAt(f, disk, 2<<20) == nil })
+		w.wantAt(f, disk, 2<<20)
+	})
+}
+
+// TestOutageKill: who waits can be interrupted and killed.
+func TestOutageKill(t *testing.T) {
+	t.Parallel()
+	disk := noise(8<<20, 22)
+	w := bareWorld(t)
+	w.publish("one", packListed(t, member{"disk.img", disk}))
+	w.mount("complete=off")
+	hold(t, w.path("one", "disk.img"))
+	w.origin.Inject(origin.Fault{Kind: origin.Hang})
+	// A program that handles the signal itself, as dd does SIGINT, waits on: so
+	// it is with local disks, and the kernel does not ask the filesystem.
+	image := w.path("one", "disk.img")
+	for _, c := range []struct {
+		sig  syscall.Signal
+		args []string
+	}{
+		{syscall.SIGINT, []string{"tail", "-c", "4096", image}},
+		{syscall.SIGTERM, []string{"tail", "-c", "4096", image}},
+		{syscall.SIGKILL, []string{"tail", "-c", "4096", image}},
+		{syscall.SIGKILL, []string{"dd", "if=" + image, "of=/dev/null", "bs=4096", "count=1", "skip=1024", "iflag=direct"}},
+		{syscall.SIGTERM, []string{"dd", "if=" + image, "of=/dev/null", "bs=4096", "count=1", "skip=1500", "iflag=direct"}},
+	} {
+		cmd := exec.Command(need(t, c.args[0]), c.args[1:]...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		select {
+		case err := <-ended:
+			t.Fatalf("%s did not wait: %v", c.args, err)
+		case <-time.After(400 * time.Millisecond):
+		}
+		began := time.Now()
+		_ = cmd.Process.Signal(c.sig)
+		select {
+		case <-ended:
+			t.Logf("%s ended %s after %v", c.args[0], time.Since(began).Round(time.Millisecond), c.sig)
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s does not end within 5 s of %v", c.args, c.sig)
+		}
+	}
+}
+
+// TestH14ExpiredURL: a redirect leads to a signed URL, which expires while the
+// image is open; the place to ask for a new one is the URL of the feed.
+func TestH14ExpiredURL(t *testing.T) {
+	t.Parallel()
+	disk := noise(8<<20, 23)
+	archive := packListed(t, member{"disk.img", disk})
+	w := bareWorld(t)
+	w.publish("one", archive)
+	redirect := w.origin.Inject(origin.Fault{Path: "/one.xvm", Kind: origin.Redirect, Value: "/signed-1"})
+	w.origin.PutBytes("/signed-1", archive)
+	w.mount("complete=off")
+	f := w.open("one", "disk.img")
+	w.wantAt(f, disk, 0)
+
+	redirect()
+	w.origin.Inject(origin.Fault{Path: "/signed-1", Kind: origin.Status, Status: 403})
+	w.origin.Inject(origin.Fault{Path: "/one.xvm", Kind: origin.Redirect, Value: "/signed-2"})
+	w.origin.PutBytes("/signed-2", archive)
+	w.origin.ResetStats()
+	for off := int64(1 << 20); off < int64(len(disk)); off += 1 << 20 {
+		w.wantAt(f, disk, off)
+	}
+	if n := w.origin.Stats("/signed-1").Requests; n > 2 {
+		t.Errorf("the expired URL was asked %d times", n)
+	}
+	if g := w.release("one").Generation; g != 1 {
+		t.Errorf("generation %d: the archive is the same", g)
+	}
+}
+
+// TestOutageDNS: the name of the server stops to resolve, and resolves again.
+func TestOutageDNS(t *testing.T) {
+	t.Parallel()
+	need(t, "unshare")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a namespace with a hosts file of its own")
+	}
+	disk := noise(8<<20, 24)
+	w := bareWorld(t)
+	w.publish("one", packListed(t, member{"disk.img", disk}))
+	etc := t.TempDir()
+	hosts, resolv := filepath.Join(etc, "hosts"), filepath.Join(etc, "resolv.conf")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(hosts, "127.0.0.1 vmcast.test\n")
+	write(resolv, "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
+	feed := strings.Replace(w.feed, "127.0.0.1", "vmcast.test", 1)
+	// The namespace begins with a copy of all mounts, which would keep those of
+	// other tests alive.
+	const alone = `awk '$3 == "fuse.vmcastfs" || $1 ~ "^/dev/loop" {print $2}' /proc/self/mounts | while read m; do umount -l "$m"; done; `
+	script := fmt.Sprintf(alone+"mount --bind %s /etc/hosts && mount --bind %s /etc/resolv.conf && exec %s mount -f -o %s %s %s",
+		hosts, resolv, binary, w.options("complete=off", "hard"), feed, w.dir)
+	cmd := exec.Command("unshare", "-m", "sh", "-c", script)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s", out.Bytes())
+		}
+	})
+	w.dir = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, w.dir)
+	eventually(t, "mounted", 20*time.Second, func() bool {
+		_, err := os.Stat(w.path("one", "disk.img"))
+		return err == nil
+	})
+	f := w.open("one", "disk.img")
+	w.wantAt(f, disk, 0)
+	// What is cut off would be asked for again at once, over a connection that
+	// then needs no name.
+	eventually(t, "nothing is under way", 10*time.Second, func() bool { return w.file("one", "disk.img").InFlight == 0 })
+
+	write(hosts, "127.0.0.1 localhost\n")
+	w.origin.Close() // and its connections with it
+	if err := w.origin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(6 * time.Second) // the resolver looks at its files every 5 s
+	read := make(chan error, 1)
+	go func() { read <- compareAt(f, disk, 4<<20) }()
+	select {
+	case err := <-read:
+		t.Fatalf("the read did not wait: %v", err)
+	case <-time.After(time.Second):
+	}
+	w.atOnce("one", "disk.img")
+	if st := w.status(); !strings.Contains(fmt.Sprint(st.Origins), "vmcast.test") || !anyFailing(st.Origins) {
+		t.Errorf("the status does not tell: %+v", st.Origins)
+	}
+	write(hosts, "127.0.0.1 vmcast.test\n")
+	select {
+	case err := <-read:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("the read still waits 15 s after the name resolves again")
+	}
+}
+
+// TestMountOffline: what has been seen before is mounted without the server,
+// at once, and says so; what has not is not.
+func TestMountOffline(t *testing.T) {
+	t.Parallel()
+	disk := noise(4<<20, 25)
+	all := outages()
+	some := map[string]outage{}
+	for _, name := range []string{"connection refused", "no answer", "storm of 503"} {
+		some[name] = all[name]
+	}
+	together(t, some, func(t *testing.T, begin outage) {
+		w := bareWorld(t)
+		w.publish("one", packListed(t, member{"disk.img", disk}))
+		w.publish("two", packListed(t, member{"disk.img", disk[1:]}))
+		end := begin(w)
+		began := time.Now()
+		out, err := w.run("mount", "-o", w.options("stall=1s"), w.feed, w.dir)
+		if exitCode(err) != exitMount || !strings.Contains(out, "no earlier copy") && !strings.Contains(out, "503") {
+			t.Errorf("a mount of a feed never seen: %v\n%s", err, out)
+		}
+		if d := time.Since(began); d > 30*time.Second {
+			t.Errorf("it took %s to fail", d)
+		}
+		end()
+		w.mount()
+		w.wantFile(disk, "one", "disk.img")
+		w.umount()
+
+		begin(w)
+		log := filepath.Join(t.TempDir(), "log")
+		began = time.Now()
+		w.mount("stall=1s", "log="+log)
+		if d := time.Since(began); d > 20*time.Second { // three for the feed, and a busy machine
+			t.Errorf("mounting took %s", d)
+		}
+		w.wantFile(disk, "one", "disk.img")
+		w.atOnce("one", "disk.img")
+		w.slowListing("two")
+		if st := w.status().Feed; !st.Stale {
+			t.Errorf("the status does not say that the feed is stale: %+v", st)
+		}
+		if text, _ := os.ReadFile(log); !bytes.Contains(text, []byte("last good copy is shown")) {
+			t.Errorf("the log does not say it:\n%s", text)
+		}
+	})
+}
+
+// together runs a test for each of the cases at the same time: they wait most
+// of theirs.
+func together[C any](t *testing.T, cases map[string]C, test func(t *testing.T, c C)) {
+	var wg sync.WaitGroup
+	for name, c := range cases {
+		wg.Go(func() { t.Run(name, func(t *testing.T) { test(t, c) }) })
+	}
+	wg.Wait()
+}
+
+// TestBootOffline boots a machine from a cached image without any network.
+func TestBootOffline(t *testing.T) {
+	t.Parallel()
+	qemu := need(t, "qemu-system-x86_64")
+	w := newWorld(t, appliance.Options{})
+	w.mount()
+	image := w.path("latest", appliance.DiskName)
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the image is verified", time.Minute, func() bool { return attr(image, "state") == "verified" })
+	f.Close()
+	w.umount()
+	w.origin.Close()
+	w.mount()
+	out, err := command(t, "", qemu, "-accel", "tcg", "-m", "16", "-display", "none", "-nodefaults", "-no-reboot",
+		"-serial", "stdio", "-drive", "file="+image+",format=raw,readonly=on,if=virtio")
+	if err != nil || !strings.Contains(out, appliance.BootedLine) {
+		t.Errorf("boot: %v\n%s", err, out)
+	}
+}
+
+// open opens a file of the mount until the end of the test, past the kernel's
+// page cache: what the tests ask for shall reach the daemon.
+func (w *world) open(name ...string) *os.File {
+	w.t.Helper()
+	f, err := os.OpenFile(w.path(name...), os.O_RDONLY|syscall.O_DIRECT, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// compareAt reads 4 KiB and compares them with what was published.
+func compareAt(f *os.File, published []byte, off int64) error {
+	p := aligned(4096)
+	n, err := f.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if want := published[off:min(off+int64(len(p)), int64(len(published)))]; !bytes.Equal(p[:n], want) {
+		return fmt.Errorf("%d bytes at %d are not what was published", n, off)
+	}
+	return nil
+}
+
+func (w *world) wantAt(f *os.File, published []byte, off int64) {
+	w.t.Helper()
+	if err := compareAt(f, published, off); err != nil {
+		w.t.Errorf("read at %d: %v", off, err)
+	}
+}
+
+// aligned is a buffer fit for O_DIRECT.
+func aligned(n int) []byte {
+	const page = 4096
+	p := make([]byte, n+page)
+	skip := (page - int(uintptr(unsafe.Pointer(&p[0]))%page)) % page
+	return p[skip : skip+n]
+}
+
+// atOnceLimit is how long what needs no network may take, on a busy machine.
+const atOnceLimit = time.Second
+
+// atOnce checks that looking at the mount, at a release that is indexed and at
+// a file of it takes no time.
+func (w *world) atOnce(release, file string) {
+	w.t.Helper()
+	path := w.path(release, file)
+	for what, do := range map[string]func() error{
+		"ls":      func() error { _, err := os.ReadDir(w.dir); return err },
+		"ls -l":   func() error { _, err := statAll(w.dir); return err },
+		"ls REL":  func() error { _, err := statAll(w.path(release)); return err },
+		"stat":    func() error { _, err := os.Stat(path); return err },
+		"df":      func() error { return unix.Statfs(path, new(unix.Statfs_t)) },
+		"getattr": func() error { _, err := unix.Getxattr(path, "user.vmcast.state", make([]byte, 100)); return err },
+		"status":  func() error { _, err := os.ReadFile(w.path(".vmcastfs/status.json")); return err },
+		"readlink": func() error {
+			_, err := os.Readlink(w.path("latest"))
+			return err
+		},
+		"open": func() error {
+			f, err := os.Open(path)
+			if err == nil {
+				err = f.Close()
+			}
+			return err
+		},
+		"no such file": func() error {
+			if _, err := os.Stat(w.path(release, "none")); !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("%v", err)
+			}
+			return nil
+		},
+	} {
+		began := time.Now()
+		if err := do(); err != nil {
+			w.t.Errorf("%s: %v", what, err)
+		}
+		if d := time.Since(began); d > atOnceLimit {
+			w.t.Errorf("%s took %s", what, d)
+		}
+	}
+}
+
+func statAll(dir string) (n int, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if _, err := e.Info(); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, err
+}
+
+// slowListing checks that a release of which nothing is known yet is not
+// waited for without end.
+func (w *world) slowListing(release string) {
+	w.t.Helper()
+	began := time.Now()
+	if _, err := os.ReadDir(w.path(release)); !errors.Is(err, syscall.EIO) {
+		w.t.Errorf("ls of a release that was never indexed: %v", err)
+	}
+	if d := time.Since(began); d > 8*time.Second {
+		w.t.Errorf("ls of a release that was never indexed failed after %s", d)
+	}
+}
+
+func anyFailing[S ~[]E, E any](origins S) bool {
+	return strings.Contains(fmt.Sprintf("%+v", origins), "Failing:true")
+}
+
+// relayedWorld is a bareWorld whose network can freeze.
+func relayedWorld(t *testing.T) *world {
+	w := bareWorld(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.through(l)
+	return w
+}
+
+// through has the world ask its origin by way of l.
+func (w *world) through(l net.Listener) {
+	w.relay = newRelay(w.t, l, strings.TrimPrefix(w.origin.URL(), "http://"))
+	w.feed = "http://" + l.Addr().String() + appliance.FeedPath
+}
+
+// relay passes TCP connections on. While it is frozen nothing comes through;
+// connections it has lost stay open and silent for ever.
+type relay struct {
+	listener net.Listener
+
+	mu     sync.Mutex
+	frozen bool
+	lost   chan struct{} // closed when the connections there are are lost
+	conns  []net.Conn
+}
+
+func newRelay(t *testing.T, l net.Listener, to string) *relay {
+	r := &relay{listener: l, lost: make(chan struct{})}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, in)
+			frozen, lost := r.frozen, r.lost
+			r.mu.Unlock()
+			if frozen {
+				continue
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, out)
+			r.mu.Unlock()
+			go pass(in, out, lost)
+			go pass(out, in, lost)
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, c := range r.conns {
+			c.Close()
+		}
+	})
+	return r
+}
+
+// pass copies from one connection to the other until they are lost.
+func pass(from, to net.Conn, lost chan struct{}) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		select {
+		case <-lost:
+			return
+		default:
+		}
+		if n > 0 {
+			_, err = to.Write(buf[:n])
+		}
+		if err != nil {
+			from.Close()
+			to.Close()
+			return
+		}
+	}
+}
+
+// freeze loses all connections, without a word to either end, and those that
+// are made until thaw.
+func (r *relay) freeze() (thaw func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.frozen = true
+	close(r.lost)
+	r.lost = make(chan struct{})
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.frozen = false
+	}
+}
