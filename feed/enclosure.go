@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/mmcdole/gofeed"
+
+	"vmcastfs/xvm/seekable"
 )
 
 // The ranks of an enclosure: of several in one item the lowest is the package,
@@ -37,9 +39,9 @@ var kinds = map[string]int{
 // TypeOf is the MIME type for a package or image of this file name, as
 // [Channel] writes it.
 func TypeOf(name string) string {
-	base, ext := splitKind(name)
-	if base != "" {
-		return map[string]string{".gz": "application/gzip", ".xz": "application/x-xz", ".zst": "application/zstd", ".bz2": "application/x-bzip2"}[base]
+	format, ext := splitKind(name)
+	if format != "" {
+		return format.MediaType()
 	}
 	switch {
 	case ext == ".xvm2":
@@ -56,9 +58,9 @@ func TypeOf(name string) string {
 // a machine's archive or a disk image; ok: it is called like one. Plain tar files
 // are not: most are something else.
 func PackageStem(name string) (stem string, ok bool) {
-	compression, kind := splitKind(name)
+	format, kind := splitKind(name)
 	r, known := kinds[kind]
-	stem = name[:len(name)-len(compression)-len(kind)]
+	stem = name[:len(name)-len(format.Suffix())-len(kind)]
 	switch {
 	case !known || r > rankDisk, stem == "", strings.HasPrefix(name, "."):
 		return "", false
@@ -68,15 +70,11 @@ func PackageStem(name string) (stem string, ok bool) {
 	return stem, true
 }
 
-// splitKind returns the compression suffix of a file name, if any, and the
+// splitKind returns the compression that a file name claims, if any, and the
 // suffix in front of it, in lower case.
-func splitKind(name string) (compression, kind string) {
-	name = strings.ToLower(path.Base(name))
-	switch e := path.Ext(name); e {
-	case ".gz", ".xz", ".zst", ".bz2":
-		compression, name = e, strings.TrimSuffix(name, e)
-	}
-	return compression, path.Ext(name)
+func splitKind(name string) (format seekable.Format, kind string) {
+	format, plain := seekable.PlainName(path.Base(name))
+	return format, strings.ToLower(path.Ext(plain))
 }
 
 // rank judges an enclosure by the end of its name, then by its type.

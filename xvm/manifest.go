@@ -13,6 +13,8 @@ import (
 	"sort"
 	"strings"
 	"unicode/utf8"
+
+	"vmcastfs/xvm/seekable"
 )
 
 // Limits of a manifest.
@@ -139,13 +141,14 @@ func (m *Manifest) Plain(name string) (Plain, bool) {
 }
 
 // Lists reports whether the manifest speaks of the member at all: by its name,
-// or, in an XVM2 manifest, by its name without ".gz".
+// or, in an XVM2 manifest, by its name without the
+// suffix of the compression.
 func (m *Manifest) Lists(member string) bool {
 	if m.lookup(member) != nil {
 		return true
 	}
-	if bare, ok := strings.CutSuffix(member, ".gz"); ok {
-		e := m.lookup(bare)
+	if format, plain := seekable.PlainName(member); format != "" {
+		e := m.lookup(plain)
 		return e != nil && e.plain != nil
 	}
 	return false

@@ -3,6 +3,8 @@ package xvm
 import (
 	"bytes"
 	"encoding/binary"
+
+	"vmcastfs/xvm/seekable"
 )
 
 // How much of an image [Sniff] should see of its beginning and its end.
@@ -33,6 +35,10 @@ type Disk struct {
 	// remark in parentheses stands for it.
 	External []string
 }
+
+// Compressed tells whether the image is a compressed file. What it is inside is
+// for whoever decodes it to say.
+func (d Disk) Compressed() bool { return seekable.Format(d.Format).Suffix() != "" }
 
 // QEMUDriver is the name of QEMU's driver for the format: "raw" for whatever
 // QEMU has none for, since that is how bytes are passed on untouched.
@@ -109,18 +115,8 @@ func sectors(n uint64) int64 {
 }
 
 func sniffCompressed(head, _ sniffBytes) (Disk, bool) {
-	switch {
-	case head.has(0, "\x1f\x8b\x08"):
-		return Disk{Format: "gzip"}, true
-	case head.has(0, "\xfd7zXZ\x00"):
-		return Disk{Format: "xz"}, true
-	case head.has(0, "\x28\xb5\x2f\xfd"), len(head) >= 8 && head[0]&0xf0 == 0x50 && head.has(1, "\x2a\x4d\x18"):
-		return Disk{Format: "zstd"}, true
-	case head.has(0, "BZh") && len(head) >= 10 && head[3] >= '1' && head[3] <= '9' &&
-		(head.has(4, "\x31\x41\x59\x26\x53\x59") || head.has(4, "\x17\x72\x45\x38\x50\x90")):
-		return Disk{Format: "bzip2"}, true
-	}
-	return Disk{}, false
+	format := seekable.Detect(head)
+	return Disk{Format: string(format)}, format != ""
 }
 
 // sniffSimple recognises formats of which a few fixed fields tell all.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+
+	"vmcastfs/xvm/seekable"
 )
 
 // tarMagics are the beginnings of what people put where an archive should be.
@@ -12,10 +14,6 @@ var tarMagics = []struct {
 	magic string
 	what  string
 }{
-	{0, "\x1f\x8b", "gzip-compressed data; publish the tar itself, with the images in it compressed"},
-	{0, "\xfd7zXZ\x00", "xz-compressed data; publish the tar itself, with the images in it compressed"},
-	{0, "\x28\xb5\x2f\xfd", "zstd-compressed data; publish the tar itself, with the images in it compressed"},
-	{0, "BZh", "bzip2-compressed data; publish the tar itself, with the images in it compressed"},
 	{0, "PK\x03\x04", "a zip archive"},
 	{0, "PK\x05\x06", "an empty zip archive"},
 	{0, "7z\xbc\xaf\x27\x1c", "a 7z archive"},
@@ -44,6 +42,9 @@ func (w *tarWalker) probe(ctx context.Context) error {
 	}
 	if size >= tarBlockSize && tarBlock(head[:tarBlockSize]).sumOK() && !tarBlock(head[:tarBlockSize]).zero() {
 		return nil
+	}
+	if f := seekable.Detect(head); f != "" {
+		return not("it is %s-compressed data; publish the tar itself, with the images in it compressed", f)
 	}
 	for _, m := range tarMagics {
 		if len(head) >= m.off && bytes.HasPrefix(head[m.off:], []byte(m.magic)) {

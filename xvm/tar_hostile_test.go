@@ -460,7 +460,7 @@ func TestT16NotATar(t *testing.T) {
 	ext := make([]byte, 4096)
 	copy(ext[1080:], "\x53\xef")
 	for content, reason := range map[string]string{
-		"": "empty", "\x1f\x8b\x08": "gzip", "\xfd7zXZ\x00": "xz", "PK\x03\x04": "zip", "BZh91": "bzip2", "\x28\xb5\x2f\xfd": "zstd", "QFI\xfb": "qcow2", "KDMV": "VMDK",
+		"": "empty", "\x1f\x8b\x08": "gzip", "\xfd7zXZ\x00": "xz", "PK\x03\x04": "zip", "BZh91AY&SY": "bzip2", "\x28\xb5\x2f\xfd": "zstd", "QFI\xfb": "qcow2", "KDMV": "VMDK",
 		"<!DOCTYPE html><html>": "web page", "\n <HTML>": "web page", "<?xml version='1.0'?><rss/>": "XML", "<?xml version='1.0'?><html>": "web page", `{"error": 1}`: "JSON",
 		"hello": "5 bytes", strings.Repeat("hello", 1000): "no tar header", strings.Repeat("\x00", 10240): "zeros", string(disk): "boot sector", string(ext): "ext file system",
 	} {

@@ -35,6 +35,8 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, 
 		return Enclosure{}, err
 	}
 	format := seekable.Detect(head)
+	name := addressName(address)
+	claimed, plainName := seekable.PlainName(name)
 	switch {
 	case xvm.IsTar(head):
 	case format != "":
@@ -44,12 +46,14 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, 
 			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
 		case xvm.IsTar(inner):
 			return Enclosure{Inflate: format}, nil
-		case isDisk(inner, address):
-			return Enclosure{Bare: bareName(address, format)}, nil
+		case isDisk(inner, plainName):
+			return Enclosure{Bare: bareName(name, format)}, nil
 		}
 		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", ErrNotPackage, format)
-	case isDisk(head, address):
-		return Enclosure{Bare: bareName(address, "")}, nil
+	case isDisk(head, name):
+		return Enclosure{Bare: bareName(name, "")}, nil
+	case claimed != "" && len(head) > 0 && !isText(head):
+		return Enclosure{}, fmt.Errorf("%w: it is called a %s file and does not begin like one", ErrNotPackage, claimed)
 	}
 	return Enclosure{}, nil
 }
@@ -140,10 +144,20 @@ func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, s
 	return head[:n], err
 }
 
+// addressName is the file name that an address ends in; "": none.
+func addressName(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return path.Base(u.Path)
+}
+
 // isDisk tells whether content that is no archive is a disk image. A raw image
 // that begins like nothing known is taken for one if its name says so: nothing
-// else could tell.
-func isDisk(head []byte, address string) bool {
+// else could tell. A name with the suffix of a compression never does: content
+// of that name which is not compressed is damaged, or something else.
+func isDisk(head []byte, name string) bool {
 	disk := xvm.Sniff(head, nil)
 	switch {
 	case len(head) == 0:
@@ -155,11 +169,6 @@ func isDisk(head []byte, address string) bool {
 	case disk.Kind != "" && disk.Kind != "zero":
 		return true
 	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return false
-	}
-	_, name := seekable.PlainName(u.Path)
 	return slices.Contains(imageSuffixes, strings.ToLower(path.Ext(name))) && !isText(head)
 }
 
@@ -175,23 +184,22 @@ func isText(head []byte) bool {
 }
 
 // bareName names the one file of a release whose enclosure is a disk image: as
-// the enclosure is called, with the suffix of the compression that it has.
-func bareName(address string, format seekable.Format) string {
-	name := ""
-	if u, err := url.Parse(address); err == nil {
-		name = path.Base(u.Path)
-	}
+// the enclosure is called, with the suffix of the compression that it has. An
+// image that is not compressed keeps a suffix which says otherwise, with another
+// one behind: only content that was decoded has its suffix stripped.
+func bareName(name string, format seekable.Format) string {
 	name, ok := xvm.MemberName(name)
-	if _, plain := seekable.PlainName(name); !ok || readsWhole(xvm.Member{Name: plain}) {
-		name = "disk.img"
+	had, plain := seekable.PlainName(name)
+	if !ok || readsWhole(xvm.Member{Name: plain}) {
+		had, plain, name = "", "disk.img", "disk.img"
 	}
-	if had, plain := seekable.PlainName(name); had != format {
-		name = plain
-		if format != "" {
-			name += map[seekable.Format]string{seekable.Gzip: ".gz", seekable.XZ: ".xz", seekable.Zstd: ".zst", seekable.Bzip2: ".bz2"}[format]
-		}
+	switch {
+	case had == format:
+		return name
+	case format == "":
+		return name + ".img"
 	}
-	return name
+	return plain + format.Suffix()
 }
 
 // bareDoc is the index of a disk image, as if it were the one member of an

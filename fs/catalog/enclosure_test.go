@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os/exec"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/xvm"
 )
 
 // pipe is what a compressor makes of p.
@@ -82,6 +84,52 @@ func TestCompressedArchive(t *testing.T) {
 	}
 }
 
+// skipped puts a skippable frame in front, longer than what a file is recognized
+// by the second time it is done.
+func skipped(p []byte) []byte {
+	n := uint32(8)
+	if p[0]&0xf0 == 0x50 {
+		n = xvm.SniffHead
+	}
+	head := binary.LittleEndian.AppendUint32([]byte("\x5e\x2a\x4d\x18"), n)
+	return append(append(head, make([]byte, n)...), p...)
+}
+
+// A suffix is stripped only from content that was decoded: a disk image whose
+// compression is damaged where it begins is no disk image.
+func TestDamagedMagic(t *testing.T) {
+	raw := diskImage(5*blk, 1)
+	raw[510], raw[511] = 0x55, 0xaa
+	makers := compressors(t)
+	makers["zst skipped"] = func(p []byte) []byte { return skipped(makers["zst"](p)) }
+	makers["lz4 skipped"] = func(p []byte) []byte { return skipped(append([]byte("\x04\x22\x4d\x18"), p...)) }
+	for kind, compress := range makers {
+		suffix, _, _ := strings.Cut(kind, " ")
+		good := compress(raw)
+		for at := range map[bool]int{true: 3, false: 4}[suffix == "gz"] { // the fourth of gzip are flags
+			for _, path := range []string{"/disk.img." + suffix, "/disk.raw." + suffix, "/one.xvm." + suffix} {
+				if suffix == "lz4" {
+					path = strings.Replace(path, "lz4", "zst", 1)
+				} else if kind == "zst skipped" && at == 0 {
+					continue // another number of a skippable frame
+				}
+				body := bytes.Clone(good)
+				body[at] ^= 1
+				s := newSite(t)
+				s.release("one", path, body)
+				h := s.open()
+				if p, err := h.rel("one").Package(t.Context()); !errors.Is(err, ErrNotPackage) && !errors.Is(err, xvm.ErrNotTar) {
+					t.Errorf("%s %s damaged at %d: %v", kind, path, at, err)
+					for _, f := range p.All() {
+						t.Errorf("it has %s", f.Name())
+					}
+				}
+				h.close()
+			}
+		}
+	}
+}
+
 // What enclosures are is told by their content, whatever they are called.
 func TestBareImages(t *testing.T) {
 	raw := diskImage(5*blk, 1)
@@ -101,7 +149,12 @@ func TestBareImages(t *testing.T) {
 		{"/disk.img.gz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
 		{"/disk.img", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
 		{"/disk.img.xz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
-		{"/disk.img.gz", raw, "disk.img", "disk.img", raw},
+		{"/disk.img.gz", raw, "disk.img.gz.img", "disk.img.gz.img", raw},
+		{"/disk.qcow2.zst", qcow("", 3*blk), "disk.qcow2.zst.img", "disk.qcow2.zst.img", qcow("", 3*blk)},
+		{"/disk.img.zst", skipped(pipe(t, raw, "zstd", "-c", "-q")), "disk.img disk.img.zst", "disk.img", raw},
+		{"/disk.img", skipped(pipe(t, raw, "zstd", "-c", "-q")), "disk.img disk.img.zst", "disk.img", raw},
+		{"/disk.img.zst", pipe(t, raw, "pzstd", "-q", "-c"), "disk.img disk.img.zst", "disk.img", raw},
+		{"/disk.img.zst", skipped(skipped(pipe(t, raw, "zstd", "-c", "-q"))), "disk.img disk.img.zst", "disk.img", raw},
 		{"/a,b.img", raw, "disk.img", "disk.img", raw},
 		{"/x.xml.gz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
 		{"/unknown.raw", plain, "unknown.raw", "unknown.raw", plain},

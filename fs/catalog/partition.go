@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 )
 
 // candidate is an image that may be that of a partition.
@@ -69,18 +70,19 @@ func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 
 // plainOf is the name of the plain content of a compressed member.
 func (p *Package) plainOf(name string) string {
-	for _, f := range []string{".gz", ".xz", ".zst", ".bz2"} {
-		if plain, ok := strings.CutSuffix(name, f); ok && p.byName[plain] != nil {
-			return plain
-		}
+	if format, plain := seekable.PlainName(name); format != "" && p.byName[plain] != nil {
+		return plain
 	}
 	return name
 }
 
 // mayBeRaw leaves out what need not be looked at.
 func mayBeRaw(name string) bool {
+	if format, _ := seekable.PlainName(name); format != "" {
+		return false
+	}
 	switch strings.ToLower(path.Ext(name)) {
-	case ".qcow2", ".qcow", ".qed", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".iso", ".dmg", ".gz", ".xz", ".zst", ".bz2",
+	case ".qcow2", ".qcow", ".qed", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".iso", ".dmg",
 		".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert", ".nvram", ".html", ".md":
 		return false
 	}

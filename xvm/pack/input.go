@@ -24,7 +24,7 @@ func (p *packer) names(in *Input) (stored, plain string, format seekable.Format)
 	case format != "":
 		return in.Name, plain, format
 	case p.o.Compress && !in.Plain && in.Size > 0:
-		return in.Name + ".gz", in.Name, ""
+		return in.Name + seekable.Gzip.Suffix(), in.Name, ""
 	}
 	return in.Name, in.Name, ""
 }

@@ -263,7 +263,9 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: %s %s", name, plain, f)
 		}
 	}
-	for head, want := range map[string]Format{"\x1f\x8b\x08\x00": Gzip, "\xfd7zXZ\x00": XZ, "\x28\xb5\x2f\xfd": Zstd, "BZh91AY": Bzip2, "BZh": "", "": "", "QFI\xfb": ""} {
+	for head, want := range map[string]Format{"\x1f\x8b\x08\x00": Gzip, "\xfd7zXZ\x00": XZ, "\x28\xb5\x2f\xfd": Zstd, "BZh91AY&SY": Bzip2, "BZh": "", "BZh9 hello": "", "BZh9\x17rE8P\x90": Bzip2,
+		"\x50\x2a\x4d\x18": "", "\x50\x2a\x4d\x18\x02\x00\x00\x00ab\x28\xb5\x2f\xfd": Zstd, "\x5f\x2a\x4d\x18\x02\x00\x00\x00ab\x04\x22\x4d\x18": "",
+		"\x5f\x2a\x4d\x18\x00\x00\x00\x01": Zstd, "\x50\x2a\x4d\x18\x00\x00\x00\x00\x50\x2a\x4d\x18\x00\x00\x00\x00\x28\xb5\x2f\xfd": Zstd, "": "", "QFI\xfb": ""} {
 		if f := Detect([]byte(head)); f != want {
 			t.Errorf("%q: %s", head, f)
 		}

@@ -1,14 +1,12 @@
 package seekable
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -16,46 +14,6 @@ import (
 // A ReaderAt is the compressed file. ReadAt follows io.ReaderAt and must return soon after ctx ends.
 type ReaderAt interface {
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
-}
-
-// A Format names a compression format.
-type Format string
-
-// The formats.
-const (
-	Gzip  Format = "gzip"
-	XZ    Format = "xz"
-	Zstd  Format = "zstd"
-	Bzip2 Format = "bzip2"
-)
-
-// Detect names the format by the first bytes of a file (six are enough), or "" for none of ours.
-func Detect(head []byte) Format {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
-		return Gzip
-	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
-		return XZ
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return Zstd
-	case len(head) >= 4 && head[0] == 'B' && head[1] == 'Z' && head[2] == 'h' && head[3] >= '1' && head[3] <= '9':
-		return Bzip2
-	}
-	return ""
-}
-
-// PlainName splits the suffix of a compressed file off its name: "disk.img.gz" gives Gzip and "disk.img".
-// Without a known suffix, or with nothing before it, the format is "".
-func PlainName(name string) (Format, string) {
-	for _, s := range []struct {
-		suffix string
-		format Format
-	}{{".gz", Gzip}, {".xz", XZ}, {".zst", Zstd}, {".bz2", Bzip2}} {
-		if n := len(name) - len(s.suffix); n > 0 && strings.EqualFold(name[n:], s.suffix) {
-			return s.format, name[:n]
-		}
-	}
-	return "", name
 }
 
 // Options are the limits of a Reader; every zero value means its default.

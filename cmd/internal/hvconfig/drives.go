@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 )
 
 // metaSuffixes are those of files that are no images.
@@ -54,11 +55,8 @@ const maxDrives = 24 // as many as have a name of one letter
 
 // resolve prefers the plain content of a compressed file.
 func resolve(name string, exists func(string) bool) (string, bool) {
-	switch ext := path.Ext(name); ext {
-	case ".gz", ".xz", ".zst", ".bz2":
-		if plain := strings.TrimSuffix(name, ext); exists(plain) {
-			return plain, true
-		}
+	if format, plain := seekable.PlainName(name); format != "" && exists(plain) {
+		return plain, true
 	}
 	return name, name != "" && exists(name)
 }
@@ -110,8 +108,7 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 		if !ok {
 			return fmt.Errorf("nothing is known of %q", v.File)
 		}
-		switch f.Disk.Format {
-		case "gzip", "xz", "zstd", "bzip2":
+		if f.Disk.Compressed() {
 			return fmt.Errorf("%s is compressed (%s) and its plain content is not in the directory: give the path in a mount of vmcastfs", f.Name, f.Disk.Format)
 		}
 		if len(f.Disk.External) > 0 && !o.AllowExternal {

@@ -26,6 +26,7 @@ func TestCompressedImages(t *testing.T) {
 		"members.img.gz":        append(filter(t, disk[:half], "gzip"), filter(t, disk[half:], "gzip")...),
 		"xz.img.xz":             filter(t, disk, "xz", "-1"),
 		"blocks.img.xz":         filter(t, disk, "xz", "-1", "--block-size=200000"),
+		"parallel.img.zst":      filter(t, disk, "pzstd", "-q", "-c"),
 		"zstd.img.zst":          filter(t, nil, "zstd", "-q", "-c", file),
 		"stream.img.zst":        filter(t, disk, "zstd", "-q"),
 		"bzip2.img.bz2":         filter(t, disk, "bzip2"),
