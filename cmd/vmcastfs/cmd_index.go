@@ -34,10 +34,10 @@ func (e *env) indexCommand() *cobra.Command {
 		Long: `index reads somebody else's package once, from a file or its server, checks it
 whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
 and seek points for compressed images. With it a mount checks each block before
-it serves it, and reads anywhere in an image compressed by gzip, bzip2, or xz or
-zstd in blocks or frames, at once. An xz file of one block, or a zstd file of one
-frame, has no point in between that would not hold megabytes of history: it is
-decoded in order, and index says so. The package may be anything that a mount
+it serves it, and reads anywhere in an image compressed by gzip, or xz or zstd in
+blocks or frames, at once. An xz file of one block, or a zstd file of one frame,
+has no point in between that would not hold megabytes of history: it is decoded in
+order, as bzip2 is, and index says so. The package may be anything that a mount
 shows: XVM, OVA, XVA, a disk image, each of them also compressed as a whole.
 
 Sign it with a key that your hosts trust: by that you vouch for the package, also

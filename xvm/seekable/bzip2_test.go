@@ -44,18 +44,6 @@ func TestBzip2Streams(t *testing.T) {
 	}
 }
 
-// TestBzip2Points: points lie at blocks, not only at streams.
-func TestBzip2Points(t *testing.T) {
-	plain := disk(1_500_000/(1+scale/4), 1)
-	r := newReader(t, Bzip2, command(t, plain, "bzip2", "-1"), Options{Every: 64 << 10})
-	if _, err := readFrom(r, 0, -1); err != nil {
-		t.Fatal(err)
-	}
-	if len(r.x.points) < 3 {
-		t.Errorf("%d points", len(r.x.points))
-	}
-}
-
 func TestBzip2Damage(t *testing.T) {
 	plain := disk(250_000/scale, 3)
 	data := command(t, plain, "bzip2", "-1")
@@ -86,26 +74,5 @@ func FuzzBzip2(f *testing.F) {
 			}
 		}
 		fuzzReader(t, Bzip2, data)
-	})
-}
-
-func BenchmarkBzip2(b *testing.B) {
-	plain := disk(8<<20, 1)
-	data := command(b, plain, "bzip2", "-9")
-	b.Run("ours", func(b *testing.B) {
-		b.SetBytes(int64(len(plain)))
-		for b.Loop() {
-			if got, err := readFrom(newReader(b, Bzip2, data, Options{}), 0, -1); err != nil || len(got) != len(plain) {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("stdlib", func(b *testing.B) {
-		b.SetBytes(int64(len(plain)))
-		for b.Loop() {
-			if n, err := io.Copy(io.Discard, bzip2.NewReader(bytes.NewReader(data))); err != nil || n != int64(len(plain)) {
-				b.Fatal(err)
-			}
-		}
 	})
 }

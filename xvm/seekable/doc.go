@@ -14,7 +14,7 @@
 //	       as they are met. A file of one frame, the usual kind, is decoded forward. Its plain size is known
 //	       beforehand only from a walk over all blocks, since the header's content size says nothing of further
 //	       frames; this is done for files up to 4 MiB. Dictionaries are not supported.
-//	bzip2  Decoded by our own decoder: each block of at most 900 kB becomes a point when it is met. The plain size is
+//	bzip2  Decoded by the standard library, forward only: there is no seek point but the beginning. The plain size is
 //	       known after one decoding.
 //
 // Sizes and places that a file's own tables state are taken before they are proven; each decoding that comes through
@@ -44,7 +44,7 @@
 // that the decoder may refer to, which is not 32 KiB but up to 8 MiB at the usual levels, 64 and more at the highest:
 // of a 1 GiB image a point for each second of decoding takes a good part of what the whole takes compressed.
 //
-// Points gives them as bytes (see persist.go for the form: versioned, and ending in a SHA-256), Restore takes them in a
+// Points gives them as bytes (see format.go for the form: versioned, and ending in a SHA-256), Restore takes them in a
 // later Reader of the same file. Accidental damage, another version, another format and another file length are
 // refused. Every length is bounded, and the decoder trusts no field: a place that makes no sense is an error, not a
 // panic. Points that are well formed and yet false are dealt with so:

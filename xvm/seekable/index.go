@@ -30,8 +30,8 @@ type point struct {
 	left   int64 // gzip: bytes to come of a stored block
 	state  blockState
 	final  bool   // gzip: the current block is the last of its member
-	crc    uint32 // gzip: of the member so far; bzip2: combined checksum of the stream so far
-	aux    uint8  // xz: kind of check; bzip2: level; both 0 at the beginning of a stream
+	crc    uint32 // gzip: of the member so far
+	aux    uint8  // xz: kind of check plus one
 	trust  trust
 	window string // gzip: history that matches may use, itself deflated; "" at a boundary
 }

@@ -6,18 +6,21 @@ import (
 	"fmt"
 )
 
-// The form of saved seek points, version 1. Numbers are unsigned varints unless noted:
+// The form of saved seek points, version 2. Numbers are unsigned varints unless noted:
 //
-//	"vmcseek1"
+//	"vmcseek2"
 //	format as length and bytes, stored size, plain size + 1 (0: not known), number of points
 //	per point: plain offset (difference to the one before), bit offset (difference), flags byte, and by flags
 //	  inside a gzip member: plain offset - start of member, state byte, [bit offset - header], [left],
 //	                        checksum (4 bytes), length and bytes of the deflated window
-//	  boundary:             checksum (4 bytes), aux byte
+//	  boundary:             aux byte
 //	SHA-256 of all before
+//
+// Version 1 is dropped: its points may have been made by an inflater that lost bytes at the end of a chunk.
 const (
-	pointsMagic = "vmcseek1"
+	pointsMagic = "vmcseek2"
 	pointsMax   = 64 << 20 // longest data taken
+	pointLeast  = 4        // bytes of the shortest point
 	windowMax   = windowSize + windowSize/8
 	flagInside  = 1
 	flagFinal   = 2
@@ -57,8 +60,8 @@ func (x *index) encode() ([]byte, bool) {
 				num(p.left)
 			}
 		}
-		b = binary.LittleEndian.AppendUint32(b, p.crc)
 		if p.inside() {
+			b = binary.LittleEndian.AppendUint32(b, p.crc)
 			num(int64(len(p.window)))
 			b = append(b, p.window...)
 		} else {
@@ -130,7 +133,7 @@ func (x *index) decode(data []byte) error {
 		return refuse("of another file")
 	}
 	size := c.num(maxPlain) - 1
-	count := c.num(int64(len(c.b) / 4))
+	count := c.num(int64(len(c.b) / pointLeast))
 	var points []point
 	var last point
 	for i := int64(0); i < count && !c.bad; i++ {
@@ -171,8 +174,8 @@ func (x *index) decodePoint(c *cursor, last point) point {
 	flags := c.byte()
 	p.final = flags&flagFinal != 0
 	if flags&flagInside == 0 {
-		p.crc, p.aux = c.uint32(), c.byte()
-		if flags != 0 || x.format != Bzip2 && (p.in%8 != 0 || p.crc != 0) || x.format == Gzip && p.aux != 0 {
+		p.aux = c.byte()
+		if flags != 0 || p.in%8 != 0 || x.format == Bzip2 || x.format == Gzip && p.aux != 0 {
 			c.bad = true
 		}
 		if x.format == Gzip {
