@@ -29,6 +29,7 @@ require (
 	golang.org/x/term v0.47.0 // is this a terminal?
 	golang.org/x/text v0.43.0 // Unicode normalisation and case folding of names
 	golang.org/x/time v0.16.0 // bandwidth limiting
+	libvirt.org/go/libvirtxml v1.12008.0 // the XML of libvirt domains, kept by libvirt
 )
 
 require (

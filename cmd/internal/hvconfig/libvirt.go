@@ -5,102 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-)
 
-// The parts of a libvirt domain that are written.
-type (
-	domain struct {
-		XMLName  xml.Name `xml:"domain"`
-		Type     string   `xml:"type,attr"`
-		Name     string   `xml:"name"`
-		Memory   memory   `xml:"memory"`
-		VCPU     int      `xml:"vcpu"`
-		OS       domainOS
-		Features *features `xml:"features"`
-		CPU      struct {
-			Mode string `xml:"mode,attr"`
-		} `xml:"cpu"`
-		Devices devices `xml:"devices"`
-	}
-	memory struct {
-		Unit string `xml:"unit,attr"`
-		Size int    `xml:",chardata"`
-	}
-	domainOS struct {
-		XMLName  xml.Name `xml:"os"`
-		Firmware string   `xml:"firmware,attr,omitempty"`
-		Type     struct {
-			Arch string `xml:"arch,attr"`
-			Type string `xml:",chardata"`
-		} `xml:"type"`
-		Kernel  string `xml:"kernel,omitempty"`
-		Ramdisk string `xml:"initrd,omitempty"`
-		Cmdline string `xml:"cmdline,omitempty"`
-	}
-	features struct {
-		ACPI struct{}  `xml:"acpi"`
-		APIC *struct{} `xml:"apic"`
-	}
-	devices struct {
-		Disks       []disk        `xml:"disk"`
-		Controllers []controller  `xml:"controller"`
-		NICs        []domainNIC   `xml:"interface"`
-		Serial      domainSerial  `xml:"serial"`
-		Console     domainConsole `xml:"console"`
-		Balloon     struct {
-			Model string `xml:"model,attr"`
-		} `xml:"memballoon"`
-	}
-	disk struct {
-		Type   string `xml:"type,attr"`
-		Device string `xml:"device,attr"`
-		Driver struct {
-			Name string `xml:"name,attr"`
-			Type string `xml:"type,attr"`
-		} `xml:"driver"`
-		Source  source        `xml:"source"`
-		Backing *backingStore `xml:"backingStore"`
-		Target  struct {
-			Dev string `xml:"dev,attr"`
-			Bus string `xml:"bus,attr"`
-		} `xml:"target"`
-		ReadOnly *struct{}  `xml:"readonly"`
-		Boot     *bootOrder `xml:"boot"`
-	}
-	source struct {
-		File string `xml:"file,attr"`
-	}
-	backingStore struct {
-		Type   string      `xml:"type,attr,omitempty"`
-		Format *diskFormat `xml:"format"`
-		Source *source     `xml:"source"`
-		End    *struct{}   `xml:"backingStore"`
-	}
-	diskFormat struct {
-		Type string `xml:"type,attr"`
-	}
-	bootOrder struct {
-		Order int `xml:"order,attr"`
-	}
-	controller struct {
-		Type  string `xml:"type,attr"`
-		Model string `xml:"model,attr"`
-	}
-	domainNIC struct {
-		Type   string `xml:"type,attr"`
-		Source *struct {
-			Network string `xml:"network,attr"`
-		} `xml:"source"`
-		Model struct {
-			Type string `xml:"type,attr"`
-		} `xml:"model"`
-	}
-	domainSerial struct {
-		Type string `xml:"type,attr"`
-	}
-	domainConsole struct {
-		Type string `xml:"type,attr"`
-	}
+	lv "libvirt.org/go/libvirtxml"
 )
 
 // emptyElement matches from the end of the start tag of an element without
@@ -110,28 +16,33 @@ var emptyElement = regexp.MustCompile(`></[A-Za-z]+>`)
 // Libvirt is the domain, as virsh define and virsh create take it.
 func (m *Machine) Libvirt() (string, error) {
 	m = m.single()
-	d := domain{Type: "qemu", Name: m.Name, Memory: memory{"MiB", m.MemoryMiB}, VCPU: m.CPUs}
+	pty := &lv.DomainChardevSource{Pty: &lv.DomainChardevSourcePty{}}
+	d := lv.Domain{
+		Type: "qemu", Name: m.Name,
+		Memory: &lv.DomainMemory{Unit: "MiB", Value: uint(m.MemoryMiB)}, VCPU: &lv.DomainVCPU{Value: uint(m.CPUs)},
+		OS:  &lv.DomainOS{Type: &lv.DomainOSType{Arch: m.Arch, Type: "hvm"}},
+		CPU: &lv.DomainCPU{Mode: "maximum"},
+		Devices: &lv.DomainDeviceList{
+			Serials:    []lv.DomainSerial{{Source: pty}},
+			Consoles:   []lv.DomainConsole{{Source: pty}},
+			MemBalloon: &lv.DomainMemBalloon{Model: "virtio"},
+		},
+	}
 	if m.kvm {
 		d.Type = "kvm"
 	}
-	d.CPU.Mode = "maximum"
-	d.OS.Type.Type, d.OS.Type.Arch = "hvm", m.Arch
-	notes := m.Notes
-	if m.Arch == "x86_64" {
-		d.Features = &features{APIC: &struct{}{}}
-	}
 	if m.Kernel != "" {
-		d.OS.Kernel, d.OS.Ramdisk = m.Kernel, m.Ramdisk
+		d.OS.Kernel, d.OS.Initrd = m.Kernel, m.Ramdisk
 		d.OS.Cmdline = m.commandLine(m.linuxNames(libvirtBus))
 	} else if m.UEFI || m.Arch == "aarch64" {
 		d.OS.Firmware = "efi"
-		d.Features = &features{}
-		if m.Arch == "x86_64" {
-			d.Features.APIC = &struct{}{}
-		}
 	}
-	dev := &d.Devices
-	dev.Serial.Type, dev.Console.Type, dev.Balloon.Model = "pty", "pty", "virtio"
+	if m.Arch == "x86_64" {
+		d.Features = &lv.DomainFeatureList{ACPI: &lv.DomainFeature{}, APIC: &lv.DomainFeatureAPIC{}}
+	} else if d.OS.Firmware != "" {
+		d.Features = &lv.DomainFeatureList{ACPI: &lv.DomainFeature{}}
+	}
+	notes := m.Notes
 	count := make(map[string]int)
 	overlays := 0
 	for _, v := range m.Drives {
@@ -143,44 +54,24 @@ func (m *Machine) Libvirt() (string, error) {
 		if prefix == "" {
 			prefix = "sd"
 		}
-		k := disk{Type: "file", Device: "disk", Source: source{v.Path}, Backing: &backingStore{}}
-		switch {
-		case v.CDROM:
-			k.Device = "cdrom"
-		case v.Floppy:
-			k.Device = "floppy"
-		}
-		k.Driver.Name, k.Driver.Type = "qemu", v.Format
 		if v.Overlay != "" {
 			overlays++
-			k.Source.File, k.Driver.Type = v.Overlay, "qcow2"
-			k.Backing = &backingStore{Type: "file", Format: &diskFormat{v.Format}, Source: &source{v.Path}, End: &struct{}{}}
-		} else {
-			k.ReadOnly = &struct{}{}
 		}
-		k.Target.Dev, k.Target.Bus = prefix+letter(count[prefix]), bus
+		d.Devices.Disks = append(d.Devices.Disks, libvirtDisk(v, prefix+letter(count[prefix]), bus))
 		count[prefix]++
-		if v.Order > 0 {
-			k.Boot = &bootOrder{v.Order}
-		}
-		dev.Disks = append(dev.Disks, k)
-		if bus == "scsi" && len(dev.Controllers) == 0 {
-			dev.Controllers = []controller{{"scsi", "virtio-scsi"}}
+		if bus == "scsi" && len(d.Devices.Controllers) == 0 {
+			d.Devices.Controllers = []lv.DomainController{{Type: "scsi", Model: "virtio-scsi"}}
 		}
 	}
 	for _, model := range m.NICs {
-		var n domainNIC
-		n.Type, n.Model.Type = "user", "virtio"
+		n := lv.DomainInterface{Source: &lv.DomainInterfaceSource{User: &lv.DomainInterfaceSourceUser{}}, Model: &lv.DomainInterfaceModel{Type: "virtio"}}
 		if q := m.qemuNIC(model); q != "virtio-net-pci" {
 			n.Model.Type = q
 		}
 		if m.network != "" {
-			n.Type = "network"
-			n.Source = &struct {
-				Network string `xml:"network,attr"`
-			}{m.network}
+			n.Source = &lv.DomainInterfaceSource{Network: &lv.DomainInterfaceSourceNetwork{Network: m.network}}
 		}
-		dev.NICs = append(dev.NICs, n)
+		d.Devices.Interfaces = append(d.Devices.Interfaces, n)
 	}
 	raw, err := xml.MarshalIndent(d, "", "  ")
 	if err != nil {
@@ -208,6 +99,33 @@ func (m *Machine) Libvirt() (string, error) {
 	b.Write(emptyElement.ReplaceAll(raw, []byte("/>")))
 	b.WriteByte('\n')
 	return b.String(), nil
+}
+
+// libvirtDisk is a drive under the name of its device.
+func libvirtDisk(v Drive, device, bus string) lv.DomainDisk {
+	file := func(path string) *lv.DomainDiskSource {
+		return &lv.DomainDiskSource{File: &lv.DomainDiskSourceFile{File: path}}
+	}
+	k := lv.DomainDisk{
+		Device: "disk", Driver: &lv.DomainDiskDriver{Name: "qemu", Type: v.Format}, Source: file(v.Path),
+		BackingStore: &lv.DomainDiskBackingStore{}, Target: &lv.DomainDiskTarget{Dev: device, Bus: bus},
+	}
+	switch {
+	case v.CDROM:
+		k.Device = "cdrom"
+	case v.Floppy:
+		k.Device = "floppy"
+	}
+	if v.Overlay != "" {
+		k.Source, k.Driver.Type = file(v.Overlay), "qcow2"
+		k.BackingStore = &lv.DomainDiskBackingStore{Format: &lv.DomainDiskFormat{Type: v.Format}, Source: file(v.Path), BackingStore: &lv.DomainDiskBackingStore{}}
+	} else {
+		k.ReadOnly = &lv.DomainDiskReadOnly{}
+	}
+	if v.Order > 0 {
+		k.Boot = &lv.DomainDeviceBoot{Order: uint(v.Order)}
+	}
+	return k
 }
 
 // libvirtBus is the bus a drive gets: QEMU has no read-only disks on some.
