@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,6 +13,10 @@ const (
 	ManifestSignatureName    = "mf-signature.asc" // over the manifest
 	DescriptionSignatureName = "signature.asc"    // over xvm.xml or description.xml
 )
+
+// descriptionNames are those of the member that describes the machine; the first
+// one that is there counts.
+var descriptionNames = []string{"xvm.xml", "description.xml"}
 
 // MaxMeta bounds a member that describes the others, in bytes. Such members are
 // read into memory.
@@ -45,4 +50,15 @@ func (x *Index) Manifest() *Member {
 		}
 	}
 	return nil
+}
+
+// Description is the name of the member that describes the machine, whatever it
+// holds; "": there is none. An OVA is described by another one.
+func (x *Index) Description() string {
+	for _, name := range descriptionNames {
+		if slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == name }) {
+			return name
+		}
+	}
+	return ""
 }

@@ -33,10 +33,11 @@ type listed struct {
 }
 
 type listImage struct {
-	Name  string `json:"name"`
-	Size  int64  `json:"size"` // -1: not known yet
-	State string `json:"state"`
-	Note  string `json:"verify_note,omitempty"` // why it is checked in another way than asked for, or cannot be
+	Name    string `json:"name"`
+	Size    int64  `json:"size"` // -1: not known yet
+	State   string `json:"state"`
+	Note    string `json:"verify_note,omitempty"` // why it is checked in another way than asked for, or cannot be
+	Refused string `json:"refused,omitempty"`     // why it is not served, where signatures are required
 }
 
 // listCommand is `vmcastfs list [--json] FEED`.
@@ -143,7 +144,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	row.Alarm = st.Alarm
 	for _, f := range st.Files {
 		if f.Image {
-			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote})
+			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused})
 		}
 	}
 	return row
@@ -162,7 +163,9 @@ func (e *env) printList(rows []listed) error {
 				images += ", "
 			}
 			images += im.Name
-			if im.Size >= 0 {
+			if im.Refused != "" {
+				images += " (refused: " + im.Refused + ")"
+			} else if im.Size >= 0 {
 				images += " (" + humanize.IBytes(uint64(im.Size)) + ", " + im.State
 				if im.Note != "" {
 					images += "; " + im.Note

@@ -90,8 +90,10 @@
 //	             where that matters, use verify=strict or packages with a block list.
 //
 //	sig=ignore   Sums come from the same place as the content: they exclude accidents, not intent.
-//	sig=require  manifest and description are signed by a key of the keyring; members that the manifest does not list
-//	             are refused. Then "verified" means: as the holder of that key published it.
+//	sig=require  Manifest and description are signed by a key of the keyring. A member is served if it is one of those
+//	             two, if it is the signature over one of them, or if the signed manifest lists it as it is stored.
+//	             Every other file of the package is refused, whatever its name is. What is made of members is as
+//	             good as they are. Then "verified" means: as the holder of that key published it.
 //
 // SHA-1, which plain XVM uses, does not keep the signer from making two images
 // with one sum; nobody else can. MD5 (XVM2) excludes accidents only. A package

@@ -19,7 +19,10 @@ type File struct {
 	size    int64 // as known when the package was indexed; store.Unknown: ask the image
 	modTime time.Time
 	key     store.Key
-	bare    store.Key // what the key would be without a block list
+	member  bool // it is a member of the archive, as stored
+	// fromFeed: it is of the feed, which nobody signs, and not of the package.
+	fromFeed bool
+	bare     store.Key // what the key would be without a block list
 
 	content []byte          // of a file in memory
 	state   store.FileState // of a file in memory: what its sums say

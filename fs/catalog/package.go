@@ -116,7 +116,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		if chunk != nil && chunk(m.Name) {
 			continue
 		}
-		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime}
+		f := &File{pkg: p, name: m.Name, size: m.Size, modTime: m.ModTime, member: true}
 		f.identify(identity, "member", m.Name)
 		if content, ok := doc.Meta[m.Name]; ok {
 			f.content = content
@@ -154,7 +154,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 		p.byName[notesName] = &File{
 			pkg: p, name: notesName, size: int64(len(r.item.NotesHTML)), modTime: r.item.Published,
 			content: []byte(r.item.NotesHTML), key: keyOf(append(identity, "notes")...),
-			state: store.Unverified,
+			state: store.Unverified, fromFeed: true,
 		}
 	}
 	for name := range p.byName {

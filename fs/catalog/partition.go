@@ -40,7 +40,7 @@ func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 	var out []candidate
 	add := func(name, target string) {
 		f := p.byName[name]
-		if f == nil || f.image == nil || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
+		if f == nil || f.image == nil || f.unvouched() != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
 			return
 		}
 		c := candidate{f: f, target: target}

@@ -67,7 +67,9 @@ type FileStatus struct {
 	Name  string `json:"name"`
 	Size  int64  `json:"size"`
 	State string `json:"state"` // partial, verified, unverified, corrupt
-	Note  string `json:"note,omitempty"`
+	// Refused is why the file alone is not served, where signatures are required.
+	Refused string `json:"refused,omitempty"`
+	Note    string `json:"note,omitempty"`
 	// Verify is how what is read has been checked: "block" against a block
 	// list, "kept" against sums kept from an earlier check of the whole, both
 	// before it is served; "whole" behind the read, once all is here; "strict"
@@ -174,7 +176,7 @@ func (p *Package) logFaults() {
 
 // Status describes the file.
 func (f *File) Status() FileStatus {
-	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil}
+	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil, Refused: f.unvouched()}
 	if f.joined != nil {
 		f.joined.status(&st)
 		return st

@@ -38,7 +38,7 @@ func (c *Catalog) judge(p *Package) Trust {
 	description := p.description()
 	t.Manifest = c.checkSignature(p, manifest, xvm.ManifestSignatureName)
 	t.Description = c.checkSignature(p, description, xvm.DescriptionSignatureName)
-	_, described := p.doc.Meta[description]
+	described := description != ""
 	if t.Manifest.State == "good" && (!described || t.Description.State == "good") {
 		t.By = byPublisher
 	}
@@ -77,20 +77,19 @@ func (im *image) uncovered() string {
 	return "the sidecar, which alone vouches for it, has no blocks of it"
 }
 
-// description is the member that describes the machine.
-func (p *Package) description() string {
-	if _, ok := p.doc.Meta["xvm.xml"]; !ok {
-		return "description.xml"
-	}
-	return "xvm.xml"
-}
+// description is the member that describes the machine; "": there is none. One
+// that is too large to be read, or sparse, is the description all the same: then
+// no signature over it can be checked.
+func (p *Package) description() string { return p.doc.Index.Description() }
 
 func (c *Catalog) checkSignature(p *Package, name, signature string) Signature {
 	signed, ok := p.doc.Meta[name]
 	sig, has := p.doc.Meta[signature]
 	switch {
-	case !ok:
+	case name == "":
 		return Signature{State: "missing", Reason: "there is nothing to sign"}
+	case !ok:
+		return Signature{State: "missing", Reason: "it is sparse, too large or incomplete, so that no signature over it can be checked"}
 	case !has:
 		return Signature{State: "missing", Reason: "there is no " + signature}
 	case c.cfg.Keyring == nil:
@@ -108,39 +107,56 @@ func (f *File) refused() error {
 	if why := f.pkg.refusal(); why != "" {
 		return fmt.Errorf("%s: %w: %s", f.pkg.release.Name(), ErrRefused, why)
 	}
-	if !f.pkg.cat.cfg.RequireSigned {
-		return nil
-	}
 	if why := f.unvouched(); why != "" {
 		return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, ErrRefused, why)
 	}
 	return nil
 }
 
-// unvouched says why nobody who signed vouches for the file, or "".
+// unvouched says why a file is not served where signatures are required: nobody
+// who signed vouches for it. "": somebody does, or they are not required.
 func (f *File) unvouched() string {
-	if f.pkg.sidecarVouches() {
-		return "" // but for images that it has no blocks of: see uncovered
+	if !f.pkg.cat.cfg.RequireSigned || f.pkg.sidecarVouches() {
+		return "" // but for images that the sidecar has no blocks of: see uncovered
 	}
 	return f.unsigned()
 }
 
-// unsigned says why the publisher's signatures do not vouch for the file, or "":
-// the signed manifest covers it, or a signature does directly, or it is no
-// content of the package at all.
+// unsigned says why the publisher's signatures do not vouch for the bytes of the
+// file, or "". A name proves nothing: what the manifest lists are members as they
+// are stored, so what is made of members is as good as they are.
 func (f *File) unsigned() string {
-	manifest := manifestName(f.pkg.doc.Index)
-	switch f.name {
-	case manifest, xvm.ManifestSignatureName, xvm.DescriptionSignatureName, notesName, f.pkg.description():
+	switch {
+	case f.fromFeed: // no content of the package
 		return ""
-	}
-	if f.joined != nil {
+	case f.joined != nil:
 		return f.joined.unsigned()
-	}
-	if f.image != nil && f.image.base != nil && f.image.base.f.unsigned() == "" {
+	case f.signed():
 		return ""
+	case f.image != nil && f.image.base != nil:
+		if why := f.image.base.f.unsigned(); why != "" {
+			return fmt.Sprintf("it is inflated from %s: %s", f.image.base.f.name, why)
+		}
+		return ""
+	case !f.member:
+		return "it is put together from chunks of the archive, which no manifest lists"
 	}
 	return f.pkg.manifest.Unvouched(f.name)
+}
+
+// signed tells whether the file is what a good signature was checked over, or
+// holds that signature.
+func (f *File) signed() bool {
+	if f.content == nil || !f.member {
+		return false
+	}
+	switch f.name {
+	case manifestName(f.pkg.doc.Index), xvm.ManifestSignatureName:
+		return f.pkg.trust.Manifest.State == "good"
+	case f.pkg.description(), xvm.DescriptionSignatureName:
+		return f.pkg.trust.Description.State == "good"
+	}
+	return false
 }
 
 // signer is who vouches for the package, as far as that was checked.

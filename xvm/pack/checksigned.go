@@ -1,17 +1,13 @@
 package pack
 
 import (
+	"cmp"
 	"context"
 	"vmcastfs/xvm"
 )
 
-// description is the member that describes the machine.
-func (c *checker) description() string {
-	if c.byName["xvm.xml"] == nil && c.byName["description.xml"] != nil {
-		return "description.xml"
-	}
-	return "xvm.xml"
-}
+// description is the member that describes the machine, or what it would be called.
+func (c *checker) description() string { return cmp.Or(c.index.Description(), "xvm.xml") }
 
 func (c *checker) signatures(ctx context.Context) error {
 	signed := []struct {

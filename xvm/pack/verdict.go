@@ -62,12 +62,15 @@ func (c *checker) unvouched(f *FileReport) string {
 	case c.vouched(), c.report.Manifest.State != "good":
 		return ""
 	}
-	switch f.Name {
-	case c.manifestName, xvm.ManifestSignatureName, xvm.DescriptionSignatureName, c.description():
+	switch {
+	case f.Name == c.manifestName, f.Name == xvm.ManifestSignatureName:
 		return ""
-	}
-	if f.From != "" && c.manifest.Unvouched(f.From) == "" {
+	case c.report.Description.State == "good" && (f.Name == c.description() || f.Name == xvm.DescriptionSignatureName):
 		return ""
+	case f.From != "":
+		return c.manifest.Unvouched(f.From)
+	case c.byName[f.Name] == nil:
+		return "it is put together from chunks of the archive, which no manifest lists"
 	}
 	return c.manifest.Unvouched(f.Name)
 }
