@@ -53,7 +53,7 @@ func (d *bzipReader) header() error {
 	if err := d.src.in.full(h); err != nil {
 		return err
 	}
-	if Detect(h) != Bzip2 {
+	if string(h[:3]) != "BZh" || h[3] < '1' || h[3] > '9' {
 		return corrupt("no bzip2 header")
 	}
 	d.src.in.unread(len(h))
