@@ -13,39 +13,24 @@ import (
 // errPanic is what a fetch fails with whose source panicked.
 var errPanic = errors.New("internal error")
 
-// guarded is a source whose panics are errors. Sources decode what came from
+// guard returns s with panics made errors. Sources decode what came from
 // the network, in goroutines of the cache: a fault in one of them must fail its
 // fetch, and not the process that serves all the other files.
-type guarded struct {
-	source.Source
-	c *Cache
-}
-
-type guardedForward struct {
-	guarded
-	fwd source.Forward
-}
-
 func (c *Cache) guard(s source.Source) source.Source {
-	g := guarded{s, c}
 	if fwd, ok := s.(source.Forward); ok {
-		return guardedForward{g, fwd}
+		s = source.NewForward(fwd.Fetch, func(off int64) (at int64) {
+			var err error
+			defer c.recovered(&err)
+			return fwd.Start(off)
+		})
 	}
-	return g
-}
-
-func (g guarded) Fetch(ctx context.Context, off, n int64, u source.Urgency) (body io.ReadCloser, err error) {
-	defer g.c.recovered(&err)
-	if body, err = g.Source.Fetch(ctx, off, n, u); err != nil {
-		return nil, err
-	}
-	return &guardedBody{body, g.c}, nil
-}
-
-func (g guardedForward) Start(off int64) (at int64) {
-	var err error
-	defer g.c.recovered(&err)
-	return g.fwd.Start(off)
+	return source.Wrap(s, func(ctx context.Context, off, n int64, u source.Urgency) (body io.ReadCloser, err error) {
+		defer c.recovered(&err)
+		if body, err = s.Fetch(ctx, off, n, u); err != nil {
+			return nil, err
+		}
+		return &guardedBody{body, c}, nil
+	})
 }
 
 type guardedBody struct {

@@ -314,8 +314,6 @@ func (o *Object) seal(err error) {
 
 // OneStream returns the object as a source that is only read forward from its start,
 // which is what a server without ranges can do.
-func (o *Object) OneStream() source.Forward { return oneStream{o} }
-
-type oneStream struct{ *Object }
-
-func (oneStream) Start(int64) int64 { return 0 }
+func (o *Object) OneStream() source.Forward {
+	return source.NewForward(o.Fetch, func(int64) int64 { return 0 })
+}

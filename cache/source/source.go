@@ -56,3 +56,29 @@ type Forward interface {
 	// producing what lies before it. It is cheap and does no I/O.
 	Start(off int64) int64
 }
+
+// Func is a Source that is one function.
+type Func func(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error)
+
+// Fetch calls f.
+func (f Func) Fetch(ctx context.Context, off, n int64, u Urgency) (io.ReadCloser, error) {
+	return f(ctx, off, n, u)
+}
+
+// Wrap returns s with fetch in the place of its Fetch. It is a Forward if s is.
+func Wrap(s Source, fetch Func) Source {
+	if f, ok := s.(Forward); ok {
+		return forward{fetch, f.Start}
+	}
+	return fetch
+}
+
+// NewForward returns a Forward that is two functions.
+func NewForward(fetch Func, start func(off int64) int64) Forward { return forward{fetch, start} }
+
+type forward struct {
+	Func
+	start func(off int64) int64
+}
+
+func (f forward) Start(off int64) int64 { return f.start(off) }
