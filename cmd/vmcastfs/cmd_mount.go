@@ -16,6 +16,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/archive"
 )
 
 // mountCall is one mount to make.
@@ -245,9 +246,9 @@ func (c mountCall) source(feedURL string) string {
 func errorRules() []fs.ErrorRule {
 	return []fs.ErrorRule{
 		{Err: cache.ErrCorrupt, Errno: syscall.EIO, Corrupt: true},
-		{Err: catalog.ErrRefused, Errno: syscall.EACCES},
-		{Err: catalog.ErrReplaced, Errno: syscall.EIO},
-		{Err: catalog.ErrNotPackage, Errno: syscall.EIO},
+		{Err: archive.ErrRefused, Errno: syscall.EACCES},
+		{Err: archive.ErrReplaced, Errno: syscall.EIO},
+		{Err: archive.ErrNotPackage, Errno: syscall.EIO},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -103,7 +104,7 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 		if err := v.feed(ctx, c, o, err); err != nil {
 			return err
 		}
-	case errors.Is(err, catalog.ErrNotPackage):
+	case errors.Is(err, archive.ErrNotPackage):
 		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: err.Error()})
 	case errors.As(err, &notTar):
 		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: notTar.Error()})

@@ -30,7 +30,7 @@ func BenchmarkGzipBlocks(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer st.Close()
-	src := gzipBlocks{localFirst{f.image.base.source, st}, ib, &h.pool}
+	src := gzipBlocks{localFirst(f.image.base.source, st), ib, &h.pool}
 	b.SetBytes(int64(len(disk)))
 	b.ReportAllocs()
 	for b.Loop() {

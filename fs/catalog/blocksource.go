@@ -222,29 +222,31 @@ func (p *blockPool) give(b []byte) { p.buffers.Put(&b) }
 
 // localFirst takes what it can of a member from the blocks that the cache
 // already has of it as stored, and the rest from its source.
-type localFirst struct {
-	source.Source
-	file *store.File
+func localFirst(from source.Source, file *store.File) source.Source {
+	return source.Func(func(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+		if p, ok := readHeld(file, off, n); ok {
+			return io.NopCloser(bytes.NewReader(p)), nil
+		}
+		return from.Fetch(ctx, off, n, u)
+	})
 }
 
-func (l localFirst) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-	bs := int64(l.file.BlockSize())
+// readHeld reads n bytes from off if the cache has them all.
+func readHeld(file *store.File, off, n int64) ([]byte, bool) {
+	bs := int64(file.BlockSize())
 	for b := off / bs; b*bs < off+n; b++ {
-		if !l.file.Has(b) {
-			return l.Source.Fetch(ctx, off, n, u)
+		if !file.Has(b) {
+			return nil, false
 		}
 	}
 	out := make([]byte, 0, n)
 	buf := make([]byte, bs)
 	for b := off / bs; b*bs < off+n; b++ {
-		k, err := l.file.ReadBlock(b, buf)
+		k, err := file.ReadBlock(b, buf)
 		if err != nil {
-			return l.Source.Fetch(ctx, off, n, u)
+			return nil, false
 		}
 		out = append(out, buf[max(0, off-b*bs):min(int64(k), off+n-b*bs)]...)
 	}
-	if int64(len(out)) != n {
-		return l.Source.Fetch(ctx, off, n, u)
-	}
-	return io.NopCloser(bytes.NewReader(out)), nil
+	return out, int64(len(out)) == n
 }

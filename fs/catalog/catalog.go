@@ -12,6 +12,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -53,6 +54,7 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	archives archive.Env
 	lists    listMemory
 	held     heldBlocks
 	sidecars chan struct{} // one token: a sidecar is being read
@@ -129,6 +131,10 @@ func New(cfg Config) *Catalog {
 	c.held.cat = c
 	c.sidecars = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.archives = archive.Env{
+		Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives,
+		Log: cfg.Logger, Go: c.background,
+	}
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
 }

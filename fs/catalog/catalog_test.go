@@ -14,6 +14,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -63,7 +64,7 @@ func TestGenerationReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.origin.PutBytes("/one.xvm", tarOf(t, manifestOf(next), next))
-	if _, err := fh.ReadAt(t.Context(), p, 36*blk); !errors.Is(err, ErrReplaced) {
+	if _, err := fh.ReadAt(t.Context(), p, 36*blk); !errors.Is(err, archive.ErrReplaced) {
 		t.Error("a block that is gone:", err)
 	}
 	if _, err := fh.ReadAt(t.Context(), p, 10); err != nil || !bytes.Equal(p, old.content[10:110]) {
@@ -204,7 +205,7 @@ func TestRefused(t *testing.T) {
 	h := s.open(func(c *Config) { c.Keyring, c.RequireSigned = ring, true })
 	for release, why := range map[string]string{"stranger": "not in the keyring", "unsigned": "there is no mf-signature.asc"} {
 		for _, f := range h.pkg(release).All() {
-			if _, err := f.Open(t.Context()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), why) {
+			if _, err := f.Open(t.Context()); !errors.Is(err, archive.ErrRefused) || !strings.Contains(err.Error(), why) {
 				t.Errorf("%s/%s: %v", release, f.Name(), err)
 			}
 		}
@@ -215,7 +216,7 @@ func TestRefused(t *testing.T) {
 	h.read("signed", "root.img")
 	h.read("signed", "xvm.xml")
 	for name, why := range map[string]string{"extra.img": "does not list it", "weak.img": "MD5"} {
-		if _, err := h.file("signed", name).Open(t.Context()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), why) {
+		if _, err := h.file("signed", name).Open(t.Context()); !errors.Is(err, archive.ErrRefused) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -3,10 +3,10 @@ package catalog
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/fs/catalog/archive"
 )
 
 const (
@@ -51,10 +51,10 @@ func (r *Release) check(ctx context.Context, p *Package) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	url := r.URL()
-	err := p.archive.check(ctx)
-	for isLost(err) && r.URL() != url { // it moved meanwhile
+	err := p.archive.Check(ctx)
+	for archive.IsLost(err) && r.URL() != url { // it moved meanwhile
 		url = r.URL()
-		err = p.archive.check(ctx)
+		err = p.archive.Check(ctx)
 	}
 	r.mu.Lock()
 	r.checking, r.checked = false, time.Now()
@@ -98,20 +98,6 @@ func (c *Catalog) checkAll(ctx context.Context) {
 func isDown(err error) bool {
 	var status *remote.StatusError
 	return err != nil && !errors.As(err, &status)
-}
-
-// isLost tells answers that an enclosure's URL is no good any more: it was
-// withdrawn, or signed and has expired.
-func isLost(err error) bool {
-	var status *remote.StatusError
-	if !errors.As(err, &status) {
-		return false
-	}
-	switch status.Code {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		return true
-	}
-	return false
 }
 
 // lookAgain looks at the feed out of turn, once a minute at most: it may name

@@ -83,7 +83,7 @@
 // each later one, and it is part of the key under which blocks are cached.
 // When a server answers with another version, the release object is replaced
 // by a new one that indexes afresh; open handles keep the old one, which goes
-// on serving what the cache has and fails with [ErrReplaced] for the rest.
+// on serving what the cache has and fails with [archive.ErrReplaced] for the rest.
 // Of an archive that is all in the cache nothing is fetched any more, so a
 // conditional request of a byte at most asks besides: behind an open, once a
 // minute at most, and after each look at the feed. A server that is down, or

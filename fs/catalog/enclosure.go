@@ -13,6 +13,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -25,7 +27,7 @@ type Enclosure struct {
 }
 
 // Recognize tells by its content what an enclosure is. What is compressed and
-// neither an archive nor a disk image is an [ErrNotPackage]. The address only
+// neither an archive nor a disk image is an [archive.ErrNotPackage]. The address only
 // names a disk image, and tells a raw one that begins like nothing known. What
 // looks into compressed data takes its memory from the budget; nil: at most some
 // 130 MiB of its own.
@@ -43,64 +45,59 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, 
 		inner, err := inflatedHead(ctx, format, a, size, memory)
 		switch {
 		case err != nil:
-			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", ErrNotPackage, format, err)
+			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", archive.ErrNotPackage, format, err)
 		case xvm.IsTar(inner):
 			return Enclosure{Inflate: format}, nil
 		case isDisk(inner, plainName):
 			return Enclosure{Bare: bareName(name, format)}, nil
 		}
-		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", ErrNotPackage, format)
+		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", archive.ErrNotPackage, format)
 	case isDisk(head, name):
 		return Enclosure{Bare: bareName(name, "")}, nil
 	case claimed != "" && len(head) > 0 && !isText(head):
-		return Enclosure{}, fmt.Errorf("%w: it is called a %s file and does not begin like one", ErrNotPackage, claimed)
+		return Enclosure{}, fmt.Errorf("%w: it is called a %s file and does not begin like one", archive.ErrNotPackage, claimed)
 	}
 	return Enclosure{}, nil
 }
 
 // readEnclosure indexes a release's enclosure, whatever it is. For a compressed
-// archive it returns the inflated one, which takes the place of whole. The
-// caller holds whole.
-func (r *Release) readEnclosure(ctx context.Context, a *archive, whole *wholeArchive, more func()) (*packageDoc, *wholeArchive, error) {
-	var reader xvm.ReaderAt = a
-	size := a.id.Size
-	if whole != nil {
-		reader = whole
-		var err error
-		if size, err = whole.size(ctx); err != nil {
-			return nil, nil, err
-		}
+// archive it returns the inflated one, which takes the place of stored. The
+// caller holds stored.
+func (r *Release) readEnclosure(ctx context.Context, a *archive.Archive, stored archive.Content, more func()) (*packageDoc, archive.Content, error) {
+	size, err := stored.Size(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
-	enc, err := Recognize(ctx, reader, size, r.URL(), r.cat.cfg.inflate.archives)
+	enc, err := Recognize(ctx, stored, size, r.URL(), r.cat.cfg.inflate.archives)
 	switch {
 	case err != nil:
 		return nil, nil, err
 	case enc.Bare != "":
-		return bareDoc(enc.Bare, size), whole, nil
+		return bareDoc(enc.Bare, size), stored, nil
 	case enc.Inflate != "":
 		more()
-		return r.readInflated(ctx, a, whole, enc.Inflate, size)
+		return r.readInflated(ctx, a, enc.Inflate, size)
 	}
-	if whole == nil {
-		a.foresee(ctx, r.cat)
+	if a.Identity().Ranged {
+		a.PrefetchTail(ctx)
 	}
-	doc, err := readPackage(ctx, reader, size, more)
-	return doc, whole, err
+	doc, err := readPackage(ctx, stored, size, more)
+	return doc, stored, err
 }
 
 // readInflated indexes a compressed archive, which takes all of it: who lists
 // the release waits for that, so the log tells of it.
-func (r *Release) readInflated(ctx context.Context, a *archive, whole *wholeArchive, format seekable.Format, stored int64) (*packageDoc, *wholeArchive, error) {
-	inflated := r.inflatedArchive(a, whole, format, stored)
-	if err := inflated.acquire(); err != nil {
+func (r *Release) readInflated(ctx context.Context, a *archive.Archive, format seekable.Format, stored int64) (*packageDoc, archive.Content, error) {
+	inflated := a.Inflated(format, stored, store.Unknown)
+	if err := inflated.Acquire(); err != nil {
 		return nil, nil, err
 	}
-	defer inflated.release()
+	defer inflated.Release()
 	r.take(inflated)
 	log := r.cat.cfg.Logger.With("release", r.Name(), "format", format, "stored", stored)
 	log.Info("the archive is compressed as a whole: it is listed once it has been inflated")
 	begun := time.Now()
-	size, err := inflated.size(ctx)
+	size, err := inflated.Size(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,7 +106,6 @@ func (r *Release) readInflated(ctx context.Context, a *archive, whole *wholeArch
 	if err != nil {
 		return nil, nil, err
 	}
-	inflated.known(size)
 	doc.Inflate, doc.Stored = format, stored
 	return doc, inflated, nil
 }
@@ -126,7 +122,7 @@ func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {
 
 // inflatedHead is readHead of the plain content.
 func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, size int64, memory *seekable.Budget) ([]byte, error) {
-	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: maxImageSize, Budget: memory})
+	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: archive.MaxInflated, Budget: memory})
 	if err != nil {
 		return nil, err
 	}

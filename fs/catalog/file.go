@@ -83,7 +83,7 @@ type Handle interface {
 	Close() error
 }
 
-// Open opens the file for reading. The error wraps ErrRefused if the trust
+// Open opens the file for reading. The error wraps archive.ErrRefused if the trust
 // policy forbids it, cache.ErrCorrupt if its content is known to be wrong.
 func (f *File) Open(ctx context.Context) (Handle, error) {
 	if err := f.refused(); err != nil {

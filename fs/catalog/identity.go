@@ -1,12 +1,11 @@
 package catalog
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"io"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -24,22 +23,9 @@ func inode(key store.Key) uint64 {
 // another file of the cache than without: what is in it has been checked.
 func (f *File) identify(identity []string, kind, name string) {
 	parts := append(identity[:len(identity):len(identity)], kind, name)
-	f.bare = keyOf(parts...)
+	f.bare = archive.Key(parts...)
 	f.key = f.bare
 	if b := f.pkg.blocks; b != nil && name != xvm.BlockListName {
-		f.key = keyOf(append(parts, "blocks", b.id)...)
+		f.key = archive.Key(append(parts, "blocks", b.id)...)
 	}
-}
-
-// keyOf hashes the parts of an identity, unambiguously.
-func keyOf(parts ...string) store.Key {
-	h := sha256.New()
-	io.WriteString(h, "vmcastfs file 1")
-	for _, part := range parts {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		io.WriteString(h, part)
-	}
-	return store.Key(hex.EncodeToString(h.Sum(nil)))
 }

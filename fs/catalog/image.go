@@ -12,6 +12,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -57,29 +58,22 @@ type image struct {
 // newMemberImage is a member as stored.
 func newMemberImage(f *File, m xvm.Member) *image {
 	im := &image{f: f, release: func() {}}
-	var src source.Source
-	if m.Segments != nil {
-		s := sparse{f.pkg.source(), m.Segments}
-		im.data, src = s.data(), s
-	} else {
-		src = section{f.pkg.source(), m.Offset}
-	}
-	im.source = src
+	im.source, im.data = archive.Member(f.pkg.content, m)
 	im.setUp = func() (cache.Spec, error) {
 		ib, err := im.blockSums().image(m.Name, "", 0, m.Size)
 		if err != nil {
 			return cache.Spec{}, err
 		}
-		if err := f.pkg.whole.acquire(); err != nil {
+		if err := f.pkg.content.Acquire(); err != nil {
 			return cache.Spec{}, err
 		}
 		spec := im.spec()
-		spec.Size, spec.Source, spec.Data = m.Size, src, im.data
+		spec.Size, spec.Source, spec.Data = m.Size, im.source, im.data
 		spec.Sums = sums(f.pkg.manifest, m.Name)
 		im.checkBlocks(&spec, ib)
 		return spec, nil
 	}
-	im.release = func() { f.pkg.whole.release() }
+	im.release = func() { f.pkg.content.Release() }
 	return im
 }
 
@@ -90,7 +84,7 @@ func (im *image) spec() cache.Spec {
 		Key:      im.f.key,
 		Label:    im.f.pkg.release.Name() + "/" + im.f.name,
 		Complete: cfg.Complete,
-		MaxSize:  maxImageSize,
+		MaxSize:  archive.MaxInflated,
 	}
 	spec.Changed = func(state store.FileState) {
 		if state == store.Corrupt {
@@ -102,9 +96,6 @@ func (im *image) spec() cache.Spec {
 	}
 	return spec
 }
-
-// maxImageSize bounds what a compressed member may inflate to.
-const maxImageSize = 16 << 40
 
 // sums are the manifest's digests of a member as stored.
 func sums(m *xvm.Manifest, name string) []cache.Sum {
@@ -194,7 +185,7 @@ func (im *image) open(ctx context.Context) (Handle, error) {
 		return nil, errors.Join(err, im.drop())
 	}
 	if why := im.uncovered(); why != "" {
-		err := fmt.Errorf("%s/%s: %w: %s", im.f.pkg.release.Name(), im.f.name, ErrRefused, why)
+		err := fmt.Errorf("%s/%s: %w: %s", im.f.pkg.release.Name(), im.f.name, archive.ErrRefused, why)
 		return nil, errors.Join(err, im.drop())
 	}
 	if err := im.examineAtOpen(ctx, file); err != nil {

@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/remote"
-	"vmcastfs/cache/source"
-	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -25,7 +24,7 @@ func (r *Release) load(ctx context.Context) {
 	defer stop()
 	was := r.URL()
 	pkg, err := r.open(ctx, func() { deadline.Reset(longIndex) })
-	if isLost(err) && r.renewed(ctx, was) {
+	if archive.IsLost(err) && r.renewed(ctx, was) {
 		pkg, err = r.open(ctx, func() { deadline.Reset(longIndex) })
 	}
 	if err != nil {
@@ -43,7 +42,7 @@ func (r *Release) load(ctx context.Context) {
 		pkg.earlyBlocks(ctx)
 		pkg.findSizes(ctx)
 		pkg.findJoined(ctx)
-		pkg.archive.head.drop()
+		pkg.archive.DropHead()
 	}
 	r.mu.Lock()
 	if err != nil {
@@ -55,12 +54,12 @@ func (r *Release) load(ctx context.Context) {
 	r.loading, r.taking = nil, nil
 	r.mu.Unlock()
 	if err == nil {
-		pkg.archive.moveTo(r) // it may have moved meanwhile
+		pkg.archive.Move() // it may have moved meanwhile
 	}
 }
 
 // take tells status what is being taken whole.
-func (r *Release) take(w *wholeArchive) {
+func (r *Release) take(w archive.Content) {
 	r.mu.Lock()
 	r.taking = w
 	r.mu.Unlock()
@@ -73,9 +72,7 @@ func (r *Release) indexing() (taken int64, yes bool) {
 	w, yes := r.taking, r.loading != nil
 	r.mu.Unlock()
 	if w != nil {
-		if file, err := w.current(); err == nil {
-			taken = file.Status().CachedBytes
-		}
+		taken = w.Taken()
 	}
 	return taken, yes
 }
@@ -109,37 +106,35 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 		}
 	}()
 	if doc := r.loadDoc(); doc != nil {
-		a := r.watch(r.resumeArchive(doc.Identity))
-		whole := r.whole(a)
+		a := archive.Resume(r.cat.archives, r.place(), doc.Identity)
+		content := a.Content()
 		if doc.Inflate != "" {
-			whole = r.inflatedArchive(a, whole, doc.Inflate, doc.Stored)
-			whole.known(doc.Index.Size)
+			content = a.Inflated(doc.Inflate, doc.Stored, doc.Index.Size)
 		}
-		pkg, changed, err := r.join(ctx, a, whole, doc)
+		pkg, changed, err := r.join(ctx, a, content, doc)
 		if changed && err == nil {
 			r.cat.saveDoc(kindPackage, r.docName(), doc)
 		}
 		return pkg, err
 	}
-	a, err := r.openArchive(ctx)
+	a, err := archive.Open(ctx, r.cat.archives, r.place())
 	if err != nil {
 		return nil, err
 	}
-	a = r.watch(a)
-	whole := r.whole(a)
-	if err := whole.acquire(); err != nil {
+	stored := a.Content()
+	if err := stored.Acquire(); err != nil {
 		return nil, err
 	}
-	defer whole.release()
-	if whole != nil {
+	defer stored.Release()
+	if !a.Identity().Ranged {
 		more()
-		r.take(whole)
+		r.take(stored)
 	}
-	doc, content, err := r.readEnclosure(ctx, a, whole, more)
+	doc, content, err := r.readEnclosure(ctx, a, stored, more)
 	if err != nil {
 		return nil, err
 	}
-	doc.Identity = a.id
+	doc.Identity = a.Identity()
 	pkg, _, err := r.join(ctx, a, content, doc)
 	if err != nil {
 		return nil, err
@@ -153,13 +148,13 @@ func (r *Release) open(ctx context.Context, more func()) (_ *Package, err error)
 
 // join is newPackage with the sidecar, if there is one; changed: the doc is to
 // be saved.
-func (r *Release) join(ctx context.Context, a *archive, whole *wholeArchive, doc *packageDoc) (p *Package, changed bool, err error) {
+func (r *Release) join(ctx context.Context, a *archive.Archive, content archive.Content, doc *packageDoc) (p *Package, changed bool, err error) {
 	kept := doc.Sidecar
 	sc, warning, err := r.findSidecar(ctx, doc)
 	if err != nil {
 		return nil, false, err
 	}
-	if p, err = newPackage(r, a, whole, doc); err != nil {
+	if p, err = newPackage(r, a, content, doc); err != nil {
 		return nil, false, err
 	}
 	if warning != "" {
@@ -172,7 +167,7 @@ func (r *Release) join(ctx context.Context, a *archive, whole *wholeArchive, doc
 
 // readPackage walks the archive and reads the members that describe the rest.
 func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*packageDoc, error) {
-	index, err := walk(ctx, a, size, more)
+	index, err := archive.Walk(ctx, a, size, more)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +185,10 @@ func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (
 		doc.Meta[m.Name] = content
 	}
 	if name := manifestName(index); name != "" && doc.Meta[name] == nil {
-		return nil, fmt.Errorf("%w: its manifest %q is too large or incomplete", ErrNotPackage, name)
+		return nil, fmt.Errorf("%w: its manifest %q is too large or incomplete", archive.ErrNotPackage, name)
 	}
 	if len(index.Members) == 0 {
-		return nil, fmt.Errorf("%w: the archive holds no usable file", ErrNotPackage)
+		return nil, fmt.Errorf("%w: the archive holds no usable file", archive.ErrNotPackage)
 	}
 	return doc, nil
 }
@@ -209,23 +204,4 @@ func (r *Release) loadDoc() *packageDoc {
 		return nil
 	}
 	return &doc
-}
-
-// whole is set up when the server has no ranges.
-func (r *Release) whole(a *archive) *wholeArchive {
-	if a.id.Ranged {
-		return nil
-	}
-	return &wholeArchive{
-		cat: r.cat, archive: a, label: r.Name() + " (whole archive)",
-		key: keyOf(feed.URLKey(r.item.URL), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size), "whole"),
-	}
-}
-
-// source is what members are read from.
-func (p *Package) source() source.Source {
-	if p.whole != nil {
-		return p.whole
-	}
-	return p.archive
 }

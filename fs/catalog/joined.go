@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -59,7 +60,7 @@ func (p *Package) addJoined(xva []xvm.XVADisk, identity []string) {
 	}
 	j := &joined{pkg: p, parts: parts, find: make(chan struct{}, 1)}
 	f := &File{pkg: p, name: joinedName, size: store.Unknown, joined: j}
-	f.key = keyOf(append(identity[:len(identity):len(identity)], "joined 1")...)
+	f.key = archive.Key(append(identity[:len(identity):len(identity)], "joined 1")...)
 	f.bare = f.key
 	p.byName[joinedName] = f
 	p.joined = j

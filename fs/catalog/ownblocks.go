@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"vmcastfs/cache"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -42,7 +43,7 @@ func (p *Package) earlyBlocks(ctx context.Context) {
 		return
 	}
 	for _, m := range p.doc.Index.Members {
-		if m.Name == f.name && m.Offset+m.Stored <= p.archive.head.reach(0) && p.blocks.hold(ctx) == nil {
+		if m.Name == f.name && m.Offset+m.Stored <= p.archive.Reach() && p.blocks.hold(ctx) == nil {
 			p.blocks.letGo() // an error is told to who opens an image
 		}
 	}
@@ -72,7 +73,7 @@ func (p *Package) readBlockList(ctx context.Context) (*xvm.BlockList, error) {
 		return nil, err
 	}
 	defer f.image.drop()
-	in := &digestReader{r: io.NewSectionReader(readerAt{ctx, file}, 0, f.size)}
+	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, f.size)}
 	sums := wholeSums(p.manifest, f.name)
 	for _, s := range sums {
 		h := s.NewHash()

@@ -15,6 +15,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -30,8 +31,8 @@ const maxMetaTotal = 16 << 20
 type Package struct {
 	cat      *Catalog
 	release  *Release
-	archive  *archive
-	whole    *wholeArchive // not nil: the server has no ranges
+	archive  *archive.Archive
+	content  archive.Content // what the members are cut from
 	doc      *packageDoc
 	manifest *xvm.Manifest // nil: the package has none
 	// manifestSum is the SHA-256 of the manifest; "": there is none.
@@ -78,9 +79,9 @@ func manifestName(x *xvm.Index) string {
 }
 
 // newPackage joins what was read of the archive. It does no I/O.
-func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*Package, error) {
+func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *packageDoc) (*Package, error) {
 	p := &Package{
-		cat: r.cat, release: r, archive: a, whole: whole, doc: doc,
+		cat: r.cat, release: r, archive: a, content: content, doc: doc,
 		byName: make(map[string]*File), sizes: doc.Sizes, kinds: doc.Kinds,
 	}
 	if p.sizes == nil {
@@ -107,7 +108,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 
 	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotPackage, err)
+		return nil, fmt.Errorf("%w: %w", archive.ErrNotPackage, err)
 	}
 
 	identity := []string{feed.URLKey(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
@@ -153,7 +154,7 @@ func newPackage(r *Release, a *archive, whole *wholeArchive, doc *packageDoc) (*
 	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
 		p.byName[notesName] = &File{
 			pkg: p, name: notesName, size: int64(len(r.item.NotesHTML)), modTime: r.item.Published,
-			content: []byte(r.item.NotesHTML), key: keyOf(append(identity, "notes")...),
+			content: []byte(r.item.NotesHTML), key: archive.Key(append(identity, "notes")...),
 			state: store.Unverified, fromFeed: true,
 		}
 	}

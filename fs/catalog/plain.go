@@ -8,12 +8,10 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
-
-// kindPoints are the persisted seek points of compressed members.
-const kindPoints = "points"
 
 // newPlainImage is the plain content of a compressed member. It is inflated
 // from the stored file in the cache, so that nothing crosses the network twice
@@ -34,8 +32,8 @@ type plain struct {
 	im     *image
 	f      *File
 	format seekable.Format
-	reader *seekable.Reader // nil: the blocks are inflated one by one
-	stored *store.File      // what the cache has of the member as stored, then; may be nil
+	stream *archive.Stream // nil: the blocks are inflated one by one
+	stored *store.File     // what the cache has of the member as stored, then; may be nil
 }
 
 func (p *plain) setUp() (cache.Spec, error) {
@@ -52,14 +50,16 @@ func (p *plain) setUp() (cache.Spec, error) {
 		return cache.Spec{}, err
 	}
 	cat := p.f.pkg.cat
-	reader, err := seekable.Open(p.format, file, base.f.size, seekable.Options{MaxSize: maxImageSize, Budget: cat.cfg.inflate.members, Logger: cat.cfg.Logger})
+	p.stream, err = archive.OpenStream(archive.StreamSpec{
+		Key: p.f.key, Label: p.f.name, Format: p.format, Stored: file, Size: base.f.size,
+		Store: cat.cfg.Store, Memory: cat.cfg.inflate.members, Log: cat.cfg.Logger,
+		Hint: func() []byte { return p.im.blockSums().takePoints(base.f.name) },
+	})
 	if err != nil {
 		return cache.Spec{}, errors.Join(err, base.dropHeld())
 	}
-	p.reader = reader
-	p.restorePoints()
 	spec := p.im.spec()
-	spec.Size, spec.Source = p.f.Size(), inflated{reader}
+	spec.Size, spec.Source = p.f.Size(), p.stream.Source()
 	if ib != nil {
 		spec.Size = ib.Size
 	} else {
@@ -69,38 +69,18 @@ func (p *plain) setUp() (cache.Spec, error) {
 	return spec, nil
 }
 
-// restorePoints gives the reader the seek points of an earlier time, else those
-// of a sidecar.
-func (p *plain) restorePoints() {
-	cat := p.f.pkg.cat
-	points, err := cat.cfg.Store.GetDoc(kindPoints, string(p.f.key))
-	fresh := err != nil
-	if fresh {
-		if points = p.im.blockSums().takePoints(p.im.base.f.name); points == nil {
-			return
-		}
-	}
-	if err := p.reader.Restore(points); err != nil {
-		cat.cfg.Logger.Warn("seek points are not usable; the stream is read from its start", "file", p.f.name, "err", err)
-	} else if fresh {
-		if err := cat.cfg.Store.PutDoc(kindPoints, string(p.f.key), points); err != nil {
-			cat.cfg.Logger.Warn("seek points are not kept", "file", p.f.name, "err", err)
-		}
-	}
-}
-
 // setUpBlocks opens an image whose blocks are compressed one by one. They are
 // fetched from the archive and not kept as stored, unless somebody has read the
 // stored file.
 func (p *plain) setUpBlocks(ib *xvm.ImageBlocks) (cache.Spec, error) {
-	if err := p.f.pkg.whole.acquire(); err != nil {
+	if err := p.f.pkg.content.Acquire(); err != nil {
 		return cache.Spec{}, err
 	}
 	base, cat := p.im.base, p.f.pkg.cat
 	src := base.source
 	if _, err := cat.cfg.Store.Stamp(base.f.key); err == nil {
 		if p.stored, err = cat.cfg.Store.File(base.f.key, base.f.size, cache.DefaultBlockSize); err == nil {
-			src = localFirst{src, p.stored}
+			src = localFirst(src, p.stored)
 		}
 	}
 	spec := p.im.spec()
@@ -111,21 +91,16 @@ func (p *plain) setUpBlocks(ib *xvm.ImageBlocks) (cache.Spec, error) {
 
 func (p *plain) release() {
 	cat := p.f.pkg.cat
-	if p.reader == nil {
+	if p.stream == nil {
 		if p.stored != nil {
 			p.stored.Close()
 			p.stored = nil
 		}
-		p.f.pkg.whole.release()
+		p.f.pkg.content.Release()
 		return
 	}
-	if points, changed := p.reader.Points(); changed {
-		if err := cat.cfg.Store.PutDoc(kindPoints, string(p.f.key), points); err != nil {
-			cat.cfg.Logger.Warn("seek points are not kept", "file", p.f.name, "err", err)
-		}
-	}
-	p.reader.Close()
-	p.reader = nil
+	p.stream.Close()
+	p.stream = nil
 	if err := p.im.base.dropHeld(); err != nil {
 		cat.cfg.Logger.Warn("close of a compressed image", "file", p.im.base.f.name, "err", err)
 	}
@@ -237,7 +212,7 @@ func (im *image) provenSize(ctx context.Context) (int64, bool, error) {
 		return ib.Size, true, nil
 	}
 	format, _ := seekable.PlainName(im.base.f.name)
-	reader, err := seekable.Open(format, file, im.base.f.size, seekable.Options{MaxSize: maxImageSize})
+	reader, err := seekable.Open(format, file, im.base.f.size, seekable.Options{MaxSize: archive.MaxInflated})
 	if err != nil {
 		return 0, false, err
 	}

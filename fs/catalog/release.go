@@ -3,10 +3,12 @@ package catalog
 import (
 	"cmp"
 	"context"
+	"os"
 	"sync"
 	"time"
 
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
 )
 
 const (
@@ -34,8 +36,8 @@ type Release struct {
 	from    string // who gave the feed that names it, see feed.Document
 	url     string // of the archive now; "": that of item
 	pkg     *Package
-	loading chan struct{} // closed when the indexing under way ends; nil: none
-	taking  *wholeArchive // what is taken whole for that; nil: nothing
+	loading chan struct{}   // closed when the indexing under way ends; nil: none
+	taking  archive.Content // what is taken whole for that; nil: nothing
 	failed  *failure
 
 	checking bool      // its server is being asked whether the archive is the same
@@ -84,7 +86,7 @@ func (r *Release) move(url string) {
 	p := r.pkg
 	r.mu.Unlock()
 	if p != nil {
-		p.archive.moveTo(r)
+		p.archive.Move()
 		r.checkSoon(0)
 	}
 }
@@ -95,6 +97,19 @@ func (r *Release) Published() time.Time { return r.item.Published }
 // Generation tells the archives that stood behind this release in this process
 // from each other: it grows from one to the next.
 func (r *Release) Generation() uint64 { return r.generation }
+
+// place says where the release's archive is.
+func (r *Release) place() archive.Place {
+	return archive.Place{
+		Name: r.Name(), URL: r.URL, Key: feed.URLKey(r.item.URL), Base: r.cat.cfg.FeedURL, Writer: r.feedFrom,
+		Renew:    r.renewed,
+		Replaced: func() { r.cat.replace(r) },
+	}
+}
+
+// OpenFile opens the release's archive where that is a file of this machine
+// which its feed may name.
+func (r *Release) OpenFile() (f *os.File, isFile bool, err error) { return archive.OpenFile(r.place()) }
 
 // docName names the release's persisted package: another place is another one.
 func (r *Release) docName() string { return r.item.ID + "\n" + feed.URLKey(r.item.URL) }

@@ -21,6 +21,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -90,11 +91,11 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 		}
 		return v
 	}
-	if kept != nil && kept.From == from && c.sidecarUnchanged(kept) && judge(kept).fit {
+	if kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) && judge(kept).fit {
 		doc.Sidecar = kept
 		return nil, "", nil
 	}
-	a, err := c.openSidecar(ctx, from)
+	a, err := archive.Open(ctx, c.archives, sidecarPlace(from))
 	if errors.Is(err, remote.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil
 	}
@@ -110,7 +111,7 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 	if err != nil {
 		return nil, fmt.Sprintf("the sidecar %s is not used: %v", displayURL(from), err), nil
 	}
-	d := &sidecarDoc{From: from, Identity: a.id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
+	d := &sidecarDoc{From: from, Identity: a.Identity(), Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
 			if s.Algo == xvm.SHA256 {
@@ -149,39 +150,18 @@ func (c *Catalog) judgeSidecar(d *sidecarDoc) sidecarVerdict {
 	return sidecarVerdict{Signature{State: "good", Signer: v.Signer, KeyID: v.KeyID, Time: v.Time}, true}
 }
 
-// openSidecar finds out what is there now. The operator named the place, so
-// the rules for what a feed may name do not bind it.
-func (c *Catalog) openSidecar(ctx context.Context, from string) (*archive, error) {
-	if p, ok := localPath(from); ok {
-		l, err := openLocal(p, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &archive{Source: l, id: l.id, check: l.check}, nil
-	}
-	obj, err := c.cfg.Remote.Open(ctx, from, "")
-	if err != nil {
-		return nil, err
-	}
-	return remoteArchive(obj), nil
-}
-
-// sidecarUnchanged tells whether a file of this machine is still the one that
-// was read. Of a server that is not asked: a sidecar that fitted goes on to fit.
-func (c *Catalog) sidecarUnchanged(d *sidecarDoc) bool {
-	p, ok := localPath(d.From)
-	if !ok {
-		return true
-	}
-	l, err := openLocal(p, nil)
-	return err == nil && l.id == d.Identity
+// sidecarPlace is where a sidecar is. The operator named it, so the rules for
+// what a feed may name do not bind it.
+func sidecarPlace(from string) archive.Place {
+	return archive.Place{Name: displayURL(from), URL: func() string { return from }, Key: feed.URLKey(from)}
 }
 
 // readSidecar reads a sidecar whole. That of a server comes through the cache,
 // so that it is there again when its package is opened without the network.
-func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xvm.Sidecar, error) {
-	if a.id.Size > maxSidecar {
-		return nil, fmt.Errorf("%w: %d bytes exceed the limit of %d", xvm.ErrSidecar, a.id.Size, maxSidecar)
+func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive.Archive) (*xvm.Sidecar, error) {
+	id := a.Identity()
+	if id.Size > maxSidecar {
+		return nil, fmt.Errorf("%w: %d bytes exceed the limit of %d", xvm.ErrSidecar, id.Size, maxSidecar)
 	}
 	select { // one at a time: they take memory
 	case c.sidecars <- struct{}{}:
@@ -189,8 +169,8 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xv
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if _, ok := localPath(from); ok {
-		body, err := a.Fetch(ctx, 0, a.id.Size, source.Demand)
+	if _, ok := archive.LocalPath(from); ok {
+		body, err := a.Fetch(ctx, 0, id.Size, source.Demand)
 		if err != nil {
 			return nil, err
 		}
@@ -198,14 +178,14 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive) (*xv
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
 	file, err := c.cfg.Cache.Open(cache.Spec{
-		Key:   keyOf("sidecar", feed.URLKey(from), a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)),
-		Label: displayURL(from), Size: a.id.Size, Source: a.Source, Whole: true, MaxSize: maxSidecar,
+		Key:   archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size)),
+		Label: displayURL(from), Size: id.Size, Source: a.Whole(), Whole: true, MaxSize: maxSidecar,
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	in := &digestReader{r: io.NewSectionReader(readerAt{ctx, file}, 0, maxSidecar)}
+	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, maxSidecar)}
 	sc, err := xvm.ReadSidecar(bufio.NewReaderSize(in, 1<<20))
 	if in.err != nil {
 		return nil, in.err
@@ -254,13 +234,7 @@ func (p *Package) sidecarBlocks() *blockSums {
 	p.sidecar = &v.sig
 	b := &blockSums{cat: p.cat, label: displayURL(d.From), id: "sidecar " + d.List, most: d.Bytes}
 	b.load = func(ctx context.Context) (*xvm.BlockList, error) {
-		a := &archive{id: d.Identity}
-		if file, ok := localPath(d.From); ok {
-			l := &local{path: file, id: d.Identity}
-			a.Source = l
-		} else {
-			a = remoteArchive(p.cat.cfg.Remote.Resume(d.From, "", d.Identity))
-		}
+		a := archive.Resume(p.cat.archives, sidecarPlace(d.From), d.Identity)
 		sc, err := p.cat.readSidecar(ctx, d.From, a)
 		if err == nil && string(sc.Manifest) != string(d.Manifest) {
 			err = remote.ErrChanged
@@ -268,7 +242,7 @@ func (p *Package) sidecarBlocks() *blockSums {
 		if errors.Is(err, remote.ErrChanged) {
 			p.cat.cfg.Logger.Warn("the sidecar is another one now; its package is opened anew", "release", p.release.Name())
 			p.cat.replace(p.release)
-			return nil, fmt.Errorf("%w: %w", ErrReplaced, err)
+			return nil, fmt.Errorf("%w: %w", archive.ErrReplaced, err)
 		}
 		if err != nil {
 			return nil, err

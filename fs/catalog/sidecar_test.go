@@ -13,6 +13,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
 )
@@ -246,7 +247,7 @@ func TestSidecarReplaced(t *testing.T) {
 	h.pkg("one")
 	mustWrite(t, path, append(sidecarOf(t, pkg, nil), make([]byte, 1024)...))
 	f := h.file("one", "root.img")
-	if _, err := f.Open(t.Context()); !errors.Is(err, ErrReplaced) {
+	if _, err := f.Open(t.Context()); !errors.Is(err, archive.ErrReplaced) {
 		t.Error("opened with a sidecar that is another one now:", err)
 	}
 	if got := h.read("one", "root.img"); !bytes.Equal(got, disk.content) {

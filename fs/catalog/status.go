@@ -135,13 +135,7 @@ func (r *Release) Status() ReleaseStatus {
 	if why := p.refusal(); why != "" {
 		st.State, st.Error = "refused", why
 	}
-	st.Transport = "ranges"
-	if p.whole != nil {
-		st.Transport = "whole"
-	}
-	if p.doc.Inflate != "" {
-		st.Transport = "inflated"
-	}
+	st.Transport = p.content.Transport()
 	st.Warnings, st.Hidden = p.faults()
 	for _, f := range p.All() {
 		st.Files = append(st.Files, f.Status())

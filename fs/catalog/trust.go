@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -105,10 +106,10 @@ func (c *Catalog) checkSignature(p *Package, name, signature string) Signature {
 // refused says why the trust policy keeps this file from being opened.
 func (f *File) refused() error {
 	if why := f.pkg.refusal(); why != "" {
-		return fmt.Errorf("%s: %w: %s", f.pkg.release.Name(), ErrRefused, why)
+		return fmt.Errorf("%s: %w: %s", f.pkg.release.Name(), archive.ErrRefused, why)
 	}
 	if why := f.unvouched(); why != "" {
-		return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, ErrRefused, why)
+		return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, archive.ErrRefused, why)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -62,7 +63,7 @@ func (h *host) refused(release, name, why string) {
 	h.t.Helper()
 	f := h.file(release, name)
 	_, err := f.Open(h.t.Context())
-	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), why) {
+	if !errors.Is(err, archive.ErrRefused) || !strings.Contains(err.Error(), why) {
 		h.t.Errorf("%s/%s opens with %v, want a refusal because of %q", release, name, err, why)
 	}
 	if st := h.rel(release).Status(); st.State != "refused" || !strings.Contains(st.Error, why) {

@@ -32,7 +32,7 @@ func (p *Package) addXVA(disks []xvm.XVADisk, identity []string) {
 
 func newXVAImage(f *File, d xvm.XVADisk) *image {
 	im := &image{f: f, data: []cache.Extent{}}
-	src := chunks{f.pkg.source(), f.pkg.release.Name() + "/" + f.name, d.Chunks}
+	src := chunks{f.pkg.content, f.pkg.release.Name() + "/" + f.name, d.Chunks}
 	for _, c := range d.Chunks {
 		im.data = append(im.data, cache.Extent{Off: c.Chunk * xvm.XVAChunk, Len: c.Len})
 	}
@@ -42,7 +42,7 @@ func newXVAImage(f *File, d xvm.XVADisk) *image {
 		if err != nil {
 			return cache.Spec{}, err
 		}
-		if err := f.pkg.whole.acquire(); err != nil {
+		if err := f.pkg.content.Acquire(); err != nil {
 			return cache.Spec{}, err
 		}
 		spec := im.spec()
@@ -59,7 +59,7 @@ func newXVAImage(f *File, d xvm.XVADisk) *image {
 		}
 		return spec, nil
 	}
-	im.release = func() { f.pkg.whole.release() }
+	im.release = func() { f.pkg.content.Release() }
 	return im
 }
 

@@ -1,4 +1,4 @@
-package catalog
+package archive
 
 import (
 	"bytes"
@@ -29,18 +29,18 @@ type headBytes struct{ atomic.Pointer[heldBytes] }
 
 type heldBytes struct {
 	head   []byte
-	pieces []*foreseen // in order, apart from each other
+	pieces []*prefetched // in order, apart from each other
 }
 
-// foreseen is a part of the archive on its way. It is only a hint: who misses it
-// asks for himself.
-type foreseen struct {
+// prefetched is a part of the archive on its way. It is only a hint: a reader that
+// misses it asks again.
+type prefetched struct {
 	off, n int64
 	done   chan struct{} // closed when data is set, or never will be
 	data   []byte
 }
 
-func (p *foreseen) fetch(ctx context.Context, from source.Source) {
+func (p *prefetched) fetch(ctx context.Context, from source.Source) {
 	defer close(p.done)
 	body, err := from.Fetch(ctx, p.off, p.n, source.Demand)
 	if err != nil {
@@ -116,9 +116,9 @@ func (h *headBytes) copy(ctx context.Context, p []byte, off int64) (n int) {
 	return n
 }
 
-// foresee asks for what indexing this archive is going to want, all at once:
+// PrefetchTail asks for what indexing this archive is going to want, all at once:
 // over a long way each of these would be a round trip after the other.
-func (a *archive) foresee(ctx context.Context, cat *Catalog) {
+func (a *Archive) PrefetchTail(ctx context.Context) {
 	if a.head == nil {
 		return
 	}
@@ -127,10 +127,10 @@ func (a *archive) foresee(ctx context.Context, cat *Catalog) {
 		return
 	}
 	from, size := int64(len(held.head)), a.id.Size
-	var pieces []*foreseen
+	var pieces []*prefetched
 	add := func(off, end int64) {
-		p := &foreseen{off: off, n: end - off, done: make(chan struct{})}
-		if cat.background(func(context.Context) { p.fetch(ctx, a.Source) }) {
+		p := &prefetched{off: off, n: end - off, done: make(chan struct{})}
+		if a.env.Go(func(context.Context) { p.fetch(ctx, a.from) }) {
 			pieces = append(pieces, p)
 		}
 	}
@@ -144,6 +144,12 @@ func (a *archive) foresee(ctx context.Context, cat *Catalog) {
 	}
 	a.head.Store(&heldBytes{held.head, pieces})
 }
+
+// Reach is up to where the first bytes of the archive are here, or are coming.
+func (a *Archive) Reach() int64 { return a.head.reach(0) }
+
+// DropHead gives up the first bytes, once the archive is indexed.
+func (a *Archive) DropHead() { a.head.drop() }
 
 // blockListEnd is where in an archive that begins with head its block list
 // ends; 0 if there is none, or not where it is expected. It is a guess: what the

@@ -1,27 +1,29 @@
-package catalog
+package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sort"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
-	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 )
 
-// section is the run of an archive that a plain member occupies.
-type section struct {
-	archive source.Source
-	off     int64
-}
-
-func (s section) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-	return s.archive.Fetch(ctx, s.off+off, n, u)
+// Member is the bytes of a member of the archive that from is. Data lists what is
+// not a hole; nil: everything.
+func Member(from source.Source, m xvm.Member) (bytes source.Source, data []cache.Extent) {
+	if m.Segments == nil {
+		return source.Func(func(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+			return from.Fetch(ctx, m.Offset+off, n, u)
+		}), nil
+	}
+	data = make([]cache.Extent, len(m.Segments))
+	for i, seg := range m.Segments {
+		data[i] = cache.Extent{Off: seg.Logical, Len: seg.Len}
+	}
+	return sparse{from, m.Segments}, data
 }
 
 // sparse is a member stored without its holes. Its segments lie one behind the
@@ -65,15 +67,6 @@ func (s sparse) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.R
 	return r, nil
 }
 
-// data lists what is not a hole, for cache.Spec.
-func (s sparse) data() []cache.Extent {
-	extents := make([]cache.Extent, len(s.segments))
-	for i, seg := range s.segments {
-		extents[i] = cache.Extent{Off: seg.Logical, Len: seg.Len}
-	}
-	return extents
-}
-
 type sparseReader struct {
 	io.Reader
 	data io.ReadCloser
@@ -111,16 +104,4 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
-}
-
-// inflated is the plain content of a compressed member.
-type inflated struct{ reader *seekable.Reader }
-
-func (s inflated) Start(off int64) int64 { return s.reader.Start(off) }
-
-func (s inflated) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-	if n != store.Unknown {
-		return nil, errors.New("an inflating source streams to its end")
-	}
-	return s.reader.Stream(ctx, off)
 }

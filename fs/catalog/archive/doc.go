@@ -1,0 +1,32 @@
+// Package archive supplies the bytes of one enclosure: a file of a server or of
+// this machine, read by ranges, or taken whole where that must be.
+//
+//   - archive: an enclosure whose identity (validator and length) is pinned.
+//   - content: what the members are cut from. It is the archive itself, or a file
+//     of the cache into which the archive is taken, or inflated, as one stream.
+//   - head: the first bytes of an archive, which come with the answer to [Open],
+//     and what indexing will want next.
+//   - place: where an enclosure is, and what its owner wants to be told.
+//   - stream: the plain content of compressed bytes, whose seek points are kept.
+//
+// # The way of a member's bytes
+//
+// [Open] asks once and pins what it is told; [Resume] takes up what was pinned in
+// an earlier process. [Archive.Content] or [Archive.Inflated] is what members are
+// cut from, by [Member]; its users hold it with Acquire. [Walk] finds the members.
+//
+// A URL may expire. The read that finds out asks the place for a fresh one, and
+// goes on there. An answer of another version of the archive is [ErrReplaced], and
+// the place is told.
+//
+// # A file of this machine
+//
+// Its validator is its time and size. The feed of another user may name files of
+// that user only: the mount must not show what its reader cannot read.
+//
+// # Concurrency
+//
+// Everything here is safe for any number of goroutines. The mutex of a streamed
+// archive is held while a file of the cache is opened or closed; it comes before
+// that of the archive it is inflated from, and before the locks of package cache.
+package archive

@@ -1,0 +1,97 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"vmcastfs/cache/source"
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm/seekable"
+)
+
+const (
+	// MaxInflated bounds what a stream may inflate to, in bytes.
+	MaxInflated = 16 << 40
+	// kindPoints are the persisted seek points of compressed streams.
+	kindPoints = "points"
+)
+
+// StreamSpec describes a compressed stream to open.
+type StreamSpec struct {
+	Key    store.Key // what its seek points are kept under
+	Label  string    // for the log
+	Format seekable.Format
+	Stored seekable.ReaderAt
+	Size   int64 // bytes of Stored
+	Store  *store.Store
+	Memory *seekable.Budget
+	Log    *slog.Logger
+	// Hint returns seek points of somebody else's; it is asked if none are kept.
+	// It may be nil, and return nil.
+	Hint func() []byte
+}
+
+// Stream is the plain content of a compressed stream, whose seek points are kept
+// on the disk. Close keeps those that were found meanwhile.
+type Stream struct {
+	spec   StreamSpec
+	reader *seekable.Reader
+}
+
+// OpenStream opens a compressed stream. It does no I/O but for the seek points.
+func OpenStream(spec StreamSpec) (*Stream, error) {
+	reader, err := seekable.Open(spec.Format, spec.Stored, spec.Size, seekable.Options{
+		MaxSize: MaxInflated, Budget: spec.Memory, Logger: spec.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{spec, reader}
+	s.restore()
+	return s, nil
+}
+
+// restore takes up the seek points of an earlier time, else those of the hint.
+func (s *Stream) restore() {
+	points, err := s.spec.Store.GetDoc(kindPoints, string(s.spec.Key))
+	fresh := err != nil
+	if fresh {
+		if s.spec.Hint == nil {
+			return
+		}
+		if points = s.spec.Hint(); points == nil {
+			return
+		}
+	}
+	if err := s.reader.Restore(points); err != nil {
+		s.spec.Log.Warn("seek points are not usable; the stream is read from its start", "file", s.spec.Label, "err", err)
+	} else if fresh {
+		s.keep(points)
+	}
+}
+
+func (s *Stream) keep(points []byte) {
+	if err := s.spec.Store.PutDoc(kindPoints, string(s.spec.Key), points); err != nil {
+		s.spec.Log.Warn("seek points are not kept", "file", s.spec.Label, "err", err)
+	}
+}
+
+// Source supplies the plain content.
+func (s *Stream) Source() source.Forward {
+	return source.NewForward(func(ctx context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
+		if n >= 0 {
+			return nil, errors.New("an inflating source streams to its end")
+		}
+		return s.reader.Stream(ctx, off)
+	}, s.reader.Start)
+}
+
+// Close ends the stream.
+func (s *Stream) Close() {
+	if points, changed := s.reader.Points(); changed {
+		s.keep(points)
+	}
+	s.reader.Close()
+}
