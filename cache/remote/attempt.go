@@ -65,7 +65,7 @@ func (a *attempt) fail(err error) {
 		a.peer.failed(err)
 	}
 	if cause == errStalled {
-		a.client.closeIdle() // what broke this connection may have broken them all
+		a.peer.renew() // what broke this connection may have broken them all
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -30,13 +31,15 @@ type Client struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 
-	tls *tls.Config
+	tls          *tls.Config
+	newTransport func(path) http.RoundTripper
+	buffers      sync.Pool    // of *[tripBuffer]byte
+	stuck        atomic.Int32 // requests whose transport does not return
 
-	mu         sync.Mutex // guards all below; taken before peer.mu
-	transports map[path]*http.Transport
-	peers      map[string]*peer
-	classes    map[string]class // where they were reached, by origin
-	feeds      map[string]class // where the feed at hand came from, by origin
+	mu      sync.Mutex // guards all below; taken before peer.mu
+	peers   map[string]*peer
+	classes map[string]class // where they were reached, by origin
+	feeds   map[string]class // where the feed at hand came from, by origin
 }
 
 // NewClient checks the options and reads the certificate files they name; nothing is
@@ -59,13 +62,17 @@ func NewClient(o Options) (*Client, error) {
 		credentials: newCredentials(o),
 		proxy:       proxy,
 		tls:         config,
-		transports:  map[path]*http.Transport{},
 		peers:       map[string]*peer{},
 		classes:     map[string]class{},
 		feeds:       map[string]class{},
 	}
 	if o.Bandwidth > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/20, maxGulp), 1<<30)))
+	}
+	c.buffers.New = func() any { return new([tripBuffer]byte) }
+	c.newTransport = c.httpTransport
+	if o.Transport != nil {
+		c.newTransport = func(path) http.RoundTripper { return o.Transport }
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
@@ -74,17 +81,12 @@ func NewClient(o Options) (*Client, error) {
 // Close ends everything under way with [ErrClosed].
 func (c *Client) Close() error {
 	c.cancel()
-	c.closeIdle()
-	return nil
-}
-
-// closeIdle gives up connections that nothing is under way on.
-func (c *Client) closeIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range c.transports {
-		t.CloseIdleConnections()
+	for _, p := range c.peers {
+		p.renew()
 	}
+	return nil
 }
 
 // bind returns a context that also ends, with ErrClosed, when the client is closed.
@@ -226,7 +228,7 @@ func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, 
 	}
 	peer := c.peer(key)
 	begun := time.Now()
-	resp, err := c.transport(path{from, proxy != nil, key == r.baseOrigin}).RoundTrip(req.WithContext(ctx))
+	resp, err := c.roundTrip(peer, path{from, proxy != nil, key == r.baseOrigin}, req.WithContext(ctx))
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -46,8 +46,8 @@
 // more than seconds once it is back. Retry-After goes before: the scout keeps to it, and
 // after 429 good answers to others end nothing.
 //
-// When a connection goes silent the idle ones are given up too: a network that forgot
-// one has forgotten them all, and each would cost StallTimeout to find out.
+// When a connection goes silent all others to its origin are given up too: a network that
+// forgot one has forgotten them all, and each would cost StallTimeout to find out.
 //
 // Two timers watch an attempt: one for connecting, one that ends it when less than 4 KiB
 // arrive in StallTimeout. They stand still while the reader is busy elsewhere.
@@ -79,9 +79,18 @@
 // # Order and limits
 //
 // At most MaxConns requests are under way per origin, the urgent first: demand, read-ahead,
-// background. The last place is only for demand, and background gets a quarter. Over plain
-// http this is HTTP/1.1 with connections kept alive, over TLS HTTP/2 where the server has it.
-// Bandwidth is one limit over all bodies.
+// background. The last place is only for demand, and background gets a quarter. Bandwidth is
+// one limit over all bodies.
+//
+// Each origin has its own transport, which speaks HTTP/1.1 with connections kept alive. Each
+// request has a connection of its own, so that a server which stalls one holds up no other.
+// HTTP/2 shares one connection and its flow control between all of them, and is no faster
+// for ranges: over TLS with 30 ms and 100 Mbit/s, 8 ranges of 256 KiB at a time came at
+// 97 Mbit/s with HTTP/1.1 and at 95 with HTTP/2 (of 512 KiB: 98 and 97, of 64 KiB: 84 and
+// 71). Only the first eight requests take one more round trip, 40 ms, to connect.
+//
+// A request runs on a goroutine of its own. Its caller returns when its context ends, even if
+// the transport never does; such a transport is replaced.
 //
 //	header of an answer        64 KiB
 //	URL, Location              8 KiB
@@ -90,6 +99,7 @@
 //	netrc, token file          1 MiB
 //	document                   the caller's limit, before and after decoding
 //	origins remembered         1024
+//	requests stuck for ever    64, then no others are made until one returns
 //
 // # Locks
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -61,13 +62,14 @@ type OriginStats struct {
 type peer struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // guards all below; no other lock is taken under it
-	queue queue
-	stats OriginStats
-	used  time.Time
-	since time.Time     // the first failure in a row; of no meaning unless stats.Failing
-	scout bool          // one of the retries that wait is to look soon
-	again chan struct{} // closed when the origin recovers; nil while nobody asked
+	mu         sync.Mutex // guards all below; no other lock is taken under it
+	transports map[path]http.RoundTripper
+	queue      queue
+	stats      OriginStats
+	used       time.Time
+	since      time.Time     // the first failure in a row; of no meaning unless stats.Failing
+	scout      bool          // one of the retries that wait is to look soon
+	again      chan struct{} // closed when the origin recovers; nil while nobody asked
 }
 
 func (p *peer) snapshot() OriginStats {
@@ -198,7 +200,7 @@ func (c *Client) peer(key string) *peer {
 		if len(c.peers) >= maxOrigins {
 			c.forgetOrigin()
 		}
-		p = &peer{log: c.options.Logger}
+		p = &peer{log: c.options.Logger, transports: map[path]http.RoundTripper{}}
 		p.queue.limit = c.options.MaxConns
 		p.stats.Origin = key
 		c.peers[key] = p
@@ -221,7 +223,10 @@ func (c *Client) forgetOrigin() {
 			oldest, when = key, used
 		}
 	}
-	delete(c.peers, oldest)
+	if p := c.peers[oldest]; p != nil {
+		p.renew()
+		delete(c.peers, oldest)
+	}
 }
 
 // Stats returns what is known of each origin, by name.

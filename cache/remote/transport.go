@@ -20,26 +20,63 @@ const (
 )
 
 // A path is one way to the network. Connections of different paths are never shared, so
-// that one dialled under a lenient rule cannot serve a request under a strict one.
+// that one dialled under a lenient rule cannot serve a request under a strict one. Nor are
+// those of different origins: each has transports of its own.
 type path struct {
 	from    class // who named the address; proxied connections go anywhere
 	proxied bool
 	cert    bool // show the client certificate
 }
 
-// transport returns the transport of a path.
-func (c *Client) transport(p path) http.RoundTripper {
-	if c.options.Transport != nil {
-		return c.options.Transport
+// roundTrip sends a request to the origin of p. It ends when the context of the request
+// does. A transport that has not returned by then is replaced: its connections and locks
+// are not trusted with another request.
+func (c *Client) roundTrip(p *peer, w path, req *http.Request) (*http.Response, error) {
+	if c.stuck.Load() >= maxStuck {
+		return nil, errStuck
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t, ok := c.transports[p]; ok {
-		return t
+	t := p.transport(w, c.newTransport)
+	return roundTrip(t, req, &c.buffers, func(ended <-chan struct{}) {
+		c.options.Logger.Error("the HTTP transport is stuck and was replaced", "url", display(req.URL))
+		p.renew()
+		c.stuck.Add(1)
+		<-ended
+		c.stuck.Add(-1)
+	})
+}
+
+// transport returns the transport of a path to the origin, made by make if there is none.
+func (p *peer) transport(w path, make func(path) http.RoundTripper) http.RoundTripper {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.transports[w]
+	if t == nil {
+		t = make(w)
+		p.transports[w] = t
 	}
+	return t
+}
+
+// renew gives up all connections to the origin: idle ones now, others when their requests
+// have ended. The next request makes a new one. It does not wait for a stuck transport.
+func (p *peer) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.transports {
+		if t, ok := t.(interface{ CloseIdleConnections() }); ok {
+			go t.CloseIdleConnections()
+		}
+	}
+	clear(p.transports)
+}
+
+// httpTransport returns a transport for a path. It speaks HTTP/1.1 only: each range has a
+// connection of its own, so that one that stalls holds up no other.
+func (c *Client) httpTransport(w path) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: c.options.ConnectTimeout, KeepAlive: pingTime}
 	config := c.tls.Clone()
-	if !p.cert {
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1) // not shared: a session keeps its client certificate
+	if !w.cert {
 		config.Certificates = nil
 	}
 	t := &http.Transport{
@@ -49,16 +86,15 @@ func (c *Client) transport(p path) http.RoundTripper {
 		MaxIdleConnsPerHost:    c.options.MaxConns,
 		IdleConnTimeout:        idleTime,
 		MaxResponseHeaderBytes: maxHeader,
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: pingTime},
+		Protocols:              new(http.Protocols),
 	}
-	if p.proxied {
+	t.Protocols.SetHTTP1(true)
+	if w.proxied {
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return c.proxyOf(r.URL) }
 	} else {
-		dialer.Control = control(p.from)
+		dialer.Control = control(w.from)
 	}
 	t.DialContext = dialer.DialContext
-	c.transports[p] = t
 	return t
 }
 
