@@ -13,6 +13,7 @@ require (
 	github.com/hanwen/go-fuse/v2 v2.12.1 // the FUSE protocol and inode tree
 	github.com/jdx/go-netrc v1.0.0 // netrc files
 	github.com/klauspost/compress v1.20.3 // zstd; faster gzip for packing
+	github.com/microcosm-cc/bluemonday v1.0.27 // HTML of release notes made harmless
 	github.com/mmcdole/gofeed v1.4.2 // RSS, Atom and JSON Feed parsing
 	github.com/moby/sys/mountinfo v0.7.3 // parsing /proc/self/mountinfo
 	github.com/prometheus/client_golang v1.25.0 // metrics
@@ -23,7 +24,7 @@ require (
 	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
-	golang.org/x/net v0.62.0 // character sets, HTML sanitising, proxy rules
+	golang.org/x/net v0.62.0 // character sets, HTML tokens, proxy rules
 	golang.org/x/sync v0.24.0 // errgroup, semaphores
 	golang.org/x/sys v0.49.0 // system calls the standard library lacks
 	golang.org/x/term v0.47.0 // is this a terminal?
@@ -33,8 +34,10 @@ require (
 )
 
 require (
+	github.com/aymerick/douceur v0.2.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
+	github.com/gorilla/css v1.0.1 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/mmcdole/goxpp/v2 v2.0.0 // indirect

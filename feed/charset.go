@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"fmt"
+	"mime"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -15,50 +16,82 @@ import (
 )
 
 var (
-	xmlDecl  = regexp.MustCompile(`^\s*<\?xml\s[^>]{0,200}\?>`)
+	// xmlDecl is an XML declaration at the start of a document. Comments before
+	// it are not allowed there, and some generators write them.
+	xmlDecl  = regexp.MustCompile(`^\s*(?:<!--(?s:.*?)-->\s*)*(<\?xml\s[^>]{0,200}\?>)`)
 	declared = regexp.MustCompile(`\sencoding\s*=\s*["']([^"'<>]{1,40})["']`)
 )
 
+// marks are how documents in UTF-16 and UTF-32 begin: with a byte order mark,
+// which is skipped, or with a '<' or '{' and its zero bytes.
+var marks = []struct {
+	start string
+	skip  int
+	enc   encoding.Encoding
+}{
+	{"\xff\xfe\x00\x00", 4, utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM)},
+	{"\x00\x00\xfe\xff", 4, utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM)},
+	{"\xff\xfe", 2, unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)},
+	{"\xfe\xff", 2, unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)},
+	{"<\x00\x00\x00", 0, utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM)},
+	{"{\x00\x00\x00", 0, utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM)},
+	{"\x00\x00\x00<", 0, utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM)},
+	{"\x00\x00\x00{", 0, utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM)},
+	{"<\x00", 0, unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)},
+	{"{\x00", 0, unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)},
+	{"\x00<", 0, unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)},
+	{"\x00{", 0, unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)},
+}
+
 // toUTF8 converts a document to UTF-8 without byte order mark, XML declaration
-// or characters that XML forbids. What decides, in this order:
+// or characters that XML forbids. contentType is the HTTP header, "" if there
+// was none. RFC 7303 gives the order of what decides:
 //
-//  1. a byte order mark (UTF-8, UTF-16, UTF-32), or the zero bytes of a first
-//     '<' or '{' in UTF-16 or UTF-32;
-//  2. valid UTF-8 with a character beyond ASCII, whatever is declared: no text
-//     in another character set looks like that by accident;
-//  3. the declared encoding, if it is known and not UTF-8;
-//  4. valid UTF-8 (that is, ASCII), though an unknown encoding be declared;
-//  5. for a document that says UTF-8 or nothing and is not: Windows-1252 if it
-//     holds no valid multi-byte character at all; else the bad bytes are lost.
+//  1. a byte order mark, or the zero bytes of UTF-16 and UTF-32;
+//  2. the charset of the header;
+//  3. the encoding of the XML declaration.
 //
-// Everything else is [ErrCharset].
-func toUTF8(b []byte) (doc []byte, warning string, err error) {
-	if enc, skip := byMark(b); enc != nil {
-		if b, err = decode(enc, b[skip:]); err != nil {
-			return nil, "", err
-		}
+// A character set that is not known, or UTF-8 for bytes that are not UTF-8, is
+// passed over. Text that is valid UTF-8 beyond ASCII is UTF-8 whatever the
+// declaration says, and also where the header says Latin 1, which many servers
+// say of everything. JSON that is valid UTF-8 is UTF-8. Where nothing decides,
+// bytes that are not UTF-8 are Windows-1252, or are left out if some characters
+// are UTF-8. Everything else is errCharset.
+func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error) {
+	b, marked, err := unmark(b)
+	if err != nil {
+		return nil, "", err
 	}
-	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
-	label := ""
-	if m := declared.FindSubmatch(xmlDecl.Find(b)); m != nil {
-		label = strings.ToLower(string(m[1]))
-	}
-	enc, name := charset.Lookup(label)
-	if name == "replacement" { // what the web standard answers for character sets it considers unsafe
-		enc = nil
+	var labels []string
+	if !marked {
+		labels = []string{headerCharset(contentType), declaredCharset(b)}
 	}
 	valid, multi := utf8.Valid(b), multibyte(b)
-	switch {
-	case valid && multi > 0:
-	case enc != nil && !strings.HasPrefix(name, "utf-"):
-		if b, err = decode(enc, b); err != nil {
-			return nil, "", err
+	unknown, decided := "", valid && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{"))
+	for n, label := range labels {
+		enc, name := charset.Lookup(label)
+		believed := n == 0 && name != "windows-1252"
+		switch {
+		case decided || label == "":
+		case enc == nil || name == "replacement": // the web standard's answer for character sets that it considers unsafe
+			unknown = label
+		case valid && multi > 0 && !believed:
+			decided = true
+		case strings.HasPrefix(name, "utf-"):
+			decided = valid
+		default:
+			if b, err = decode(enc, b); err != nil {
+				return nil, "", err
+			}
+			valid, decided = true, true
 		}
+	}
+	switch {
 	case valid:
-	case label != "" && enc == nil:
-		return nil, "", fmt.Errorf("%w: it declares %q", ErrCharset, Sanitize(label))
+	case unknown != "":
+		return nil, "", fmt.Errorf("%w: it declares %q", errCharset, Sanitize(clip(unknown, 40)))
 	case bytes.IndexByte(b, 0) >= 0:
-		return nil, "", fmt.Errorf("%w: it looks like binary data", ErrCharset)
+		return nil, "", fmt.Errorf("%w: it looks like binary data", errCharset)
 	case multi > 0:
 		b = bytes.ToValidUTF8(b, nil)
 		warning = "feed holds bytes that are not UTF-8: left out"
@@ -69,46 +102,51 @@ func toUTF8(b []byte) (doc []byte, warning string, err error) {
 		warning = "feed is not the UTF-8 it should be: read as Windows-1252"
 	}
 	b = clean(b)
-	return b[len(xmlDecl.Find(b)):], warning, nil
+	if m := xmlDecl.FindSubmatchIndex(b); m != nil {
+		b = append(b[:m[2]:m[2]], b[m[3]:]...)
+	}
+	return b, warning, nil
+}
+
+// unmark decodes UTF-16 and UTF-32, and cuts the byte order mark. marked tells
+// whether one of these has settled the character set.
+func unmark(b []byte) (doc []byte, marked bool, err error) {
+	for _, m := range marks {
+		if bytes.HasPrefix(b, []byte(m.start)) {
+			if b, err = decode(m.enc, b[m.skip:]); err != nil {
+				return nil, false, err
+			}
+			marked = true
+			break
+		}
+	}
+	doc, bom := bytes.CutPrefix(b, []byte("\xef\xbb\xbf"))
+	return doc, marked || bom, nil
+}
+
+func headerCharset(contentType string) string {
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return ""
+	}
+	return params["charset"]
+}
+
+func declaredCharset(b []byte) string {
+	if decl := xmlDecl.FindSubmatch(b); decl != nil {
+		if m := declared.FindSubmatch(decl[1]); m != nil {
+			return string(m[1])
+		}
+	}
+	return ""
 }
 
 func decode(enc encoding.Encoding, b []byte) ([]byte, error) {
 	b, err := enc.NewDecoder().Bytes(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCharset, err)
+		return nil, fmt.Errorf("%w: %w", errCharset, err)
 	}
 	return b, nil
-}
-
-// byMark recognises UTF-16 and UTF-32 by their byte order mark, which is to be
-// skipped, or by the shape of the first character.
-func byMark(b []byte) (encoding.Encoding, int) {
-	has := func(p string) bool { return bytes.HasPrefix(b, []byte(p)) }
-	var (
-		le16 = unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM)
-		be16 = unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM)
-		le32 = utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM)
-		be32 = utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM)
-	)
-	switch {
-	case has("\xff\xfe\x00\x00"):
-		return le32, 4
-	case has("\x00\x00\xfe\xff"):
-		return be32, 4
-	case has("\xff\xfe"):
-		return le16, 2
-	case has("\xfe\xff"):
-		return be16, 2
-	case has("<\x00\x00\x00"), has("{\x00\x00\x00"):
-		return le32, 0
-	case has("\x00\x00\x00<"), has("\x00\x00\x00{"):
-		return be32, 0
-	case has("<\x00"), has("{\x00"):
-		return le16, 0
-	case has("\x00<"), has("\x00{"):
-		return be16, 0
-	}
-	return nil, 0
 }
 
 // multibyte counts the valid characters beyond ASCII.

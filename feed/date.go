@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ParseDate reads the dates that feeds really carry, in UTC:
+// parseDate reads the dates that feeds really carry, in UTC:
 //
 //   - RFC 822 and its successors, with or without weekday, seconds or zone,
 //     with two- or four-digit years;
@@ -17,7 +17,7 @@ import (
 //
 // A date without a zone is taken as UTC. ok is false for anything else, and
 // for years before 1970 or after 9999.
-func ParseDate(s string) (t time.Time, ok bool) {
+func parseDate(s string) (t time.Time, ok bool) {
 	if len(s) > 100 {
 		return time.Time{}, false
 	}

@@ -54,13 +54,13 @@ func TestF13Dates(t *testing.T) {
 		"2016-11-07T+":                          "",
 		strings.Repeat("1", 1000):               "",
 	} {
-		got, ok := ParseDate(in)
+		got, ok := parseDate(in)
 		s := ""
 		if ok {
 			s = got.Format(time.RFC3339Nano)
 		}
 		if s != want {
-			t.Errorf("ParseDate(%.60q) = %q, want %q", in, s, want)
+			t.Errorf("parseDate(%.60q) = %q, want %q", in, s, want)
 		}
 	}
 }
@@ -70,7 +70,7 @@ func FuzzDate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, ok := ParseDate(s)
+		d, ok := parseDate(s)
 		if !ok {
 			if !d.IsZero() {
 				t.Errorf("%q: %v without ok", s, d)
@@ -80,7 +80,7 @@ func FuzzDate(f *testing.F) {
 		if d.Year() < 1970 || d.Year() > 9999 || d.Location() != time.UTC {
 			t.Errorf("%q: %v", s, d)
 		}
-		if again, ok := ParseDate(d.Format(time.RFC3339Nano)); !ok || !again.Equal(d) {
+		if again, ok := parseDate(d.Format(time.RFC3339Nano)); !ok || !again.Equal(d) {
 			t.Errorf("%q: %v, then %v", s, d, again)
 		}
 	})

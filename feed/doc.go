@@ -48,8 +48,8 @@
 //
 // # Names
 //
-// The directory name of a release is made by [SafeName] from its title and
-// given for good by [Names]. Names are chosen so that no shell, QEMU option
+// The directory name of a release is made by [safeName] from its title and
+// given for good by [nameTable]. Names are chosen so that no shell, QEMU option
 // (commas, colons), unit file (%) or terminal can be fooled by them. Two names
 // that could be taken for one another (case, compatibility forms, Cyrillic and
 // Greek look-alikes of Latin letters) never exist beside each other.
@@ -67,11 +67,11 @@
 //	                       less up to a quarter at random; at least Retry-After (at most 1 h)
 //
 // After a success the next poll is due after the channel's ttl or the server's
-// max-age, whichever is longer, else [DefaultInterval]; never before
-// [MinInterval] nor after [MaxInterval]; plus up to a tenth at random, so that
+// max-age, whichever is longer, else [defaultInterval]; never before
+// [minInterval] nor after [maxInterval]; plus up to a tenth at random, so that
 // fifty hosts do not ask at once. skipHours and skipDays then defer it. The
 // option Refresh replaces all that by a fixed time; a local file is looked at
-// every [LocalInterval].
+// every [localInterval].
 //
 // What is saved is one JSON document: the feed's bytes, its validators, the
 // URL it came from, who answered there, and the names given. Who answered is
@@ -88,11 +88,11 @@
 //
 // All strings in [Feed], [Status] and error texts of [Poller] have gone
 // through [Sanitize]; use it for any other foreign text before it is shown.
-// NotesHTML has gone through [SanitizeHTML].
+// NotesHTML has gone through [sanitizeHTML].
 //
 // # Locks
 //
-// Names has a mutex, a leaf. Poller has one for its state and a token that a
+// nameTable has a mutex, a leaf. Poller has one for its state and a token that a
 // poll holds; the token is taken first, and no function of the options is
 // called with the mutex held.
 package feed

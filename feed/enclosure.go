@@ -36,9 +36,9 @@ var kinds = map[string]int{
 	".mp3": rankOther, ".mp4": rankOther, ".ogg": rankOther, ".m4a": rankOther, ".webm": rankOther,
 }
 
-// TypeOf is the MIME type for a package or image of this file name, as
+// typeOf is the MIME type for a package or image of this file name, as
 // [Channel] writes it.
-func TypeOf(name string) string {
+func typeOf(name string) string {
 	format, ext := splitKind(name)
 	if format != "" {
 		return format.MediaType()
@@ -109,13 +109,10 @@ type enclosure struct {
 }
 
 // choose returns the enclosures of an item that can be its package, best first,
-// or the reason why there are none.
+// or the reason why there are none. An enclosure that is listed twice counts once.
 func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason error) {
 	reason = fmt.Errorf("it has no enclosure")
-	for n, e := range list {
-		if n == 256 {
-			break
-		}
+	for _, e := range list[:min(len(list), maxEnclosures)] {
 		u, err := enclosureURL(e.URL, base)
 		if err != nil {
 			reason = err
@@ -130,7 +127,9 @@ func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason 
 		if u.User != nil {
 			c.note = fmt.Sprintf("enclosure %s carries a password in its URL", redact(u))
 		}
-		found = append(found, c)
+		if !slices.ContainsFunc(found, func(f enclosure) bool { return f.url == c.url }) {
+			found = append(found, c)
+		}
 	}
 	slices.SortStableFunc(found, func(a, b enclosure) int { return a.rank - b.rank })
 	return found[:min(len(found), 1+maxAlternates)], reason

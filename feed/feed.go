@@ -27,49 +27,63 @@ const (
 	maxTitle      = 1024      // bytes of a title
 	maxID         = 1024      // bytes of an id taken as it is; a longer one is hashed
 	maxNotes      = 64 << 10  // bytes of release notes
+	maxEnclosures = 256       // enclosures of one item that are looked at
 	maxAlternates = 16        // further packages of one item
 )
 
 // Errors that [Parse] and the [Poller] wrap. None of them ever replaces the
 // last good feed.
 var (
-	ErrTooLarge   = errors.New("feed is too large")
+	errTooLarge   = errors.New("feed is too large")
 	ErrHTML       = errors.New("this is an HTML page (a login page, a captive portal?), not a feed")
 	ErrNotFeed    = errors.New("this is not an RSS, Atom or JSON feed")
-	ErrEntities   = errors.New("feed declares XML entities")
-	ErrTooDeep    = errors.New("feed is nested too deeply")
-	ErrCharset    = errors.New("feed is not in a character set that can be read")
+	errEntities   = errors.New("feed declares XML entities")
+	errTooDeep    = errors.New("feed is nested too deeply")
+	errCharset    = errors.New("feed is not in a character set that can be read")
 	ErrNoReleases = errors.New("feed holds no release that can be used")
-	ErrDowngrade  = errors.New("feed asked for over https was answered over an insecure connection")
+	errDowngrade  = errors.New("feed asked for over https was answered over an insecure connection")
 )
 
-// SyntaxError says where a feed stops being well-formed.
-type SyntaxError struct {
+// syntaxError says where a feed stops being well-formed.
+type syntaxError struct {
 	Offset int64 // bytes from the start of the document in UTF-8
 	Err    error
 }
 
-func (e *SyntaxError) Error() string {
+func (e *syntaxError) Error() string {
 	return fmt.Sprintf("feed is malformed near byte %d: %s", e.Offset, Sanitize(e.Err.Error()))
 }
 
-func (e *SyntaxError) Unwrap() error { return e.Err }
+func (e *syntaxError) Unwrap() error { return e.Err }
+
+// Document is a feed as it was fetched.
+type Document struct {
+	Body         []byte        // after transfer decoding; nil if NotModified
+	ContentType  string        // of the HTTP header, "" if there is none: it may name the character set
+	ETag         string        // validators for the next fetch, "" if none
+	LastModified string        //
+	FinalURL     string        // after redirects; "": the one asked for
+	NotModified  bool          // the document that is known already still holds
+	From         string        // who answered, in the words of the fetch: it comes to [Feed.From], over restarts too
+	MaxAge       time.Duration // how long the server calls it fresh; 0: it does not say
+}
 
 // Feed is one document, parsed. It is not changed once returned.
 type Feed struct {
-	Title    string        // sanitised
-	Format   string        // "rss", "atom" or "json"
-	TTL      time.Duration // the channel's ttl; 0: none. At most [MaxInterval]
-	Skip     Skip          // the channel's skipHours and skipDays
-	Releases []Release     // newest first
-	Warnings []string      // sanitised; at most 101, the last then counts the rest
-	From     string        // of the document, see [Document]; "" if not known
+	Title    string    // sanitised
+	Format   string    // "rss", "atom" or "json"
+	Releases []Release // newest first
+	Warnings []string  // sanitised; at most 101, the last then counts the rest
+	From     string    // of the document, see [Document]; "" if not known
+
+	ttl  time.Duration // the channel's; 0: none. At most maxInterval
+	skip skipTimes     // the channel's skipHours and skipDays
 }
 
 // Release is one item with a package.
 type Release struct {
-	ID         string    // guid, uuid, Atom or JSON id, else derived from the place of the URL; printable, ≤ 1024 bytes, unique in a feed
-	Name       string    // directory name, see [Names]
+	ID         string    // guid, Atom or JSON id, uuid, else derived from the URL; as written, printable, ≤ 1024 bytes, unique in a feed
+	Name       string    // directory name, one path component, for good
 	Title      string    // sanitised, one line, ≤ 1024 bytes; may be empty
 	Published  time.Time // UTC; zero: unknown
 	Updated    time.Time // UTC; zero: unknown
@@ -77,5 +91,5 @@ type Release struct {
 	Length     int64     // bytes as the feed claims them: advice only; 0: unknown
 	Type       string    // MIME type as the feed claims it: lower case, no parameters
 	Alternates []string  // the item's other packages, best first
-	NotesHTML  string    // release notes as a harmless HTML fragment, ≤ 64 KiB of text
+	NotesHTML  string    // release notes as a harmless HTML fragment, ≤ 64 KiB
 }

@@ -49,19 +49,18 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 	}
 	next = saved{
 		Version: 1, URL: feedKey(p.o.URL), FinalURL: withoutUser(final), ETag: doc.ETag, LastModified: doc.LastModified,
-		From: doc.From, Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
+		ContentType: doc.ContentType, From: doc.From, Fetched: time.Now(), Body: doc.Body, Names: p.names, maxAge: doc.MaxAge,
 	}
-	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL && next.From == last.From {
+	if old != nil && string(doc.Body) == string(last.Body) && next.FinalURL == last.FinalURL && next.From == last.From && next.ContentType == last.ContentType {
 		return old, next, nil
 	}
-	f, err = Parse(doc.Body, final, p.names)
+	f, err = parse(next.document(), p.names)
 	if err != nil {
 		return nil, last, err
 	}
 	if old != nil && len(old.Releases) > 0 && len(f.Releases) == 0 {
 		return nil, last, fmt.Errorf("%w, while the last good one held %d", ErrNoReleases, len(old.Releases))
 	}
-	f.From = doc.From
 	f.compare(old)
 	return f, next, nil
 }
@@ -74,7 +73,7 @@ func checkFinal(asked, final string) error {
 	case err1 != nil || err2 != nil:
 		return errors.New("feed was redirected to a malformed URL")
 	case a.Scheme == "https" && f.Scheme != "https":
-		return ErrDowngrade
+		return errDowngrade
 	case a.Scheme != "file" && f.Scheme != "http" && f.Scheme != "https":
 		return fmt.Errorf("feed was redirected to a URL of scheme %q", Sanitize(clip(f.Scheme, 20)))
 	}

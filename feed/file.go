@@ -72,7 +72,7 @@ func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 		return nil, fmt.Errorf("read feed: %w", err)
 	}
 	if len(body) > MaxBody {
-		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, MaxBody>>20)
+		return nil, fmt.Errorf("%w: more than %d MiB", errTooLarge, MaxBody>>20)
 	}
 	return &Document{Body: body, ETag: now, FinalURL: final, From: from}, nil
 }

@@ -23,7 +23,7 @@ func allocated(run func()) uint64 {
 func FuzzSaved(f *testing.F) {
 	const url = "https://feeds.example/vmcast.xml"
 	body := []byte(rssOf(item("a", "1", ""), item("a", "2", "")))
-	seed, err := json.Marshal(saved{Version: 1, URL: feedKey(url), FinalURL: url, Body: body, Fetched: time.Unix(1e9, 0), Names: new(Names)})
+	seed, err := json.Marshal(saved{Version: 1, URL: feedKey(url), FinalURL: url, Body: body, Fetched: time.Unix(1e9, 0), Names: new(nameTable)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func FuzzSaved(f *testing.F) {
 		if loaded == nil {
 			return
 		}
-		if again, err := Parse(raw, p.saved.FinalURL, nil); err != nil && !errors.Is(err, ErrNoReleases) {
+		if again, err := Parse(Document{Body: raw, FinalURL: p.saved.FinalURL, ContentType: p.saved.ContentType}); err != nil && !errors.Is(err, ErrNoReleases) {
 			t.Errorf("a feed that does not parse was taken: %v", err)
 		} else if again != nil && len(again.Releases) != len(loaded.Releases) {
 			t.Errorf("%d releases, then %d", len(loaded.Releases), len(again.Releases))

@@ -31,8 +31,8 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var names Names
-		feed, err := Parse(body, testBase, &names)
+		var names nameTable
+		feed, err := parse(Document{Body: body, FinalURL: testBase}, &names)
 		if err != nil {
 			if feed != nil {
 				t.Error("a feed and an error")
@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 			if names.round != 0 {
 				t.Error("names were assigned for a bad feed")
 			}
-			for _, known := range []error{ErrTooLarge, ErrHTML, ErrNotFeed, ErrEntities, ErrTooDeep, ErrCharset, ErrNoReleases} {
+			for _, known := range []error{errTooLarge, ErrHTML, ErrNotFeed, errEntities, errTooDeep, errCharset, ErrNoReleases} {
 				if errors.Is(err, known) {
 					return
 				}
@@ -67,7 +67,7 @@ func FuzzParse(f *testing.F) {
 					t.Errorf("URL %q", raw)
 				}
 			}
-			if r.Length < 0 || SanitizeHTML(r.NotesHTML) != r.NotesHTML || len(r.NotesHTML) > maxNotes {
+			if r.Length < 0 || sanitizeHTML(r.NotesHTML) != r.NotesHTML || len(r.NotesHTML) > maxNotes {
 				t.Errorf("length %d, notes %q", r.Length, r.NotesHTML)
 			}
 			if i > 0 && feed.Releases[i-1].Published.Before(r.Published) {
@@ -80,7 +80,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%q", w)
 			}
 		}
-		again, err := Parse(body, testBase, &names)
+		again, err := parse(Document{Body: body, FinalURL: testBase}, &names)
 		if err != nil || len(again.Releases) != len(feed.Releases) {
 			t.Fatalf("not repeatable: %v", err)
 		}

@@ -1,17 +1,17 @@
 package feed
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // xmlItem is an item or entry: where it is, what it costs, how old it says it is.
-// (32-bit numbers, because a hostile feed can hold a million.)
+// (Small numbers, because a hostile feed can hold half a million.)
 type xmlItem struct {
-	start, end       int32
-	tokens           int32
-	dateFrom, dateTo int32 // text of the first date element
+	start, end int32
+	tokens     int32
+	date       int64 // seconds since 1970 of its first date, 0: none
 }
 
 // cost is what the parser spends on an item. It allocates for every token, and
@@ -32,10 +32,7 @@ func (g *xmlGuard) limitItems() (warnings []string) {
 	if large := listed - len(kept); large > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
-	old := overflow(kept, xmlItem.cost, func(i xmlItem) time.Time {
-		t, _ := ParseDate(string(g.doc[i.dateFrom:min(i.dateTo, i.dateFrom+101)]))
-		return t
-	})
+	old := overflow(kept, xmlItem.cost, func(i xmlItem) int64 { return i.date })
 	if len(old) > 0 {
 		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", listed, len(kept)-len(old)))
 	}
@@ -47,12 +44,12 @@ func (g *xmlGuard) limitItems() (warnings []string) {
 }
 
 // errListed: what is left of a feed with so many items is not looked for.
-var errListed = fmt.Errorf("%w: more than %d items", ErrTooLarge, maxListed)
+var errListed = fmt.Errorf("%w: more than %d items", errTooLarge, maxListed)
 
-// overflow returns the numbers of the items that are too many: all but the newest [MaxItems],
-// or fewer should these together cost more than maxCost. Of items equally old, or
-// undated, those that come later in the feed are the older ones.
-func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []int {
+// overflow returns the numbers of the items that are too many: all but the
+// newest [MaxItems], or fewer if these together cost more than maxCost. Of items
+// that are equally old, or undated, those that come later in the feed count as older.
+func overflow[T any](items []T, cost func(T) int, date func(T) int64) []int {
 	total := 0
 	for _, i := range items {
 		total += cost(i)
@@ -60,20 +57,16 @@ func overflow[T any](items []T, cost func(T) int, when func(T) time.Time) []int 
 	if len(items) <= MaxItems && total <= maxCost {
 		return nil
 	}
-	type dated struct {
-		item int
-		when time.Time
+	newest := make([]int, len(items))
+	for n := range items {
+		newest[n] = n
 	}
-	all := make([]dated, len(items))
-	for n, i := range items {
-		all[n] = dated{n, when(i)}
-	}
-	slices.SortStableFunc(all, func(a, b dated) int { return b.when.Compare(a.when) })
+	slices.SortStableFunc(newest, func(a, b int) int { return cmp.Compare(date(items[b]), date(items[a])) })
 	total = 0
 	var old []int
-	for n, d := range all {
-		if total += cost(items[d.item]); n >= MaxItems || total > maxCost {
-			old = append(old, d.item)
+	for n, i := range newest {
+		if total += cost(items[i]); n >= MaxItems || total > maxCost {
+			old = append(old, i)
 		}
 	}
 	return old

@@ -5,24 +5,50 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
-	"time"
 )
 
-// guardJSON checks a JSON Feed and returns one that holds the version, the
-// title and the items that are worth having, nothing else. encoding/json itself
-// refuses more than 10 000 levels.
+// jsonItem is what is read of an item, and what the parser is given of it. A
+// field of another type than it should have is left out.
+type jsonItem struct {
+	ID          string           `json:"id,omitempty"`
+	Title       string           `json:"title,omitempty"`
+	HTML        string           `json:"content_html,omitempty"`
+	Text        string           `json:"content_text,omitempty"`
+	Summary     string           `json:"summary,omitempty"`
+	Published   string           `json:"date_published,omitempty"`
+	Modified    string           `json:"date_modified,omitempty"`
+	Attachments []jsonAttachment `json:"attachments,omitempty"`
+
+	raw int   // values that the item had in the document
+	at  int64 // when it was published, in seconds since 1970; 0: unknown
+}
+
+type jsonAttachment struct {
+	URL  string          `json:"url,omitempty"`
+	Type string          `json:"mime_type,omitempty"`
+	Size json.RawMessage `json:"size_in_bytes,omitempty"`
+}
+
+// jsonVersion is what a feed may say that it is, the address of the
+// specification or its bare number.
+var jsonVersion = regexp.MustCompile(`jsonfeed\.org|^1(\.[0-9]+)*$`)
+
+// guardJSON checks a JSON Feed and returns one that holds the title and the
+// items that are worth having, nothing else. What is odd costs itself: a field,
+// else an item. encoding/json refuses more than 10 000 levels.
 func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	fail := func(err error) ([]byte, []string, error) {
-		return nil, nil, &SyntaxError{dec.InputOffset(), err}
+		return nil, nil, &syntaxError{dec.InputOffset(), err}
 	}
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, nil, ErrNotFeed
 	}
 	var (
-		version, title json.RawMessage
-		items          []json.RawMessage
+		version, title string
+		items          []jsonItem
 		listed, large  = 0, 0
 		seen           = false
 	)
@@ -32,9 +58,7 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 			return fail(err)
 		}
 		name, _ := key.(string)
-		// The parser matches keys without regard to case, so must we.
-		switch {
-		case strings.EqualFold(name, "items"):
+		if strings.EqualFold(name, "items") {
 			if seen {
 				return fail(errors.New("items occurs twice"))
 			}
@@ -46,77 +70,120 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 				if listed++; listed > maxListed {
 					return nil, nil, errListed
 				}
-				var item json.RawMessage
-				if err := dec.Decode(&item); err != nil {
+				var raw json.RawMessage
+				if err := dec.Decode(&raw); err != nil {
 					return fail(err)
 				}
-				if len(item) > maxItemBytes || jsonCost(item) > maxItemCost {
+				if len(raw) > maxItemBytes || jsonCost(raw) > maxItemCost {
 					large++
-				} else if item[0] == '{' { // the parser cannot stand a null
+				} else if item, ok := readJSONItem(raw); ok {
 					items = append(items, item)
 				}
 			}
 			if _, err := dec.Token(); err != nil {
 				return fail(err)
 			}
-		default:
-			var v json.RawMessage
-			if err := dec.Decode(&v); err != nil {
-				return fail(err)
-			}
-			isText := len(v) > 1 && v[0] == '"' && len(v) < maxTitle*6
-			if isText && strings.EqualFold(name, "version") {
-				version = v
-			} else if isText && strings.EqualFold(name, "title") {
-				title = v
-			}
+			continue
+		}
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return fail(err)
+		}
+		switch {
+		case len(v) > maxTitle*6:
+		case strings.EqualFold(name, "version"):
+			version = jsonText(v)
+		case strings.EqualFold(name, "title"):
+			title = plainTitle(jsonText(v))
 		}
 	}
 	if _, err := dec.Token(); err != nil {
 		return fail(err)
 	}
-	if !bytes.Contains(version, []byte("jsonfeed.org")) || !seen {
+	if !jsonVersion.MatchString(strings.TrimSpace(version)) || !seen {
 		return nil, nil, fmt.Errorf("%w: this JSON has no version or items of a JSON Feed", ErrNotFeed)
 	}
 	if large > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
-
-	if old := overflow(items, func(i json.RawMessage) int { return jsonCost(i) }, jsonDate); len(old) > 0 {
+	if old := overflow(items, func(i jsonItem) int { return i.raw }, func(i jsonItem) int64 { return i.at }); len(old) > 0 {
 		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", len(items), len(items)-len(old)))
-		for _, n := range old {
-			items[n] = nil
+		items = without(items, old)
+	}
+	out, err = json.Marshal(map[string]any{"version": "https://jsonfeed.org/version/1.1", "title": title, "items": items})
+	return out, warnings, err
+}
+
+// without is items without those at the places given.
+func without[T any](items []T, places []int) (rest []T) {
+	drop := make(map[int]bool, len(places))
+	for _, n := range places {
+		drop[n] = true
+	}
+	for n, i := range items {
+		if !drop[n] {
+			rest = append(rest, i)
 		}
 	}
-	if title == nil {
-		title = json.RawMessage(`""`)
+	return rest
+}
+
+// readJSONItem reads an item; ok: it is an object.
+func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
+	var f struct {
+		ID, Title, Summary, Attachments json.RawMessage
+		HTML                            json.RawMessage `json:"content_html"`
+		Text                            json.RawMessage `json:"content_text"`
+		Published                       json.RawMessage `json:"date_published"`
+		Modified                        json.RawMessage `json:"date_modified"`
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"version":%s,"title":%s,"items":[`, version, title)
-	sep := ""
-	for _, i := range items {
-		if i != nil {
-			b.WriteString(sep)
-			b.Write(i)
-			sep = ","
+	if raw[0] != '{' || json.Unmarshal(raw, &f) != nil {
+		return jsonItem{}, false
+	}
+	item = jsonItem{
+		ID: opaque(strings.TrimSpace(jsonText(f.ID))), Title: plainTitle(jsonText(f.Title)), Summary: jsonText(f.Summary), HTML: jsonText(f.HTML), Text: jsonText(f.Text),
+		Published: jsonText(f.Published), Modified: jsonText(f.Modified), raw: jsonCost(raw),
+	}
+	if t, ok := parseDate(item.Published); ok {
+		item.at = t.Unix()
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(f.Attachments, &list) != nil {
+		list = []json.RawMessage{f.Attachments} // one that is in no array
+	}
+	for _, a := range list[:min(len(list), maxEnclosures)] {
+		var e struct {
+			URL  json.RawMessage
+			Type json.RawMessage `json:"mime_type"`
+			Size json.RawMessage `json:"size_in_bytes"`
 		}
+		if json.Unmarshal(a, &e) != nil || jsonText(e.URL) == "" {
+			continue
+		}
+		kept := jsonAttachment{URL: jsonText(e.URL), Type: jsonText(e.Type)}
+		if jsonText(e.Size) != "" {
+			kept.Size = e.Size
+		}
+		item.Attachments = append(item.Attachments, kept)
 	}
-	b.WriteString("]}")
-	return b.Bytes(), warnings, nil
+	return item, true
+}
+
+// jsonText is a text, or a number as it is written; "" for all else.
+func jsonText(raw json.RawMessage) string {
+	var s string
+	var n json.Number
+	switch {
+	case len(raw) == 0 || raw[0] == 'n':
+	case json.Unmarshal(raw, &s) == nil:
+		return s
+	case raw[0] != '"' && json.Unmarshal(raw, &n) == nil:
+		return n.String()
+	}
+	return ""
 }
 
 // jsonCost bounds the number of values in raw from above.
 func jsonCost(raw []byte) int {
 	return 1 + bytes.Count(raw, []byte(",")) + bytes.Count(raw, []byte("[")) + bytes.Count(raw, []byte("{"))
-}
-
-func jsonDate(item json.RawMessage) time.Time {
-	var d struct {
-		Date string `json:"date_published"`
-	}
-	if json.Unmarshal(item, &d) != nil {
-		return time.Time{}
-	}
-	t, _ := ParseDate(d.Date)
-	return t
 }

@@ -8,15 +8,14 @@ import (
 	"io"
 	"net/url"
 	"strings"
-	"time"
 )
 
-// wanted are the elements of a channel or an item that mean something to us,
-// by lower-case local name in whatever namespace. All others are cut out
-// before the parser sees them: their number, size and depth cost nothing then.
+// wanted are the elements of a channel or an item that have a meaning here, by
+// lower-case local name in whatever namespace. All others are cut out before
+// the parser sees them: their number, size and depth cost nothing then.
 var wanted = map[string]bool{
 	"title": true, "description": true, "summary": true, "content": true, "encoded": true,
-	"link": true, "enclosure": true, "guid": true, "id": true, "uuid": true,
+	"guid": true, "id": true, "uuid": true,
 	"pubdate": true, "date": true, "published": true, "issued": true, "updated": true, "modified": true,
 	"ttl": true, "skiphours": true, "skipdays": true,
 	"channel": true, "item": true, "entry": true,
@@ -29,8 +28,9 @@ type edit struct {
 }
 
 // xmlGuard walks a document with the very tokenizer that the parser uses, so
-// that both see the same elements, and applies every limit before the parser
-// allocates for it.
+// that both see the same elements. It applies every limit before the parser
+// allocates anything, and collects the edits that turn the document into what
+// the parser is given.
 type xmlGuard struct {
 	doc   []byte
 	dec   *xml.Decoder
@@ -45,17 +45,18 @@ type xmlGuard struct {
 	itemAt   int     // its depth, 0: none is open
 	cutAt    int     // depth of the unwanted element being cut, 0: none
 	cutFrom  int
-	dating   bool // the next text is the open item's date
-	outside  int  // tokens outside of items
+	packages packageTags // of the open item
+	rewrite  rewrite     // the element whose text is written anew
+	outside  int         // tokens outside of items
 	outBytes int
 	edits    []edit
 	base     *url.URL
 }
 
 // guardXML checks a document in UTF-8 and returns what the parser may have of
-// it: from the root element on, without unwanted elements, without items
-// beyond the limits, and with enclosure URLs resolved where xml:base is used
-// (RSS readers must, and the parser does not).
+// it: from the root element on, without unwanted elements, and without items
+// beyond the limits. Titles, dates, ids and enclosures are written in one plain
+// form each, because the parser understands fewer forms than feeds have.
 func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err error) {
 	g := &xmlGuard{doc: doc, dec: xml.NewDecoder(bytes.NewReader(doc)), base: base}
 	g.dec.Strict = false
@@ -66,7 +67,7 @@ func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err err
 			break
 		}
 		if err != nil {
-			return nil, nil, &SyntaxError{g.dec.InputOffset(), err}
+			return nil, nil, &syntaxError{g.dec.InputOffset(), err}
 		}
 		if err := g.token(tok, from, int(g.dec.InputOffset())); err != nil {
 			return nil, nil, err
@@ -76,7 +77,7 @@ func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err err
 	case g.root == "":
 		return nil, nil, ErrNotFeed
 	case len(g.names) > 0:
-		return nil, nil, &SyntaxError{int64(len(doc)), fmt.Errorf("<%s> is never closed", g.names[len(g.names)-1].Local)}
+		return nil, nil, &syntaxError{int64(len(doc)), fmt.Errorf("<%s> is never closed", g.names[len(g.names)-1].Local)}
 	}
 	warnings = g.limitItems()
 	return g.apply(), warnings, nil
@@ -85,7 +86,7 @@ func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err err
 func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 	cost, cutting := 1, g.cutAt != 0
 	if len(g.edits) > maxEdits {
-		return fmt.Errorf("%w: too much in its items that is of no use", ErrTooLarge)
+		return fmt.Errorf("%w: too much in its items that is of no use", errTooLarge)
 	}
 	switch t := tok.(type) {
 	case xml.Directive:
@@ -94,12 +95,10 @@ func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 		}
 	case xml.ProcInst:
 		if strings.EqualFold(t.Target, "xml") {
-			return &SyntaxError{int64(from), errors.New("XML declaration in the middle")}
+			return &syntaxError{int64(from), errors.New("XML declaration in the middle")}
 		}
 	case xml.CharData:
-		if g.dating {
-			g.date(string(t), from, to)
-		}
+		g.rewrite.add(g.doc[from:to])
 	case xml.StartElement:
 		cost += len(t.Attr)
 		if err := g.open(t, from, to); err != nil {
@@ -120,7 +119,7 @@ func (g *xmlGuard) token(tok xml.Token, from, to int) error {
 	g.outside += cost
 	g.outBytes += to - from
 	if g.outside > maxOutside+len(g.items)*4 || g.outBytes > maxOutBytes+len(g.items)*256 {
-		return fmt.Errorf("%w: too much outside of its items", ErrTooLarge)
+		return fmt.Errorf("%w: too much outside of its items", errTooLarge)
 	}
 	return nil
 }
@@ -130,21 +129,48 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 	depth := len(g.names) + 1
 	switch {
 	case depth > MaxDepth:
-		return fmt.Errorf("%w: more than %d levels", ErrTooDeep, MaxDepth)
+		return fmt.Errorf("%w: more than %d levels", errTooDeep, MaxDepth)
 	case len(t.Attr) > maxAttrs:
-		return &SyntaxError{int64(from), fmt.Errorf("<%s> has %d attributes", clip(t.Name.Local, 40), len(t.Attr))}
+		return &syntaxError{int64(from), fmt.Errorf("<%s> has %d attributes", clip(t.Name.Local, 40), len(t.Attr))}
 	case depth == 1 && g.root != "":
-		return &SyntaxError{int64(from), errors.New("a second root element")}
+		return &syntaxError{int64(from), errors.New("a second root element")}
 	case depth == 1:
 		if err := checkRoot(name); err != nil {
 			return err
 		}
 		g.root, g.start = name, from
 	}
+	base, err := g.enter(t, from)
+	if err != nil || depth == 1 {
+		return err
+	}
+	parent := strings.ToLower(g.names[depth-2].Local)
+	inItem := g.itemAt != 0 && depth == g.itemAt+1
+	inChannel := g.itemAt == 0 && depth <= 3 && (parent == "channel" || depth == 2)
+	isPackage := false
+	if inItem || g.itemAt != 0 && depth == g.itemAt+2 && parent == "group" {
+		isPackage = g.packages.add(g.root, t, base)
+	}
+	switch {
+	case g.cutAt != 0:
+	case g.rewrite.depth != 0:
+		g.rewrite.markup(name, g.doc[from:to])
+	case g.itemAt == 0 && isItem(g.root, name, parent, depth):
+		g.item, g.itemAt, g.packages = xmlItem{start: int32(from)}, depth, packageTags{}
+	case inItem && isPackage, (inItem || inChannel) && !wanted[name]:
+		g.cutAt, g.cutFrom = depth, from
+	case inItem && (name == "title" || name == "guid" || name == "id" && g.root == "feed" || isDate(name)), inChannel && name == "title":
+		g.rewrite = rewrite{depth: depth, start: from, tag: t}
+	}
+	return nil
+}
 
-	base, decls := (*url.URL)(nil), 0
-	if depth > 1 {
-		base, decls = g.bases[depth-2], g.decls[depth-2]
+// enter notes an open element, with the xml:base and the namespaces that hold
+// inside of it.
+func (g *xmlGuard) enter(t xml.StartElement, from int) (base *url.URL, err error) {
+	decls := 0
+	if n := len(g.names); n > 0 {
+		base, decls = g.bases[n-1], g.decls[n-1]
 	}
 	for _, a := range t.Attr {
 		switch {
@@ -155,68 +181,69 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 				}
 				base = resolve(base, u)
 			}
-		case a.Name.Space == "xmlns", a.Name.Space == "" && a.Name.Local == "xmlns":
+		case isNamespace(a):
 			decls++
 		}
 	}
 	if decls > maxNamespaces {
-		return &SyntaxError{int64(from), errors.New("too many namespaces")}
+		return nil, &syntaxError{int64(from), errors.New("too many namespaces")}
 	}
 	g.names = append(g.names, t.Name)
 	g.bases = append(g.bases, base)
 	g.decls = append(g.decls, decls)
-	if g.cutAt != 0 || depth == 1 {
-		return nil
-	}
-
-	parent := strings.ToLower(g.names[depth-2].Local)
-	inItem := g.itemAt != 0 && depth == g.itemAt+1
-	switch {
-	case g.itemAt == 0 && isItem(g.root, name, parent, depth):
-		g.item, g.itemAt = xmlItem{start: int32(from)}, depth
-	case (inItem || g.itemAt == 0 && depth <= 3 && (parent == "channel" || depth == 2)) && !wanted[name]:
-		g.cutAt, g.cutFrom = depth, from
-	case inItem && isDate(name):
-		g.dating = true
-	case inItem && base != nil && (name == "enclosure" || name == "link"):
-		if tag := rebase(t, base, g.doc[from:to]); tag != nil {
-			g.edits = append(g.edits, edit{from, to, tag})
-		}
-	}
-	return nil
-}
-
-// date notes the open item's date, and writes it in the form that the parser
-// tries first: a feed's usual one comes after a hundred others.
-func (g *xmlGuard) date(text string, from, to int) {
-	g.dating = false
-	if g.item.dateTo == 0 {
-		g.item.dateFrom, g.item.dateTo = int32(from), int32(to)
-	}
-	if t, ok := ParseDate(text); ok {
-		g.edits = append(g.edits, edit{from, to, t.AppendFormat(nil, time.RFC3339Nano)})
-	}
+	return base, nil
 }
 
 func (g *xmlGuard) close(t xml.EndElement, from, to int) error {
 	depth := len(g.names)
 	if depth == 0 || g.names[depth-1] != t.Name {
-		return &SyntaxError{int64(from), fmt.Errorf("unexpected </%s>", clip(t.Name.Local, 40))}
+		return &syntaxError{int64(from), fmt.Errorf("unexpected </%s>", clip(t.Name.Local, 40))}
 	}
 	g.names, g.bases, g.decls = g.names[:depth-1], g.bases[:depth-1], g.decls[:depth-1]
-	g.dating = false
 	switch {
 	case g.cutAt == depth:
 		g.cut(g.cutFrom, to)
 		g.cutAt = 0
+	case g.cutAt != 0:
+	case g.rewrite.depth == depth:
+		g.rewritten(to)
+	case g.rewrite.depth != 0:
+		g.rewrite.markup(strings.ToLower(t.Name.Local), g.doc[from:to])
 	case g.itemAt == depth:
 		if g.item.end = int32(to); len(g.items) == maxListed {
 			return errListed
+		}
+		if n := len(g.packages.tags); n > 0 {
+			g.edits = append(g.edits, edit{from, from, g.packages.tags})
+			g.item.tokens += int32(4 * g.packages.count)
 		}
 		g.items = append(g.items, g.item)
 		g.itemAt = 0
 	}
 	return nil
+}
+
+// rewritten ends the element that is written anew.
+func (g *xmlGuard) rewritten(to int) {
+	r := g.rewrite
+	g.rewrite = rewrite{}
+	text := strings.TrimSpace(r.text.String())
+	switch name := strings.ToLower(r.tag.Name.Local); {
+	case name == "title":
+		text = clip(titleText(g.root, attribute(r.tag, "type"), clip(text, 8*maxTitle)), maxTitle)
+	case name == "id" || name == "guid":
+		text = opaque(text)
+	default:
+		t, ok := parseDate(text)
+		if !ok {
+			break
+		}
+		if g.item.date == 0 {
+			g.item.date = t.Unix()
+		}
+		text = t.Format("2006-01-02T15:04:05.999999999Z07:00")
+	}
+	g.edits = append(g.edits, edit{r.start, to, r.element(text)})
 }
 
 // checkDirective lets the bare DOCTYPE of RSS 0.91 pass: nothing ever loads
@@ -228,7 +255,7 @@ func checkDirective(d []byte) error {
 	case len(f) > 1 && f[0] == "DOCTYPE" && strings.HasPrefix(f[1], "HTML"):
 		return ErrHTML
 	case len(f) == 0 || f[0] != "DOCTYPE" || len(d) > 1024 || strings.ContainsAny(s, "[<") || strings.Contains(s, "ENTITY"):
-		return fmt.Errorf("%w or has a document type definition inside", ErrEntities)
+		return fmt.Errorf("%w or has a document type definition inside", errEntities)
 	}
 	return nil
 }
@@ -265,45 +292,4 @@ func isDate(name string) bool {
 		return true
 	}
 	return false
-}
-
-// rebase writes the start tag of an enclosure or link anew, with its URL
-// resolved; nil if that changes nothing.
-func rebase(t xml.StartElement, base *url.URL, raw []byte) []byte {
-	changed := false
-	var b bytes.Buffer
-	b.WriteString("<" + qname(t.Name))
-	for _, a := range t.Attr {
-		if a.Name.Space == "" && (a.Name.Local == "url" || a.Name.Local == "href") {
-			if u, err := url.Parse(strings.TrimSpace(a.Value)); err == nil && !u.IsAbs() {
-				a.Value, changed = resolve(base, u).String(), true
-			}
-		}
-		b.WriteString(" " + qname(a.Name) + `="`)
-		xml.EscapeText(&b, []byte(a.Value)) // a bytes.Buffer does not fail
-		b.WriteByte('"')
-	}
-	if !changed {
-		return nil
-	}
-	if bytes.HasSuffix(raw, []byte("/>")) {
-		b.WriteByte('/')
-	}
-	b.WriteByte('>')
-	return b.Bytes()
-}
-
-func qname(n xml.Name) string {
-	if n.Space != "" {
-		return n.Space + ":" + n.Local
-	}
-	return n.Local
-}
-
-// resolve is u seen from base, which may be nil.
-func resolve(base, u *url.URL) *url.URL {
-	if base == nil {
-		return u
-	}
-	return base.ResolveReference(u)
 }

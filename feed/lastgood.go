@@ -8,16 +8,21 @@ import (
 
 // saved is what outlives the process.
 type saved struct {
-	Version      int       `json:"version"`
-	URL          string    `json:"url"` // asked for: another one's feed is not this one's
-	FinalURL     string    `json:"final_url"`
-	ETag         string    `json:"etag,omitempty"`
-	LastModified string    `json:"last_modified,omitempty"`
-	From         string    `json:"from,omitempty"`
-	Fetched      time.Time `json:"fetched"`
-	Body         []byte    `json:"body"`
-	Names        *Names    `json:"names"`
+	Version      int        `json:"version"`
+	URL          string     `json:"url"` // asked for: another one's feed is not this one's
+	FinalURL     string     `json:"final_url"`
+	ETag         string     `json:"etag,omitempty"`
+	LastModified string     `json:"last_modified,omitempty"`
+	ContentType  string     `json:"content_type,omitempty"` // it may name the character set of Body
+	From         string     `json:"from,omitempty"`
+	Fetched      time.Time  `json:"fetched"`
+	Body         []byte     `json:"body"`
+	Names        *nameTable `json:"names"`
 	maxAge       time.Duration
+}
+
+func (s saved) document() Document {
+	return Document{Body: s.Body, ContentType: s.ContentType, FinalURL: s.FinalURL, From: s.From}
 }
 
 // load takes up what an earlier process saved. Damage costs the feed, not the start.
@@ -29,7 +34,7 @@ func (p *Poller) load() {
 	if err != nil {
 		return // none, or none to be had: the network will tell
 	}
-	s := saved{Names: new(Names)}
+	s := saved{Names: new(nameTable)}
 	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != feedKey(p.o.URL) {
 		p.o.Logger.Warn("saved feed is of no use", "url", p.url, "err", err)
 		return
@@ -37,12 +42,11 @@ func (p *Poller) load() {
 	if s.Names != nil {
 		p.names = s.Names
 	}
-	f, err := Parse(s.Body, s.FinalURL, p.names)
+	f, err := parse(s.document(), p.names)
 	if err != nil {
 		p.o.Logger.Warn("saved feed does not parse", "url", p.url, "err", err)
 		return
 	}
-	f.From = s.From
 	p.feed, p.saved = f, s
 	p.status.LastSuccess = s.Fetched
 	p.status.describe(f)

@@ -18,13 +18,13 @@ const maxName = 160
 // reserved are the names at the root of a mount that are no release, as folded.
 var reserved = map[string]bool{"latest": true, "feed.xml": true, ".vmcastfs": true}
 
-// SafeName makes a directory name of a title: one path component in NFC of at
+// safeName makes a directory name of a title: one path component in NFC of at
 // most 160 bytes that needs no quoting in a shell, in QEMU's or Xen's option
 // strings, in fstab or in a systemd unit. Letters, digits and combining marks of any script
 // stay, as do '.', '_', '+', '~' and '-' inside of the name; every run of other characters
 // becomes one '-', invisible ones nothing. The name begins with a letter, a
 // digit or '_' and does not end in '.' or '-'. It is empty if nothing is left.
-func SafeName(title string) string {
+func safeName(title string) string {
 	var b strings.Builder
 	gap, marks := false, 0
 	for _, r := range norm.NFC.String(Sanitize(clip(title, 4*maxTitle))) {

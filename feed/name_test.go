@@ -51,9 +51,9 @@ func TestN1N2N3N4N5N8SafeName(t *testing.T) {
 		{"zalgo", "a" + strings.Repeat("\u0335", 100) + "b", "a" + strings.Repeat("\u0335", maxMarks) + "b"},
 		{"emoji", "vm 🚀 1", "vm-1"},
 	} {
-		got := SafeName(tc.in)
+		got := safeName(tc.in)
 		if got != tc.want {
-			t.Errorf("%s: SafeName(%.60q) = %q, want %q", tc.row, tc.in, got, tc.want)
+			t.Errorf("%s: safeName(%.60q) = %q, want %q", tc.row, tc.in, got, tc.want)
 		}
 		checkName(t, got)
 	}
@@ -73,8 +73,8 @@ func checkName(t testing.TB, name string) {
 		t.Errorf("%q begins badly", name)
 	case Sanitize(name) != name:
 		t.Errorf("%q is not fit for a terminal", name)
-	case len(name) <= maxName && SafeName(name) != name:
-		t.Errorf("%q is not stable: %q", name, SafeName(name))
+	case len(name) <= maxName && safeName(name) != name:
+		t.Errorf("%q is not stable: %q", name, safeName(name))
 	}
 }
 
@@ -97,7 +97,7 @@ func nameMap(list []Release) map[string]string {
 }
 
 func TestN4HomoglyphTwins(t *testing.T) {
-	var n Names
+	var n nameTable
 	list := releasesOf("1=раураl", "2=paypal") // Cyrillic, Latin
 	n.assign(list)
 	if list[1].Name != "paypal" || list[0].Name != "раураl-"+digest("1")[:8] {
@@ -106,7 +106,7 @@ func TestN4HomoglyphTwins(t *testing.T) {
 }
 
 func TestN5FallBackToID(t *testing.T) {
-	var n Names
+	var n nameTable
 	list := releasesOf("urn:uuid:12=", "???=...", "!!=,")
 	n.assign(list)
 	if got := nameMap(list); got["urn:uuid:12"] != "urn-uuid-12" || got["!!"] != "release" || got["???"] != "release-"+digest("???")[:8] {
@@ -117,7 +117,7 @@ func TestN5FallBackToID(t *testing.T) {
 func TestN6Collisions(t *testing.T) {
 	specs := []string{"a=Debian 12", "b=debian-12", "c=DEBIAN 12", "d=debian\u200b 12", "e=ｄｅｂｉａｎ 12", "f=straße", "g=STRASSE", "h=é", "i=e\u0301"}
 	list := releasesOf(specs...)
-	new(Names).assign(list)
+	new(nameTable).assign(list)
 	want := nameMap(list)
 	seen := map[string]bool{}
 	for id, name := range want {
@@ -136,7 +136,7 @@ func TestN6Collisions(t *testing.T) {
 		for i := range list {
 			list[i].Name = ""
 		}
-		new(Names).assign(list)
+		new(nameTable).assign(list)
 		if got := fmt.Sprint(nameMap(list)); got != fmt.Sprint(want) {
 			t.Fatalf("%s\n%s", got, fmt.Sprint(want))
 		}
@@ -144,7 +144,7 @@ func TestN6Collisions(t *testing.T) {
 }
 
 func TestN7Reserved(t *testing.T) {
-	var n Names
+	var n nameTable
 	list := releasesOf("1=latest", "2=LATEST", "3=.vmcastfs", "4=feed.xml", "5=Feed.XML", "6=Latest.", "7=lаtest") // the last with a Cyrillic а
 	n.assign(list)
 	for _, r := range list {
@@ -158,7 +158,7 @@ func TestN7Reserved(t *testing.T) {
 }
 
 func TestNamesStayForGood(t *testing.T) {
-	n := new(Names)
+	n := new(nameTable)
 	first := releasesOf("new=vm", "old=vm")
 	n.assign(first)
 	want := nameMap(first)
@@ -170,7 +170,7 @@ func TestNamesStayForGood(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n = new(Names)
+		n = new(nameTable)
 		if err := json.Unmarshal(b, n); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestNamesStayForGood(t *testing.T) {
 }
 
 func TestNamesRejectDamage(t *testing.T) {
-	var n Names
+	var n nameTable
 	long := strings.Repeat("x", maxName)
 	doc := `{"version":1,"round":3,"names":{"ok":{"name":"fine","seen":1},"long":{"name":"` + long + "-" + digest("long")[:8] + `","seen":2},
 		"a":{"name":"../x"},"b":{"name":""},"c":null,"d":{"name":"latest"},"e":{"name":"-rf"},"f":{"name":"FINE"},"g":{"name":"a,b"},
@@ -214,14 +214,14 @@ func TestNamesRejectDamage(t *testing.T) {
 		t.Errorf("%s", got) // of two twins the one with the lesser id stays
 	}
 	for _, bad := range []string{"", "[]", `{"version":2}`, `{"version":1,"names":[]}`} {
-		if err := json.Unmarshal([]byte(bad), new(Names)); err == nil {
+		if err := json.Unmarshal([]byte(bad), new(nameTable)); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
 }
 
 func TestNamesAreBounded(t *testing.T) {
-	var n Names
+	var n nameTable
 	for round := range 6 {
 		list := make([]Release, MaxItems)
 		for i := range list {
@@ -270,7 +270,7 @@ func TestSanitizeHTML(t *testing.T) {
 		"<p onclick=x()>hi<script>alert(1)</script></p>":     "<p>hi</p>",
 		`<a href="javascript:alert(1)">x</a>`:                "<a>x</a>",
 		`<a href=" java&#10;script:x">x</a>`:                 "<a>x</a>",
-		`<a href="HTTPS://h/?a=1&amp;b='" target=_top>x</a>`: `<a href="HTTPS://h/?a=1&amp;b=&#39;">x</a>`,
+		`<a href="HTTPS://h/?a=1&amp;b='" target=_top>x</a>`: `<a href="https://h/?a=1&amp;b=&#39;">x</a>`,
 		"<ul><li>open":        "<ul><li>open</li></ul>",
 		"</b><b><i>x</b></i>": "<b><i>x</i></b>",
 		"<style>p{}</style><svg><a>x</a></svg>y<img src=x onerror=y>z":   "yz",
@@ -280,18 +280,18 @@ func TestSanitizeHTML(t *testing.T) {
 		"<scr<script>ipt>alert(1)</script>":           "ipt&gt;alert(1)",
 		strings.Repeat("<div>", 100) + "x":            strings.Repeat("<div>", MaxDepth) + "x" + strings.Repeat("</div>", MaxDepth),
 	} {
-		got := SanitizeHTML(in)
+		got := sanitizeHTML(in)
 		if got != want {
-			t.Errorf("SanitizeHTML(%.60q) =\n%q, want\n%q", in, got, want)
+			t.Errorf("sanitizeHTML(%.60q) =\n%q, want\n%q", in, got, want)
 		}
-		if again := SanitizeHTML(got); again != got {
+		if again := sanitizeHTML(got); again != got {
 			t.Errorf("not stable: %q, then %q", got, again)
 		}
 	}
 	for _, long := range []string{strings.Repeat("x", 1<<20), strings.Repeat("<b>&", 1<<17), strings.Repeat("<p>é</p>", 1<<16), strings.Repeat("<blockquote>", 1<<16)} {
-		got := SanitizeHTML(long)
-		if len(got) > maxNotes || !utf8.ValidString(got) || SanitizeHTML(got) != got {
-			t.Errorf("%.20q: %d bytes, stable: %v", long, len(got), SanitizeHTML(got) == got)
+		got := sanitizeHTML(long)
+		if len(got) > maxNotes || !utf8.ValidString(got) || sanitizeHTML(got) != got {
+			t.Errorf("%.20q: %d bytes, stable: %v", long, len(got), sanitizeHTML(got) == got)
 		}
 	}
 }
@@ -304,8 +304,8 @@ func FuzzName(f *testing.F) {
 		if s := Sanitize(title); Sanitize(s) != s {
 			t.Errorf("Sanitize is not stable: %q, %q", s, Sanitize(s))
 		}
-		checkName(t, SafeName(title))
-		var n Names
+		checkName(t, safeName(title))
+		var n nameTable
 		list := []Release{{ID: "a" + id, Title: title}, {ID: "b" + id, Title: title}, {ID: "c", Title: id}}
 		n.assign(list)
 		for i, r := range list {
@@ -319,8 +319,8 @@ func FuzzName(f *testing.F) {
 				}
 			}
 		}
-		if h := SanitizeHTML(title); SanitizeHTML(h) != h {
-			t.Errorf("SanitizeHTML is not stable: %q, %q", h, SanitizeHTML(h))
+		if h := sanitizeHTML(title); sanitizeHTML(h) != h {
+			t.Errorf("sanitizeHTML is not stable: %q, %q", h, sanitizeHTML(h))
 		}
 	})
 }

@@ -13,21 +13,21 @@ import (
 // included.
 const maxNames = 5 * MaxItems
 
-// Names assigns directory names to releases for good: a release keeps the name
+// nameTable assigns directory names to releases for good: a release keeps the name
 // it was given first, through refreshes, restarts, new titles and changed
 // order, and that name goes to no other release, not even after the release
 // has left the feed. (Only when 100 000 names are remembered are those forgotten
 // that were not seen for longest.)
 //
-// New names come from the title (see [SafeName]), else the id. A name that is
+// New names come from the title (see [safeName]), else the id. A name that is
 // reserved, or looks like one already given, gets a suffix of eight hex digits
 // of the id's SHA-256, or more should that be taken too. Of several new releases the oldest
 // is served first, then the one with the lesser id, so that the outcome does
 // not depend on the order of the feed.
 //
-// The zero value is ready. Names is safe for concurrent use, and marshals to
+// The zero value is ready. nameTable is safe for concurrent use, and marshals to
 // JSON.
-type Names struct {
+type nameTable struct {
 	mu    sync.Mutex // guards all below; nothing is called with it held
 	byID  map[string]*nameEntry
 	taken map[string]string // folded name to id
@@ -40,7 +40,7 @@ type nameEntry struct {
 }
 
 // assign sets Name of every release. The ids must be unique.
-func (n *Names) assign(releases []Release) {
+func (n *nameTable) assign(releases []Release) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.init()
@@ -65,15 +65,15 @@ func (n *Names) assign(releases []Release) {
 	n.forget()
 }
 
-func (n *Names) init() {
+func (n *nameTable) init() {
 	if n.byID == nil {
 		n.byID, n.taken = map[string]*nameEntry{}, map[string]string{}
 	}
 }
 
 // invent returns a name that nobody has.
-func (n *Names) invent(title, id string) string {
-	base := cmp.Or(SafeName(title), SafeName(id), "release")
+func (n *nameTable) invent(title, id string) string {
+	base := cmp.Or(safeName(title), safeName(id), "release")
 	free := func(name string) bool {
 		f := fold(name)
 		_, taken := n.taken[f]
@@ -92,7 +92,7 @@ func (n *Names) invent(title, id string) string {
 }
 
 // forget drops the entries not seen for longest once there are too many.
-func (n *Names) forget() {
+func (n *nameTable) forget() {
 	if len(n.byID) <= maxNames {
 		return
 	}
@@ -117,7 +117,7 @@ type namesJSON struct {
 }
 
 // MarshalJSON writes the assignment, the same bytes for the same state.
-func (n *Names) MarshalJSON() ([]byte, error) {
+func (n *nameTable) MarshalJSON() ([]byte, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.init()
@@ -126,7 +126,7 @@ func (n *Names) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON replaces the assignment by a persisted one. Entries that no
 // assignment could have made (damage, or a hand) are left out.
-func (n *Names) UnmarshalJSON(b []byte) error {
+func (n *nameTable) UnmarshalJSON(b []byte) error {
 	var j namesJSON
 	if err := json.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("read names: %w", err)
@@ -162,5 +162,5 @@ func isName(name string) bool {
 		}
 		name = name[:cut]
 	}
-	return name != "" && SafeName(name) == name && !reserved[fold(name)]
+	return name != "" && safeName(name) == name && !reserved[fold(name)]
 }

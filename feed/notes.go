@@ -1,27 +1,32 @@
 package feed
 
 import (
+	"html"
+	"regexp"
+	"slices"
 	"strings"
 
-	"golang.org/x/net/html"
+	"github.com/microcosm-cc/bluemonday"
+	nethtml "golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 )
 
-// plainText makes a title of what may be HTML: tags of HTML vanish, their text
-// stays. What only looks like a tag (a machine called "<test>", "a < b") is text.
+// plainText makes a title of what may be HTML: tags and entities of HTML become
+// the text that a browser would show. What only looks like a tag (a machine called
+// "<test>", "a < b") is text.
 func plainText(s string) string {
 	if !strings.Contains(s, "<") {
-		return Sanitize(s)
+		return Sanitize(unescape(s))
 	}
 	var b strings.Builder
-	for z := html.NewTokenizer(strings.NewReader(s)); ; {
+	for z := nethtml.NewTokenizer(strings.NewReader(s)); ; {
 		switch z.Next() {
-		case html.ErrorToken:
+		case nethtml.ErrorToken:
 			b.Write(z.Raw())
-			return Sanitize(b.String())
-		case html.CommentToken, html.DoctypeToken:
-		case html.TextToken:
-			b.Write(z.Raw()) // entities were decoded once already
+			return Sanitize(unescape(b.String()))
+		case nethtml.CommentToken, nethtml.DoctypeToken:
+		case nethtml.TextToken:
+			b.Write(z.Raw())
 		default:
 			raw := string(z.Raw())
 			if name, _ := z.TagName(); atom.Lookup(name) == 0 {
@@ -31,125 +36,102 @@ func plainText(s string) string {
 	}
 }
 
-// allowed are the elements that release notes may use. Their attributes go,
-// but for the target of a link.
-var allowed = map[atom.Atom]bool{
-	atom.A: true, atom.Abbr: true, atom.B: true, atom.Blockquote: true, atom.Br: true, atom.Code: true, atom.Dd: true,
-	atom.Del: true, atom.Div: true, atom.Dl: true, atom.Dt: true, atom.Em: true, atom.H1: true, atom.H2: true,
-	atom.H3: true, atom.H4: true, atom.H5: true, atom.H6: true, atom.Hr: true, atom.I: true, atom.Ins: true, atom.Kbd: true,
-	atom.Li: true, atom.Ol: true, atom.P: true, atom.Pre: true, atom.S: true, atom.Samp: true, atom.Small: true,
-	atom.Span: true, atom.Strong: true, atom.Sub: true, atom.Sup: true, atom.Table: true, atom.Tbody: true, atom.Td: true,
-	atom.Tfoot: true, atom.Th: true, atom.Thead: true, atom.Tr: true, atom.Tt: true, atom.U: true, atom.Ul: true, atom.Var: true,
+var reference = regexp.MustCompile(`&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});`)
+
+// unescape decodes character references that end in a semicolon. Browsers
+// decode some without one: in a title, "AT&copy=2" is text.
+func unescape(s string) string {
+	if !strings.Contains(s, "&") {
+		return s
+	}
+	return reference.ReplaceAllStringFunc(s, func(ref string) string {
+		if text := html.UnescapeString(ref); text != html.UnescapeString(ref[:len(ref)-1])+";" {
+			return text
+		}
+		return ref
+	})
 }
 
-// swallowed are the elements that go with all they contain.
-var swallowed = map[atom.Atom]bool{
-	atom.Script: true, atom.Style: true, atom.Iframe: true, atom.Object: true, atom.Embed: true, atom.Applet: true,
-	atom.Noscript: true, atom.Template: true, atom.Svg: true, atom.Math: true, atom.Title: true, atom.Head: true,
-	atom.Textarea: true, atom.Select: true, atom.Xmp: true, atom.Noembed: true, atom.Noframes: true, atom.Plaintext: true,
+// notesPolicy is what release notes may hold: structure, emphasis, and links to
+// http, https and mailto. It is read-only.
+var notesPolicy = func() *bluemonday.Policy {
+	p := bluemonday.NewPolicy()
+	p.AllowElements("abbr", "b", "blockquote", "br", "code", "dd", "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6",
+		"hr", "i", "ins", "kbd", "li", "ol", "p", "pre", "s", "samp", "small", "span", "strong", "sub", "sup",
+		"table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul", "var")
+	p.AllowNoAttrs().OnElements("a", "span")
+	p.AllowAttrs("href").OnElements("a")
+	p.AllowURLSchemes("http", "https", "mailto")
+	p.RequireParseableURLs(true)
+	p.SkipElementsContent("applet", "head", "math", "plaintext", "select", "svg", "template", "textarea", "xmp")
+	return p
+}()
+
+// sanitizeHTML makes release notes harmless to look at, in a browser or on a
+// terminal. Scripts, styles, frames, pictures, all attributes but the target of a
+// link, and the characters that [Sanitize] would remove go. Elements left open
+// are closed. The result is at most 64 KiB, the rest being cut off. Sanitising it
+// again changes nothing.
+func sanitizeHTML(s string) string {
+	s = cleanLines(clip(s, maxItemBytes))
+	if strings.ContainsAny(s, "<&") {
+		s = cleanLines(notesPolicy.Sanitize(s)) // again: references have become characters
+	} else {
+		s = html.EscapeString(s)
+	}
+	return balance(s)
 }
 
-// SanitizeHTML makes release notes harmless to look at, in a browser or on a
-// terminal: only structure, emphasis and links to http, https and mailto
-// remain; scripts, styles, frames, pictures and all other attributes go, and
-// so do the characters that [Sanitize] would remove. Elements left open are
-// closed. The result is at most 64 KiB, the rest being cut off, and sanitising
-// it again changes nothing.
-func SanitizeHTML(s string) string {
-	w := notesWriter{room: maxNotes}
-	z := html.NewTokenizer(strings.NewReader(strings.ToValidUTF8(clip(s, maxItemBytes), "")))
-	for w.room > 0 {
+// balance closes what is left open in the output of the policy, and cuts it at
+// maxNotes bytes and MaxDepth levels.
+func balance(s string) string {
+	var (
+		b    strings.Builder
+		open []string
+		room = maxNotes // what is open has its end tag paid
+	)
+	for z := nethtml.NewTokenizer(strings.NewReader(s)); room > 0; {
 		kind := z.Next()
-		if kind == html.ErrorToken {
+		if kind == nethtml.ErrorToken {
 			break
 		}
-		w.token(z.Token())
-	}
-	return w.finish()
-}
-
-// notesWriter writes the harmless part of a stream of HTML tokens.
-type notesWriter struct {
-	b    strings.Builder
-	room int       // bytes that may yet be written; what is open has its end tags paid
-	open []string  // elements written and not yet closed
-	skip atom.Atom // the swallowed element we are inside of, 0: none
-	deep int       // how often
-}
-
-func (w *notesWriter) token(t html.Token) {
-	end := t.Type == html.EndTagToken
-	switch {
-	case w.skip != 0:
-		if t.DataAtom == w.skip && end {
-			w.deep--
-		} else if t.DataAtom == w.skip && t.Type == html.StartTagToken {
-			w.deep++
+		raw := string(z.Raw())
+		name, _ := z.TagName()
+		end := "</" + string(name) + ">"
+		void := kind != nethtml.TextToken && (string(name) == "br" || string(name) == "hr")
+		switch {
+		case kind == nethtml.TextToken:
+			if len(raw) > room {
+				raw = clip(raw, room)
+				if cut := strings.LastIndexByte(raw, '&'); cut >= 0 && !strings.Contains(raw[cut:], ";") {
+					raw = raw[:cut]
+				}
+				room = len(raw)
+			}
+		case kind == nethtml.EndTagToken && !void && len(open) > 0 && open[len(open)-1] == string(name):
+			open = open[:len(open)-1]
+			b.WriteString(raw)
+			continue
+		case kind == nethtml.EndTagToken:
+			continue
+		case void:
+			raw = "<" + string(name) + ">"
+		case len(open) == MaxDepth:
+			continue
+		default:
+			room -= len(end)
+			if len(raw) <= room {
+				open = append(open, string(name))
+			}
 		}
-		if w.deep == 0 {
-			w.skip = 0
-		}
-	case t.Type == html.TextToken:
-		text := cleanLines(t.Data)
-		esc := html.EscapeString(text)
-		for len(esc) > w.room {
-			text = clip(text, min(len(text)/2, w.room))
-			esc = html.EscapeString(text)
-			defer func() { w.room = 0 }()
-		}
-		w.write(esc)
-	case t.Type == html.CommentToken || t.Type == html.DoctypeToken:
-	case swallowed[t.DataAtom]:
-		if t.Type == html.StartTagToken && t.DataAtom != atom.Embed {
-			w.skip, w.deep = t.DataAtom, 1
-		}
-	case !allowed[t.DataAtom]:
-	case t.DataAtom == atom.Br || t.DataAtom == atom.Hr:
-		if !end {
-			w.write("<" + t.Data + ">")
-		}
-	case end:
-		if n := len(w.open); n > 0 && w.open[n-1] == t.Data {
-			w.open = w.open[:n-1]
-			w.b.WriteString("</" + t.Data + ">")
-		}
-	case len(w.open) < MaxDepth:
-		tag := "<" + t.Data + href(t) + ">"
-		if w.room -= len("</" + t.Data + ">"); w.write(tag) {
-			w.open = append(w.open, t.Data)
+		if room -= len(raw); room >= 0 {
+			b.WriteString(raw)
 		}
 	}
-}
-
-// write writes s whole or, for want of room, neither s nor anything after it.
-func (w *notesWriter) write(s string) bool {
-	if w.room -= len(s); w.room < 0 {
-		return false
+	for _, name := range slices.Backward(open) {
+		b.WriteString("</" + name + ">")
 	}
-	w.b.WriteString(s)
-	return true
-}
-
-func (w *notesWriter) finish() string {
-	for i := len(w.open) - 1; i >= 0; i-- {
-		w.b.WriteString("</" + w.open[i] + ">")
-	}
-	return strings.TrimSpace(w.b.String())
-}
-
-// href is the attribute of a link worth keeping, with its leading space.
-func href(t html.Token) string {
-	if t.DataAtom != atom.A {
-		return ""
-	}
-	for _, a := range t.Attr {
-		v := Sanitize(a.Val)
-		l := strings.ToLower(v)
-		if a.Key == "href" && (strings.HasPrefix(l, "http://") || strings.HasPrefix(l, "https://") || strings.HasPrefix(l, "mailto:")) {
-			return ` href="` + html.EscapeString(v) + `"`
-		}
-	}
-	return ""
+	return strings.TrimSpace(b.String())
 }
 
 // cleanLines is Sanitize for text of several lines: white space stays.

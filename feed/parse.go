@@ -17,44 +17,44 @@ import (
 
 // Parse reads a feed document: RSS 2.0 and its predecessors, Atom, JSON Feed,
 // and the dialects of Enomalism and Archipel (the package documentation tells
-// what is done for them). body is the document as received, after transfer
-// decoding; base is the URL it finally came from, against which relative
-// enclosure URLs are resolved, or the path or file: URL of a local file. names gives
-// the releases their directory names; nil starts an assignment anew.
+// what is done for them). Of the document it needs Body, FinalURL, which may also
+// be the path of a local file, and ContentType. Relative enclosure URLs are
+// resolved against FinalURL. Releases get the names that a first look gives them.
 //
 // Items that cannot be used are left out, each with a warning. A feed without
-// any item is valid and empty; one with items of which none can be used is an error that
-// wraps [ErrNoReleases]. After an error names is as it was.
+// any item is valid and empty. A feed with items of which none can be used is an
+// error that wraps [ErrNoReleases].
 //
-// Parse reads neither files nor network, does not keep body, and may be called concurrently.
-func Parse(body []byte, base string, names *Names) (*Feed, error) {
-	if len(body) > MaxBody {
-		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, MaxBody>>20)
+// Parse reads neither files nor network, and does not keep the document. Any
+// number of calls may run at once.
+func Parse(doc Document) (*Feed, error) { return parse(doc, new(nameTable)) }
+
+// parse is Parse, with names for the releases. After an error names is as it was.
+func parse(d Document, names *nameTable) (*Feed, error) {
+	if len(d.Body) > MaxBody {
+		return nil, fmt.Errorf("%w: more than %d MiB", errTooLarge, MaxBody>>20)
 	}
-	baseURL, err := parseBase(base)
+	base, err := parseBase(d.FinalURL)
 	if err != nil {
 		return nil, err
 	}
-	doc, warning, err := toUTF8(body)
+	doc, warning, err := toUTF8(d.Body, d.ContentType)
 	if err != nil {
 		return nil, err
 	}
 	if len(doc) > MaxBody {
-		return nil, fmt.Errorf("%w: more than %d MiB in UTF-8", ErrTooLarge, MaxBody>>20)
+		return nil, fmt.Errorf("%w: more than %d MiB in UTF-8", errTooLarge, MaxBody>>20)
 	}
-	f := &Feed{}
+	f := &Feed{From: d.From}
 	if warning != "" {
 		f.Warnings = append(f.Warnings, warning)
 	}
-	src, err := f.decode(doc, baseURL)
+	src, err := f.decode(doc, base)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.fill(src, baseURL); err != nil {
+	if err := f.fill(src, base); err != nil {
 		return nil, err
-	}
-	if names == nil {
-		names = new(Names)
 	}
 	names.assign(f.Releases)
 	f.capWarnings()
@@ -89,7 +89,7 @@ func (f *Feed) decode(doc []byte, base *url.URL) (*gofeed.Feed, error) {
 		return nil, ErrNotFeed
 	}
 	src, warnings, err := guarded(guard, doc, base)
-	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) && doc[0] == '<' {
+	if syntax := (*syntaxError)(nil); errors.As(err, &syntax) && doc[0] == '<' {
 		if fixed := repair(doc); fixed != nil && len(fixed) <= 2*MaxBody {
 			var err2 error
 			if src, warnings, err2 = guarded(guard, fixed, base); err2 == nil {
@@ -116,7 +116,7 @@ func guarded(guard func([]byte, *url.URL) ([]byte, []string, error), doc []byte,
 func runParser(doc []byte) (src *gofeed.Feed, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			src, err = nil, &SyntaxError{0, fmt.Errorf("the parser failed: %v", p)}
+			src, err = nil, &syntaxError{0, fmt.Errorf("the parser failed: %v", p)}
 		}
 	}()
 	p := gofeed.NewParser()
@@ -127,18 +127,18 @@ func runParser(doc []byte) (src *gofeed.Feed, err error) {
 	case errors.Is(err, gofeed.ErrFeedTypeNotDetected):
 		return nil, ErrNotFeed
 	case err != nil:
-		return nil, &SyntaxError{int64(len(doc)), err}
+		return nil, &syntaxError{int64(len(doc)), err}
 	}
 	return src, nil
 }
 
 // fill makes releases of items.
 func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
-	f.Title = title(src.Title)
+	f.Title = Sanitize(src.Title)
 	f.Format = src.FeedType
 	if r, ok := src.OriginalFeed().(*rss.Feed); ok {
-		f.TTL = parseTTL(r.TTL)
-		f.Skip = parseSkip(r.SkipHours, r.SkipDays)
+		f.ttl = parseTTL(r.TTL)
+		f.skip = parseSkip(r.SkipHours, r.SkipDays)
 	}
 	var first error // why the first unusable item is
 	soon := time.Now().Add(24 * time.Hour)
@@ -193,10 +193,10 @@ func (f *Feed) order() {
 // release reads one item. note is a warning that does not keep it out.
 func release(item *gofeed.Item, base *url.URL) (r Release, note string, err error) {
 	r = Release{
-		Title:     title(item.Title),
-		Published: date(item.Published, item.PublishedParsed),
-		Updated:   date(item.Updated, item.UpdatedParsed),
+		Title: Sanitize(item.Title), // the guards made it plain and short
 	}
+	r.Published, _ = parseDate(item.Published)
+	r.Updated, _ = parseDate(item.Updated)
 	if r.Published.IsZero() {
 		r.Published = r.Updated
 	}
@@ -214,7 +214,7 @@ func release(item *gofeed.Item, base *url.URL) (r Release, note string, err erro
 	if strings.TrimSpace(notes) == "" {
 		notes = item.Content
 	}
-	r.NotesHTML = SanitizeHTML(notes)
+	r.NotesHTML = sanitizeHTML(notes)
 	return r, best.note, nil
 }
 
@@ -233,7 +233,7 @@ func (r *Release) label() string {
 // uuid of Enomalism and Archipel, else one derived from the place of the package. An id that
 // could not be shown as it is, or is too long, is replaced by its digest.
 func identify(item *gofeed.Item, packageURL string) string {
-	for _, id := range []string{item.GUID, uuid(item)} {
+	for _, id := range []string{plainID(item.GUID), uuid(item)} {
 		id = strings.TrimSpace(id)
 		switch {
 		case id == "":
@@ -277,18 +277,8 @@ func values(list []ext.Extension) (v []string) {
 	return v
 }
 
-func title(s string) string { return Sanitize(clip(plainText(clip(s, 8*maxTitle)), maxTitle)) }
-
-// date prefers our own reading to the parser's, which is the wider one.
-func date(raw string, parsed *time.Time) time.Time {
-	if t, ok := ParseDate(raw); ok {
-		return t
-	}
-	if parsed != nil && parsed.Year() >= 1970 && parsed.Year() <= 9999 {
-		return parsed.UTC()
-	}
-	return time.Time{}
-}
+// plainTitle is the text of a title that may be HTML, in one line.
+func plainTitle(s string) string { return clip(plainText(clip(s, 8*maxTitle)), maxTitle) }
 
 // parseTTL reads a ttl in minutes; nonsense is none.
 func parseTTL(s string) time.Duration {
@@ -296,7 +286,7 @@ func parseTTL(s string) time.Duration {
 	if err != nil || n <= 0 {
 		return 0
 	}
-	return time.Duration(min(n, int64(MaxInterval/time.Minute))) * time.Minute
+	return time.Duration(min(n, int64(maxInterval/time.Minute))) * time.Minute
 }
 
 func (f *Feed) warn(format string, args ...any) {

@@ -24,9 +24,14 @@ func fixture(t testing.TB, name string) []byte {
 	return b
 }
 
+// parseAt is Parse of a document that came from base.
+func parseAt(body []byte, base string) (*Feed, error) {
+	return Parse(Document{Body: body, FinalURL: base})
+}
+
 func mustParse(t testing.TB, body string) *Feed {
 	t.Helper()
-	f, err := Parse([]byte(body), testBase, nil)
+	f, err := parseAt([]byte(body), testBase)
 	if err != nil {
 		t.Fatalf("Parse: %v", err)
 	}
@@ -60,7 +65,7 @@ func TestDialects(t *testing.T) {
 		file string
 		want Feed
 	}{
-		{"vmcast.xml", Feed{Title: "Example appliances", Format: "rss", TTL: 2 * time.Hour, Skip: Skip{Hours: 1<<1 | 1<<2, Days: 1}, Releases: []Release{
+		{"vmcast.xml", Feed{Title: "Example appliances", Format: "rss", ttl: 2 * time.Hour, skip: skipTimes{hours: 1<<1 | 1<<2, days: 1}, Releases: []Release{
 			{ID: "example-debian-31-2", Name: "Debian-3.1-minimal-second-build", Title: "Debian 3.1 minimal, second build", Published: day("2007-03-14T10:00:00Z"),
 				URL: "https://feeds.example.org/dir/packages/debian-3.1-2.xvm", Length: 104857601, Type: "application/x-xvm"},
 			{ID: "example-debian-31-1", Name: "Debian-3.1-minimal", Title: "Debian 3.1 minimal", Published: day("2007-03-13T10:00:00Z"),
@@ -74,7 +79,7 @@ func TestDialects(t *testing.T) {
 				URL: "http://vmcast.example.net/files/7c1d7f0e-1a97-11dd-9f3e-0019b9e3c0aa.xvm2", Length: 733184000, Type: "application/enomalism2-xvm2",
 				NotesHTML: "Base install.<br>Root password is <i>changeme</i>."},
 		}}},
-		{"archipel.xml", Feed{Title: "VMCasts of R&D hypervisor <node-07>", Format: "rss", TTL: time.Hour, Releases: []Release{
+		{"archipel.xml", Feed{Title: "VMCasts of R&D hypervisor <node-07>", Format: "rss", ttl: time.Hour, Releases: []Release{
 			{ID: "e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc", Name: "web-mail-production-" + digest("e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc")[:8], Title: "web & mail <production>",
 				Published: day("2016-11-07T09:51:30.123456Z"), URL: "http://node-07.lab.example.com:8088/e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc.xvm2",
 				Length: 1510920192, Type: "application/enomalism2-xvm2", NotesHTML: "Sum of a &lt; b, made by &amp; for the R&amp;D team"},
@@ -104,7 +109,7 @@ func TestDialects(t *testing.T) {
 		}}},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
-			f, err := Parse(fixture(t, tc.file), testBase, nil)
+			f, err := parseAt(fixture(t, tc.file), testBase)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,13 +136,13 @@ func TestDialects(t *testing.T) {
 
 func TestRepairLeavesWellFormedAlone(t *testing.T) {
 	f := mustParse(t, rssOf(item("a &amp;amp; <![CDATA[b < c & d]]>", "1", "")))
-	if got := f.Releases[0].Title; got != "a &amp; b < c & d" {
+	if got := f.Releases[0].Title; got != "a & b < c & d" {
 		t.Errorf("title %q", got)
 	}
 	if warned(f, "repaired") {
 		t.Error("a well-formed feed was repaired")
 	}
-	if _, err := Parse([]byte(rssOf(`<item><title>x</title><description><b></description></item></oops>`)), testBase, nil); err == nil {
+	if _, err := parseAt([]byte(rssOf(`<item><title>x</title><description><b></description></item></oops>`)), testBase); err == nil {
 		t.Error("what repair cannot mend was accepted")
 	}
 }
@@ -158,24 +163,24 @@ func TestF1EntityBomb(t *testing.T) {
 		`<rss><!DOCTYPE x [<!ENTITY a "b">]></rss>`,
 		`<!doctype rss [<!entity a "b">]>` + rssOf(),
 	} {
-		if f, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrEntities) && !isSyntax(err) {
+		if f, err := parseAt([]byte(body), testBase); !errors.Is(err, errEntities) && !isSyntax(err) {
 			t.Errorf("%.60q: %v, %v", body, f, err)
 		}
 	}
-	if _, err := Parse([]byte(b.String()), testBase, nil); !errors.Is(err, ErrEntities) {
+	if _, err := parseAt([]byte(b.String()), testBase); !errors.Is(err, errEntities) {
 		t.Errorf("bomb: %v", err)
 	}
 }
 
 func isSyntax(err error) bool {
-	var s *SyntaxError
+	var s *syntaxError
 	return errors.As(err, &s)
 }
 
 func TestF2ExternalEntity(t *testing.T) {
 	for _, id := range []string{`SYSTEM "file:///etc/passwd"`, `SYSTEM "http://127.0.0.1:1/x"`, `PUBLIC "-//x" "/etc/passwd"`} {
 		body := `<!DOCTYPE rss [<!ENTITY xxe ` + id + `>]>` + rssOf(item("&xxe;", "1", ""))
-		if _, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrEntities) {
+		if _, err := parseAt([]byte(body), testBase); !errors.Is(err, errEntities) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
@@ -188,12 +193,12 @@ func TestF2ExternalEntity(t *testing.T) {
 
 func TestF3Body(t *testing.T) {
 	big := make([]byte, MaxBody+1)
-	if _, err := Parse(big, testBase, nil); !errors.Is(err, ErrTooLarge) {
+	if _, err := parseAt(big, testBase); !errors.Is(err, errTooLarge) {
 		t.Errorf("%v", err)
 	}
 	// One that grows beyond the limit in UTF-8 is no better.
 	grown := append([]byte(`<?xml version="1.0" encoding="iso-8859-1"?><rss><channel><title>`), bytes.Repeat([]byte{0xe9}, MaxBody-200)...)
-	if _, err := Parse(append(grown, "</title></channel></rss>"...), testBase, nil); !errors.Is(err, ErrTooLarge) {
+	if _, err := parseAt(append(grown, "</title></channel></rss>"...), testBase); !errors.Is(err, errTooLarge) {
 		t.Errorf("%v", err)
 	}
 }
@@ -204,12 +209,12 @@ func TestF6Depth(t *testing.T) {
 		rssOf("<item>" + strings.Repeat("<a>", MaxDepth) + strings.Repeat("</a>", MaxDepth) + "</item>"),
 		strings.Repeat("<rss>", 1_000_000),
 	} {
-		if _, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrTooDeep) {
+		if _, err := parseAt([]byte(body), testBase); !errors.Is(err, errTooDeep) {
 			t.Errorf("%.80q: %v", body, err)
 		}
 	}
 	json := `{"version":"https://jsonfeed.org/version/1","items":` + strings.Repeat("[", 1_000_000)
-	if _, err := Parse([]byte(json), testBase, nil); err == nil {
+	if _, err := parseAt([]byte(json), testBase); err == nil {
 		t.Error("deep JSON was accepted")
 	}
 }
@@ -230,11 +235,11 @@ func TestF7Items(t *testing.T) {
 	}
 
 	// Far more items, of nothing, in XML and in JSON.
-	if _, err := Parse([]byte(rssOf(strings.Repeat("<item></item>", 300_000))), testBase, nil); !errors.Is(err, ErrNoReleases) {
+	if _, err := parseAt([]byte(rssOf(strings.Repeat("<item></item>", 300_000))), testBase); !errors.Is(err, ErrNoReleases) {
 		t.Errorf("%v", err)
 	}
 	json := `{"version":"https://jsonfeed.org/version/1","items":[{}` + strings.Repeat(",{}", 100_000) + `]}`
-	if _, err := Parse([]byte(json), testBase, nil); !errors.Is(err, ErrNoReleases) {
+	if _, err := parseAt([]byte(json), testBase); !errors.Is(err, ErrNoReleases) {
 		t.Errorf("%v", err)
 	}
 	// Still more are not listed before they are found to hold nothing.
@@ -243,7 +248,7 @@ func TestF7Items(t *testing.T) {
 		"JSON items":       `{"version":"https://jsonfeed.org/version/1","items":[{}` + strings.Repeat(",{}", maxListed) + `]}`,
 		"unknown elements": rssOf("<item>" + strings.Repeat("<x/>a", maxEdits+2) + "</item>"),
 	} {
-		if f, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrTooLarge) {
+		if f, err := parseAt([]byte(body), testBase); !errors.Is(err, errTooLarge) {
 			t.Errorf("%s: %+v, %v", name, f, err)
 		}
 	}
@@ -264,7 +269,7 @@ func TestF7Items(t *testing.T) {
 	if len(f.Releases) != 1 {
 		t.Errorf("%d releases", len(f.Releases))
 	}
-	if _, err := Parse([]byte(rssOf(strings.Repeat("<link/>", 200_000))), testBase, nil); !errors.Is(err, ErrTooLarge) {
+	if _, err := parseAt([]byte(rssOf(strings.Repeat("<ttl/>", 200_000))), testBase); !errors.Is(err, errTooLarge) {
 		t.Errorf("%v", err)
 	}
 }
@@ -274,12 +279,12 @@ func TestF8HTML(t *testing.T) {
 		string(fixture(t, "portal.html")), "<html><body>hi</body></html>", "\n <!-- x --><HTML>", "<!doctype HTML><p>",
 		"<script>location='/login'</script>", "\xef\xbb\xbf<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" \"x\"><html/>",
 	} {
-		if _, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrHTML) {
+		if _, err := parseAt([]byte(body), testBase); !errors.Is(err, ErrHTML) {
 			t.Errorf("%.40q: %v", body, err)
 		}
 	}
 	for _, body := range []string{"", " \n", "Not Found", "404", "{}", `{"error":"x"}`, "[]", "\x1f\x8b\x08\x00", "PK\x03\x04", "<", "<?xml version='1.0'?>"} {
-		if _, err := Parse([]byte(body), testBase, nil); err == nil {
+		if _, err := parseAt([]byte(body), testBase); err == nil {
 			t.Errorf("%q was accepted", body)
 		}
 	}
@@ -323,11 +328,11 @@ func TestF9Charsets(t *testing.T) {
 		"shift_jis":                 {decl("Shift_JIS") + rssOf(item("\x83\x65\x83\x58\x83\x67", "1", "")), "テスト"},
 		"one bad byte":              {rssOf(item("Grüße\xff", "1", "")), "Grüße"},
 		"nul and controls":          {rssOf(item("a\x00b\x07c\x1b", "1", "")), "abc"},
-		"references to controls":    {rssOf(item("a&#0;b&#27;[31mc&#x85;d", "1", "")), "a&#0;b&#27;[31mc…d"},
+		"references to controls":    {rssOf(item("a&#0;b&#27;[31mc&#x85;d", "1", "")), "abc…d"},
 		"declaration in the middle": {rssOf(item(title, "1", "")), title},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := Parse([]byte(tc.body), testBase, nil)
+			f, err := parseAt([]byte(tc.body), testBase)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -342,7 +347,7 @@ func TestF9Charsets(t *testing.T) {
 		"binary":             doc + "\x00\xff\xfe",
 		"second declaration": rssOf(decl("koi8-r"), item("x", "1", "")),
 	} {
-		if f, err := Parse([]byte(body), testBase, nil); err == nil {
+		if f, err := parseAt([]byte(body), testBase); err == nil {
 			t.Errorf("%s: accepted as %q", name, f.Releases[0].Title)
 		}
 	}
@@ -372,7 +377,7 @@ func TestF10Enclosures(t *testing.T) {
 		"xml:base":         {`<enclosure xml:base="http://b/x/y" url="a.xvm?a&amp;b"/>`, "http://b/x/a.xvm?a&b", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := Parse([]byte(rssOf(head+tc.enclosures+"</item>")), testBase, nil)
+			f, err := parseAt([]byte(rssOf(head+tc.enclosures+"</item>")), testBase)
 			if tc.url == "" {
 				if !errors.Is(err, ErrNoReleases) {
 					t.Errorf("%+v, %v", f, err)
@@ -435,7 +440,7 @@ func TestF14Future(t *testing.T) {
 
 func TestF16Roots(t *testing.T) {
 	for _, body := range []string{`<svg/>`, `<opml><body/></opml>`, `<x:Envelope xmlns:x="y"/>`} {
-		if _, err := Parse([]byte(body), testBase, nil); !errors.Is(err, ErrNotFeed) {
+		if _, err := parseAt([]byte(body), testBase); !errors.Is(err, ErrNotFeed) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -450,7 +455,7 @@ func TestF16Roots(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	for _, body := range []string{"<rss><channel>", rssOf() + "<rss/>", "<rss></channel></rss>", "<rss><channel></rss></channel>", rssOf("</item>")} {
-		if _, err := Parse([]byte(body), testBase, nil); !isSyntax(err) {
+		if _, err := parseAt([]byte(body), testBase); !isSyntax(err) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -497,7 +502,7 @@ func TestH1Schemes(t *testing.T) {
 		"":                                      "",
 		"http://" + strings.Repeat("a", maxURL): "",
 	} {
-		f, err := Parse([]byte(rssOf(`<item><guid>1</guid><enclosure type="application/x-xvm" url="`+strings.ReplaceAll(raw, "&", "&amp;")+`"/></item>`)), testBase, nil)
+		f, err := parseAt([]byte(rssOf(`<item><guid>1</guid><enclosure type="application/x-xvm" url="`+strings.ReplaceAll(raw, "&", "&amp;")+`"/></item>`)), testBase)
 		switch {
 		case want == "" && !errors.Is(err, ErrNoReleases):
 			t.Errorf("%.40q: %+v, %v", raw, f, err)
@@ -508,12 +513,12 @@ func TestH1Schemes(t *testing.T) {
 	local := []byte(rssOf(`<item><guid>1</guid><enclosure url="a.xvm"/></item>`, `<item><guid>2</guid><enclosure url="file:///srv/b.xvm"/></item>`,
 		`<item><guid>3</guid><enclosure url="http://h/c.xvm"/></item>`, `<item><guid>4</guid><enclosure url="file://other/d.xvm"/></item>`))
 	for _, base := range []string{"/srv/feeds/vmcast.xml", "file:///srv/feeds/vmcast.xml"} {
-		f, err := Parse(local, base, nil)
+		f, err := parseAt(local, base)
 		if err != nil || len(f.Releases) != 3 || f.Releases[0].URL != "file:///srv/feeds/a.xvm" || f.Releases[1].URL != "file:///srv/b.xvm" {
 			t.Errorf("%s: %+v, %v", base, f, err)
 		}
 	}
-	f, err := Parse([]byte(rssOf(`<item><enclosure url="a.xvm"/></item>`, `<item><enclosure url="http://me:pw@h/b.xvm"/></item>`)), "https://u:secret@h/feed.xml", nil)
+	f, err := parseAt([]byte(rssOf(`<item><enclosure url="a.xvm"/></item>`, `<item><enclosure url="http://me:pw@h/b.xvm"/></item>`)), "https://u:secret@h/feed.xml")
 	if err != nil || f.Releases[0].URL != "https://h/a.xvm" {
 		t.Errorf("the feed's credentials went to an enclosure: %+v, %v", f, err)
 	}
@@ -548,7 +553,7 @@ func bigFeed(n int) []byte {
 
 func TestTenThousandItems(t *testing.T) {
 	body := bigFeed(10_000)
-	f, err := Parse(body, testBase, nil)
+	f, err := parseAt(body, testBase)
 	if err != nil || len(f.Releases) != 10_000 {
 		t.Fatalf("%d releases, %v", len(f.Releases), err)
 	}
@@ -559,7 +564,7 @@ func BenchmarkParse10000(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Parse(body, testBase, nil); err != nil {
+		if _, err := parseAt(body, testBase); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -12,17 +12,6 @@ import (
 	"time"
 )
 
-// Document is what a fetch brings.
-type Document struct {
-	Body         []byte        // decoded; nil if NotModified
-	ETag         string        // validators for the next fetch, "" if none
-	LastModified string        //
-	FinalURL     string        // after redirects; "": the one asked for
-	NotModified  bool          // what is known still holds
-	From         string        // who answered, in Fetch's own words: it comes to [Feed.From], over restarts too
-	MaxAge       time.Duration // how long the server calls it fresh; 0: it does not say
-}
-
 // PollerOptions configure a [Poller]. URL and Fetch are required.
 type PollerOptions struct {
 	URL string // http, https, or a local file as a path or file: URL
@@ -42,10 +31,9 @@ type PollerOptions struct {
 	// called for the feed that NewPoller loads.
 	OnFeed func(f *Feed, raw []byte)
 
-	Refresh     time.Duration // poll this often whatever feed and server say; 0: they decide
-	MinInterval time.Duration // least time between polls they may ask for; 0: the constant [MinInterval]
-	Timeout     time.Duration // of one fetch in all; 0: 2 minutes
-	Logger      *slog.Logger  // nil: no log
+	Refresh time.Duration // poll this often whatever feed and server say; 0: they decide
+	Timeout time.Duration // of one fetch in all; 0: 2 minutes
+	Logger  *slog.Logger  // nil: no log
 }
 
 // Status tells how a poller fares. It marshals to JSON.
@@ -68,7 +56,7 @@ type Poller struct {
 	o      PollerOptions
 	local  bool
 	url    string // for people: without credentials
-	names  *Names
+	names  *nameTable
 	busy   chan struct{} // holds a token while a poll is under way; taken before mu
 	resume chan struct{} // tells Run that somebody else has polled
 
@@ -89,16 +77,13 @@ func NewPoller(o PollerOptions) (*Poller, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MinInterval <= 0 {
-		o.MinInterval = MinInterval
-	}
 	if o.Timeout <= 0 {
 		o.Timeout = 2 * time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Poller{o: o, local: u.Scheme == "file", names: new(Names), busy: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
+	p := &Poller{o: o, local: u.Scheme == "file", names: new(nameTable), busy: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
 	p.url = redact(u)
 	p.status.URL = p.url
 	p.status.Stale = true
@@ -211,9 +196,9 @@ func (p *Poller) plan() time.Time {
 		return now
 	}
 	var wait time.Duration
-	var skip Skip
+	var skip skipTimes
 	if p.feed != nil && p.o.Refresh <= 0 && !p.local {
-		skip = p.feed.Skip
+		skip = p.feed.skip
 	}
 	if p.status.Failures > 0 {
 		wait = retryDelay(p.status.Failures)
@@ -222,7 +207,7 @@ func (p *Poller) plan() time.Time {
 		wait = p.interval()
 		wait += jitter(wait / 10)
 	}
-	p.status.Next = skip.Next(p.status.LastAttempt.Add(wait))
+	p.status.Next = skip.next(p.status.LastAttempt.Add(wait))
 	return p.status.Next
 }
 
@@ -232,16 +217,16 @@ func (p *Poller) interval() time.Duration {
 	case p.o.Refresh > 0:
 		return p.o.Refresh
 	case p.local:
-		return LocalInterval
+		return localInterval
 	}
 	wait := p.saved.maxAge
 	if p.feed != nil {
-		wait = max(wait, p.feed.TTL)
+		wait = max(wait, p.feed.ttl)
 	}
 	if wait <= 0 {
-		wait = DefaultInterval
+		wait = defaultInterval
 	}
-	return max(min(wait, MaxInterval), p.o.MinInterval)
+	return max(min(wait, maxInterval), minInterval)
 }
 
 // retryAfter is what an error of Fetch asks for, bounded.

@@ -110,13 +110,13 @@ func TestPollerHonoursTTLAndMaxAge(t *testing.T) {
 		maxAge, opt time.Duration
 		want        time.Duration
 	}{
-		{"default", "", 0, 0, DefaultInterval},
+		{"default", "", 0, 0, defaultInterval},
 		{"ttl", "<ttl>120</ttl>", 0, 0, 2 * time.Hour},
 		{"max-age", "", 3 * time.Hour, 0, 3 * time.Hour},
 		{"the longer one", "<ttl>120</ttl>", time.Hour, 0, 2 * time.Hour},
-		{"too short", "", time.Second, 0, MinInterval},
-		{"too long", "<ttl>2000000000</ttl>", 0, 0, MaxInterval},
-		{"overflow", "<ttl>99999999999999999999</ttl>", 1<<63 - 1, 0, MaxInterval},
+		{"too short", "", time.Second, 0, minInterval},
+		{"too long", "<ttl>2000000000</ttl>", 0, 0, maxInterval},
+		{"overflow", "<ttl>99999999999999999999</ttl>", 1<<63 - 1, 0, maxInterval},
 		{"refresh wins", "<ttl>120</ttl><skipDays><day>Saturday</day></skipDays>", time.Hour, 7 * time.Second, 7 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -156,14 +156,14 @@ func TestPollerSkips(t *testing.T) {
 			}
 		}
 	})
-	if s := parseSkip([]string{"24", " 5 ", "25", "-1", "x"}, []string{"monday", "Blursday"}); s != (Skip{Hours: 1 | 1<<5, Days: 2}) {
+	if s := parseSkip([]string{"24", " 5 ", "25", "-1", "x"}, []string{"monday", "Blursday"}); s != (skipTimes{hours: 1 | 1<<5, days: 2}) {
 		t.Errorf("%+v", s)
 	}
 	var hours []string
 	for h := range 24 {
 		hours = append(hours, fmt.Sprint(h))
 	}
-	if s := parseSkip(hours, []string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"}); s != (Skip{}) {
+	if s := parseSkip(hours, []string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"}); s != (skipTimes{}) {
 		t.Errorf("a feed can forbid itself: %+v", s)
 	}
 }
@@ -245,7 +245,7 @@ func TestF4F8F15PollerKeepsLastGood(t *testing.T) {
 			if err == nil || f != first || string(raw) != string(good) || !st.Stale || st.LastError == "" || st.Releases != 2 {
 				t.Errorf("%s: %v, %+v", name, err, st)
 			}
-			if name == "F15 downgrade" && !errors.Is(err, ErrDowngrade) {
+			if name == "F15 downgrade" && !errors.Is(err, errDowngrade) {
 				t.Errorf("%v", err)
 			}
 			if name == "never ending" && !errors.Is(err, context.DeadlineExceeded) {
@@ -420,7 +420,7 @@ func TestPollerOnLocalFile(t *testing.T) {
 	if err := p.Refresh(t.Context()); err != nil || calls != 2 {
 		t.Errorf("%d calls, %v", calls, err)
 	}
-	if p.interval() != LocalInterval {
+	if p.interval() != localInterval {
 		t.Errorf("%v", p.interval())
 	}
 	if err := os.Remove(path); err != nil {

@@ -29,9 +29,9 @@ type Entry struct {
 	Title     string    // "": the last part of the URL
 	URL       string    // absolute, http or https, required
 	Length    int64     // bytes of the package, required
-	Type      string    // MIME type; "": by [TypeOf]
+	Type      string    // MIME type; "": by [typeOf]
 	Published time.Time // required
-	NotesHTML string    // release notes; written as [SanitizeHTML] leaves them
+	NotesHTML string    // release notes; written as [sanitizeHTML] leaves them
 }
 
 // Marshal writes the channel as RSS 2.0, newest item first. The same channel
@@ -90,9 +90,9 @@ func (c Channel) normal() ([]Entry, error) {
 		}
 		e.URL = u.String()
 		e.ID = cmp.Or(e.ID, e.URL)
-		e.Title = cmp.Or(title(e.Title), Sanitize(u.Path[strings.LastIndexByte(u.Path, '/')+1:]), e.ID)
-		e.Type = cmp.Or(e.Type, TypeOf(u.Path))
-		e.NotesHTML = SanitizeHTML(e.NotesHTML)
+		e.Title = cmp.Or(plainTitle(e.Title), Sanitize(u.Path[strings.LastIndexByte(u.Path, '/')+1:]), e.ID)
+		e.Type = cmp.Or(e.Type, typeOf(u.Path))
+		e.NotesHTML = sanitizeHTML(e.NotesHTML)
 		e.Published = e.Published.UTC().Truncate(time.Second)
 		switch {
 		case e.Length < 0:
@@ -119,7 +119,7 @@ func (c Channel) normal() ([]Entry, error) {
 // in c go. If nothing but Built differs, old is returned as it is.
 func (c Channel) Update(old []byte) ([]byte, error) {
 	base := cmp.Or(c.Self, c.Link)
-	was, err := Parse(old, base, nil)
+	was, err := Parse(Document{Body: old, FinalURL: base})
 	if err != nil && !errors.Is(err, ErrNoReleases) {
 		return nil, fmt.Errorf("update feed: %w", err)
 	}
@@ -154,7 +154,7 @@ func (c Channel) Update(old []byte) ([]byte, error) {
 		}
 	}
 	built := c.Built
-	c.Built, _ = ParseDate(lastBuilt(old))
+	c.Built, _ = parseDate(lastBuilt(old))
 	if b, err := c.Marshal(); err != nil || bytes.Equal(b, old) {
 		return old, err
 	}

@@ -31,8 +31,8 @@ func TestWriteGolden(t *testing.T) {
 		t.Error(err)
 	}
 	// What is written is read.
-	f, err := Parse(got, "https://h.example/vmcast.xml", nil)
-	if err != nil || len(f.Warnings) > 0 || f.TTL != 90*time.Minute || f.Title != `R&D "images" <new>` || len(f.Releases) != 3 {
+	f, err := parseAt(got, "https://h.example/vmcast.xml")
+	if err != nil || len(f.Warnings) > 0 || f.ttl != 90*time.Minute || f.Title != `R&D "images" <new>` || len(f.Releases) != 3 {
 		t.Fatalf("%+v, %v", f, err)
 	}
 	for i, want := range []string{"urn:x:2", "https://h.example/p/c.img.gz", "https://h.example/p/a%20b.xvm"} { // newest first, then by id
@@ -156,7 +156,7 @@ func TestTypeOf(t *testing.T) {
 		"a.xvm": "application/x-xvm", "a.XVM2": "application/enomalism2-xvm2", "a.ova": "application/x-tar",
 		"a.img": "application/octet-stream", "a.img.gz": "application/gzip", "a.tar.zst": "application/zstd", "": "application/octet-stream",
 	} {
-		if got := TypeOf(name); got != want {
+		if got := typeOf(name); got != want {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

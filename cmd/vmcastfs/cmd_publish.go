@@ -87,7 +87,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 	}
 	before := make(map[string]feed.Release) // what was published, by file name
 	if len(old) > 0 {
-		was, err := feed.Parse(old, channel.Self, nil)
+		was, err := feed.Parse(feed.Document{Body: old, FinalURL: channel.Self})
 		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
 			return withCode(exitFailed, fmt.Errorf("%s: %w; move it away to begin anew", path, err))
 		}

@@ -37,7 +37,7 @@ func TestHookFlood(t *testing.T) {
 		items = append(items, item(fmt.Sprintf("%d \u009b2J\u202e&#10;%s", i, strings.Repeat("x", 9000)), fmt.Sprint(i), fmt.Sprintf("http://h/%d/%s.xvm?\u202e&#x9b;#\u009b", i, strings.Repeat("y\u202e", 1000))))
 	}
 	status := func(items []string) catalog.Status {
-		f, err := feed.Parse([]byte(`<rss version="2.0"><channel><title>hostile</title>`+strings.Join(items, "\n")+`</channel></rss>`), "http://h/feed.xml", nil)
+		f, err := feed.Parse(feed.Document{Body: []byte(`<rss version="2.0"><channel><title>hostile</title>` + strings.Join(items, "\n") + `</channel></rss>`), FinalURL: "http://h/feed.xml"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -92,7 +92,7 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 	}
 	c.background(c.checkAll)
 	return &feed.Document{
-		Body: d.Body, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
+		Body: d.Body, ContentType: d.ContentType, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
 		NotModified: d.NotModified, MaxAge: d.MaxAge, From: d.From,
 	}, nil
 }
