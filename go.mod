@@ -7,6 +7,7 @@ require (
 	github.com/cenkalti/backoff/v5 v5.0.3 // exponential back-off with jitter for retries
 	github.com/cespare/xxhash/v2 v2.3.0 // checksums of the chunks of XVA archives
 	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify: READY, STATUS and watchdog
+	github.com/cpuguy83/go-md2man/v2 v2.0.7 // manual pages from Markdown, as cobra makes those of commands
 	github.com/dgraph-io/ristretto/v2 v2.4.2 // the memory tier of the block cache
 	github.com/dustin/go-humanize v1.1.0 // sizes in options and tables
 	github.com/google/renameio/v2 v2.0.2 // atomic replacement of small files
@@ -20,7 +21,6 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // testscript, for tests of the command line
 	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
 	github.com/spf13/cobra v1.10.2 // commands, help, completions
-	github.com/spf13/pflag v1.1.0 // cobra's flags, for the manual pages
 	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
@@ -46,6 +46,9 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
+	github.com/russross/blackfriday/v2 v2.1.0 // indirect
+	github.com/spf13/pflag v1.1.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect

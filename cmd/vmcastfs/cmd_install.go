@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,24 +117,29 @@ func (in *installation) things() ([]thing, error) {
 			return b.Bytes(), err
 		}}
 	}
-	page := func(path, text string) thing {
+	page := func(path string, text []byte) thing {
 		return made(path, func(w io.Writer) error {
 			z, _ := gzip.NewWriterLevel(w, gzip.BestCompression) // no name, no time: the same bytes each time
-			_, err := io.WriteString(z, text)
+			_, err := z.Write(text)
 			return errors.Join(err, z.Close())
 		})
 	}
 	share := in.prefix + "/share"
 	list := []thing{
 		{path: in.binary(), mode: 0o755, content: func() ([]byte, error) { return os.ReadFile("/proc/self/exe") }},
-		page(share+"/man/man1/vmcastfs.1.gz", commandPage(in.root)),
 		made(share+"/bash-completion/completions/vmcastfs", func(w io.Writer) error { return in.root.GenBashCompletionV2(w, true) }),
 		made(share+"/zsh/site-functions/_vmcastfs", in.root.GenZshCompletion),
 		made(share+"/fish/vendor_completions.d/vmcastfs.fish", func(w io.Writer) error { return in.root.GenFishCompletion(w, true) }),
 		file(share+"/doc/vmcastfs/examples/mount.conf", distFile("example.conf")),
 		file(share+"/doc/vmcastfs/examples/fstab", distFile("example.fstab")),
 		file(share+"/doc/vmcastfs/examples/updatedb.conf", distFile("example.updatedb")),
-		page(share+"/man/man8/mount.vmcastfs.8.gz", helperPage()),
+	}
+	pages, err := manualPages()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		list = append(list, page(share+"/man/man"+name[len(name)-1:]+"/"+name+".gz", pages[name]))
 	}
 	if !in.system {
 		return list, nil

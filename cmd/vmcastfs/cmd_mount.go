@@ -42,11 +42,9 @@ func (e *env) mountCommand() *cobra.Command {
 directory DIR. It returns when the mount answers; with -f it stays in the
 foreground and ends with the mount. Send it SIGHUP to look at the feed at once.
 
-Options, as in fstab (- and _ are the same in their names); those of mount(8)
-are accepted:
-` + help.String() + `
-Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
-8 interrupted; 32 mount failed.`,
+OPTIONS are as in fstab, and those of mount(8) are accepted: see
+mount.vmcastfs(8). Exit status: 0 mounted; 1 wrong usage; 2 the system refused;
+4 internal error; 8 interrupted; 32 mount failed.`,
 		Example: `  vmcastfs mount https://example.org/vmcast.xml /srv/vmcast
   vmcastfs mount -f -o cache=/var/tmp/vm,verify=strict ./vmcast.xml /mnt`,
 		Args: exactArgs(2, "a FEED and a DIR"),
@@ -72,6 +70,7 @@ Exit status: 0 mounted; 1 wrong usage; 2 the system refused; 4 internal error;
 	cmd.Flags().BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more")
 	cmd.Flags().BoolVarP(&sloppy, "sloppy", "s", false, "ignore unknown options")
+	cmd.SetHelpTemplate(cmd.HelpTemplate() + "\nOptions for -o (- and _ are the same in their names):\n" + help.String())
 	return cmd
 }
 

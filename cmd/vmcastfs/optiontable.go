@@ -26,6 +26,14 @@ type option struct {
 	set   func(o *options, value string) error
 }
 
+// usage is the option with what follows it.
+func (k option) usage() string {
+	if k.arg == "" {
+		return k.name
+	}
+	return k.name + "=" + k.arg
+}
+
 // optionTable is every option of ours, in the order of the help text.
 func optionTable() []option {
 	path := func(at func(*options) *string) func(*options, string) error {
@@ -179,11 +187,7 @@ func writeOptionHelp(w io.Writer) {
 			group = k.group
 			fmt.Fprintf(w, "  %s\n", group)
 		}
-		name := k.name
-		if k.arg != "" {
-			name += "=" + k.arg
-		}
-		fmt.Fprintf(w, "    %-20s %s\n", name, k.help)
+		fmt.Fprintf(w, "    %-20s %s\n", k.usage(), k.help)
 	}
 }
 

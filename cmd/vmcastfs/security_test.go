@@ -14,19 +14,19 @@ import (
 // TestLimitsAreTrue compares the table of limits with the limits.
 func TestLimitsAreTrue(t *testing.T) {
 	t.Parallel()
-	doc := sourceOf(t, "security.go")
+	doc := docFile("security")
 	for line, values := range map[string][]int{
-		"a feed ":                 {feed.MaxBody >> 20, feed.MaxItems, feed.MaxDepth},
-		"manifest ":               {xvm.MaxManifestSize >> 20, xvm.MaxManifestEntries},
-		"description ":            {xvm.MaxDescriptionSize >> 20},
+		"a feed":                  {feed.MaxBody >> 20, feed.MaxItems, feed.MaxDepth},
+		"manifest":               {xvm.MaxManifestSize >> 20, xvm.MaxManifestEntries},
+		"description":            {xvm.MaxDescriptionSize >> 20},
 		"signature file, keyring": {xvm.MaxSignatureSize >> 10, xvm.MaxSignatures, xvm.MaxKeyringSize >> 20, xvm.MaxKeyringKeys},
-		"block list ":             {xvm.MaxListSums, xvm.MaxListBlocks},
-		"boot profile ":           {xvm.MaxProfileSize >> 20, xvm.MaxProfileReads},
-		"sidecar ":                {xvm.MaxSidecarMembers, xvm.MaxSidecarPoints >> 20},
+		"block list":             {xvm.MaxListSums, xvm.MaxListBlocks},
+		"boot profile":           {xvm.MaxProfileSize >> 20, xvm.MaxProfileReads},
+		"sidecar":                {xvm.MaxSidecarMembers, xvm.MaxSidecarPoints >> 20},
 		"status of another mount": {maxStatus >> 20, int(statusLimit.Seconds())},
-		"a hook ":                 {int(hookLimit.Seconds()), hookOutput >> 10, hookEvents},
+		"a hook":                 {int(hookLimit.Seconds()), hookOutput >> 10, hookEvents},
 	} {
-		_, rest, found := strings.Cut(doc, "//\t"+line)
+		_, rest, found := strings.Cut(doc, "\n| "+line+" |")
 		rest, _, _ = strings.Cut(rest, "\n")
 		for _, v := range values {
 			if !found || !regexp.MustCompile(fmt.Sprintf(`\b%d\b`, v)).MatchString(rest) {
@@ -36,35 +36,35 @@ func TestLimitsAreTrue(t *testing.T) {
 	}
 	// Those that are nobody's but their package's, by its source.
 	for _, limit := range []struct{ doc, file, source string }{
-		{"a feed                        16 MiB, decoded; 20000 items; 64 levels; 1 minute", "cache/remote/options.go", "set(&o.DocumentTimeout, time.Minute)"},
-		{"a URL, a header, redirects    8 KiB", "cache/remote/url.go", "maxURL = 8 << 10"},
-		{"; 64 KiB; 10\n", "cache/remote/transport.go", "maxHeader = 64 << 10"},
-		{"; 64 KiB; 10\n", "cache/remote/client.go", "maxHops = 10\n"},
-		{"pauses between attempts       30 seconds", "cache/remote/options.go", "set(&o.RetryMax, 30*time.Second)"},
-		{"30 seconds, 2 minutes where", "cache/remote/options.go", "set(&o.RetryAfterMax, 2*time.Minute)"},
-		{"an archive                    65536 entries", "xvm/tar_walk.go", "l.Members = 65536\n"},
+		{"| a feed | 16 MiB, decoded; 20000 items; 64 levels; 1 minute", "cache/remote/options.go", "set(&o.DocumentTimeout, time.Minute)"},
+		{"| a URL, a header, redirects | 8 KiB", "cache/remote/url.go", "maxURL = 8 << 10"},
+		{"; 64 KiB; 10 |", "cache/remote/transport.go", "maxHeader = 64 << 10"},
+		{"; 64 KiB; 10 |", "cache/remote/client.go", "maxHops = 10\n"},
+		{"| pauses between attempts | 30 seconds", "cache/remote/options.go", "set(&o.RetryMax, 30*time.Second)"},
+		{"30 seconds; 2 minutes where", "cache/remote/options.go", "set(&o.RetryAfterMax, 2*time.Minute)"},
+		{"| an archive | 65536 entries", "xvm/tar_walk.go", "l.Members = 65536\n"},
 		{" 16 MiB of headers", "xvm/tar_walk.go", "l.HeaderBytes = 16 << 20\n"},
 		{" 262144 sparse regions", "xvm/tar_walk.go", "l.Regions = 262144\n"},
 		{" 64 TiB apparent size", "xvm/tar_walk.go", "l.Size = 64 << 40\n"},
 		{" 32768 requests", "xvm/tar_walk.go", "l.Requests = 32768\n"},
-		{"its indexing                  30 seconds", "fs/catalog/release.go", "indexTimeout = 30 * time.Second\n"},
-		{"tried again after 5\n", "fs/catalog/release.go", "indexPause = 5 * time.Second\n"},
-		{"members held in memory        4 MiB each", "xvm/meta.go", "MaxMeta = 4 << 20"},
+		{"| its indexing | 30 seconds", "fs/catalog/release.go", "indexTimeout = 30 * time.Second\n"},
+		{"tried again after 5 |", "fs/catalog/release.go", "indexPause = 5 * time.Second\n"},
+		{"| members held in memory | 4 MiB each", "xvm/meta.go", "MaxMeta = 4 << 20"},
 		{" 16 MiB for a package", "fs/catalog/package.go", "maxMetaTotal = 16 << 20"},
 		{"all lists in memory 256 MiB", "fs/catalog/listmemory.go", "maxListMemory = 256 << 20"},
-		{"sidecar                       1 GiB", "fs/catalog/sidecar.go", "maxSidecar = 1 << 30\n"},
-		{"inflating                     16 TiB plain", "fs/catalog/image.go", "maxImageSize = 16 << 40\n"},
+		{"| sidecar | 1 GiB", "fs/catalog/sidecar.go", "maxSidecar = 1 << 30\n"},
+		{"| inflating | 16 TiB plain", "fs/catalog/image.go", "maxImageSize = 16 << 40\n"},
 		{"65536 times the stored size", "xvm/seekable/seekable.go", "def(&o.MaxRatio, 65536)"},
 		{"128 MiB of window", "xvm/seekable/seekable.go", "def(&o.MaxWindow, 128<<20)"},
-		{"all that inflates at a time   260 MiB", "fs/catalog/budget.go", "inflateMemory = 260 << 20\n"},
-		{"finding out plain sizes       5 seconds", "fs/catalog/plain.go", "sizeTime = 5 * time.Second"},
+		{"| memory of decoders for files | 260 MiB", "fs/catalog/budget.go", "inflateMemory = 260 << 20\n"},
+		{"| finding out plain sizes | 5 seconds", "fs/catalog/plain.go", "sizeTime = 5 * time.Second"},
 		{" 2 minutes behind it", "fs/catalog/plain.go", "sizeBackgroundTime = 2 * time.Minute"},
-		{"names of releases             160 bytes", "feed/name.go", "maxName = 160\n"},
+		{"| names of releases | 160 bytes", "feed/name.go", "maxName = 160\n"},
 		{" 100000 remembered", "feed/names.go", "maxNames = 5 * MaxItems\n"},
 	} {
 		source := regexp.MustCompile(` +`).ReplaceAllString(sourceOf(t, filepath.Join("..", "..", limit.file)), " ")
 		if !strings.Contains(doc, limit.doc) || !strings.Contains(source, limit.source) {
-			t.Errorf("not both hold: security.go says %q, %s %q", limit.doc, limit.file, limit.source)
+			t.Errorf("not both hold: security.md says %q, %s %q", limit.doc, limit.file, limit.source)
 		}
 	}
 }

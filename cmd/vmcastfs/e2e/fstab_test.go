@@ -348,8 +348,8 @@ func TestFstabGenerator(t *testing.T) {
 	// The example that is installed, with both lines in force.
 	text := strings.ReplaceAll(distFile(t, "example.fstab"), "\n#https", "\nhttps")
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "https") && !strings.Contains(string(readAll(t, "../../../README.md")), "    "+line) {
-			t.Errorf("the README has another line than %s", line)
+		if strings.HasPrefix(line, "https") && !strings.Contains(string(readAll(t, "../docs/operations.md")), "    "+line) {
+			t.Errorf("docs/operations.md has another line than %s", line)
 		}
 	}
 	text = strings.Replace(text, "/srv/vmcast ", "/srv/other ", 1)

@@ -46,6 +46,16 @@ func TestMatrix(t *testing.T) {
 		t.Errorf("%d rows, want %d", len(rows), want)
 	}
 
+	doc := string(readAll(t, "../docs/security.md"))
+	for _, r := range rows {
+		if row := fmt.Sprintf("| %s %s | %s |\n", r.id, r.input, r.outcome); !strings.Contains(doc, row) {
+			t.Errorf("docs/security.md lacks the row\n%s", row)
+		}
+	}
+	if n := len(regexp.MustCompile(`(?m)^\| [FNHTSCL]\d+ `).FindAllString(doc, -1)); n != len(rows) {
+		t.Errorf("docs/security.md has %d rows", n)
+	}
+
 	root := filepath.Join("..", "..", "..")
 	sources := map[string][]string{} // of the tests of a package, by file
 	for _, r := range rows {
