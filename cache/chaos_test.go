@@ -12,6 +12,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/store/storetest"
 )
 
 var errChaos = errors.New("chaos")
@@ -109,7 +110,7 @@ func TestChaos(t *testing.T) {
 								good[g]++
 							}
 							if r.IntN(20) == 0 {
-								f.f.sf.Drop(r.Int64N(f.f.blocks()))
+								storetest.Lose(t, c.opts.Store, f.f.spec.Key, r.Int64N(f.f.blocks()))
 							}
 							if i == 10 && g%2 == 0 {
 								go func() { f.Complete(wait); close(closer) }()

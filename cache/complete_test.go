@@ -14,6 +14,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/store/storetest"
 )
 
 func allSums(data []byte) (sums []Sum) {
@@ -169,9 +170,7 @@ func TestStrictRefetch(t *testing.T) {
 	if _, err := f.ReadAt(ctx, make([]byte, 1), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.f.sf.Drop(3); err != nil {
-		t.Fatal(err)
-	}
+	storetest.Lose(t, c.opts.Store, f.f.spec.Key, 3)
 	src.data[3<<16] ^= 1
 	if n, err := f.ReadAt(ctx, make([]byte, 1), 3<<16); n != 0 || !errors.Is(err, ErrCorrupt) {
 		t.Error(n, err)
@@ -190,9 +189,7 @@ func TestLazyRefetch(t *testing.T) {
 			t.Fatal(err)
 		}
 		state := f.State()
-		if err := f.f.sf.Drop(3); err != nil {
-			t.Fatal(err)
-		}
+		storetest.Lose(t, c.opts.Store, f.f.spec.Key, 3)
 		if _, err := f.ReadAt(ctx, make([]byte, 1), 3<<16); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/store/storetest"
 )
 
 // TestCopies: of a file that shares most blocks with another one of the store
@@ -101,14 +102,7 @@ func TestLearned(t *testing.T) {
 			t.Fatal("no sums were learned")
 		}
 		// From then on they count, also for who has the file open already.
-		now, err := st.File(spec.Key, int64(len(data)), bs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := now.Drop(7); err != nil {
-			t.Fatal(err)
-		}
-		now.Close()
+		storetest.Lose(t, st, spec.Key, 7)
 		src := func(data []byte) {
 			if forward {
 				spec.Source.(*forwardScript).data = data
@@ -148,14 +142,7 @@ func TestLearned(t *testing.T) {
 		}
 
 		// A block is lost, and the source has another one in its place.
-		sf, err := st.File(spec.Key, int64(len(data)), bs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer sf.Close()
-		if err := sf.Drop(9); err != nil {
-			t.Fatal(err)
-		}
+		storetest.Lose(t, st, spec.Key, 9)
 		wrong := bytes.Clone(data)
 		wrong[9*bs] ^= 1
 		spec.Size, spec.Source, spec.Sums, spec.Blocks = int64(len(data)), &script{data: wrong}, nil, back

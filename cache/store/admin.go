@@ -11,7 +11,8 @@ import (
 // Stats counts what happened since Open, in this process, beside the size of the cache as a whole.
 type Stats struct {
 	Dir          string     `json:"dir"`                // as given to Open
-	Bytes        int64      `json:"bytes"`              // disk space that blocks take now, whoever wrote them
+	Bytes        int64      `json:"bytes"`              // disk space that the cache takes now, in all processes
+	DocBytes     int64      `json:"doc_bytes"`          // of that, documents
 	Limit        int64      `json:"limit"`              // as given to Open; 0: none
 	MinFree      int64      `json:"min_free"`           // likewise
 	Free         int64      `json:"free"`               // what the filesystem has left for us
@@ -25,18 +26,20 @@ type Stats struct {
 	FullWhy      string     `json:"full_why,omitempty"` // and why: "limit", "floor", or what the disk said
 	Failing      bool       `json:"failing"`            // that was ErrFailing
 	Refusing     bool       `json:"refusing"`           // nothing has been written since
+	ReadOnly     bool       `json:"read_only"`          // the disk takes no writes: what is cached is served
 }
 
-// Stats looks at the directory, which takes a stat for each file.
+// Stats looks at the directory, which takes some stats for each file.
 func (s *Store) Stats() Stats {
 	free, _ := s.free()
 	all, _ := s.entries()
 	s.mu.Lock()
 	open := len(s.open)
 	s.mu.Unlock()
+	used := s.usage()
 	st := Stats{
-		Dir:   s.opt.Dir,
-		Bytes: s.usage(), Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
+		Dir: s.opt.Dir, ReadOnly: s.readOnly,
+		Bytes: used.total(), DocBytes: used.documents, Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
 		Files: len(all), Open: open,
 		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),
 		Damaged: s.damaged.Load(), Full: s.full.Load(), Refusing: s.refusing.Load(),
@@ -130,16 +133,19 @@ func (s *Store) Remove(k Key) error {
 	return nil
 }
 
-// Prune makes the blocks of the cache take at most target bytes of disk, as far as the rules of eviction let it, and
+// Prune makes the cache take at most target bytes of disk, as far as the rules of eviction let it, and
 // returns how many bytes that freed.
 func (s *Store) Prune(target int64) (freed int64, err error) {
 	s.quota.mu.Lock()
 	defer s.quota.mu.Unlock()
-	before := s.usage()
+	if s.readOnly {
+		return 0, errReadOnly
+	}
+	before := s.usage().total()
 	if before > target {
 		s.evict(before - target)
 	}
-	return before - s.usage(), nil
+	return before - s.usage().total(), nil
 }
 
 // Progress of Verify.
@@ -166,7 +172,7 @@ func (s *Store) Verify(ctx context.Context, progress func(Progress)) (Progress, 
 		f, err := s.acquire(e.key, 0)
 		switch {
 		case err == nil:
-			err = f.verify(ctx, &p, progress)
+			err = verify(ctx, f, &p, progress)
 			err = errors.Join(err, f.Close())
 		case !errors.Is(err, fs.ErrNotExist):
 			s.log.Warn("cannot verify cached file", "file", e.key, "err", err)
@@ -184,13 +190,13 @@ func (s *Store) Verify(ctx context.Context, progress func(Progress)) (Progress, 
 	return p, nil
 }
 
-func (f *File) verify(ctx context.Context, p *Progress, progress func(Progress)) error {
-	f.mu.RLock()
-	end := f.im.end()
-	p.Blocks += f.im.present
-	f.mu.RUnlock()
-	buf := make([]byte, f.blockSize)
-	for b := f.NextPresent(0); b < end; b = f.NextPresent(b + 1) {
+// verify reads every present block of a file.
+func verify(ctx context.Context, f *File, p *Progress, progress func(Progress)) error {
+	end := f.present.blocks()
+	blocks, _ := f.Present()
+	p.Blocks += blocks
+	buf := make([]byte, f.BlockSize())
+	for b := f.present.nextPresent(0); b < end; b = f.present.nextPresent(b + 1) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -207,4 +213,24 @@ func (f *File) verify(ctx context.Context, p *Progress, progress func(Progress))
 		}
 	}
 	return nil
+}
+
+// Stamp tells whether what Stat would say of a file may have changed: it is the same as long as the
+// file's journal is. It costs one stat; [fs.ErrNotExist] if there is no such file.
+func (s *Store) Stamp(k Key) (Stamp, error) {
+	if err := k.check(); err != nil {
+		return Stamp{}, err
+	}
+	st, err := s.files.stat(string(k) + journalSuffix)
+	if err != nil {
+		return Stamp{}, err
+	}
+	return Stamp{st.Ino, st.Size, st.Mtim.Nano()}, nil
+}
+
+// Stamp is a moment in the life of a cached file; see [Store.Stamp].
+type Stamp struct {
+	ino   uint64
+	size  int64
+	mtime int64
 }

@@ -41,7 +41,7 @@ func BenchmarkWriteBlock(b *testing.B) {
 			if err := f.Close(); err != nil {
 				b.Fatal(err)
 			}
-			if err := s.Remove(f.Key()); err != nil {
+			if err := s.Remove(f.key); err != nil {
 				b.Fatal(err)
 			}
 			f = openFile(b, s, "f", blocks*blockSize, blockSize)

@@ -65,7 +65,7 @@ func (m *blockMap) reach(b int64) int {
 	return i
 }
 
-func place(b int64) (word int, bit uint64) {
+func bitOf(b int64) (word int, bit uint64) {
 	return int(b % pageBlocks / 64), 1 << (b % 64)
 }
 
@@ -74,7 +74,7 @@ func (m *blockMap) get(b int64) (sum uint32, zero, ok bool) {
 	if p == nil {
 		return 0, false, false
 	}
-	w, bit := place(b)
+	w, bit := bitOf(b)
 	if p.present[w]&bit == 0 {
 		return 0, false, false
 	}
@@ -86,7 +86,7 @@ func (m *blockMap) get(b int64) (sum uint32, zero, ok bool) {
 
 func (m *blockMap) set(b int64, sum uint32) {
 	p := m.makePage(b)
-	w, bit := place(b)
+	w, bit := bitOf(b)
 	if p.present[w]&bit == 0 {
 		m.present++
 	}
@@ -232,7 +232,7 @@ func (m *blockMap) use(b int64) {
 	if p == nil || p == zeroPage {
 		return
 	}
-	w, bit := place(b)
+	w, bit := bitOf(b)
 	if u := &p.used[m.era][w]; u.Load()&bit == 0 {
 		u.Or(bit)
 	}

@@ -91,7 +91,7 @@ func TestEras(t *testing.T) {
 
 // A package may have a sparse image of any size up to the limit: its holes must cost next to nothing.
 func TestT10HolesAreSmall(t *testing.T) {
-	m := newImage(64 << 10)
+	m := newMapping(64 << 10)
 	if !m.apply(record{kind: kindSize, pos: MaxSize}, false) {
 		t.Fatal("the greatest size is refused")
 	}
@@ -115,7 +115,7 @@ func TestT10HolesAreSmall(t *testing.T) {
 	if len(enc) > 300 {
 		t.Errorf("the journal takes %d bytes", len(enc))
 	}
-	again := newImage(64 << 10)
+	again := newMapping(64 << 10)
 	if _, damaged, err := replay(bytes.NewReader(enc), 1, headerSize, int64(len(enc)), func(rs []record) {
 		for _, r := range rs {
 			again.apply(r, false)

@@ -162,7 +162,7 @@ func TestL4Killed(t *testing.T) {
 		c.line(t)
 		// Somewhere in the life of the writer, while it is watched.
 		for until := time.Now().Add(time.Duration(3+round*17) * time.Millisecond); time.Now().Before(until); {
-			for b := w.NextPresent(0); b < childBlocks; b = w.NextPresent(b + 1) {
+			for b := w.present.nextPresent(0); b < childBlocks; b = w.present.nextPresent(b + 1) {
 				p := make([]byte, bs)
 				if n, err := w.ReadBlock(b, p); err == nil && string(p[:n]) != string(content(b, n)) {
 					t.Fatalf("block %d is wrong", b)
@@ -178,7 +178,7 @@ func TestL4Killed(t *testing.T) {
 		f := openFile(t, s, "f", childBlocks*bs, bs)
 		// Killed between punching a hole and journalling it, the child leaves that one block as a hole.
 		p := make([]byte, bs)
-		for b := f.NextPresent(0); b < childBlocks; b = f.NextPresent(b + 1) {
+		for b := f.present.nextPresent(0); b < childBlocks; b = f.present.nextPresent(b + 1) {
 			if _, err := f.ReadBlock(b, p); err != nil && !isZero(p) {
 				t.Fatal(err)
 			}
@@ -299,7 +299,7 @@ func TestClaimsInOneProcess(t *testing.T) {
 		t.Fatal("no claim after the drop")
 	}
 	release()
-	if len(f.claims) != 0 || lockedElsewhereBy(t, f, lockClaims+1) {
+	if len(f.claims.held) != 0 || lockedElsewhereBy(t, f, lockClaims+1) {
 		t.Error("a claim is left")
 	}
 }

@@ -119,8 +119,8 @@ func shared(t testing.TB, f *File, b int64) bool {
 		_                       [3]uint32
 	}
 	const fiemap, sync, isShared = 0xc020660b, 1, 0x2000
-	m.start, m.length, m.flags, m.count = uint64(b)*uint64(f.blockSize), uint64(f.blockSize), sync, 1
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.data.Fd(), fiemap, uintptr(unsafe.Pointer(&m))); errno != 0 {
+	m.start, m.length, m.flags, m.count = uint64(b)*uint64(f.data.blockSize), uint64(f.data.blockSize), sync, 1
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.data.f.Fd(), fiemap, uintptr(unsafe.Pointer(&m))); errno != 0 {
 		t.Fatal(errno)
 	}
 	return m.mapped == 1 && m.extent&isShared != 0

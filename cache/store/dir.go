@@ -13,15 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	versionLine = "vmcastfs cache 1\n"
-	tagLine     = "Signature: 8a477f597d28d172789f06886806bc55\n" // https://bford.info/cachedir/
-	tagText     = tagLine + "# This directory is a cache of vmcastfs. Its content can be fetched again: leave it out of backups.\n"
-
-	tempPrefix = ".tmp-"  // a document or journal being written
-	gonePrefix = ".gone-" // a data file being deleted
-)
-
 // dir is a directory held open; its entries are reached through the descriptor, one plain component at a time and
 // never through a symbolic link, so that nobody can lead us elsewhere after it was checked.
 type dir struct{ f *os.File }
@@ -62,6 +53,11 @@ func (d dir) sub(name string) (dir, error) {
 	if err := unix.Mkdirat(d.fd(), name, 0o700); err != nil && err != unix.EEXIST {
 		return dir{}, &fs.PathError{Op: "mkdir", Path: d.path(name), Err: err}
 	}
+	return d.existing(name)
+}
+
+// existing opens a directory in d.
+func (d dir) existing(name string) (dir, error) {
 	f, err := d.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	return dir{f}, err
 }

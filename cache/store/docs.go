@@ -1,9 +1,7 @@
 package store
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,18 +9,17 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// MaxDoc bounds a document, in bytes.
-	MaxDoc = 64 << 20
-
-	maxDocName = 4096
-	docMagic   = "VMCDOC1\n"
-	docHead    = 8 + 4 + 8 + 4 // magic, length of name, length of data, checksum
-)
+// documents are the small documents of a store. Its methods are the store's own.
+type documents struct {
+	root  dir
+	quota *quota
+	warn  func(msg string, args ...any)
+}
 
 func docFile(kind, name string) (string, error) {
 	if kind == "" || len(kind) > 32 || strings.Trim(kind, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
@@ -35,46 +32,57 @@ func docFile(kind, name string) (string, error) {
 	return hex.EncodeToString(h[:]), nil
 }
 
-// PutDoc stores a small document, whole or not at all, and durably. kind is a word of lower-case letters, digits and
-// hyphens; name is any string of at most 4096 bytes: it is hashed, never a path. Documents are not evicted.
-func (s *Store) PutDoc(kind, name string, data []byte) error {
+// PutDoc stores a small document, whole or not at all, and durably. kind is a word of lower-case letters,
+// digits and hyphens. name is any string of at most 4096 bytes: it is hashed, never a path. Documents
+// count towards the limit, and may be evicted like files; [ErrFull] means that there is no room.
+func (s *documents) PutDoc(kind, name string, data []byte) error {
+	if err := s.putDoc(kind, name, data); err != nil {
+		return fmt.Errorf("store %s document: %w", kind, err)
+	}
+	return nil
+}
+
+func (s *documents) putDoc(kind, name string, data []byte) error {
 	file, err := docFile(kind, name)
 	if err != nil {
 		return err
 	}
 	if len(data) > MaxDoc {
-		return fmt.Errorf("store %s document of %d bytes: more than %d", kind, len(data), MaxDoc)
+		return fmt.Errorf("%d bytes: more than %d", len(data), MaxDoc)
 	}
-	b := make([]byte, docHead, docHead+len(name)+len(data))
-	copy(b, docMagic)
-	binary.LittleEndian.PutUint32(b[8:], uint32(len(name)))
-	binary.LittleEndian.PutUint64(b[12:], uint64(len(data)))
-	b = append(append(b, name...), data...)
-	binary.LittleEndian.PutUint32(b[20:], docSum(b))
-	d, err := s.docs.sub(kind)
+	b := encodeDoc(name, data)
+	n := roundUp(int64(len(b)))
+	if err := s.quota.reserve(n); err != nil {
+		return err
+	}
+	d, err := s.root.sub(kind)
+	if err == nil {
+		defer d.f.Close()
+		var f io.Closer
+		if f, err = d.replace(file, b); err == nil {
+			err = f.Close()
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("store %s document: %w", kind, full(err))
+		s.quota.reserved.Add(-n)
+		return full(err)
 	}
-	defer d.f.Close()
-	f, err := d.replace(file, b)
-	if err != nil {
-		return fmt.Errorf("store %s document: %w", kind, full(err))
-	}
-	return f.Close()
+	s.quota.written.Add(n)
+	return nil
 }
 
 // GetDoc returns a document. One that is not there, or is damaged, is [fs.ErrNotExist].
-func (s *Store) GetDoc(kind, name string) ([]byte, error) {
+func (s *documents) GetDoc(kind, name string) ([]byte, error) {
 	file, err := docFile(kind, name)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
+	d, err := s.root.existing(kind)
 	if err != nil {
 		return nil, fmt.Errorf("read %s document: %w", kind, err)
 	}
-	defer d.Close()
-	got, data, err := readDoc(dir{d}, file)
+	defer d.f.Close()
+	got, data, err := readDoc(d, file)
 	if err == nil && got != name {
 		err = fs.ErrNotExist
 	}
@@ -84,19 +92,22 @@ func (s *Store) GetDoc(kind, name string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("read %s document: %w", kind, err)
 	}
+	if st, err := d.stat(file); err == nil && time.Since(time.Unix(st.Mtim.Unix())) > time.Minute {
+		d.touch(file) // it was used
+	}
 	return data, nil
 }
 
 // DeleteDoc removes a document; one that is not there is no error.
-func (s *Store) DeleteDoc(kind, name string) error {
+func (s *documents) DeleteDoc(kind, name string) error {
 	file, err := docFile(kind, name)
 	if err != nil {
 		return err
 	}
-	d, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
+	d, err := s.root.existing(kind)
 	if err == nil {
-		defer d.Close()
-		err = dir{d}.remove(file)
+		defer d.f.Close()
+		err = d.remove(file)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s document: %w", kind, err)
@@ -104,51 +115,20 @@ func (s *Store) DeleteDoc(kind, name string) error {
 	return nil
 }
 
-// ListDocs returns the names of the documents of a kind, in order. Damaged ones are left out.
-func (s *Store) ListDocs(kind string) ([]string, error) {
+// DocNames returns the names of the documents of a kind, in order. It does not read the documents to
+// their ends: some may be damaged.
+func (s *documents) DocNames(kind string) ([]string, error) {
 	if _, err := docFile(kind, "-"); err != nil {
 		return nil, err
 	}
-	d, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
+	d, err := s.root.existing(kind)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s documents: %w", kind, err)
 	}
-	defer d.Close()
-	files, err := dir{d}.names()
-	if err != nil {
-		return nil, fmt.Errorf("list %s documents: %w", kind, err)
-	}
-	var names []string
-	for _, f := range files {
-		if strings.HasPrefix(f, tempPrefix) {
-			continue
-		}
-		name, _, err := readDoc(dir{d}, f)
-		if want, err2 := docFile(kind, name); err == nil && err2 == nil && want == f {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// DocNames is ListDocs without reading the documents to their ends: some may be damaged.
-func (s *Store) DocNames(kind string) ([]string, error) {
-	if _, err := docFile(kind, "-"); err != nil {
-		return nil, err
-	}
-	f, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list %s documents: %w", kind, err)
-	}
-	defer f.Close()
-	d := dir{f}
+	defer d.f.Close()
 	files, err := d.names()
 	if err != nil {
 		return nil, fmt.Errorf("list %s documents: %w", kind, err)
@@ -165,6 +145,99 @@ func (s *Store) DocNames(kind string) ([]string, error) {
 	return names, nil
 }
 
+// HasDoc tells whether there is such a document, which may be damaged. It costs one stat.
+func (s *documents) HasDoc(kind, name string) bool {
+	file, err := docFile(kind, name)
+	if err != nil {
+		return false
+	}
+	d, err := s.root.existing(kind)
+	if err != nil {
+		return false
+	}
+	defer d.f.Close()
+	_, err = d.stat(file)
+	return err == nil
+}
+
+// docEntry is a document as its directory shows it.
+type docEntry struct {
+	kind, file string
+	used       time.Time
+	bytes      int64 // of disk
+}
+
+// docEntries lists all documents, and what is left of some that were being written.
+func (s *documents) docEntries() []docEntry {
+	var all []docEntry
+	kinds, err := s.root.names()
+	if err != nil {
+		return nil
+	}
+	for _, kind := range kinds {
+		d, err := s.root.existing(kind)
+		if err != nil {
+			continue
+		}
+		files, _ := d.names()
+		for _, file := range files {
+			if st, err := d.stat(file); err == nil {
+				all = append(all, docEntry{kind, file, time.Unix(st.Mtim.Unix()), st.Blocks * 512})
+			}
+		}
+		d.f.Close()
+	}
+	return all
+}
+
+// evictDocs removes documents, the least recently used first, until they take no more than most bytes or
+// want bytes are freed. It spares what people said of files, and everything that is named by a kept file.
+func (s *documents) evictDocs(most, want int64, kept map[Key]bool) (freed int64) {
+	all := s.docEntries()
+	var sum int64
+	for _, e := range all {
+		sum += e.bytes
+	}
+	if sum <= most {
+		return 0
+	}
+	spared := make(map[string]bool, len(kept))
+	for k := range kept {
+		if file, err := docFile(kindKeep, string(k)); err == nil {
+			spared[file] = true
+		}
+	}
+	slices.SortFunc(all, func(a, b docEntry) int { return a.used.Compare(b.used) })
+	for _, e := range all {
+		if freed >= want || sum-freed <= most {
+			break
+		}
+		if e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, tempPrefix) {
+			continue
+		}
+		d, err := s.root.existing(e.kind)
+		if err != nil {
+			continue
+		}
+		if d.remove(e.file) == nil {
+			freed += e.bytes
+		}
+		d.f.Close()
+	}
+	return freed
+}
+
+// sweepDocs removes what a killed process left half written.
+func (s *documents) sweepDocs() {
+	kinds, _ := s.root.names()
+	for _, kind := range kinds {
+		if d, err := s.root.existing(kind); err == nil {
+			d.sweep()
+			d.f.Close()
+		}
+	}
+}
+
 func readDocName(d dir, file string) (string, error) {
 	f, err := d.open(file, unix.O_RDONLY)
 	if err != nil {
@@ -173,32 +246,11 @@ func readDocName(d dir, file string) (string, error) {
 	defer f.Close()
 	b := make([]byte, docHead+maxDocName)
 	n, err := io.ReadFull(f, b)
-	if b = b[:n]; n < docHead || !bytes.HasPrefix(b, []byte(docMagic)) {
+	if err != nil && err != io.ErrUnexpectedEOF {
 		return "", errors.Join(errDocDamaged, err)
 	}
-	length := binary.LittleEndian.Uint32(b[8:])
-	if b = b[docHead:]; uint64(length) > uint64(len(b)) {
-		return "", errDocDamaged
-	}
-	return string(b[:length]), nil
+	return parseDocName(b[:n])
 }
-
-// HasDoc tells whether there is such a document, which may be damaged. It costs one stat.
-func (s *Store) HasDoc(kind, name string) bool {
-	file, err := docFile(kind, name)
-	if err != nil {
-		return false
-	}
-	f, err := s.docs.open(kind, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	_, err = dir{f}.stat(file)
-	return err == nil
-}
-
-var errDocDamaged = fmt.Errorf("document is damaged: %w", fs.ErrNotExist)
 
 func readDoc(d dir, file string) (name string, data []byte, err error) {
 	f, err := d.open(file, unix.O_RDONLY)
@@ -214,22 +266,4 @@ func readDoc(d dir, file string) (name string, data []byte, err error) {
 		return "", nil, err
 	}
 	return parseDoc(b)
-}
-
-func parseDoc(b []byte) (name string, data []byte, err error) {
-	if len(b) < docHead || !bytes.HasPrefix(b, []byte(docMagic)) {
-		return "", nil, errDocDamaged
-	}
-	n, m := uint64(binary.LittleEndian.Uint32(b[8:])), binary.LittleEndian.Uint64(b[12:])
-	rest := uint64(len(b) - docHead)
-	if n > maxDocName || m > MaxDoc || n+m != rest || docSum(b) != binary.LittleEndian.Uint32(b[20:]) {
-		return "", nil, errDocDamaged
-	}
-	b = b[docHead:]
-	return string(b[:n]), b[n:], nil
-}
-
-// docSum is the checksum of all but the four bytes that hold it.
-func docSum(b []byte) uint32 {
-	return checksumMore(checksum(b[:20]), b[24:])
 }

@@ -11,11 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// evict frees want bytes, or as many as it can, and returns how many: first whole files that nobody has open, the
-// least recently used first; then cold blocks of the files open here, pinned ones last; nothing of files that are to
-// be kept. The caller holds quota.mu.
+// docShare is the part of the limit that documents may take while anything else has to go.
+const docShare = 8
+
+// evict frees want bytes, or as many as it can, and returns how many: first the documents beyond their
+// share; then whole files that nobody has open; then cold blocks of the files open here, pinned ones
+// last; then the other documents. What was used least recently goes first. Kept files lose nothing. The
+// caller holds quota.mu.
 func (s *Store) evict(want int64) (freed int64) {
 	kept := s.kept()
+	whole := s.opt.Limit
+	if whole <= 0 {
+		whole = s.usage().total()
+	}
+	freed = s.evictDocs(whole/docShare, want, kept)
+	freed += s.evictFiles(want-freed, kept)
+	freed += s.evictDocs(0, want-freed, kept)
+	s.evictedBytes.Add(freed)
+	return freed
+}
+
+// evictFiles frees want bytes of files that are not kept, or as many as it can.
+func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 	for _, e := range s.idle() {
 		if freed >= want {
 			return freed
@@ -26,13 +43,12 @@ func (s *Store) evict(want int64) (freed int64) {
 		if n, err := s.removeFile(e.key); err == nil {
 			s.log.Info("cached file evicted", "file", e.key, "bytes", n)
 			s.evictedFiles.Add(1)
-			s.evictedBytes.Add(n)
 			freed += n
 		}
 	}
 	open := s.openFiles()
 	slices.SortFunc(open, func(a, b *File) int {
-		if a, b := a.pinned(), b.pinned(); a != b {
+		if a, b := a.holds.pinned(), b.holds.pinned(); a != b {
 			if b {
 				return -1
 			}
@@ -47,17 +63,9 @@ func (s *Store) evict(want int64) (freed int64) {
 		if kept[f.key] {
 			continue
 		}
-		n := f.evictCold(want - freed)
-		s.evictedBytes.Add(n)
-		freed += n
+		freed += evictCold(f, want-freed)
 	}
 	return freed
-}
-
-func (f *File) pinned() bool {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.pins > 0
 }
 
 // entry is a cached file as the directory shows it.
@@ -99,7 +107,7 @@ func (s *Store) idle() []entry {
 	return slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil })
 }
 
-// removeFile deletes a file that nobody has open, and returns the disk space of its blocks.
+// removeFile deletes a file that nobody has open, and returns the disk space that this frees.
 func (s *Store) removeFile(k Key) (int64, error) {
 	name := string(k)
 	lock, err := s.files.open(name+lockSuffix, unix.O_RDWR|unix.O_CREAT)
@@ -118,6 +126,10 @@ func (s *Store) removeFile(k Key) (int64, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
+	journal, err := s.files.stat(name + journalSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
 	// Freeing a great file takes a while: it happens under another name, after the lock is given back.
 	gone := gonePrefix + randomName()
 	errs := []error{s.files.remove(name + journalSuffix), s.files.rename(name+dataSuffix, gone), s.files.remove(name + lockSuffix)}
@@ -129,32 +141,32 @@ func (s *Store) removeFile(k Key) (int64, error) {
 		}
 	}
 	s.forgetFile(k)
-	return data.Blocks * 512, nil
+	return (data.Blocks + journal.Blocks) * 512, nil
 }
 
-// evictCold punches out blocks that were not used for one era at least, and returns how many bytes that freed. A file
-// that another process has pinned is left to that process, which knows what is cold there.
-func (f *File) evictCold(want int64) (freed int64) {
+// evictCold punches out blocks that were not used for one era at least, and returns how many bytes that
+// freed. A file that another process has pinned is left to that process, which knows what is cold there.
+func evictCold(f *File, want int64) (freed int64) {
 	if f.loose.Load() != nil || lockedElsewhere(f.lock, lockPin) {
 		return 0
 	}
-	done, err := f.lockJournal()
+	done, err := f.j.begin()
 	if err != nil {
 		return 0
 	}
 	defer done()
-	if !f.tryHold() {
+	if !f.holds.tryPunch() {
 		return 0
 	}
-	defer f.endHold()
+	defer f.holds.endPunch()
 	var buf []byte
 	var gone []record
 	for at := int64(0); freed < want; {
-		b, n := f.coldRun(at, want-freed)
-		if n == 0 || f.punch(b, n) != nil {
+		b, n := f.present.coldRun(at, want-freed)
+		if n == 0 || f.data.punch(b, n) != nil {
 			break
 		}
-		freed += n * int64(f.blockSize)
+		freed += f.data.offset(n)
 		gone = append(gone, record{kind: kindDrop, pos: b, value: uint32(n)})
 		buf = appendRecord(buf, f.j.h.salt, gone[len(gone)-1])
 		at = b + n
@@ -162,27 +174,9 @@ func (f *File) evictCold(want int64) (freed int64) {
 	if freed == 0 {
 		return 0
 	}
-	if err := f.append(buf); err != nil {
+	if err := f.j.append(buf); err != nil {
 		f.s.warn("cannot journal eviction", "file", f.key, "err", err) // the checksums tell
 	}
-	f.applyAll(gone)
+	f.present.applyAll(gone)
 	return freed
-}
-
-// coldRun finds the next blocks to evict at or after b: neighbours, as many as are wanted.
-func (f *File) coldRun(b, want int64) (first, n int64) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	end := f.im.end()
-	cold := func(b int64) bool {
-		_, dirty := f.dirty[b]
-		return !dirty && f.im.nextCold(b, b+1) == b
-	}
-	for first = f.im.nextCold(b, end); first < end && !cold(first); {
-		first = f.im.nextCold(first+1, end)
-	}
-	for first+n < end && n*int64(f.blockSize) < want && cold(first+n) {
-		n++
-	}
-	return first, n
 }

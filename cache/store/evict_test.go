@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +28,7 @@ func setUsed(t *testing.T, s *Store, name string, ago time.Duration) {
 }
 
 func TestEvictionOrder(t *testing.T) {
-	s := openStore(t, Options{Dir: t.TempDir(), Limit: 40 * bs})
+	s := openStore(t, Options{Dir: t.TempDir(), Limit: (40 + 5) * bs}) // five journals
 	for i, name := range []string{"old", "older", "open", "pinned"} {
 		f := openFile(t, s, name, 100*bs, bs)
 		write(t, f, 0, 1, 2, 3, 4, 5, 6, 7)
@@ -55,13 +59,13 @@ func TestEvictionOrder(t *testing.T) {
 	if in("older") || !in("old") {
 		t.Fatalf("the least recently used file goes first: old %v, older %v", in("old"), in("older"))
 	}
-	write(t, n, 9, 10, 11, 12, 13, 14, 15, 16)
+	write(t, n, 9, 10, 11, 12, 13, 14, 15, 16, 17)
 	if in("old") {
 		t.Fatal("then the next one")
 	}
-	write(t, n, 17, 18, 19, 20, 21, 22, 23)
+	write(t, n, 18, 19, 20, 21, 22, 23, 24, 25)
 	// All that is left was used just now: the rest stays out, and nothing of it is lost.
-	if err := n.WriteBlock(24, content(24, bs)); !errors.Is(err, ErrFull) {
+	if err := n.WriteBlock(26, content(26, bs)); !errors.Is(err, ErrFull) {
 		t.Fatalf("%v", err)
 	}
 	if st := s.Stats(); !st.Refusing || st.FullAt == nil || time.Since(*st.FullAt) > time.Minute {
@@ -73,22 +77,22 @@ func TestEvictionOrder(t *testing.T) {
 		s.tick(time.Now(), true)
 		wantBlock(t, open, 2)
 		wantBlock(t, pinned, 3)
-		for b := range int64(24) {
+		for b := range int64(26) {
 			wantBlock(t, n, b)
 		}
 	}
 	s.quota.fullUntil = time.Time{}
-	write(t, n, 24)
+	write(t, n, 26)
 	if open.Has(0) || !open.Has(2) || !pinned.Has(0) {
 		t.Errorf("cold blocks of unpinned files go next: %v %v %v", open.Has(0), open.Has(2), pinned.Has(0))
 	}
 	if _, err := os.Stat(path(s, "open", dataSuffix)); err != nil {
 		t.Error(err)
 	}
-	for b := int64(25); b < 31; b++ {
+	for b := int64(27); b < 33; b++ {
 		write(t, n, b)
 	}
-	for b := int64(31); b < 36; b++ {
+	for b := int64(33); b < 38; b++ {
 		if err := n.WriteBlock(b, content(b, bs)); err != nil {
 			t.Fatalf("block %d: %v", b, err)
 		}
@@ -96,7 +100,7 @@ func TestEvictionOrder(t *testing.T) {
 	if !open.Has(2) || !pinned.Has(3) || pinned.Has(0) {
 		t.Errorf("cold blocks of pinned files go last: %v %v %v", open.Has(2), pinned.Has(3), pinned.Has(0))
 	}
-	if u := s.usage(); u > s.opt.Limit {
+	if u := s.usage().total(); u > s.opt.Limit {
 		t.Errorf("usage %d", u)
 	}
 	if st := s.Stats(); st.EvictedFiles != 2 || st.EvictedBytes == 0 || st.Full == 0 || st.FullAt == nil || st.Refusing {
@@ -106,7 +110,7 @@ func TestEvictionOrder(t *testing.T) {
 
 // What the kernel reads by itself loses nothing, here or by another process.
 func TestHeldFileIsNotPunched(t *testing.T) {
-	s := openStore(t, Options{Dir: t.TempDir(), Limit: 4 * bs})
+	s := openStore(t, Options{Dir: t.TempDir(), Limit: (4 + 1) * bs}) // a journal
 	f := openFile(t, s, "f", 4*bs, bs)
 	write(t, f, 0, 1, 2, 3)
 	if err := f.SetState(Verified, ""); err != nil {
@@ -116,12 +120,12 @@ func TestHeldFileIsNotPunched(t *testing.T) {
 	if d == nil || f.Data() != d {
 		t.Fatal("no data file")
 	}
-	other := openStore(t, Options{Dir: s.opt.Dir, Limit: 4 * bs})
+	other := openStore(t, Options{Dir: s.opt.Dir, Limit: s.opt.Limit})
 	o := openFile(t, other, "f", 4*bs, bs)
 	for _, x := range []*File{f, o} {
 		x.s.tick(time.Now(), true)
 		x.s.tick(time.Now(), true)
-		if n := x.evictCold(100 * bs); n != 0 {
+		if n := evictCold(x, 100*bs); n != 0 {
 			t.Errorf("%d bytes evicted", n)
 		}
 	}
@@ -165,7 +169,7 @@ func TestLimitUnderLoad(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					b = f.NextPresent(r.Int64N(f.Blocks()))
+					b = f.present.nextPresent(r.Int64N(f.Blocks()))
 					if n, err := f.ReadBlock(b, p); err == nil && string(p[:n]) != string(content(b, n)) {
 						t.Errorf("block %d is wrong", b)
 					} else if err != nil && !errors.Is(err, ErrAbsent) {
@@ -181,7 +185,7 @@ func TestLimitUnderLoad(t *testing.T) {
 	for began := time.Now(); evicted() < 2*limit && time.Since(began) < 10*time.Second; time.Sleep(time.Millisecond) {
 		// What moves from one file to another while we measure would count twice.
 		if waitLock(watcher.lock, unix.F_WRLCK, lockEvict, lockPatience) == nil {
-			most = max(most, watcher.usage())
+			most = max(most, watcher.usage().total())
 			unlock(watcher.lock, lockEvict)
 		}
 	}
@@ -211,7 +215,7 @@ func TestEvictionSeenElsewhere(t *testing.T) {
 	o := openFile(t, other, "f", 4*bs, bs)
 	o.s.tick(time.Now(), true)
 	o.s.tick(time.Now(), true)
-	if n := o.evictCold(1); n != bs {
+	if n := evictCold(o, 1); n != bs {
 		t.Fatalf("%d bytes evicted", n)
 	}
 	if _, err := f.ReadBlock(0, make([]byte, bs)); err != ErrAbsent {
@@ -223,16 +227,16 @@ func TestEvictionSeenElsewhere(t *testing.T) {
 	write(t, f, 0)
 	wantBlock(t, f, 0)
 	f.flush()
-	o.refresh()
+	o.j.refresh()
 	wantBlock(t, o, 0)
 	f.Pin()
 	o.s.tick(time.Now(), true)
 	o.s.tick(time.Now(), true)
-	if n := o.evictCold(bs); n != 0 {
+	if n := evictCold(o, bs); n != 0 {
 		t.Error("evicted from a file that another process has pinned")
 	}
 	f.Unpin()
-	if n := o.evictCold(bs); n != bs {
+	if n := evictCold(o, bs); n != bs {
 		t.Error("did not after that")
 	}
 }
@@ -321,7 +325,7 @@ func TestLimitLowered(t *testing.T) {
 	}
 	s.Close()
 	s = openStore(t, Options{Dir: dir, Limit: 100 * bs})
-	for began := time.Now(); s.usage() > 100*bs && time.Since(began) < 10*time.Second; {
+	for began := time.Now(); s.usage().total() > 100*bs && time.Since(began) < 10*time.Second; {
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := s.Stat(key("old")); !errors.Is(err, fs.ErrNotExist) {
@@ -384,13 +388,10 @@ func TestL3DiskFull(t *testing.T) {
 	}
 }
 
-// The floor of free space holds, and a read-only disk is said to be one.
-func TestL3FloorAndReadOnly(t *testing.T) {
+// The floor of free space holds.
+func TestL3Floor(t *testing.T) {
 	dir := mountTmpfs(t, 4<<20)
-	s, err := Open(Options{Dir: dir, MinFree: 2 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, Options{Dir: dir, MinFree: 2 << 20})
 	f := openFile(t, s, "f", 8<<20, bs)
 	var last error
 	for b := range f.Blocks() {
@@ -400,13 +401,89 @@ func TestL3FloorAndReadOnly(t *testing.T) {
 		t.Errorf("%d bytes free, %v", free, last)
 	}
 	s.Close()
-	if out, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {
-		t.Skipf("%s", out)
+}
+
+// TestReadOnlyDisk: a cache on a disk that takes no writes serves what it holds, and says so.
+func TestReadOnlyDisk(t *testing.T) {
+	dir := mountTmpfs(t, 16<<20)
+	s, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if s, err := Open(Options{Dir: dir}); err == nil {
-		s.Close()
-		t.Error("opened a cache that cannot be written")
+	whole, part := openFile(t, s, "whole", 3*bs+5, bs), openFile(t, s, "part", 8*bs, bs)
+	write(t, whole, 0, 1, 2, 3)
+	write(t, part, 0, 5)
+	if err := whole.SetState(Verified, "all match"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutDoc("index", "name", []byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remount := func(how string) {
+		t.Helper()
+		if out, err := exec.Command("mount", "-o", "remount,"+how, dir).CombinedOutput(); err != nil {
+			t.Fatalf("%s", out)
+		}
+	}
+	remount("ro")
+	var log bytes.Buffer
+	o := Options{Dir: dir, Limit: 1 << 20, MinFree: 1 << 20, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 2 { // two processes
+		defer openStore(t, o).Close()
+	}
+	s = openStore(t, o)
+	if !s.Stats().ReadOnly || !strings.Contains(log.String(), "read-only") {
+		t.Errorf("it does not say so: %s", &log)
+	}
+	whole, part = openFile(t, s, "whole", 3*bs+5, bs), openFile(t, s, "part", 8*bs, bs)
+	whole.Pin()
+	defer whole.Unpin()
+	for b := range int64(4) {
+		wantBlock(t, whole, b)
+	}
+	if whole.State() != Verified || whole.Note() != "all match" || whole.Data() == nil {
+		t.Errorf("the whole file is %v, %q", whole.State(), whole.Note())
+	}
+	wantBlock(t, part, 5)
+	wantAbsent(t, part, 1)
+	if err := part.WriteBlock(1, content(1, bs)); !errors.Is(err, ErrFailing) {
+		t.Error(err)
+	}
+	if err := part.WriteZeros(2, 2); err != nil || !part.Has(3) {
+		t.Error(err)
+	}
+	if err := part.SetState(Verified, ""); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+	fresh := openFile(t, s, "fresh", 4*bs, bs)
+	wantAbsent(t, fresh, 0)
+	if err := fresh.WriteBlock(0, content(0, bs)); !errors.Is(err, ErrFailing) {
+		t.Error(err)
+	}
+	if release, ok := fresh.Claim(0); !ok {
+		t.Error("nobody else is there")
 	} else {
-		t.Log(err)
+		release()
+	}
+	if d, err := s.GetDoc("index", "name"); err != nil || string(d) != "text" {
+		t.Error(d, err)
+	}
+	if err := s.PutDoc("index", "name", nil); !errors.Is(err, ErrFull) {
+		t.Error(err)
+	}
+	if l, err := s.List(); err != nil || len(l) != 2 || l[0].Err != nil || l[1].Err != nil {
+		t.Error(l, err)
+	}
+	if _, err := s.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove(key("part")); err == nil {
+		t.Error("removed a file of a read-only disk")
+	}
+	if _, err := Open(Options{Dir: filepath.Join(dir, "none")}); err == nil {
+		t.Error("opened a cache that is not there and cannot be made")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,54 +12,53 @@ const (
 	dataSuffix    = ".data"
 	journalSuffix = ".journal"
 	lockSuffix    = ".lock"
-
-	// pollEvery is how often, at most, a miss looks at what other processes have journalled.
-	pollEvery = 10 * time.Millisecond
 )
 
-// File is one cached file. All methods may be called concurrently. Blocks are numbered from 0; all but the last have
-// the length BlockSize. Out of range, a block is absent.
+// File is one cached file. All methods may be called concurrently. Blocks are numbered from 0.
+// All but the last have the length BlockSize. A block out of range is absent.
+//
+// Its parts have one lock each; the package comment gives their order.
 type File struct {
-	s         *Store
-	key       Key
-	blockSize int
-	lock      *os.File
-	data      *os.File
-	loose     atomic.Pointer[error] // why the disk has no place for it; nil: it has, from then on. Set to nil under mu. See looseFile
-	j         journal
+	s       *Store
+	key     Key
+	lock    *os.File // lock bytes, see lock.go
+	data    dataFile
+	j       *journal
+	present *presence
+	claims  *claims
+	holds   *holds
+	touched atomic.Bool  // used since the last tick
+	lastUse atomic.Int64 // ns, to the tick
 
-	polled   atomic.Int64 // when other processes' records were last looked for, ns
-	touched  atomic.Bool  // used since the last tick
-	lastUse  atomic.Int64 // ns, to the tick
-	sizeOnce atomic.Int64 // the size once it is known, plus one: it never changes, so it needs no lock
-
-	// mu guards what follows. It is held for memory and the odd fcntl, never over file IO, and is the last in the
-	// lock order.
-	mu      sync.RWMutex
-	im      *image
-	dirty   map[int64]uint64 // blocks that are present here and not journalled yet: the batch they wait for
-	batch   uint64
-	unsaved bool // the size could not be journalled yet
-	claims  map[int64]*claim
-	pins    int
-	held    *os.File // what Data gave out
+	// loose says why the disk has no place for the file; nil: it has one, from then on. See looseFile.
+	loose atomic.Pointer[error]
 }
 
-// Close gives the file back; the last Close in this process journals what is left. Call it once for each File.
+// newFile joins the parts of a file whose descriptors are still to be opened.
+func (s *Store) newFile(k Key, blockSize int) *File {
+	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize}, claims: newClaims(), holds: &holds{}}
+	f.present = newPresence(blockSize, f.claims.journalled)
+	f.j = &journal{files: s.files, key: k, warn: s.warn, present: f.present}
+	f.lastUse.Store(time.Now().UnixNano())
+	return f
+}
+
+// setLock gives the lock file to all parts that lock bytes of it.
+func (f *File) setLock(lock *os.File) {
+	f.lock, f.j.lock, f.claims.lock, f.holds.lock = lock, lock, lock, lock
+}
+
+// Close gives the file back. The last Close in this process journals what is left. Call it once for
+// each File that was returned.
 func (f *File) Close() error { return f.s.release(f) }
 
 // shut closes the descriptors, which ends all locks and claims.
 func (f *File) shut() error {
 	f.j.mu.Lock()
 	defer f.j.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, c := range f.claims {
-		c.end()
-	}
-	f.claims = map[int64]*claim{}
+	f.claims.endAll()
 	var errs []error
-	for _, x := range []*os.File{f.held, f.data, f.j.f, f.lock} {
+	for _, x := range []*os.File{f.holds.give(nil), f.data.f, f.j.f, f.lock} {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}
@@ -68,72 +66,117 @@ func (f *File) shut() error {
 	return errors.Join(errs...)
 }
 
-// Key is the name the file was opened by.
-func (f *File) Key() Key { return f.key }
-
-// BlockSize is that of the file's blocks, in bytes.
-func (f *File) BlockSize() int { return f.blockSize }
+// BlockSize is the length of the file's blocks in bytes.
+func (f *File) BlockSize() int { return f.data.blockSize }
 
 // Size is the length of the file in bytes, or [Unknown].
 func (f *File) Size() int64 {
-	if n := f.sizeOnce.Load(); n > 0 {
-		return n - 1
+	if n := f.present.knownSize(); n != Unknown {
+		return n
 	}
-	f.poll()
-	return f.sizeOnce.Load() - 1
+	f.j.poll()
+	return f.present.knownSize()
 }
 
-// Blocks is the number of blocks the file has, or [Unknown].
+// Blocks is the number of blocks of the file, or [Unknown].
 func (f *File) Blocks() int64 {
 	if n := f.Size(); n != Unknown {
-		return blocksOf(n, f.blockSize)
+		return blocksOf(n, f.data.blockSize)
 	}
 	return Unknown
 }
 
-// SetSize makes the size known, for this process and all others. It may be repeated with the same size; another one
-// is refused with [ErrGeometry]. Blocks behind the end are forgotten.
+// SetSize makes the size known, for this process and all others. It may be repeated with the same
+// size; another one is refused with [ErrGeometry]. Blocks behind the end are forgotten.
 func (f *File) SetSize(n int64) error {
-	if err := checkSize(n, f.blockSize); err != nil {
+	if err := checkSize(n, f.data.blockSize); err != nil {
 		return err
 	}
-	if f.sizeOnce.Load() == n+1 {
+	if f.present.knownSize() == n {
 		return nil
 	}
-	done, err := f.lockJournal()
+	if f.s.readOnly && f.present.setSize(n) == nil {
+		return nil // known to this process only
+	}
+	done, err := f.j.begin()
 	if err != nil {
 		return err
 	}
 	defer done()
-	f.mu.Lock()
-	have := f.im.size
-	if have == Unknown {
-		f.im.setSize(n)
-		f.unsaved = true
-		for b := range f.dirty {
-			if b >= f.im.end() {
-				f.clean(b)
-			}
-		}
-	}
-	f.mu.Unlock()
-	if have != Unknown && have != n {
-		return fmt.Errorf("set size %d of cached file %.12s: it has %d: %w", n, string(f.key), have, ErrGeometry)
+	have := f.present.knownSize()
+	if err := f.present.setSize(n); err != nil {
+		return fmt.Errorf("set size %d of cached file %.12s: it has %d: %w", n, string(f.key), have, err)
 	}
 	if have == n {
 		return nil
 	}
-	f.sizeOnce.Store(n + 1)
-	if err := f.fitData(); err != nil {
+	if err := f.data.fit(n); err != nil {
 		return fmt.Errorf("set size of cached file: %w", err)
 	}
-	if err := f.append(appendRecord(nil, f.j.h.salt, record{kind: kindSize, pos: n})); err != nil {
+	if err := f.j.append(appendRecord(nil, f.j.h.salt, record{kind: kindSize, pos: n})); err != nil {
 		// The next flush tries again: a full disk is no reason to refuse the file.
 		f.s.warn("cannot journal the size of a cached file", "file", f.key, "err", err)
 		return nil
 	}
-	f.mu.Lock()
-	f.unsaved = false
-	f.mu.Unlock()
-	return sync1(f.j.f)
+	f.present.sizeSaved()
+	return dataSync(f.j.f)
+}
+
+// State says what is known of the whole file.
+func (f *File) State() FileState {
+	f.j.poll()
+	st, _ := f.present.state()
+	return st
+}
+
+// Note is the text given with the state, at most 1024 bytes: a reason, or what the sums were.
+func (f *File) Note() string {
+	_, note := f.present.state()
+	return note
+}
+
+// SetState records what was found out about the whole file. It is on the disk when SetState returns.
+// Verified is refused with [ErrAbsent] unless every block is present. Corrupt gives up all blocks.
+// On a disk that is read-only only this process knows the state.
+func (f *File) SetState(st FileState, note string) error {
+	if st > Corrupt {
+		return fmt.Errorf("set state of cached file: %v is none", st)
+	}
+	r := stateRecord(st, note)
+	if f.s.readOnly {
+		if st == Verified && !f.present.complete() {
+			return fmt.Errorf("set state of cached file %.12s to verified: %w", string(f.key), ErrAbsent)
+		}
+		if st == Corrupt {
+			f.present.applyAll([]record{{kind: kindDrop, value: uint32(f.present.blocks())}})
+		}
+		f.present.applyAll([]record{r})
+		return nil
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	done, err := f.j.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if st == Verified && !f.present.complete() {
+		return fmt.Errorf("set state of cached file %.12s to verified: %w", string(f.key), ErrAbsent)
+	}
+	buf := appendRecord(nil, f.j.h.salt, r)
+	if end := f.present.blocks(); st == Corrupt && end > 0 && f.holds.tryPunch() {
+		defer f.holds.endPunch()
+		if err := f.data.empty(f.present.knownSize()); err != nil {
+			return fmt.Errorf("give up corrupt file: %w", err)
+		}
+		d := record{kind: kindDrop, value: uint32(end)}
+		buf = append(appendRecord(nil, f.j.h.salt, d), buf...)
+		f.present.applyAll([]record{d})
+	}
+	f.present.applyAll([]record{r})
+	if err := f.j.append(buf); err != nil {
+		return fmt.Errorf("set state of cached file: %w", full(err))
+	}
+	return dataSync(f.j.f)
 }

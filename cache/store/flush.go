@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -69,107 +68,42 @@ func (s *Store) tick(now time.Time, age bool) {
 			s.files.touch(string(f.key) + lockSuffix)
 		}
 		if age {
-			f.mu.Lock()
-			f.im.age()
-			f.mu.Unlock()
+			f.present.age()
 		}
 	}
 }
 
-// flush makes everything written so far durable: data, fdatasync, journal, fdatasync. Blocks written meanwhile wait
-// for the next time. After a failure the blocks stay present in this process, and the next flush tries again.
+// flush makes everything written so far durable: data, fdatasync, journal, fdatasync. Blocks written
+// meanwhile wait for the next time. After a failure the blocks stay present in this process, and the
+// next flush tries again.
 func (f *File) flush() error {
-	f.mu.Lock()
-	if len(f.dirty) == 0 && !f.unsaved {
-		f.mu.Unlock()
+	batch, ok := f.present.endBatch()
+	if !ok || f.s.readOnly {
 		return nil
 	}
-	batch := f.batch
-	f.batch++
-	f.mu.Unlock()
-
-	if err := sync1(f.data); err != nil {
-		f.lose(batch)
+	if err := dataSync(f.data.f); err != nil {
+		if !errors.Is(err, os.ErrClosed) { // else it was synced before it was closed
+			f.present.lose(batch)
+		}
 		return fmt.Errorf("sync cached file %.12s: %w", string(f.key), full(err))
 	}
-	done, err := f.lockJournal()
+	done, err := f.j.begin()
 	if err != nil {
-		f.endClaims()
+		f.claims.giveUp()
 		return err
 	}
-	written := f.encodeDirty(batch)
-	if err := f.append(written.buf); err != nil {
+	written := f.present.encode(batch, f.j.h.salt)
+	if err := f.j.append(written.buf); err != nil {
 		done()
-		f.endClaims()
+		f.claims.giveUp()
 		return full(err)
 	}
-	f.mu.Lock()
-	f.unsaved = f.unsaved && !written.size
-	for _, b := range written.blocks {
-		// A block may have been dropped and written again in the meantime.
-		if at, ok := f.dirty[b]; ok && at <= batch {
-			f.clean(b)
-		}
-	}
-	f.mu.Unlock()
-	f.tidy()
+	f.present.saved(batch, written)
+	f.j.tidy()
 	jf := f.j.f
 	done()
-	if err := sync1(jf); err != nil && !errors.Is(err, os.ErrClosed) { // closed: rewritten since, and synced then
+	if err := dataSync(jf); err != nil && !errors.Is(err, os.ErrClosed) { // closed: rewritten since, and synced then
 		return fmt.Errorf("sync journal: %w", full(err))
 	}
 	return nil
-}
-
-type dirtyRecords struct {
-	buf    []byte
-	blocks []int64
-	size   bool
-}
-
-// encodeDirty writes the records of all blocks that were written by the time of batch. The caller holds the journal
-// lock, so that none of them is dropped before the records are appended.
-func (f *File) encodeDirty(batch uint64) dirtyRecords {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	d := dirtyRecords{size: f.unsaved}
-	for b, at := range f.dirty {
-		if at <= batch {
-			d.blocks = append(d.blocks, b)
-		}
-	}
-	slices.Sort(d.blocks)
-	w := runWriter{salt: f.j.h.salt}
-	if d.size {
-		w.buf = appendRecord(w.buf, w.salt, record{kind: kindSize, pos: f.im.size})
-	}
-	for _, b := range d.blocks {
-		if sum, zero, ok := f.im.get(b); ok {
-			w.add(b, sum, zero)
-		}
-	}
-	w.end()
-	d.buf = w.buf
-	return d
-}
-
-// lose drops what a failed sync may have lost: the kernel does not tell which pages it gave up.
-func (f *File) lose(batch uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for b, at := range f.dirty {
-		if at <= batch {
-			f.im.dropped(b, 1)
-			f.clean(b)
-		}
-	}
-}
-
-// clean ends the wait of a block for the journal, and the claim that waited with it. The caller holds mu.
-func (f *File) clean(b int64) {
-	delete(f.dirty, b)
-	if c := f.claims[b]; c != nil && c.ended {
-		delete(f.claims, b)
-		unlock(f.lock, lockClaims+b)
-	}
 }

@@ -2,17 +2,90 @@ package store
 
 import (
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Data is the file's content for the kernel to read by itself, or nil unless the file is complete and Verified. From
-// then on, until the last Close, no process takes a block away. The caller does not close it.
+// holds say what must not be taken from a file: it is pinned, or the kernel reads it by itself.
+type holds struct {
+	lock *os.File // its bytes lockPin and lockHold; set before the first use
+
+	// mu guards what follows. It is held for memory and one fcntl. No lock is taken under it.
+	mu   sync.Mutex
+	pins int      // guarded by mu
+	held *os.File // guarded by mu; what Data gave out
+}
+
+// given is what Data gave out, or nil.
+func (h *holds) given() *os.File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held
+}
+
+// give notes what Data gives out, and returns what it gave before.
+func (h *holds) give(data *os.File) (before *os.File) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, h.held = h.held, data
+	return before
+}
+
+// tryPunch begins a change that a kernel reading the data file must not see; false if one does. The
+// caller holds the journal lock.
+func (h *holds) tryPunch() bool {
+	if h.given() != nil {
+		return false
+	}
+	ok, err := tryLock(h.lock, unix.F_WRLCK, lockHold)
+	return ok && err == nil
+}
+
+func (h *holds) endPunch() { unlock(h.lock, lockHold) }
+
+func (h *holds) pinned() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pins > 0
+}
+
+// moved takes the pin's lock on a lock file that has come in place of the one before.
+func (h *holds) moved() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pins > 0 {
+		_, _ = tryLock(h.lock, unix.F_RDLCK, lockPin) // as in Pin
+	}
+}
+
+// Pin says that the file is in use (a guest has it open), which protects it in the order of eviction:
+// see the package comment. Each Pin needs an Unpin.
+func (f *File) Pin() {
+	h := f.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pins++; h.pins == 1 {
+		// Nobody locks this byte exclusively; failing to lock it only weakens the protection.
+		_, _ = tryLock(h.lock, unix.F_RDLCK, lockPin)
+	}
+}
+
+// Unpin takes one Pin back.
+func (f *File) Unpin() {
+	h := f.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pins--; h.pins == 0 {
+		unlock(h.lock, lockPin)
+	}
+}
+
+// Data is the file's content for the kernel to read by itself, or nil unless the file is complete and
+// Verified. From then on, until the last Close, no process takes a block away. The caller does not
+// close it.
 func (f *File) Data() *os.File {
-	f.mu.RLock()
-	held := f.held
-	f.mu.RUnlock()
-	if held != nil {
+	if held := f.holds.given(); held != nil {
 		// Opening for passthrough fails where opening this fails: on a disk that has died since.
 		again, err := f.s.files.open(string(f.key)+dataSuffix, unix.O_RDONLY)
 		if err != nil {
@@ -21,16 +94,18 @@ func (f *File) Data() *os.File {
 		again.Close()
 		return held
 	}
-	done, err := f.lockJournal()
-	if err != nil {
-		return nil
+	if !f.s.readOnly { // else nobody writes the journal
+		done, err := f.j.begin()
+		if err != nil {
+			return nil
+		}
+		defer done()
 	}
-	defer done()
-	f.mu.RLock()
-	held, whole := f.held, f.im.state == Verified && f.im.complete() && f.loose.Load() == nil
-	f.mu.RUnlock()
-	if held != nil || !whole {
+	if held := f.holds.given(); held != nil {
 		return held
+	}
+	if st, _ := f.present.state(); st != Verified || !f.present.complete() || f.loose.Load() != nil {
+		return nil
 	}
 	if ok, err := tryLock(f.lock, unix.F_RDLCK, lockHold); !ok || err != nil {
 		return nil
@@ -40,42 +115,10 @@ func (f *File) Data() *os.File {
 		unlock(f.lock, lockHold)
 		return nil
 	}
-	f.mu.Lock()
-	f.held = ro
-	f.mu.Unlock()
+	if before := f.holds.give(ro); before != nil { // of a read-only store, by another goroutine
+		f.holds.give(before)
+		ro.Close()
+		return before
+	}
 	return ro
-}
-
-// tryHold begins a change that a kernel reading the data file must not see; false if one does. The caller holds j.mu.
-func (f *File) tryHold() bool {
-	f.mu.RLock()
-	held := f.held != nil
-	f.mu.RUnlock()
-	if held {
-		return false
-	}
-	ok, err := tryLock(f.lock, unix.F_WRLCK, lockHold)
-	return ok && err == nil
-}
-
-func (f *File) endHold() { unlock(f.lock, lockHold) }
-
-// Pin says that the file is in use (a guest has it open), which protects it in the order of eviction: see the package
-// documentation. Each Pin needs an Unpin.
-func (f *File) Pin() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pins++; f.pins == 1 {
-		// Nobody locks this byte exclusively; failing to lock it only weakens the protection.
-		_, _ = tryLock(f.lock, unix.F_RDLCK, lockPin)
-	}
-}
-
-// Unpin takes one Pin back.
-func (f *File) Unpin() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pins--; f.pins == 0 {
-		unlock(f.lock, lockPin)
-	}
 }

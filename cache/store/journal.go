@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,16 +17,28 @@ const (
 	minCompact = 256 << 10 // a journal shorter than this is left as it is
 )
 
-// journal is the open journal of a File.
+// pollEvery is how often, at most, a miss looks at what other processes have journalled.
+const pollEvery = 10 * time.Millisecond
+
+// journal is the journal of one open file: what it says goes into presence.
 type journal struct {
-	// mu guards the struct. It is held over IO on the journal and over waiting for the lock byte lockJournal, which is
-	// taken after it. Order: quota.mu, Store.mu, journal.mu, lockJournal, lockHold, File.mu.
+	files   dir
+	key     Key
+	lock    *os.File // byte lockJournal of it; set before the first use
+	data    *os.File // the file that goes with it; set before the first use
+	present *presence
+	warn    func(msg string, args ...any)
+	polled  atomic.Int64 // when other processes' records were last looked for, ns
+
+	// mu guards what follows. It is held over IO on the journal and over the wait for the lock byte
+	// lockJournal, which is taken after it. Then come lockHold and presence.mu.
 	mu        sync.Mutex
-	f         *os.File
-	h         header
-	pos       int64 // end of the last record that is in the image
-	damaged   bool  // there is something before pos that is not a record of this file
-	compactAt int64 // look into compaction when pos gets here
+	f         *os.File // guarded by mu; nil before load and after an open that failed
+	h         header   // guarded by mu
+	pos       int64    // guarded by mu; end of the last record that is in presence
+	damaged   bool     // guarded by mu; there is something before pos that is not a record of this file
+	compactAt int64    // guarded by mu; look into rewriting when pos gets here
+	nameless  bool     // guarded by mu; it lies in anonymous memory, see looseFile
 }
 
 func readHeader(r io.ReaderAt, key Key) (header, error) {
@@ -77,116 +90,89 @@ func replay(r io.ReaderAt, salt uint32, pos, size int64, apply func([]record)) (
 	return end, damaged, nil
 }
 
-// readTail brings im up to what the journal says now. The caller holds j.mu.
-func (f *File) readTail(im *image, live bool) error {
+// readTail hands all records since pos to apply, which reports whether they made sense. The caller holds mu.
+func (j *journal) readTail(apply func([]record) bool) error {
 	var st unix.Stat_t
-	if err := control(f.j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+	if err := control(j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
-	if st.Nlink == 0 && f.loose.Load() == nil {
+	if st.Nlink == 0 && !j.nameless {
 		return errReplaced
 	}
-	if st.Size <= f.j.pos {
+	if st.Size <= j.pos {
 		return nil
 	}
 	wrong := false
-	end, damaged, err := replay(f.j.f, f.j.h.salt, f.j.pos, st.Size, func(rs []record) {
-		if live {
-			wrong = !f.applyAll(rs) || wrong
-			return
-		}
-		for _, r := range rs {
-			wrong = !im.apply(r, false) || wrong
-		}
-	})
-	f.j.pos = end
-	if damaged || wrong {
-		f.j.damaged = true
-	}
+	end, damaged, err := replay(j.f, j.h.salt, j.pos, st.Size, func(rs []record) { wrong = !apply(rs) || wrong })
+	j.pos = end
+	j.damaged = j.damaged || damaged || wrong
 	return err
 }
 
 var errReplaced = errors.New("journal was replaced")
 
-// applyAll replays records into the image in use, and reports whether all of them made sense.
-func (f *File) applyAll(rs []record) bool {
-	ok := true
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range rs {
-		ok = f.im.apply(r, true) && ok
-		switch r.kind {
-		case kindDrop:
-			for b := range f.dirty {
-				if b >= r.pos && b-r.pos < int64(r.value) {
-					f.clean(b)
-				}
-			}
-		case kindSize:
-			f.sizeOnce.Store(f.im.size + 1)
+// readAll reads a journal that has just been opened. The caller holds mu.
+func (j *journal) readAll(f *os.File, h header) (*mapping, error) {
+	j.f, j.h, j.pos, j.damaged, j.compactAt = f, h, headerSize, false, minCompact
+	m := newMapping(h.blockSize)
+	err := j.readTail(func(rs []record) bool {
+		ok := true
+		for _, r := range rs {
+			ok = m.apply(r, false) && ok
 		}
+		return ok
+	})
+	if err != nil {
+		j.pos = headerSize // from the start again next time
 	}
-	return ok
+	return m, err
 }
 
-// catchUp takes in what other processes have journalled. The caller holds j.mu; no lock on the disk is needed, as
-// records are only ever appended, and a journal that was rewritten has lost its name.
-func (f *File) catchUp() error {
-	if f.j.f == nil {
+// catchUp takes in what other processes have journalled. It needs no lock on the disk: records are only
+// ever appended, and a journal that was rewritten has lost its name. The caller holds mu.
+func (j *journal) catchUp() error {
+	if j.f == nil {
 		return os.ErrClosed
 	}
-	if err := f.readTail(f.im, true); err != errReplaced {
+	if err := j.readTail(j.present.applyAll); err != errReplaced {
 		return err
 	}
-	if err := f.stillNamed(); err != nil {
+	if err := j.stillNamed(); err != nil {
 		return err
 	}
-	nf, err := f.s.files.open(string(f.key)+journalSuffix, unix.O_RDWR)
+	nf, err := j.files.open(string(j.key)+journalSuffix, unix.O_RDWR)
+	if errors.Is(err, unix.EROFS) {
+		nf, err = j.files.open(string(j.key)+journalSuffix, unix.O_RDONLY)
+	}
 	if err != nil {
 		return err
 	}
-	h, err := readHeader(nf, f.key)
-	if err == nil && h.blockSize != f.blockSize {
+	h, err := readHeader(nf, j.key)
+	if err == nil && h.blockSize != j.h.blockSize {
 		err = ErrGeometry
 	}
 	if err != nil {
 		nf.Close()
 		return err
 	}
-	f.j.f.Close()
-	f.j.f, f.j.h, f.j.pos, f.j.damaged, f.j.compactAt = nf, h, headerSize, false, minCompact
-	im := newImage(f.blockSize)
-	if err := f.readTail(im, false); err != nil {
-		f.j.pos = headerSize // from the start again next time
+	j.f.Close()
+	m, err := j.readAll(nf, h)
+	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if im.size == Unknown && f.im.size != Unknown {
-		im.setSize(f.im.size)
-	}
-	for b := range f.dirty {
-		if sum, zero, ok := f.im.get(b); ok && zero {
-			im.setZeros(b, 1)
-		} else if ok {
-			im.set(b, sum)
-		}
-	}
-	im.takeUse(&f.im.blockMap)
-	f.im = im
-	f.sizeOnce.Store(im.size + 1)
+	j.present.replace(m)
 	return nil
 }
 
-// stillNamed tells whether the data file is the one that goes with a journal found by name. Who deletes files of the
-// cache by hand takes ours away, and another process may have made the file anew.
-func (f *File) stillNamed() error {
-	named, err := f.s.files.stat(string(f.key) + dataSuffix)
+// stillNamed tells whether the data file is the one that goes with a journal found by name. A user who
+// deletes files of the cache by hand takes ours away, and another process may have made the file anew.
+func (j *journal) stillNamed() error {
+	named, err := j.files.stat(string(j.key) + dataSuffix)
 	if err != nil {
 		return err
 	}
 	var ours unix.Stat_t
-	if err := control(f.data, func(fd int) error { return unix.Fstat(fd, &ours) }); err != nil {
+	if err := control(j.data, func(fd int) error { return unix.Fstat(fd, &ours) }); err != nil {
 		return err
 	}
 	if ours.Ino != named.Ino || ours.Dev != named.Dev {
@@ -196,98 +182,112 @@ func (f *File) stillNamed() error {
 }
 
 // poll takes in other processes' records unless that was done a moment ago or is being done.
-func (f *File) poll() {
+func (j *journal) poll() {
 	now := time.Now().UnixNano()
-	last := f.polled.Load()
-	if now-last < int64(pollEvery) || !f.polled.CompareAndSwap(last, now) || !f.j.mu.TryLock() {
+	last := j.polled.Load()
+	if now-last < int64(pollEvery) || !j.polled.CompareAndSwap(last, now) || !j.mu.TryLock() {
 		return
 	}
-	defer f.j.mu.Unlock()
-	if err := f.catchUp(); err != nil && !errors.Is(err, os.ErrClosed) {
-		f.s.warn("cannot read journal", "file", f.key, "err", err)
+	defer j.mu.Unlock()
+	if err := j.catchUp(); err != nil && !errors.Is(err, os.ErrClosed) {
+		j.warn("cannot read journal", "file", j.key, "err", err)
 	}
 }
 
-// lockJournal begins a change of the journal: it shuts out everyone else, takes in what they wrote, and cuts off what
-// one of them left unfinished.
-func (f *File) lockJournal() (done func(), err error) {
-	f.j.mu.Lock()
-	if err := waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
-		f.j.mu.Unlock()
+// refresh takes in other processes' records now.
+func (j *journal) refresh() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.catchUp(); err != nil && !errors.Is(err, os.ErrClosed) {
+		j.warn("cannot read journal", "file", j.key, "err", err)
+	}
+}
+
+// begin begins a change of the journal: it shuts out everyone else, takes in what they wrote, and cuts
+// off what one of them left unfinished. Until done the caller holds the journal lock, which is mu and
+// the lock byte.
+func (j *journal) begin() (done func(), err error) {
+	j.mu.Lock()
+	if err := waitLock(j.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
+		j.mu.Unlock()
 		return nil, err
 	}
 	done = func() {
-		unlock(f.lock, lockJournal)
-		f.j.mu.Unlock()
+		unlock(j.lock, lockJournal)
+		j.mu.Unlock()
 	}
-	err = f.catchUp()
+	err = j.catchUp()
 	if err == nil {
-		err = f.cutTail()
+		err = j.cutTail()
 	}
 	if err != nil {
 		done()
-		return nil, fmt.Errorf("journal of cached file %.12s: %w", string(f.key), err)
+		return nil, fmt.Errorf("journal of cached file %.12s: %w", string(j.key), err)
 	}
 	return done, nil
 }
 
 // cutTail removes an unfinished record. The caller holds the journal lock and has caught up.
-func (f *File) cutTail() error {
+func (j *journal) cutTail() error {
 	var st unix.Stat_t
-	if err := control(f.j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+	if err := control(j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
-	if st.Size <= f.j.pos {
+	if st.Size <= j.pos {
 		return nil
 	}
-	return f.j.f.Truncate(f.j.pos)
+	return j.f.Truncate(j.pos)
 }
 
-// append writes records that are in the image already. The caller holds the journal lock.
-func (f *File) append(b []byte) error {
-	n, err := f.j.f.WriteAt(b, f.j.pos)
+// append writes records. The caller holds the journal lock.
+func (j *journal) append(b []byte) error {
+	n, err := j.f.WriteAt(b, j.pos)
 	if err != nil {
 		if n > 0 {
-			_ = f.j.f.Truncate(f.j.pos) // else the next writer does it
+			_ = j.f.Truncate(j.pos) // else the next writer does it
 		}
 		return fmt.Errorf("append to journal: %w", err)
 	}
-	f.j.pos += int64(n)
+	j.pos += int64(n)
 	return nil
 }
 
-// tidy rewrites a journal that is damaged or has become twice as long as it need be. A whole whose journal was
-// damaged counts as unchecked: the record that said otherwise may be the one that is lost. The caller holds the
-// journal lock.
-func (f *File) tidy() {
-	if !f.j.damaged && f.j.pos < f.j.compactAt || f.loose.Load() != nil {
+// tidy rewrites a journal that is damaged or has become twice as long as it need be. A whole whose
+// journal was damaged counts as unchecked: the record that said otherwise may be the one that is lost.
+// The caller holds the journal lock.
+func (j *journal) tidy() {
+	if !j.damaged && j.pos < j.compactAt || j.nameless {
 		return
 	}
-	h := f.j.h
+	h := j.h
 	h.salt = randomSalt()
-	f.mu.Lock()
-	if f.j.damaged && f.im.state == Verified {
-		f.im.state, f.im.note = Partial, ""
-	}
-	b := f.im.encode(h, f.dirty)
-	f.mu.Unlock()
-	if !f.j.damaged && 2*int64(len(b)) > f.j.pos {
-		f.j.compactAt = 2 * f.j.pos
+	b := j.present.encodeAll(h, j.damaged)
+	if !j.damaged && 2*int64(len(b)) > j.pos {
+		j.compactAt = 2 * j.pos
 		return
 	}
-	if f.j.damaged {
-		f.s.log.Warn("journal of a cached file was damaged; what it lost will be fetched again", "file", f.key)
+	if j.damaged {
+		j.warn("journal of a cached file was damaged; what it lost will be fetched again", "file", j.key)
 	}
-	nf, err := f.s.files.replace(string(f.key)+journalSuffix, b)
+	nf, err := j.files.replace(string(j.key)+journalSuffix, b)
 	if err != nil {
-		f.j.compactAt = 2 * f.j.pos
-		f.s.warn("cannot rewrite journal", "file", f.key, "err", err)
+		j.compactAt = 2 * j.pos
+		j.warn("cannot rewrite journal", "file", j.key, "err", err)
 		return
 	}
-	f.j.f.Close()
-	f.j.f, f.j.h, f.j.pos, f.j.damaged = nf, h, int64(len(b)), false
-	f.j.compactAt = max(minCompact, 2*f.j.pos)
-	f.mu.Lock()
-	f.unsaved = false
-	f.mu.Unlock()
+	j.f.Close()
+	j.f, j.h, j.pos, j.damaged = nf, h, int64(len(b)), false
+	j.compactAt = max(minCompact, 2*j.pos)
+	j.present.sizeSaved()
+}
+
+// encodeAll gives the journal of all that is known and need not be journalled first. unchecked: a file
+// that counts as verified does so no more.
+func (p *presence) encodeAll(h header, unchecked bool) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if unchecked && p.mapping.state == Verified {
+		p.mapping.state, p.mapping.note = Partial, ""
+	}
+	return p.mapping.encode(h, p.dirty)
 }

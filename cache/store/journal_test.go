@@ -30,7 +30,7 @@ func copyCache(t testing.TB, from string) string {
 func presentBlocks(t testing.TB, f *File) []int64 {
 	t.Helper()
 	var all []int64
-	for b := f.NextPresent(0); b < f.Blocks(); b = f.NextPresent(b + 1) {
+	for b := f.present.nextPresent(0); b < f.Blocks(); b = f.present.nextPresent(b + 1) {
 		wantBlock(t, f, b)
 		all = append(all, b)
 	}
@@ -217,12 +217,12 @@ func TestCompaction(t *testing.T) {
 			buf = appendRecord(buf, f.j.h.salt, r)
 			drops++
 		}
-		done, err := f.lockJournal()
+		done, err := f.j.begin()
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.applyAll(rs)
-		if err := f.append(buf); err != nil {
+		f.present.applyAll(rs)
+		if err := f.j.append(buf); err != nil {
 			t.Fatal(err)
 		}
 		done()
@@ -240,19 +240,19 @@ func TestCompaction(t *testing.T) {
 	if fi.Size() > minCompact || int64(drops)*slotSize <= minCompact {
 		t.Errorf("journal of %d bytes after %d records", fi.Size(), drops)
 	}
-	g.refresh() // follows the renamed journal
+	g.j.refresh() // follows the renamed journal
 	wantBlock(t, g, 1)
 	if n, _ := g.Present(); n != blocks/2+1 {
 		t.Errorf("%d blocks in the other process", n)
 	}
-	if sum, _, _ := g.im.get(2); sum != 2+11 {
+	if sum, _, _ := g.present.mapping.get(2); sum != 2+11 {
 		t.Errorf("checksum %d", sum)
 	}
 	write(t, g, 3)
 	if err := g.flush(); err != nil {
 		t.Fatal(err)
 	}
-	f.refresh()
+	f.j.refresh()
 	wantBlock(t, f, 3)
 }
 
@@ -286,13 +286,13 @@ func TestGolden(t *testing.T) {
 	}
 	s := openStore(t, Options{Dir: copyCache(t, golden)})
 	f := openFile(t, s, "f", 9*bs+100, bs)
-	if got := fmt.Sprintln(f.NextPresent(0), f.NextMissing(0), f.NextPresent(6), f.NextPresent(9), f.State(), f.Note()); got != "0 6 8 9 unverified no sums\n" {
+	if got := fmt.Sprintln(f.present.nextPresent(0), f.NextMissing(0), f.present.nextPresent(6), f.present.nextPresent(9), f.State(), f.Note()); got != "0 6 8 9 unverified no sums\n" {
 		t.Error(got)
 	}
 	for _, b := range []int64{0, 1, 2, 3, 4, 8, 9} {
 		wantBlock(t, f, b)
 	}
-	if n, err := f.ReadBlock(5, bytes.Clone(zero)); n != bs || err != nil || f.ZeroBytes() != bs {
+	if n, err := f.ReadBlock(5, bytes.Clone(zero)); n != bs || err != nil {
 		t.Error(n, err)
 	}
 	wantAbsent(t, f, 6)
@@ -357,7 +357,7 @@ func TestHugeImage(t *testing.T) {
 	last := f.Blocks() - 1
 	write(t, f, last, 0)
 	wantBlock(t, f, last)
-	if b := f.NextPresent(1); b != last {
+	if b := f.present.nextPresent(1); b != last {
 		t.Errorf("next present %d", b)
 	}
 	if err := f.WriteZeros(1, last-1); err != nil {
@@ -378,7 +378,7 @@ func TestHugeImage(t *testing.T) {
 
 func FuzzReplay(f *testing.F) {
 	h := header{key: key("f"), blockSize: bs, salt: 1}
-	im := newImage(bs)
+	im := newMapping(bs)
 	im.apply(record{kind: kindSize, pos: 50 * bs}, false)
 	for b := range int64(20) {
 		im.set(b*2+b/10, uint32(b))
@@ -407,7 +407,7 @@ func FuzzReplay(f *testing.F) {
 				copy(journal[i:], appendRecord(nil, 1, r))
 			}
 		}
-		a := newImage(bs)
+		a := newMapping(bs)
 		end, _, err := replay(bytes.NewReader(journal), 1, 0, int64(len(journal)), func(rs []record) {
 			for _, r := range rs {
 				a.apply(r, false)
@@ -418,7 +418,7 @@ func FuzzReplay(f *testing.F) {
 		}
 		// What was understood can be written, and read back the same.
 		enc := a.encode(h, nil)
-		b := newImage(bs)
+		b := newMapping(bs)
 		if end, damaged, err := replay(bytes.NewReader(enc), 1, headerSize, int64(len(enc)), func(rs []record) {
 			for _, r := range rs {
 				if !b.apply(r, false) {

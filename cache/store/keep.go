@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// What people say and see about cached files lies in documents named by the
-// key, so that it outlives the process and holds for all of them.
+// What people say and see about cached files lies in documents named by the key, so that it outlives
+// the process and holds for all of them.
 const (
 	kindKeep  = "keep"  // never evict it
 	kindLabel = "label" // what it is
@@ -17,10 +17,10 @@ const (
 // maxLabel bounds a label, in bytes.
 const maxLabel = 1024
 
-// Keep says whether the file may be evicted: a kept one stays, whole, until it is
-// removed or Keep is taken back, and counts towards the limit all the same. There
-// need not be such a file yet; size is what it may take in bytes, for Kept.
-func (s *Store) Keep(k Key, on bool, size int64) error {
+// Keep says whether the file may be evicted. A kept one stays, whole, until it is removed or Keep is
+// taken back, and so do the documents named by it. It counts towards the limit all the same. There need
+// not be such a file yet. size is what it may take in bytes, for Kept.
+func (s *documents) Keep(k Key, on bool, size int64) error {
 	if err := k.check(); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (s *Store) Keep(k Key, on bool, size int64) error {
 }
 
 // Kept returns what Keep protects, and the sizes given to it.
-func (s *Store) Kept() map[Key]int64 {
+func (s *documents) Kept() map[Key]int64 {
 	sizes := make(map[Key]int64)
 	for k := range s.kept() {
 		raw, _ := s.GetDoc(kindKeep, string(k))
@@ -42,8 +42,8 @@ func (s *Store) Kept() map[Key]int64 {
 }
 
 // kept lists the keys that Keep protects.
-func (s *Store) kept() map[Key]bool {
-	names, err := s.ListDocs(kindKeep)
+func (s *documents) kept() map[Key]bool {
+	names, err := s.DocNames(kindKeep)
 	if err != nil {
 		s.warn("cannot tell which files are to be kept", "err", err)
 	}
@@ -54,9 +54,8 @@ func (s *Store) kept() map[Key]bool {
 	return kept
 }
 
-// SetLabel says for people what the file is, such as "release/image"; see Info.
-// It goes with the file.
-func (s *Store) SetLabel(k Key, label string) error {
+// SetLabel says for people what the file is, such as "release/image"; see Info. It goes with the file.
+func (s *documents) SetLabel(k Key, label string) error {
 	if err := k.check(); err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func (s *Store) SetLabel(k Key, label string) error {
 }
 
 // Label returns what SetLabel said of the file, "" if nothing.
-func (s *Store) Label(k Key) string {
+func (s *documents) Label(k Key) string {
 	raw, err := s.GetDoc(kindLabel, string(k))
 	if err != nil || len(raw) > maxLabel {
 		return ""
@@ -79,7 +78,7 @@ func (s *Store) Label(k Key) string {
 }
 
 // forgetFile drops what is known of a file that is gone.
-func (s *Store) forgetFile(k Key) {
+func (s *documents) forgetFile(k Key) {
 	for _, kind := range []string{kindKeep, kindLabel} {
 		if err := s.DeleteDoc(kind, string(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.warn("a document of a removed file stays", "kind", kind, "err", err)

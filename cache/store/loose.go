@@ -14,32 +14,37 @@ import (
 // user is where it should be. Everything about it is in anonymous memory, and it takes no data but zeros, so that its
 // user works uncached, until settler finds a place for it or somebody opens the key after the last Close.
 func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
-	if errors.Is(cause, fs.ErrNotExist) {
+	switch {
+	case s.readOnly && errors.Is(cause, fs.ErrNotExist):
+		cause = errReadOnly
+	case errors.Is(cause, fs.ErrNotExist):
 		// It would have been made: what is missing is the directory.
 		cause = fmt.Errorf("%w: cache directory %s was removed while it was in use", errRemoved, s.top.f.Name())
 	}
 	if !errors.Is(cause, ErrFull) {
 		cause = fmt.Errorf("%w: %w", ErrFull, cause)
 	}
-	f := &File{
-		s: s, key: k, blockSize: blockSize,
-		dirty: map[int64]uint64{}, claims: map[int64]*claim{}, im: newImage(blockSize),
-	}
+	f := s.newFile(k, blockSize)
 	f.loose.Store(&cause)
 	h := header{key: k, blockSize: blockSize, salt: randomSalt()}
-	for suffix, x := range map[string]**os.File{lockSuffix: &f.lock, dataSuffix: &f.data, journalSuffix: &f.j.f} {
+	var memory [3]*os.File // named as what they become in settle
+	for i, suffix := range []string{lockSuffix, dataSuffix, journalSuffix} {
 		fd, err := unix.MemfdCreate("vmcastfs", unix.MFD_CLOEXEC)
 		if err != nil {
-			f.shut()
+			for _, m := range memory[:i] {
+				m.Close()
+			}
 			return nil, fmt.Errorf("%w; and no memory in its place: %w", cause, err)
 		}
-		*x = os.NewFile(uintptr(fd), s.files.path(string(k)+suffix)) // what it becomes in settle
+		memory[i] = os.NewFile(uintptr(fd), s.files.path(string(k)+suffix))
 	}
+	f.setLock(memory[0])
+	f.data.f, f.j.data, f.j.f = memory[1], memory[1], memory[2]
 	if _, err := f.j.f.WriteAt(h.encode(), 0); err != nil {
 		f.shut()
 		return nil, fmt.Errorf("%w; and no memory in its place: %w", cause, err)
 	}
-	f.j.h, f.j.pos, f.j.compactAt = h, headerSize, minCompact
+	f.j.h, f.j.pos, f.j.compactAt, f.j.nameless = h, headerSize, minCompact, true
 	s.log.Warn("a file is not cached until its disk has a place for it", "file", k, "err", cause)
 	return f, nil
 }
@@ -53,14 +58,14 @@ func (s *Store) settler() {
 	tick := time.NewTicker(s.opt.settle)
 	defer tick.Stop()
 	trimmed := time.Now()
-	for s.trim(); ; {
+	for s.quota.trim(); ; {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
 		}
 		if time.Since(trimmed) >= trimEvery {
-			s.trim()
+			s.quota.trim()
 			trimmed = time.Now()
 		}
 		if err := s.renew(); err != nil {
@@ -95,7 +100,7 @@ func (s *Store) renew() error {
 	}
 	s.quota.mu.Lock() // for what is locked in the lock file
 	defer s.quota.mu.Unlock()
-	for _, x := range [][2]*os.File{{s.lock, to.lock}, {s.docs.f, to.docs.f}, {s.files.f, to.files.f}, {s.top.f, to.top.f}} {
+	for _, x := range [][2]*os.File{{s.lock, to.lock}, {s.root.f, to.root.f}, {s.files.f, to.files.f}, {s.top.f, to.top.f}} {
 		if err := become(x[0], x[1]); err != nil {
 			return err
 		}
@@ -104,46 +109,36 @@ func (s *Store) renew() error {
 	return nil
 }
 
-// settle puts the files of the disk in place of the memory of a loose one. The zeros that it had are forgotten, as in
-// an eviction: nothing has seen to it that they are zeros on the disk.
+// settle puts the files of the disk in place of the memory of a loose one. The zeros that it had are
+// forgotten, as in an eviction: nothing has seen to it that they are zeros on the disk.
 func (s *Store) settle(f *File) error {
-	to, err := s.openFile(f.key, f.blockSize)
+	to, err := s.openFile(f.key, f.data.blockSize)
 	if err != nil {
 		return err
 	}
 	defer to.shut() // its locks belong to what is open, and stay with f
-	if to.blockSize != f.blockSize {
+	if to.data.blockSize != f.data.blockSize {
 		return ErrGeometry
 	}
-	if n := f.sizeOnce.Load() - 1; n != Unknown {
+	if n := f.present.knownSize(); n != Unknown {
 		if err := to.SetSize(n); err != nil {
 			return err
 		}
 	}
-	// Who changes anything but zeros holds j.mu; of zeros, writeBlock sees that f is loose no more.
+	// Everyone who changes anything but zeros holds j.mu; of zeros, writeBlock sees that f is loose no more.
 	f.j.mu.Lock()
 	defer f.j.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.im.state == Corrupt || f.im.size != Unknown && f.im.size != to.im.size {
-		return ErrGeometry
-	}
-	for _, x := range [][2]*os.File{{f.lock, to.lock}, {f.data, to.data}, {f.j.f, to.j.f}} {
-		if err := become(x[0], x[1]); err != nil {
-			return err // closed: no other error is possible
+	return f.present.become(to.present, func() error {
+		for _, x := range [][2]*os.File{{f.lock, to.lock}, {f.data.f, to.data.f}, {f.j.f, to.j.f}} {
+			if err := become(x[0], x[1]); err != nil {
+				return err // closed: no other error is possible
+			}
 		}
-	}
-	if f.pins > 0 {
-		_, _ = tryLock(f.lock, unix.F_RDLCK, lockPin) // as in Pin
-	}
-	for b := range f.dirty {
-		f.clean(b)
-	}
-	f.j.h, f.j.pos, f.j.damaged, f.j.compactAt = to.j.h, to.j.pos, to.j.damaged, to.j.compactAt
-	f.im, f.unsaved = to.im, to.unsaved
-	f.sizeOnce.Store(f.im.size + 1)
-	f.loose.Store(nil)
-	return nil
+		f.holds.moved()
+		f.j.h, f.j.pos, f.j.damaged, f.j.compactAt, f.j.nameless = to.j.h, to.j.pos, to.j.damaged, to.j.compactAt, false
+		f.loose.Store(nil)
+		return nil
+	})
 }
 
 // become makes f another name of what g has open. Whoever is using f meanwhile uses the one or the other.

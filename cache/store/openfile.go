@@ -6,18 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
 // openFile opens the files of k. With blockSize 0 they must exist.
 func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
-	f := &File{
-		s: s, key: k, blockSize: blockSize,
-		dirty: map[int64]uint64{}, claims: map[int64]*claim{},
-	}
-	f.lastUse.Store(time.Now().UnixNano())
+	f := s.newFile(k, blockSize)
 	defer func() {
 		if err != nil {
 			f.shut()
@@ -28,23 +24,14 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 			return nil, err
 		}
 	}
-	for {
-		if f.lock, err = s.files.open(string(k)+lockSuffix, unix.O_RDWR|unix.O_CREAT); err != nil {
-			return nil, full(err)
-		}
-		if err = waitLock(f.lock, unix.F_RDLCK, lockOpen, lockPatience); err != nil {
-			return nil, err
-		}
-		// Who removes the file takes the lock file away with it: then the lock is worth nothing.
-		var st unix.Stat_t
-		if err = unix.Fstat(int(f.lock.Fd()), &st); err != nil {
-			return nil, err
-		}
-		if st.Nlink > 0 {
-			break
-		}
-		f.lock.Close()
+	if s.readOnly {
+		return f, f.loadReadOnly()
 	}
+	lock, err := s.lockOpenFile(k)
+	if err != nil {
+		return nil, err
+	}
+	f.setLock(lock)
 	if err = waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
 		return nil, err
 	}
@@ -54,86 +41,132 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 	return f, f.load()
 }
 
+// lockOpenFile opens the lock file of k and says that the file is open.
+func (s *Store) lockOpenFile(k Key) (*os.File, error) {
+	for {
+		lock, err := s.files.open(string(k)+lockSuffix, unix.O_RDWR|unix.O_CREAT)
+		if err != nil {
+			return nil, full(err)
+		}
+		err = waitLock(lock, unix.F_RDLCK, lockOpen, lockPatience)
+		// A process that removes the file takes the lock file away with it: then the lock is worth nothing.
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Fstat(int(lock.Fd()), &st)
+		}
+		if err == nil && st.Nlink > 0 {
+			return lock, nil
+		}
+		lock.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
 // load reads the journal, or begins one. The caller holds the journal lock.
 func (f *File) load() error {
-	var err error
-	if f.j.f, err = f.s.files.open(string(f.key)+journalSuffix, unix.O_RDWR); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	jf, err := f.s.files.open(string(f.key)+journalSuffix, unix.O_RDWR)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if f.data, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	f.j.f = jf
+	if f.data.f, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if f.j.f == nil || f.data == nil {
-		return f.begin()
+	if f.j.f == nil || f.data.f == nil {
+		return f.beginAfresh()
 	}
 	h, err := readHeader(f.j.f, f.key)
 	if errors.Is(err, errHeader) {
 		f.s.log.Warn("cached file starts afresh", "file", f.key, "err", err)
-		return f.begin()
+		return f.beginAfresh()
 	}
 	if err != nil {
 		return err
 	}
-	f.j.h, f.blockSize = h, h.blockSize
-	f.j.pos = headerSize
-	f.j.compactAt = minCompact
-	f.im = newImage(f.blockSize)
-	if err := f.readTail(f.im, false); err != nil {
+	if err := f.replay(h); err != nil {
 		return err
 	}
-	if err := f.cutTail(); err != nil {
+	if err := f.j.cutTail(); err != nil {
 		return err
 	}
-	if f.im.size != Unknown {
-		f.sizeOnce.Store(f.im.size + 1)
-		if err := f.fitData(); err != nil {
+	if n := f.present.knownSize(); n != Unknown {
+		if err := f.data.fit(n); err != nil {
 			return err
 		}
 	}
-	f.tidy()
+	f.j.tidy()
 	return nil
 }
 
-// begin makes the file anew: whatever bytes are there, nothing says what they are.
-func (f *File) begin() error {
-	if f.blockSize == 0 {
+// replay takes what the open journal says. The caller holds j.mu.
+func (f *File) replay(h header) error {
+	f.data.blockSize, f.j.data = h.blockSize, f.data.f
+	m, err := f.j.readAll(f.j.f, h)
+	if err != nil {
+		return err
+	}
+	f.present.replace(m)
+	return nil
+}
+
+// loadReadOnly opens a file on a disk that takes no writes. Its lock file is opened for reading only, so
+// that shared locks can be had and exclusive ones cannot.
+func (f *File) loadReadOnly() (err error) {
+	name := string(f.key)
+	lock, err := f.s.files.open(name+lockSuffix, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	f.setLock(lock)
+	if err := waitLock(lock, unix.F_RDLCK, lockOpen, lockPatience); err != nil {
+		return err
+	}
+	f.j.mu.Lock()
+	defer f.j.mu.Unlock()
+	if f.j.f, err = f.s.files.open(name+journalSuffix, unix.O_RDONLY); err != nil {
+		return err
+	}
+	if f.data.f, err = f.s.files.open(name+dataSuffix, unix.O_RDONLY); err != nil {
+		return err
+	}
+	h, err := readHeader(f.j.f, f.key)
+	if err != nil {
+		return err
+	}
+	return f.replay(h)
+}
+
+// beginAfresh makes the file anew: whatever bytes are there, nothing says what they are. The caller
+// holds the journal lock.
+func (f *File) beginAfresh() error {
+	if f.data.blockSize == 0 {
 		return fmt.Errorf("its journal is missing or damaged: %w", fs.ErrNotExist)
 	}
 	if lockedElsewhere(f.lock, lockHold) {
 		return ErrInUse
 	}
 	var err error
-	if f.data == nil {
-		if f.data, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR|unix.O_CREAT); err != nil {
+	if f.data.f == nil {
+		if f.data.f, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR|unix.O_CREAT); err != nil {
 			return full(err)
 		}
 	}
-	if err := f.data.Truncate(0); err != nil {
+	f.j.data = f.data.f
+	if err := f.data.f.Truncate(0); err != nil {
 		return err
 	}
-	f.j.h = header{key: f.key, blockSize: f.blockSize, salt: randomSalt()}
-	nf, err := f.s.files.replace(string(f.key)+journalSuffix, f.j.h.encode())
+	h := header{key: f.key, blockSize: f.data.blockSize, salt: randomSalt()}
+	nf, err := f.s.files.replace(string(f.key)+journalSuffix, h.encode())
 	if err != nil {
 		return full(err)
 	}
 	if f.j.f != nil {
 		f.j.f.Close()
 	}
-	f.j.f, f.j.pos, f.j.compactAt = nf, headerSize, minCompact
-	f.im = newImage(f.blockSize)
+	f.j.f, f.j.h, f.j.pos, f.j.compactAt = nf, h, headerSize, minCompact
 	return nil
-}
-
-// fitData gives the data file the length of the file, so that the kernel can read it in our place.
-func (f *File) fitData() error {
-	var st unix.Stat_t
-	if err := control(f.data, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
-		return err
-	}
-	if st.Size == f.im.size {
-		return nil
-	}
-	return f.data.Truncate(f.im.size)
 }
 
 // randomSalt is never zero, so that zeros never pass for a record.

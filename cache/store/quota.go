@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,13 +22,21 @@ const (
 	fullTime = 250 * time.Millisecond // how long ErrFull is answered without looking again
 )
 
-// quota keeps the disk within Limit and MinFree. The truth is what the filesystem says is allocated, for all
-// processes; between two looks a process writes within a lease, a part of the room that was left.
+// quota keeps the disk within a limit and above a floor of free space. The truth is what the filesystem
+// says is allocated, for all processes. Between two looks a process writes within a lease, which is a
+// part of the room that was left.
 type quota struct {
-	// mu is held while looking and evicting, both IO. It is the first in the lock order.
+	limit, minFree int64                          // bytes; 0: none
+	lock           *os.File                       // byte lockEvict of it
+	used           func() int64                   // bytes of disk that the cache takes
+	free           func() (int64, error)          // bytes that the filesystem has left
+	evict          func(want int64) (freed int64) // called with mu and the lock byte held
+
+	// mu guards what follows. It is held while looking and evicting, both IO. It comes first in the lock
+	// order.
 	mu        sync.Mutex
-	fullUntil time.Time
-	floor     bool // it is the floor, not the limit, that left no room
+	fullUntil time.Time // guarded by mu
+	floor     bool      // guarded by mu; it is the floor, not the limit, that left no room
 
 	lease    atomic.Int64 // bytes that may still be reserved without looking
 	expires  atomic.Int64 // when the lease ends, ns
@@ -37,11 +45,10 @@ type quota struct {
 }
 
 // reserve asks for n bytes of disk. What is reserved is later added to quota.written, or taken back.
-func (s *Store) reserve(n int64) error {
-	if s.opt.Limit <= 0 && s.opt.MinFree <= 0 {
+func (q *quota) reserve(n int64) error {
+	if q.limit <= 0 && q.minFree <= 0 {
 		return nil
 	}
-	q := &s.quota
 	q.reserved.Add(n)
 	if time.Now().UnixNano() < q.expires.Load() && q.lease.Add(-n) >= 0 {
 		return nil
@@ -51,7 +58,7 @@ func (s *Store) reserve(n int64) error {
 	if time.Now().UnixNano() < q.expires.Load() && q.lease.Add(-n) >= 0 {
 		return nil // somebody else looked
 	}
-	if !s.look() {
+	if !q.look() {
 		q.reserved.Add(-n)
 		if q.floor {
 			return errFloor
@@ -62,17 +69,16 @@ func (s *Store) reserve(n int64) error {
 }
 
 // makeRoom evicts about n bytes at least because the disk itself is full; it reports whether it found any.
-func (s *Store) makeRoom(n int64) bool {
-	q := &s.quota
+func (q *quota) makeRoom(n int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if time.Now().Before(q.fullUntil) {
 		return false
 	}
 	freed := int64(0)
-	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
-		freed = s.evict(max(n, 1<<20))
-		unlock(s.lock, lockEvict)
+	if waitLock(q.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
+		freed = q.evict(max(n, 1<<20))
+		unlock(q.lock, lockEvict)
 	}
 	if freed < n {
 		q.fullUntil = time.Now().Add(fullTime)
@@ -81,25 +87,24 @@ func (s *Store) makeRoom(n int64) bool {
 }
 
 // trim makes room where there is too little although nobody writes: the limit was lowered, or others fill the disk.
-func (s *Store) trim() {
-	if s.opt.Limit <= 0 && s.opt.MinFree <= 0 {
+func (q *quota) trim() {
+	if q.limit <= 0 && q.minFree <= 0 {
 		return
 	}
-	s.quota.mu.Lock()
-	defer s.quota.mu.Unlock()
-	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) != nil {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if waitLock(q.lock, unix.F_WRLCK, lockEvict, evictPatience) != nil {
 		return
 	}
-	defer unlock(s.lock, lockEvict)
-	if room := s.room(); room < 0 {
-		s.evict(-room)
+	defer unlock(q.lock, lockEvict)
+	if room := q.room(); room < 0 {
+		q.evict(-room)
 	}
 }
 
 // look measures, makes room if more is reserved than there is, and takes a new lease. The caller holds
 // quota.mu and has reserved what it needs.
-func (s *Store) look() bool {
-	q := &s.quota
+func (q *quota) look() bool {
 	q.lease.Store(math.MinInt64 / 2)
 	if time.Now().Before(q.fullUntil) {
 		return false
@@ -107,13 +112,13 @@ func (s *Store) look() bool {
 	// Measuring is no snapshot: what others evict from one file and write to the next meanwhile could go unseen.
 	// So only one process at a time looks, and while it does no other takes a lease.
 	room := int64(-1)
-	if waitLock(s.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
-		if room = s.room(); room < 0 {
+	if waitLock(q.lock, unix.F_WRLCK, lockEvict, evictPatience) == nil {
+		if room = q.room(); room < 0 {
 			// Some slack, so that not every block has to make room for itself.
-			s.evict(-room + s.opt.Limit/32)
-			room = s.room()
+			q.evict(-room + q.limit/32)
+			room = q.room()
 		}
-		unlock(s.lock, lockEvict)
+		unlock(q.lock, lockEvict)
 	}
 	if room < 0 {
 		q.fullUntil = time.Now().Add(fullTime)
@@ -126,16 +131,15 @@ func (s *Store) look() bool {
 
 // room is how many bytes can be written beyond those reserved; negative if those are too many already. What is being
 // written while we measure counts twice rather than not at all. The caller holds quota.mu.
-func (s *Store) room() int64 {
-	q := &s.quota
+func (q *quota) room() int64 {
 	written := q.written.Load()
 	room := int64(math.MaxInt64)
-	if s.opt.Limit > 0 {
-		room = s.opt.Limit - s.usage() - (q.reserved.Load() - written)
+	if q.limit > 0 {
+		room = q.limit - q.used() - (q.reserved.Load() - written)
 	}
-	if s.opt.MinFree > 0 {
-		if free, err := s.free(); err == nil {
-			above := free - s.opt.MinFree - (q.reserved.Load() - written)
+	if q.minFree > 0 {
+		if free, err := q.free(); err == nil {
+			above := free - q.minFree - (q.reserved.Load() - written)
 			q.floor = above < room
 			room = min(room, above)
 		}
@@ -143,37 +147,13 @@ func (s *Store) room() int64 {
 	return room
 }
 
-func (s *Store) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := control(s.files.f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
-		return 0, err
-	}
-	return int64(min(st.Bavail, math.MaxInt64/uint64(st.Bsize))) * st.Bsize, nil
-}
-
-// usage is what all data files take on the disk, those on their way out included.
-func (s *Store) usage() int64 {
-	names, err := s.files.names()
-	if err != nil {
-		return math.MaxInt64 / 2 // unknown is too much
-	}
-	var sum int64
-	for _, n := range names {
-		if strings.HasSuffix(n, dataSuffix) || strings.HasPrefix(n, gonePrefix) {
-			if st, err := s.files.stat(n); err == nil {
-				sum += st.Blocks * 512
-			}
-		}
-	}
-	return sum
-}
-
 // Why a block is refused that the disk itself would take.
 var (
 	errLimit = fmt.Errorf("%w: its limit is reached, and the rest of it is in use or kept", ErrFull)
 	errFloor = fmt.Errorf("%w: its disk has no more than what is to be left free", ErrFull)
 
-	errRemoved = fmt.Errorf("%w: nothing can be kept", ErrFull)
+	errReadOnly = fmt.Errorf("%w: its disk is read-only", ErrFailing)
+	errRemoved  = fmt.Errorf("%w: nothing can be kept", ErrFull)
 )
 
 // refusal is a block that was refused.
@@ -191,6 +171,8 @@ func why(err error) string {
 		return "limit"
 	case errors.Is(err, errFloor):
 		return "floor"
+	case errors.Is(err, errReadOnly):
+		return "read-only"
 	case errors.Is(err, errRemoved):
 		return "its directory was removed"
 	case errors.As(err, &e):

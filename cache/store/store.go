@@ -32,9 +32,11 @@ type Store struct {
 	log   *slog.Logger
 	top   dir
 	files dir
-	docs  dir
 	lock  *os.File
 	quota quota
+	documents
+
+	readOnly bool // the disk took no writes when the directory was opened
 
 	kick chan struct{} // a file has something to journal
 	stop chan struct{} // closed by Close
@@ -91,13 +93,24 @@ func Open(o Options) (*Store, error) {
 		}
 		return nil, fmt.Errorf("cache directory %q: %w", o.Dir, err)
 	}
+	s.documents.quota, s.documents.warn = &s.quota, s.warn
+	s.quota.limit, s.quota.minFree, s.quota.lock = o.Limit, o.MinFree, s.lock
+	s.quota.used, s.quota.free, s.quota.evict = func() int64 { return s.usage().total() }, s.free, s.evict
+	if s.readOnly {
+		s.log.Warn("the disk of the cache is read-only: what is cached is served, nothing more is kept", "dir", o.Dir)
+		return s, nil
+	}
 	s.work.Go(s.flusher)
 	s.work.Go(s.settler)
 	return s, nil
 }
 
 func (s *Store) setup() (err error) {
-	if s.lock, err = s.top.open("lock", unix.O_RDWR|unix.O_CREAT); err != nil {
+	s.lock, err = s.top.open("lock", unix.O_RDWR|unix.O_CREAT)
+	if errors.Is(err, unix.EROFS) {
+		return s.setupReadOnly()
+	}
+	if err != nil {
 		return err
 	}
 	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
@@ -113,15 +126,35 @@ func (s *Store) setup() (err error) {
 	if s.files, err = s.top.sub("files"); err != nil {
 		return err
 	}
-	if s.docs, err = s.top.sub("docs"); err != nil {
+	if s.root, err = s.top.sub("docs"); err != nil {
 		return err
 	}
 	s.files.sweep()
+	s.sweepDocs()
 	return nil
 }
 
+// setupReadOnly opens a cache on a disk that takes no writes: what it holds can be served all the same.
+func (s *Store) setupReadOnly() (err error) {
+	s.readOnly = true
+	if s.lock, err = s.top.open("lock", unix.O_RDONLY); err != nil {
+		return err
+	}
+	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
+		return err
+	}
+	if err := s.top.checkVersion(); err != nil {
+		return err
+	}
+	if s.files, err = s.top.existing("files"); err != nil {
+		return err
+	}
+	s.root, err = s.top.existing("docs")
+	return err
+}
+
 func (s *Store) closeDirs() {
-	for _, f := range []*os.File{s.docs.f, s.files.f, s.lock, s.top.f} {
+	for _, f := range []*os.File{s.root.f, s.files.f, s.lock, s.top.f} {
 		if f != nil {
 			f.Close()
 		}
@@ -172,8 +205,8 @@ func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.blockSize != blockSize {
-		err = fmt.Errorf("open cached file %.12s with block size %d: it has %d: %w", string(k), blockSize, f.blockSize, ErrGeometry)
+	if f.BlockSize() != blockSize {
+		err = fmt.Errorf("open cached file %.12s with block size %d: it has %d: %w", string(k), blockSize, f.BlockSize(), ErrGeometry)
 	} else if size != Unknown {
 		err = f.SetSize(size)
 	}
@@ -185,7 +218,7 @@ func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 	return f, nil
 }
 
-// acquire opens k, or joins those who have it open. With blockSize 0 the file must exist.
+// acquire opens k, or joins the callers that have it open. With blockSize 0 the file must exist.
 func (s *Store) acquire(k Key, blockSize int) (*File, error) {
 	if err := k.check(); err != nil {
 		return nil, err
@@ -267,6 +300,13 @@ func (s *Store) openFiles() []*File {
 		}
 	}
 	return all
+}
+
+// refused notes that a block was refused, and why.
+func (s *Store) refused(err error) {
+	s.full.Add(1)
+	s.refusal.Store(&refusal{time.Now(), why(err), errors.Is(err, ErrFailing)})
+	s.refusing.Store(true)
 }
 
 // warn logs at most one line a second: a dying disk must not fill the log as well.

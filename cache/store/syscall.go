@@ -2,26 +2,35 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// control runs a system call on a file that another goroutine may be closing.
+// control runs a system call on a file that another goroutine may be closing. The error is
+// [os.ErrClosed] if it was faster.
 func control(f *os.File, call func(fd int) error) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var inner error
-	err = raw.Control(func(fd uintptr) {
+	if err := raw.Control(func(fd uintptr) {
 		for {
 			if inner = call(int(fd)); inner != unix.EINTR {
 				return
 			}
 		}
-	})
-	return errors.Join(err, inner)
+	}); err != nil {
+		// It has no other cause, but the standard library does not say so in its error.
+		return fmt.Errorf("%w: %w", os.ErrClosed, err)
+	}
+	return inner
 }
 
-func sync1(f *os.File) error { return control(f, unix.Fdatasync) }
+// dataSync waits until the file's bytes are on the disk.
+func dataSync(f *os.File) error { return control(f, unix.Fdatasync) }
+
+// noData reports whether a search for data met the end of the file.
+func noData(err error) bool { return errors.Is(err, unix.ENXIO) }

@@ -12,20 +12,21 @@ import (
 // rooms says which rooms of ours each room may import. What is not named here
 // may be imported by nobody but commands.
 var rooms = map[string][]string{
-	"cache/store":        {},
-	"cache/origin":       {},
-	"cache/boottrace":    {},
-	"feed":               {"xvm/seekable"},
-	"xvm":                {"xvm/seekable"},
-	"xvm/seekable":       {},
-	"xvm/pack":           {"xvm", "xvm/seekable"},
-	"cache/source":       {},
-	"cache":              {"cache/source", "cache/store"},
-	"cache/remote":       {"cache/source"},
-	"fs/catalog/trust":   {"feed"},
-	"fs/catalog/archive": {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
-	"fs/catalog":         {"fs/catalog/archive", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
-	"fs":                 {"fs/catalog", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"cache/store":           {},
+	"cache/store/storetest": {"cache/store"},
+	"cache/origin":          {},
+	"cache/boottrace":       {},
+	"feed":                  {"xvm/seekable"},
+	"xvm":                   {"xvm/seekable"},
+	"xvm/seekable":          {},
+	"xvm/pack":              {"xvm", "xvm/seekable"},
+	"cache/source":          {},
+	"cache":                 {"cache/source", "cache/store"},
+	"cache/remote":          {"cache/source"},
+	"fs/catalog/trust":      {"feed"},
+	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
+	"fs/catalog":            {"fs/catalog/archive", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs":                    {"fs/catalog", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
 }
 
 // owners says which room alone may import a library.

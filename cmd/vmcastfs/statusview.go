@@ -181,6 +181,9 @@ func cacheLine(st *catalog.Status, now time.Time) string {
 		}
 		line += fmt.Sprintf(", %s: %d blocks served uncached, the last%s (%s)%s", what, c.Full, ago(c.FullAt, now), refusedBecause(c), since)
 	}
+	if c.ReadOnly {
+		line += ", READ-ONLY: what is cached is served, nothing more is kept"
+	}
 	return line
 }
 
@@ -191,6 +194,9 @@ func refusedBecause(c store.Stats) string {
 		return "what is in use or pinned fills cache_size="
 	case "floor":
 		return "cache_free= leaves " + humanize.IBytes(uint64(c.MinFree)) + " of its disk free"
+	}
+	if c.ReadOnly {
+		return "its disk is read-only"
 	}
 	return "its disk says: " + feed.Sanitize(c.FullWhy)
 }

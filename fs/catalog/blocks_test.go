@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/store/storetest"
 	"vmcastfs/xvm"
 )
 
@@ -325,14 +326,7 @@ func TestSumsLearned(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 	// A block is evicted behind our back: the state says so at once.
-	sf, err := h.cfg.Store.File(f.key, f.Size(), blk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sf.Drop(4); err != nil {
-		t.Fatal(err)
-	}
-	sf.Close()
+	storetest.Lose(t, h.cfg.Store, f.key, 4)
 	if st := f.Status(); st.State != "partial" || st.Percent == 100 {
 		t.Errorf("after an eviction: %+v", st)
 	}

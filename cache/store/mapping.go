@@ -3,7 +3,7 @@ package store
 import "encoding/binary"
 
 // image is what a journal says of one file. File.mu guards the one in use.
-type image struct {
+type mapping struct {
 	blockMap
 	blockSize int
 	size      int64 // or Unknown
@@ -11,10 +11,10 @@ type image struct {
 	note      string
 }
 
-func newImage(blockSize int) *image { return &image{blockSize: blockSize, size: Unknown} }
+func newMapping(blockSize int) *mapping { return &mapping{blockSize: blockSize, size: Unknown} }
 
 // end is the number of blocks, or the greatest possible number while the size is unknown.
-func (m *image) end() int64 {
+func (m *mapping) end() int64 {
 	if m.size == Unknown {
 		return MaxBlocks
 	}
@@ -22,28 +22,28 @@ func (m *image) end() int64 {
 }
 
 // blockLen is the length of block b in bytes: only the last one of a file may be short.
-func (m *image) blockLen(b int64) int {
+func (m *mapping) blockLen(b int64) int {
 	if m.size == Unknown {
 		return m.blockSize
 	}
 	return int(min(int64(m.blockSize), m.size-b*int64(m.blockSize)))
 }
 
-func (m *image) has(b int64) bool {
+func (m *mapping) has(b int64) bool {
 	_, _, ok := m.get(b)
 	return ok
 }
 
-func (m *image) complete() bool { return m.size != Unknown && m.present == m.end() }
+func (m *mapping) complete() bool { return m.size != Unknown && m.present == m.end() }
 
 // setSize makes the size known and forgets what lies behind it.
-func (m *image) setSize(n int64) {
+func (m *mapping) setSize(n int64) {
 	m.size = n
 	m.drop(m.end(), MaxBlocks)
 }
 
 // dropped takes blocks away; a whole that was checked is one no longer.
-func (m *image) dropped(b, n int64) {
+func (m *mapping) dropped(b, n int64) {
 	m.drop(b, n)
 	if m.state == Verified {
 		m.state, m.note = Partial, ""
@@ -52,7 +52,7 @@ func (m *image) dropped(b, n int64) {
 
 // apply replays one record. It reports false for what cannot be true of this file; such a record changes nothing.
 // live marks its blocks as used just now: another process wanted them.
-func (m *image) apply(r record, live bool) bool {
+func (m *mapping) apply(r record, live bool) bool {
 	in := func(n int64) bool { return n > 0 && r.pos >= 0 && r.pos < m.end() && n <= m.end()-r.pos }
 	switch r.kind {
 	case kindSize:
@@ -98,7 +98,7 @@ func (m *image) apply(r record, live bool) bool {
 // maxZeros bounds a run of zero blocks in a file of unknown size.
 const maxZeros = 1 << 16
 
-func (m *image) learn(b int64, sum uint32, live bool) {
+func (m *mapping) learn(b int64, sum uint32, live bool) {
 	m.set(b, sum)
 	if live {
 		m.use(b)
@@ -113,7 +113,7 @@ func cString(p []byte) string {
 }
 
 // encode writes the image as the shortest journal that gives it back, leaving out the blocks in skip.
-func (m *image) encode(h header, skip map[int64]uint64) []byte {
+func (m *mapping) encode(h header, skip map[int64]uint64) []byte {
 	w := runWriter{buf: h.encode(), salt: h.salt}
 	if m.size != Unknown {
 		w.buf = appendRecord(w.buf, w.salt, record{kind: kindSize, pos: m.size})

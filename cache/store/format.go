@@ -1,15 +1,64 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"strings"
 )
 
-// The layout of a journal; doc.go has the table.
+// What lies in the directory of a store:
+//
+//	CACHEDIR.TAG       for backup programs
+//	version            "vmcastfs cache 1\n"; anything else is refused with ErrFormat
+//	lock               lock bytes of the directory
+//	files/KEY.data     the bytes, block b at b × block size; sparse; as long as the file once the size is known
+//	files/KEY.journal  which blocks are present, their checksums, the size, the state
+//	files/KEY.lock     lock bytes of the file; its modification time is when the file was last used, to a minute
+//	docs/KIND/HASH     a document; HASH is the SHA-256 of its name; its modification time is when it was last used
+//
+// Names that begin with .tmp- or .gone- are what a killed process left half done; Open removes them. The
+// lock bytes stand in lock.go.
+const (
+	versionLine = "vmcastfs cache 1\n"
+	tagLine     = "Signature: 8a477f597d28d172789f06886806bc55\n" // https://bford.info/cachedir/
+	tagText     = tagLine + "# This directory is a cache of vmcastfs. Its content can be fetched again: leave it out of backups.\n"
+
+	tempPrefix = ".tmp-"  // a document or journal being written
+	gonePrefix = ".gone-" // a data file being deleted
+)
+
+// A journal. All numbers are little-endian; all checksums are CRC-32C (Castagnoli). A header of 64 bytes:
+//
+//	 0   8  "VMCJRNL1"; another digit at the end is a later version and refused
+//	 8   4  block size, a power of two from 4 KiB to 16 MiB
+//	12   4  salt, random, not 0: where the checksums of records start from, so that bytes of another journal are none
+//	16  32  the key
+//	48  12  zero
+//	60   4  checksum of bytes 0 to 59
+//
+// Then records, in slots of 16 bytes: a head, and up to 255 slots of payload.
+//
+//	 0   1  kind
+//	 1   1  slots of payload
+//	 2   6  pos
+//	 8   4  value; with a payload, the salted checksum of the payload
+//	12   4  salted checksum of bytes 0 to 11
+//
+// A record of an unknown kind is skipped. A slot that is no record is skipped too. If a record follows,
+// the journal was damaged: a verified file counts as partial, as the record that said otherwise may be
+// the lost one, and the journal is rewritten. If none follows, it is the tail of an append that was cut
+// short: it is ignored, and the next writer cuts it off. A damaged or missing header, or a missing data
+// file, starts the file afresh.
+//
+// Neighbours that were written together share a record, which comes to 4 bytes a block; a lone block
+// takes 16. So 100 GB in blocks of 64 KiB are 6 to 26 MB of journal. A journal that is twice as long as
+// it need be is rewritten under a temporary name and renamed over the old one. Processes that have the
+// old one open see that it lost its name, and read the new one.
 const (
 	headerSize = 64
 	slotSize   = 16
@@ -20,13 +69,29 @@ const (
 	journalMagic = "VMCJRNL1"
 )
 
-// Kinds of records. A kind that is not listed is skipped if its check is right.
+// Kinds of records.
 const (
 	kindSize   = 1 // pos: size of the file in bytes
 	kindState  = 2 // pos: the FileState; payload: the note, padded with zeros
 	kindBlocks = 3 // pos: first block; value: its checksum, or payload: four checksums a slot
-	kindZeros  = 4 // pos: first block; value: number of blocks that are all zero
-	kindDrop   = 5 // pos: first block; value: number of blocks that are absent from here on
+	kindZeros  = 4 // pos: first block; value: number of blocks that are all zero, which take no disk
+	kindDrop   = 5 // pos: first block; value: number of blocks that are absent from here on; a verified file is partial again
+)
+
+// A document. It is written under a temporary name, synced and renamed. One that is damaged does not exist.
+//
+//	 0   8  "VMCDOC1\n"
+//	 8   4  length of the name
+//	12   8  length of the data
+//	20   4  checksum of all the other bytes
+//	24      the name, then the data
+const (
+	docMagic   = "VMCDOC1\n"
+	docHead    = 8 + 4 + 8 + 4
+	maxDocName = 4096
+
+	// MaxDoc bounds the data of a document, in bytes.
+	MaxDoc = 64 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -176,4 +241,46 @@ func (w *runWriter) end() {
 		w.buf = appendRecord(w.buf, w.salt, record{kind: kindBlocks, pos: b + int64(i), value: s})
 	}
 	w.n, w.sums = 0, w.sums[:0]
+}
+
+func encodeDoc(name string, data []byte) []byte {
+	b := make([]byte, docHead, docHead+len(name)+len(data))
+	copy(b, docMagic)
+	binary.LittleEndian.PutUint32(b[8:], uint32(len(name)))
+	binary.LittleEndian.PutUint64(b[12:], uint64(len(data)))
+	b = append(append(b, name...), data...)
+	binary.LittleEndian.PutUint32(b[20:], docSum(b))
+	return b
+}
+
+var errDocDamaged = fmt.Errorf("document is damaged: %w", fs.ErrNotExist)
+
+func parseDoc(b []byte) (name string, data []byte, err error) {
+	if len(b) < docHead || !bytes.HasPrefix(b, []byte(docMagic)) {
+		return "", nil, errDocDamaged
+	}
+	n, m := uint64(binary.LittleEndian.Uint32(b[8:])), binary.LittleEndian.Uint64(b[12:])
+	rest := uint64(len(b) - docHead)
+	if n > maxDocName || m > MaxDoc || n+m != rest || docSum(b) != binary.LittleEndian.Uint32(b[20:]) {
+		return "", nil, errDocDamaged
+	}
+	b = b[docHead:]
+	return string(b[:n]), b[n:], nil
+}
+
+// parseDocName reads the name from the first bytes of a document, unchecked.
+func parseDocName(b []byte) (string, error) {
+	if len(b) < docHead || !bytes.HasPrefix(b, []byte(docMagic)) {
+		return "", errDocDamaged
+	}
+	length := binary.LittleEndian.Uint32(b[8:])
+	if b = b[docHead:]; uint64(length) > uint64(len(b)) {
+		return "", errDocDamaged
+	}
+	return string(b[:length]), nil
+}
+
+// docSum is the checksum of all but the four bytes that hold it.
+func docSum(b []byte) uint32 {
+	return checksumMore(checksum(b[:20]), b[24:])
 }
