@@ -153,7 +153,7 @@ func (b *bench) readCold(ctx context.Context, n network, size int64, name string
 
 // fresh is an empty place in the working directory.
 func (b *bench) fresh(name string) string {
-	b.remove(name)
-	b.remove(name + "-state")
+	_ = os.RemoveAll(b.path(name))
+	_ = os.RemoveAll(b.path(name + "-state"))
 	return b.path(name)
 }

@@ -187,14 +187,12 @@ func (b *bench) curl(ctx context.Context, path string, size int64) (time.Duratio
 	return time.Since(began), err
 }
 
-func (b *bench) remove(name string) { _ = os.RemoveAll(filepath.Join(b.dir, name)) }
-
 // cleanUp leaves nothing but the image.
 func (b *bench) cleanUp() {
 	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
 		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "own.xvm", "own.profile", "xvm.xml", diskName,
 		"casync", "casync-source", "downloaded.img"} {
-		b.remove(name)
+		_ = os.RemoveAll(b.path(name))
 	}
 }
 

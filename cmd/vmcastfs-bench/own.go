@@ -39,7 +39,7 @@ func (b *bench) pack(ctx context.Context) error {
 	if _, err := os.Stat(file); err != nil {
 		b.say("packing the image")
 		description, profile, image := b.path("xvm.xml"), b.path("own.profile"), b.path(diskName)
-		b.remove(diskName)
+		_ = os.RemoveAll(b.path(diskName))
 		if err := errors.Join(
 			os.WriteFile(description, []byte(machineXML), 0o644),
 			os.WriteFile(profile, b.profileText(), 0o644),

@@ -224,7 +224,7 @@ func startDownload(ctx context.Context, b *bench) (func() (time.Duration, error)
 			return 0, err
 		}
 		return time.Since(began), nil
-	}, func() error { b.remove("downloaded.img"); return nil }, nil
+	}, func() error { return os.Remove(b.path("downloaded.img")) }, nil
 }
 
 // casyncPath is where the chunks and the index lie.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ type cacheFile struct {
 }
 
 // cacheCommand is `vmcastfs cache …`.
-func (e *env) cacheCommand() *cobra.Command {
+func cacheCommand(e *env) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "cache",
@@ -73,7 +74,7 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 	var asJSON bool
 	list := &cobra.Command{
 		Use: "list [--json]", Short: "show the cached files, the most recently used first, and what is pinned and absent yet", Args: cobra.NoArgs,
-		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return e.cacheList(s, asJSON) }),
+		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return cacheList(e.stdout, s, asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 
@@ -86,7 +87,7 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 	remove := &cobra.Command{
 		Use: "remove NAME...", Short: "remove files from the cache", Args: names,
 		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
-			return e.eachCached(s, args, func(i store.Info) error {
+			return eachCached(s, args, func(i store.Info) error {
 				if i.Kept && !force {
 					return errors.New("it is pinned: unpin it first, or use --force")
 				}
@@ -179,7 +180,7 @@ func cachedState(i store.Info) string {
 	return i.State.String()
 }
 
-func (e *env) cacheList(s *store.Store, asJSON bool) error {
+func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)
@@ -195,11 +196,11 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 				files[n].Error = i.Err.Error()
 			}
 		}
-		enc := newJSON(e.stdout)
+		enc := newJSON(stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(files)
 	}
-	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tKEY\tSTATE\tLOCAL\tSIZE\tDISK\tUSED")
 	total := int64(0)
 	for _, i := range infos {
@@ -229,7 +230,7 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))
+	_, err = fmt.Fprintf(stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))
 	return err
 }
 
@@ -283,7 +284,7 @@ func (e *env) cacheVerify(ctx context.Context, s *store.Store) error {
 
 // eachCached runs fn on all files that the names mean; each name means one at
 // least.
-func (e *env) eachCached(s *store.Store, names []string, fn func(store.Info) error) error {
+func eachCached(s *store.Store, names []string, fn func(store.Info) error) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)

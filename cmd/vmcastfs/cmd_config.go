@@ -19,7 +19,7 @@ import (
 )
 
 // configCommand is `vmcastfs config qemu|xl|libvirt DIR/RELEASE`.
-func (e *env) configCommand() *cobra.Command {
+func configCommand(e *env) *cobra.Command {
 	var o hvconfig.Options
 	var accel string
 	cmd := &cobra.Command{

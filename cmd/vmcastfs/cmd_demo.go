@@ -25,7 +25,7 @@ import (
 )
 
 // demoCommand is `vmcastfs demo [--once]`.
-func (e *env) demoCommand() *cobra.Command {
+func demoCommand(e *env) *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "demo [--once]",

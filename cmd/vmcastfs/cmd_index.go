@@ -26,7 +26,7 @@ type indexCall struct {
 }
 
 // indexCommand is `vmcastfs index [-o SIDECAR] URL|FILE`.
-func (e *env) indexCommand() *cobra.Command {
+func indexCommand(e *env) *cobra.Command {
 	var c indexCall
 	cmd := &cobra.Command{
 		Use:   "index [-o SIDECAR] [flags] URL|FILE",
@@ -122,7 +122,7 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		report, err := xvmpack.Index(ctx, a, a.size, out.File, how)
 		done()
 		if errors.Is(err, xvmpack.ErrFaults) {
-			e.printReport(c.address, report)
+			printReport(e.stdout, c.address, report)
 		}
 		if err == nil {
 			err = out.CloseAtomicallyReplace()

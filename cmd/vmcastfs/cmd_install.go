@@ -47,7 +47,7 @@ type thing struct {
 	content func() ([]byte, error) // of a file
 }
 
-func (e *env) installCommand() *cobra.Command {
+func installCommand(e *env) *cobra.Command {
 	in := &installation{env: e}
 	var uninstall bool
 	cmd := &cobra.Command{

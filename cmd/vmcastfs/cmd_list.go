@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -41,7 +42,7 @@ type listImage struct {
 }
 
 // listCommand is `vmcastfs list [--json] FEED`.
-func (e *env) listCommand() *cobra.Command {
+func listCommand(e *env) *cobra.Command {
 	var asJSON bool
 	var list string
 	var limit int
@@ -106,7 +107,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		if err := enc.Encode(rows); err != nil {
 			return err
 		}
-	} else if err := e.printList(rows); err != nil {
+	} else if err := printList(e.stdout, rows); err != nil {
 		return err
 	}
 	if why := c.Status().Feed.Rollback; why != "" {
@@ -150,8 +151,8 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	return row
 }
 
-func (e *env) printList(rows []listed) error {
-	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+func printList(stdout io.Writer, rows []listed) error {
+	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "RELEASE\tDATE\tSIZE\tSIGNATURE\tSTATE\tIMAGES")
 	for _, row := range rows {
 		date, images := "-", ""

@@ -30,7 +30,7 @@ type mountCall struct {
 }
 
 // mountCommand is `vmcastfs mount [-f] [-o OPTS] FEED DIR`.
-func (e *env) mountCommand() *cobra.Command {
+func mountCommand(e *env) *cobra.Command {
 	var lists []string
 	var foreground, verbose, sloppy bool
 	var help strings.Builder
@@ -120,7 +120,7 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 		if call.sloppy {
 			args = append(args, "-s")
 		}
-		return e.startDaemon(ctx, append(args, "--", call.source(feedURL), dir))
+		return startDaemon(ctx, append(args, "--", call.source(feedURL), dir))
 	}
 	log, err := e.openLog(call.opts, call.verbose, ready.daemon())
 	if err != nil {

@@ -32,7 +32,7 @@ type packCall struct {
 }
 
 // packCommand is `vmcastfs pack -o OUT.xvm … XVM.XML IMAGE…`.
-func (e *env) packCommand() *cobra.Command {
+func packCommand(e *env) *cobra.Command {
 	var c packCall
 	cmd := &cobra.Command{
 		Use:   "pack -o OUT.xvm [flags] XVM.XML IMAGE…",

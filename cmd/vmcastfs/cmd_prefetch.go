@@ -20,7 +20,7 @@ import (
 )
 
 // prefetchCommand is `vmcastfs prefetch DIR/RELEASE…`.
-func (e *env) prefetchCommand() *cobra.Command {
+func prefetchCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "prefetch DIR/RELEASE[/IMAGE]...",
 		Short: "fetch and check images of a mount to the end",

@@ -14,7 +14,7 @@ import (
 )
 
 // profileCommand is `vmcastfs profile export PATH…`.
-func (e *env) profileCommand() *cobra.Command {
+func profileCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "profile",
 		Short: "look after boot profiles",
@@ -41,12 +41,12 @@ of all of a release, as one text. The exit status is 1 if there are none.`,
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return e.exportProfile(args) },
+		RunE: func(_ *cobra.Command, args []string) error { return exportProfile(e.stdout, args) },
 	})
 	return cmd
 }
 
-func (e *env) exportProfile(paths []string) error {
+func exportProfile(stdout io.Writer, paths []string) error {
 	var all []xvm.ProfileRead
 	for _, path := range paths {
 		reads, err := recordedBelow(path)
@@ -62,7 +62,7 @@ func (e *env) exportProfile(paths []string) error {
 	if err != nil {
 		return withCode(exitFailed, err)
 	}
-	_, err = e.stdout.Write(text)
+	_, err = stdout.Write(text)
 	return err
 }
 

@@ -34,7 +34,7 @@ type publishCall struct {
 }
 
 // publishCommand is `vmcastfs publish --base-url URL [--title T] DIR`.
-func (e *env) publishCommand() *cobra.Command {
+func publishCommand(e *env) *cobra.Command {
 	var c publishCall
 	cmd := &cobra.Command{
 		Use:   "publish --base-url URL [--title T] DIR",

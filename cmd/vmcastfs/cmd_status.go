@@ -49,7 +49,7 @@ const (
 	watchSpan = time.Second
 )
 
-func (e *env) statusCommand() *cobra.Command {
+func statusCommand(e *env) *cobra.Command {
 	var asJSON, watch bool
 	cmd := &cobra.Command{
 		Use:   "status [--json] [--watch] [DIR]",

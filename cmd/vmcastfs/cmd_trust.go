@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -32,7 +33,7 @@ func openTrust(feedURL string, o options, log *slog.Logger) (*trust.State, error
 }
 
 // trustCommand is `vmcastfs trust list|accept|forget`.
-func (e *env) trustCommand() *cobra.Command {
+func trustCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",
 		Short: "show, accept or forget what was seen of a feed",
@@ -51,7 +52,7 @@ does these things without a reason. A running mount notices by itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(e.trustListCommand(), e.trustAcceptCommand(), e.trustForgetCommand())
+	cmd.AddCommand(trustListCommand(e), trustAcceptCommand(e), trustForgetCommand(e))
 	return cmd
 }
 
@@ -67,7 +68,7 @@ func trustOptions(cmd *cobra.Command) (state func() (string, error)) {
 	}
 }
 
-func (e *env) trustListCommand() *cobra.Command {
+func trustListCommand(e *env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list [--json] [-o state=DIR] [FEED]",
@@ -108,21 +109,21 @@ func (e *env) trustListCommand() *cobra.Command {
 			enc.SetIndent("", "  ")
 			return enc.Encode(feeds)
 		}
-		return e.printTrust(feeds)
+		return printTrust(e.stdout, feeds)
 	}
 	return cmd
 }
 
-func (e *env) printTrust(feeds []*trust.Feed) error {
+func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 	for _, t := range feeds {
-		fmt.Fprintln(e.stdout, feed.Sanitize(t.Feed))
+		fmt.Fprintln(stdout, feed.Sanitize(t.Feed))
 		if n := t.Newest; n != nil {
-			fmt.Fprintf(e.stdout, "  newest release: %s, seen %s\n", feed.Sanitize(n.Name), n.Seen.Local().Format("2006-01-02 15:04"))
+			fmt.Fprintf(stdout, "  newest release: %s, seen %s\n", feed.Sanitize(n.Name), n.Seen.Local().Format("2006-01-02 15:04"))
 		}
 		for _, a := range t.Alarms {
-			fmt.Fprintf(e.stdout, "  ALARM (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
+			fmt.Fprintf(stdout, "  ALARM (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
 		}
-		w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+		w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 		ids := slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int {
 			return t.Releases[b].First.Compare(t.Releases[a].First)
 		})
@@ -145,7 +146,7 @@ func (e *env) printTrust(feeds []*trust.Feed) error {
 	return nil
 }
 
-func (e *env) trustAcceptCommand() *cobra.Command {
+func trustAcceptCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept [-o state=DIR] FEED [RELEASE]",
 		Short: "take what the alarms are about for right",
@@ -176,7 +177,7 @@ exit status 1 if there was nothing.`,
 	return cmd
 }
 
-func (e *env) trustForgetCommand() *cobra.Command {
+func trustForgetCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget [-o state=DIR] FEED [RELEASE]",
 		Short: "forget a release, or all of a feed",

@@ -11,7 +11,7 @@ import (
 )
 
 // umountCommand is `vmcastfs umount [-l] DIR`.
-func (e *env) umountCommand() *cobra.Command {
+func umountCommand(e *env) *cobra.Command {
 	var lazy bool
 	cmd := &cobra.Command{
 		Use:     "umount [-l] DIR",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -36,7 +37,7 @@ type verifiedPackage struct {
 }
 
 // verifyCommand is `vmcastfs verify FEED|FILE.xvm|URL [RELEASE]`.
-func (e *env) verifyCommand() *cobra.Command {
+func verifyCommand(e *env) *cobra.Command {
 	var c verifyCall
 	cmd := &cobra.Command{
 		Use:   "verify [--json] FEED|FILE.xvm|URL [RELEASE]",
@@ -234,7 +235,7 @@ func (v *verifier) conclude(asJSON bool) error {
 				fmt.Fprintf(v.stdout, "%s\n  FAULT: %s\n", feed.Sanitize(name), feed.Sanitize(p.Error))
 				continue
 			}
-			v.printReport(name, p.Report)
+			printReport(v.stdout, name, p.Report)
 		}
 	}
 	if faults > 0 {
@@ -251,9 +252,9 @@ func plural(n int, one, many string) string {
 }
 
 // printReport prints a report for people.
-func (e *env) printReport(name string, r *xvmpack.Report) {
-	fmt.Fprintf(e.stdout, "%s  %s\n", feed.Sanitize(name), humanize.IBytes(uint64(r.Size)))
-	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
+func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
+	fmt.Fprintf(stdout, "%s  %s\n", feed.Sanitize(name), humanize.IBytes(uint64(r.Size)))
+	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "  FILE\tSIZE\tSTATE\tPROVEN BY")
 	verified := 0
 	for _, f := range r.Files {
@@ -271,17 +272,17 @@ func (e *env) printReport(name string, r *xvmpack.Report) {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", feed.Sanitize(f.Name), size, f.State, feed.Sanitize(proofs))
 	}
 	w.Flush() //nolint:errcheck // stdout
-	fmt.Fprintf(e.stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
+	fmt.Fprintf(stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
 	if r.Sidecar != nil {
-		fmt.Fprintf(e.stdout, "  signature of the sidecar: %s\n", signatureText(*r.Sidecar))
+		fmt.Fprintf(stdout, "  signature of the sidecar: %s\n", signatureText(*r.Sidecar))
 	}
 	for _, text := range r.Warnings {
-		fmt.Fprintf(e.stdout, "  note: %s\n", feed.Sanitize(text))
+		fmt.Fprintf(stdout, "  note: %s\n", feed.Sanitize(text))
 	}
 	for _, text := range r.Faults {
-		fmt.Fprintf(e.stdout, "  FAULT: %s\n", feed.Sanitize(text))
+		fmt.Fprintf(stdout, "  FAULT: %s\n", feed.Sanitize(text))
 	}
-	fmt.Fprintf(e.stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
+	fmt.Fprintf(stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
 }
 
 func signatureText(s xvmpack.Signature) string {

@@ -30,7 +30,7 @@ type report struct {
 
 // startDaemon runs `vmcastfs ARGS…` in the background and waits for its
 // report. If ctx ends before, the process is told to stop.
-func (e *env) startDaemon(ctx context.Context, args []string) error {
+func startDaemon(ctx context.Context, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return withCode(exitSystem, fmt.Errorf("find this program to start it in the background: %w", err))

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case calledByMountFuse(args[1:]):
 		err = e.mountHelper(ctx, args[1:])
 	default:
-		root := e.rootCommand()
+		root := rootCommand(e)
 		root.SetArgs(args[1:])
 		root.SetOut(stdout)
 		root.SetErr(stderr)

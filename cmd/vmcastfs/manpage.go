@@ -25,7 +25,7 @@ func manualPages() (map[string][]byte, error) {
 		"vmcastfs-operations.7": topicPage("vmcastfs-operations", 7, docFile("operations")),
 		"vmcastfs-security.7":   topicPage("vmcastfs-security", 7, docFile("security")),
 	}
-	root := (&env{}).rootCommand() // one that has not run has no command for completions
+	root := rootCommand(&env{}) // one that has not run has no command for completions
 	root.DisableAutoGenTag = true
 	if err := commandPages(root, pages); err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func TestManualPages(t *testing.T) {
 			t.Errorf("exit code %d is not explained", c.code)
 		}
 	}
-	for _, cmd := range (&env{}).rootCommand().Commands() {
+	for _, cmd := range rootCommand(&env{}).Commands() {
 		if page := text["vmcastfs-"+cmd.Name()+".1"]; !strings.Contains(page, cmd.Short) || !strings.Contains(text["vmcastfs.1"], "vmcastfs-"+cmd.Name()+"(1)") {
 			t.Errorf("there is no page of %s", cmd.Name())
 		}

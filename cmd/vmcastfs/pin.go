@@ -38,7 +38,7 @@ func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*sto
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, e.eachCached(s, names, func(i store.Info) error { return s.Keep(i.Key, on, i.Size) }), s.Close())
+		errs = append(errs, eachCached(s, names, func(i store.Info) error { return s.Keep(i.Key, on, i.Size) }), s.Close())
 	}
 	return withCode(exitFailed, errors.Join(errs...))
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // rootCommand is `vmcastfs` with all its commands.
-func (e *env) rootCommand() *cobra.Command {
+func rootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vmcastfs",
 		Short: "mount a VMcast feed of virtual machines",
@@ -28,10 +28,10 @@ reads cross the network; they are checked and kept in a cache.`,
 		return usagef("%w; `%s --help` tells more", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		e.mountCommand(), e.umountCommand(), e.listCommand(), e.configCommand(), e.demoCommand(),
-		e.installCommand(), e.statusCommand(), e.prefetchCommand(), e.cacheCommand(),
-		e.packCommand(), e.indexCommand(), e.publishCommand(), e.verifyCommand(),
-		e.profileCommand(), e.trustCommand(),
+		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), demoCommand(e),
+		installCommand(e), statusCommand(e), prefetchCommand(e), cacheCommand(e),
+		packCommand(e), indexCommand(e), publishCommand(e), verifyCommand(e),
+		profileCommand(e), trustCommand(e),
 	)
 	return root
 }

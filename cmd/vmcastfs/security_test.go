@@ -17,14 +17,14 @@ func TestLimitsAreTrue(t *testing.T) {
 	doc := docFile("security")
 	for line, values := range map[string][]int{
 		"a feed":                  {feed.MaxBody >> 20, feed.MaxItems, feed.MaxDepth},
-		"manifest":               {xvm.MaxManifestSize >> 20, xvm.MaxManifestEntries},
-		"description":            {xvm.MaxDescriptionSize >> 20},
+		"manifest":                {xvm.MaxManifestSize >> 20, xvm.MaxManifestEntries},
+		"description":             {xvm.MaxDescriptionSize >> 20},
 		"signature file, keyring": {xvm.MaxSignatureSize >> 10, xvm.MaxSignatures, xvm.MaxKeyringSize >> 20, xvm.MaxKeyringKeys},
-		"block list":             {xvm.MaxListSums, xvm.MaxListBlocks},
-		"boot profile":           {xvm.MaxProfileSize >> 20, xvm.MaxProfileReads},
-		"sidecar":                {xvm.MaxSidecarMembers, xvm.MaxSidecarPoints >> 20},
+		"block list":              {xvm.MaxListSums, xvm.MaxListBlocks},
+		"boot profile":            {xvm.MaxProfileSize >> 20, xvm.MaxProfileReads},
+		"sidecar":                 {xvm.MaxSidecarMembers, xvm.MaxSidecarPoints >> 20},
 		"status of another mount": {maxStatus >> 20, int(statusLimit.Seconds())},
-		"a hook":                 {int(hookLimit.Seconds()), hookOutput >> 10, hookEvents},
+		"a hook":                  {int(hookLimit.Seconds()), hookOutput >> 10, hookEvents},
 	} {
 		_, rest, found := strings.Cut(doc, "\n| "+line+" |")
 		rest, _, _ = strings.Cut(rest, "\n")
