@@ -30,6 +30,8 @@ type forward struct {
 	running  bool
 	ahead    int64 // run on to this block, because a sequential reader comes
 	progress int64 // blocks produced
+	end      int64 // behind the last of them
+	doubts   int   // times that what was produced had to be given up
 }
 
 // wantForward sees to it that the runner knows of new entries; f.mu is held.
@@ -116,7 +118,7 @@ func (f *content) runForward() {
 			err = cause
 		}
 		cancel(nil)
-		if err != nil {
+		if err = f.withdraw(err); err != nil {
 			f.mu.Lock()
 			f.forward.ahead = 0
 			// What lies before the place of the failure may still be had.
@@ -195,6 +197,7 @@ func (f *content) runPass(ctx context.Context, b int64, u source.Urgency) (int64
 		f.produced(e, buf)
 		f.mu.Lock()
 		f.forward.progress++
+		f.forward.end = max(f.forward.end, b+1)
 		on := f.goOn(b + 1)
 		f.mu.Unlock()
 		if !on {

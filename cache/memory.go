@@ -77,6 +77,13 @@ func (m *memory) put(buf *buffer) {
 	}
 }
 
+// drop forgets a block.
+func (m *memory) drop(key uint64) {
+	if m != nil {
+		m.cache.Del(key)
+	}
+}
+
 // close empties the tier. No get or put may run or follow.
 func (m *memory) close() {
 	if m != nil {

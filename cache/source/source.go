@@ -7,6 +7,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -36,6 +37,17 @@ func (u Urgency) String() string {
 	}
 	return fmt.Sprintf("urgency(%d)", int(u))
 }
+
+var (
+	// ErrCorrupt is wrapped by the error of a source whose content contradicts
+	// its own checks. What the source gave before is in doubt too: the cache gives
+	// up every block that no sum of its own proves, and the file is corrupt.
+	ErrCorrupt = errors.New("the source's content is wrong")
+	// ErrDoubt is wrapped by the error of a [Forward] source that began at a place
+	// it should not have trusted, and trusts no longer. The cache gives up every
+	// block that no sum of its own proves, and asks again.
+	ErrDoubt = errors.New("what the source gave is in doubt")
+)
 
 // Source supplies the bytes of a plain file.
 type Source interface {

@@ -79,7 +79,7 @@ func (f *File) rereadBlock(b int64, p []byte) (int, error) {
 	}
 	f.s.damaged.Add(1)
 	f.s.warn("damaged block in the cache is dropped", "file", f.key, "block", b, "err", damage)
-	if err := f.drop(b); err != nil {
+	if err := f.drop(b, 1); err != nil {
 		f.s.warn("cannot drop damaged block", "file", f.key, "block", b, "err", err)
 	}
 	return 0, damage
@@ -252,14 +252,15 @@ func (p *presence) addZeros(b, n int64, before func(at, n int64) error) (at int6
 	}
 }
 
-// drop makes block b absent, in all processes: it punches the hole, journals that, and only then shows
-// it. So nobody writes a block that is still to be punched. The caller holds the journal lock.
-func (f *File) drop(b int64) error {
+// drop makes the n blocks from b on absent, in all processes: it punches the hole, journals that, and
+// only then shows it. So nobody writes a block that is still to be punched. The caller holds the journal
+// lock.
+func (f *File) drop(b, n int64) error {
 	if f.holds.tryPunch() {
-		_ = f.data.punch(b, 1) // the space is lost, or a checksum catches it
+		_ = f.data.punch(b, n) // the space is lost, or a checksum catches it
 		f.holds.endPunch()
 	}
-	r := record{kind: kindDrop, pos: b, value: 1}
+	r := record{kind: kindDrop, pos: b, value: uint32(n)}
 	err := f.j.append(appendRecord(nil, f.j.h.salt, r))
 	f.present.applyAll([]record{r})
 	return err

@@ -12,7 +12,7 @@ func (f *File) Drop(b int64) error {
 	if _, ok := f.present.peek(b); !ok {
 		return nil
 	}
-	if err := f.drop(b); err != nil {
+	if err := f.drop(b, 1); err != nil {
 		return fmt.Errorf("drop block %d: %w", b, err)
 	}
 	return nil

@@ -59,7 +59,7 @@ func (p *plain) setUp() (cache.Spec, error) {
 		return cache.Spec{}, errors.Join(err, base.dropHeld())
 	}
 	spec := p.im.spec()
-	spec.Size, spec.Source = p.f.Size(), p.stream.Source()
+	spec.Size, spec.Source = p.f.Size(), p.stream.Source(p.f.Size())
 	if ib != nil {
 		spec.Size = ib.Size
 	} else {

@@ -3,6 +3,7 @@ package seekable
 import (
 	"errors"
 	"fmt"
+	"io"
 )
 
 var (
@@ -27,6 +28,19 @@ type Error struct {
 	Plain  int64 // offset in the plain file, bytes
 	Err    error
 }
+
+// AtFault tells that the file itself is wrong: it contradicts its format or its own checks, or ends too early. What
+// was decoded of the part that failed (a gzip member, for one) is in doubt from its beginning. Not at fault is a file
+// that could not be read, exceeds a limit, is of an unsupported kind, or was decoded from a false seek point.
+func (e *Error) AtFault() bool {
+	var unread *readError
+	return (errors.Is(e.Err, ErrCorrupt) || errors.Is(e.Err, io.ErrUnexpectedEOF)) && !errors.As(e.Err, &unread)
+}
+
+// readError is an error of the source, whatever it looks like.
+type readError struct{ error }
+
+func (e *readError) Unwrap() error { return e.error }
 
 func (e *Error) Error() string {
 	return fmt.Sprintf("%s at stored offset %d, plain offset %d: %v", e.Format, e.Stored, e.Plain, e.Err)

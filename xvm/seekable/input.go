@@ -137,7 +137,9 @@ func (in *input) load(c chunk) chunk {
 	case err == nil || err == io.EOF:
 		err = io.ErrUnexpectedEOF // the source is shorter than it was said to be
 	}
-	c.err = err
+	if err != nil {
+		c.err = &readError{err}
+	}
 	return c
 }
 

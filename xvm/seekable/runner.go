@@ -175,10 +175,11 @@ func (w *runner) decode(p point, after *stall) {
 
 // blame gives an error its place, and asks whether a false seek point may be the cause.
 func (w *runner) blame(err error, stored, plain int64) error {
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
-		err = w.r.x.failed(w.run, err)
+	e := &Error{Format: w.r.format, Stored: stored, Plain: plain, Err: err}
+	if e.AtFault() || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
+		e.Err = w.r.x.failed(w.run, err)
 	}
-	return &Error{Format: w.r.format, Stored: stored, Plain: plain, Err: err}
+	return e
 }
 
 func openDecoder(f Format, s site, p point) (decoder, error) {

@@ -79,7 +79,7 @@ func (a *Archive) Inflated(format seekable.Format, stored, plain int64) Content 
 				under.Release()
 				return nil, nil, err
 			}
-			return stream.Source(), func() { stream.Close(); under.Release() }, nil
+			return stream.Source(plain), func() { stream.Close(); under.Release() }, nil
 		},
 	}
 }

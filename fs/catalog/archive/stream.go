@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -78,14 +79,47 @@ func (s *Stream) keep(points []byte) {
 	}
 }
 
-// Source supplies the plain content.
-func (s *Stream) Source() source.Forward {
+// Source supplies the plain content, of which somebody else declares the size
+// in bytes; store.Unknown: nobody does. Its errors tell the cache when what it
+// gave before is to be withdrawn: a checksum that fails at the end of a gzip
+// member says so of the whole member.
+func (s *Stream) Source(declared int64) source.Forward {
 	return source.NewForward(func(ctx context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
 		if n >= 0 {
 			return nil, errors.New("an inflating source streams to its end")
 		}
-		return s.reader.Stream(ctx, off)
+		body, err := s.reader.Stream(ctx, off)
+		if err != nil {
+			return nil, inDoubt(err)
+		}
+		return &streamBody{body, off, declared}, nil
 	}, s.reader.Start)
+}
+
+type streamBody struct {
+	io.ReadCloser
+	off, declared int64
+}
+
+func (b *streamBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.off += int64(n)
+	if err == io.EOF && b.declared != store.Unknown && b.off < b.declared {
+		return n, fmt.Errorf("%w: it ends after %d of its declared %d bytes", source.ErrCorrupt, b.off, b.declared)
+	}
+	return n, inDoubt(err)
+}
+
+// inDoubt adds to an error of a decoder what it means for what was decoded before.
+func inDoubt(err error) error {
+	var e *seekable.Error
+	switch {
+	case errors.As(err, &e) && e.AtFault():
+		return fmt.Errorf("%w: %w", source.ErrCorrupt, err)
+	case errors.Is(err, seekable.ErrPoints):
+		return fmt.Errorf("%w: %w", source.ErrDoubt, err)
+	}
+	return err
 }
 
 // Close ends the stream.

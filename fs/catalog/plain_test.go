@@ -1,0 +1,111 @@
+package catalog
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/origin"
+)
+
+// What was inflated from a stream that later fails is withdrawn: blocks that were
+// read before are given up, and the image is corrupt from then on, in the next
+// process too. Nothing but the format's own checks tells that it is wrong.
+func TestFailedStreamIsWithdrawn(t *testing.T) {
+	disk := diskImage(40*blk+100, 1)
+	flip := func(p []byte, at int) []byte {
+		p = bytes.Clone(p)
+		p[(at+len(p))%len(p)] ^= 1
+		return p
+	}
+	var loose bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&loose, gzip.NoCompression)
+	z.Write(disk)
+	z.Close()
+	makers := compressors(t)
+	for name, stored := range map[string][]byte{
+		"checksum.gz":   flip(makers["gz"](disk), -8),
+		"length.gz":     flip(makers["gz"](disk), -4),
+		"content.gz":    flip(loose.Bytes(), 30*blk),
+		"cut.gz":        makers["gz"](disk)[:len(makers["gz"](disk))-100],
+		"no-trailer.gz": makers["gz"](disk)[:len(makers["gz"](disk))-3],
+		"short.gz":      makers["gz"](disk[:39*blk]),
+		"long.gz":       makers["gz"](append(bytes.Clone(disk), 1)),
+		"member.gz":     append(makers["gz"](disk[:20*blk+1]), flip(makers["gz"](disk[20*blk+1:]), -8)...),
+		"first.gz":      append(flip(makers["gz"](disk[:20*blk]), -8), makers["gz"](disk[20*blk:])...),
+		"check.xz":      flip(makers["xz"](disk), -60),
+		"cut.zst":       makers["zst"](disk)[:len(makers["zst"](disk))-3],
+		"check.zst":     flip(makers["zst"](disk), -1),
+		"check.bz2":     flip(makers["bz2"](disk), -3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			suffix := name[strings.LastIndexByte(name, '.'):]
+			s := newSite(t)
+			manifest := file{"manifest.txt", fmt.Appendf(nil, "disk.img %d %s\n", len(disk), md5hex(disk))}
+			s.release("one", "/one.xvm2", tarOf(t, manifest, file{"disk.img" + suffix, stored}))
+			h := s.open()
+			fh := h.open("one", "disk.img")
+			p := make([]byte, blk)
+			first := 0
+			for off := int64(0); ; off += blk {
+				n, err := fh.ReadAt(t.Context(), p, off)
+				if err != nil {
+					if !errors.Is(err, cache.ErrCorrupt) {
+						t.Fatalf("at %d: %v", off, err)
+					}
+					break
+				}
+				if off+int64(n) >= int64(len(disk)) {
+					t.Fatal("it was read to its end")
+				}
+				first++
+			}
+			if _, err := fh.ReadAt(t.Context(), p, 0); !errors.Is(err, cache.ErrCorrupt) {
+				t.Errorf("the beginning, after the end has failed: %v", err)
+			}
+			t.Logf("%d blocks were read before", first)
+			f := h.file("one", "disk.img")
+			if st := f.Status(); st.State != "corrupt" || st.CachedBytes != 0 || st.Note == "" {
+				t.Errorf("%+v", st)
+			} else {
+				t.Log(st.Note)
+			}
+			fh.Close()
+			h.close()
+			h = s.open()
+			if fh, err := h.file("one", "disk.img").Open(t.Context()); !errors.Is(err, cache.ErrCorrupt) {
+				t.Errorf("in the next process: %v, %v", fh, err)
+			}
+			if got := h.read("one", "disk.img"+suffix); !bytes.Equal(got, stored) {
+				t.Error("the file as stored is not served any more")
+			}
+			h.close()
+		})
+	}
+}
+
+// A server that fails says nothing of the stream: what was read of it stays.
+func TestFailedServerWithdrawsNothing(t *testing.T) {
+	s := newSite(t)
+	disk := noise(8*mib, 1)
+	manifest := file{"manifest.txt", fmt.Appendf(nil, "disk.img %d %s\n", len(disk), md5hex(disk))}
+	s.release("one", "/one.xvm2", tarOf(t, manifest, file{"disk.img.gz", gz(t, disk)}))
+	h := s.open()
+	fh := h.open("one", "disk.img")
+	p := make([]byte, blk)
+	if _, err := fh.ReadAt(t.Context(), p, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.origin.Inject(origin.Fault{Path: "/one.xvm2", Kind: origin.Status, Status: 403})
+	if _, err := fh.ReadAt(t.Context(), p, 7*mib); err == nil || errors.Is(err, cache.ErrCorrupt) {
+		t.Errorf("far behind: %v", err)
+	}
+	if _, err := fh.ReadAt(t.Context(), p, 0); err != nil && err != io.EOF || !bytes.Equal(p, disk[:blk]) {
+		t.Errorf("what is cached: %v", err)
+	}
+}
