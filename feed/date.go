@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -8,26 +10,28 @@ import (
 
 // parseDate reads the dates that feeds really carry, in UTC:
 //
-//   - RFC 822 and its successors, with or without weekday, seconds or zone,
-//     with two- or four-digit years;
-//   - RFC 3339 and ISO 8601, with a space for the T, a fraction, or only the day;
-//   - str() of a Python datetime, as Archipel writes it: "2016-11-07 09:51:30.123456";
+//   - RFC 822 and its successors, with or without weekday, seconds or zone, with
+//     two- or four-digit years, with or without AM and PM;
+//   - RFC 3339 and ISO 8601, with a space for the T, a fraction, one-digit
+//     months, days and hours, slashes, or only the day, the month or the year;
+//     also the basic form (20260203T100000Z) and the day of the year (2026-034);
+//   - what languages print: Python's str() of a datetime, as Archipel writes it
+//     ("2016-11-07 09:51:30.123456"), Go's ("2026-02-03 10:00:00 +0000 UTC"),
+//     JavaScript's ("Tue Feb 03 2026 10:00:00 GMT+0100 (CET)");
 //   - asctime, with or without a zone: "Mon Nov  7 09:51:30 2016";
 //   - seconds since 1970 as a number of nine to eleven digits.
 //
-// A date without a zone is taken as UTC. ok is false for anything else, and
-// for years before 1970 or after 9999.
+// A date without a zone is taken as UTC, and so is one with a zone whose name is
+// not known. Numbers that may be month or day (03/02/2026) are no date. ok is
+// false for anything else, and for years before 1970 or after 9999.
 func parseDate(s string) (t time.Time, ok bool) {
 	if len(s) > 100 {
 		return time.Time{}, false
 	}
 	s = strings.TrimSpace(s)
-	if s == "" {
-		return time.Time{}, false
-	}
-	if t, ok = parseISO(s); !ok {
-		if t, ok = parseEpoch(s); !ok {
-			t, ok = parseWords(s)
+	for _, parse := range []func(string) (time.Time, bool){parseISO, parseEpoch, parseWords} {
+		if t, ok = parse(s); ok {
+			break
 		}
 	}
 	if !ok || t.Year() < 1970 || t.Year() > 9999 {
@@ -36,33 +40,43 @@ func parseDate(s string) (t time.Time, ok bool) {
 	return t.UTC(), true
 }
 
-// parseISO reads YYYY-MM-DD[(T| )HH:MM[:SS[.frac]][ ][zone]].
+// isoDate has the groups year; month and day, of the form with dashes and of the
+// basic one; day of the year; clock; zone.
+var isoDate = regexp.MustCompile(`^(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2}))?|(\d\d)(\d\d)|-?(\d{3}))?(?:[Tt ] *(\d[\d:.,]*) *(.*))?$`)
+
 func parseISO(s string) (time.Time, bool) {
-	if len(s) < 10 || s[4] != '-' || s[7] != '-' {
+	m := isoDate.FindStringSubmatch(s)
+	if m == nil {
 		return time.Time{}, false
 	}
-	day, err := time.Parse("2006-01-02", s[:10])
-	if err != nil {
+	number := func(s string) int {
+		n, err := strconv.Atoi(s)
+		if err != nil { // the group is empty
+			return 1
+		}
+		return n
+	}
+	year, month, day := number(m[1]), number(m[2]+m[4]), number(m[3]+m[5])
+	if m[6] != "" {
+		month, day = 1, number(m[6])
+	} else if m[7] != "" && m[3]+m[5] == "" { // a clock, and no day
 		return time.Time{}, false
 	}
-	rest := s[10:]
-	if rest == "" {
-		return day, true
+	at := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	if at.Year() != year || m[6] == "" && (int(at.Month()) != month || at.Day() != day) {
+		return time.Time{}, false // the 31st of a shorter month
 	}
-	if rest[0] != 'T' && rest[0] != 't' && rest[0] != ' ' {
+	if m[7] == "" {
+		return at, true
+	}
+	clock, ok := parseClock(m[7])
+	if !ok {
 		return time.Time{}, false
 	}
-	rest = strings.TrimLeft(rest[1:], " ")
-	clock := strings.IndexFunc(rest, func(r rune) bool {
-		return (r < '0' || r > '9') && r != ':' && r != '.' && r != ','
-	})
-	zone := ""
-	if clock >= 0 {
-		rest, zone = rest[:clock], strings.TrimSpace(rest[clock:])
-	}
-	d, ok := parseClock(rest)
-	off, zok := parseZone(zone)
-	return day.Add(d - off), ok && zok
+	// Go prints the number and the name of a zone, and sometimes a monotonic clock.
+	zones, _, _ := strings.Cut(m[8], " m=")
+	offset, ok := parseZones(strings.Fields(zones))
+	return at.Add(clock - offset), ok
 }
 
 // parseEpoch reads seconds since 1970, with or without a fraction.
@@ -75,77 +89,69 @@ func parseEpoch(s string) (time.Time, bool) {
 	return time.Unix(int64(n), 0), err == nil
 }
 
+var (
+	comment   = regexp.MustCompile(`\(([^()]*)\)`)
+	clockZone = regexp.MustCompile(`^(\d{1,2}:[\d:.]*\d)(.*)$`)
+	dashed    = regexp.MustCompile(`\b(\d{1,2})-([A-Za-z]+)-(\d+)\b`)
+)
+
 // parseWords reads day, month name, year, clock and zone in whichever order:
 // the parts tell themselves apart.
 func parseWords(s string) (time.Time, bool) {
 	var (
-		day, month, year int
-		clock, offset    time.Duration
-		haveClock        bool
-		haveYear         bool
+		day, month, year    int
+		haveYear, haveClock bool
+		clock               time.Duration
+		zones               []string
 	)
+	// A comment may name the zone again, or alone.
+	aside := ""
+	if m := comment.FindStringSubmatch(s); m != nil {
+		aside, s = m[1], comment.ReplaceAllString(s, " ")
+	}
+	s = dashed.ReplaceAllString(s, "$1 $2 $3")
 	for _, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' || r == '\r' }) {
-		switch {
-		case strings.Contains(w, ":") && w[0] != '+' && w[0] != '-':
-			if haveClock {
+		upper := strings.ToUpper(w)
+		switch m := clockZone.FindStringSubmatch(w); {
+		case m != nil && !haveClock:
+			if clock, haveClock = parseClock(m[1]); !haveClock {
 				return time.Time{}, false
 			}
-			// A zone may be glued to the clock: 15:04:05Z, 15:04:05+0200.
-			zone := strings.IndexFunc(w, func(r rune) bool { return (r < '0' || r > '9') && r != ':' && r != '.' })
-			z := ""
-			if zone >= 0 {
-				w, z = w[:zone], w[zone:]
+			if m[2] != "" { // glued to the clock: 15:04:05Z, 15:04:05+0200
+				zones = append(zones, m[2])
 			}
-			var ok, zok bool
-			clock, ok = parseClock(w)
-			offset, zok = parseZone(z)
-			if !ok || !zok {
-				return time.Time{}, false
+		case (upper == "AM" || upper == "PM") && haveClock && clock < 13*time.Hour:
+			clock %= 12 * time.Hour
+			if upper == "PM" {
+				clock += 12 * time.Hour
 			}
-			haveClock = true
-		case w[0] >= '0' && w[0] <= '9' && strings.Count(w, "-") == 2: // 07-Nov-16
-			p := strings.Split(w, "-")
-			d, err1 := strconv.Atoi(p[0])
-			m := monthOf(p[1])
-			y, err2 := strconv.Atoi(p[2])
-			if err1 != nil || err2 != nil || m == 0 || day != 0 || month != 0 || haveYear {
-				return time.Time{}, false
-			}
-			day, month, year, haveYear = d, m, fullYear(y, len(p[2])), true
 		case w[0] >= '0' && w[0] <= '9':
 			n, err := strconv.Atoi(strings.TrimRight(w, "stndrh."))
 			switch {
 			case err != nil:
 				return time.Time{}, false
-			case day == 0 && n >= 1 && n <= 31 && len(w) < 4:
+			case day == 0 && n >= 1 && n <= 31 && len(w) < 5:
 				day = n
 			case !haveYear && len(w) <= 4:
 				year, haveYear = fullYear(n, len(w)), true
 			default:
 				return time.Time{}, false
 			}
+		case month == 0 && monthOf(w) != 0:
+			month = monthOf(w)
+		case isWeekday(w):
+		case haveClock:
+			zones = append(zones, w)
 		default:
-			if m := monthOf(w); m != 0 && month == 0 {
-				month = m
-				continue
-			}
-			if isWeekday(w) {
-				continue
-			}
-			off, ok := parseZone(w)
-			if !ok || !haveClock {
-				return time.Time{}, false
-			}
-			if off != 0 {
-				offset = off
-			}
+			return time.Time{}, false
 		}
 	}
-	if day == 0 || month == 0 || !haveYear {
-		return time.Time{}, false
+	if _, known := zoneHours[strings.ToUpper(aside)]; known {
+		zones = append(zones, aside)
 	}
+	offset, ok := parseZones(zones)
 	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	if t.Day() != day { // the 31st of a shorter month
+	if !ok || day == 0 || month == 0 || !haveYear || t.Day() != day { // the 31st of a shorter month
 		return time.Time{}, false
 	}
 	return t.Add(clock - offset), true
@@ -162,80 +168,78 @@ func fullYear(y, digits int) int {
 	return y
 }
 
-// parseClock reads HH:MM[:SS[.frac]]; a leap second is the one before it.
+// parseClock reads HH[:MM[:SS[.frac]]], with or without the colons. 24:00 is
+// the end of the day; a leap second is the one before it.
 func parseClock(s string) (time.Duration, bool) {
+	s, frac, _ := strings.Cut(strings.TrimRight(strings.Replace(s, ",", ".", 1), ".,"), ".")
 	p := strings.Split(s, ":")
-	if len(p) < 2 || len(p) > 3 {
+	if len(p) == 1 {
+		if len(s) != 1 && len(s) != 2 && len(s) != 4 && len(s) != 6 {
+			return 0, false
+		}
+		p = p[:0]
+		for pair := range slices.Chunk([]byte(s), 2) {
+			p = append(p, string(pair))
+		}
+	}
+	if len(p) > 3 || len(p) < 3 && frac != "" || strings.Trim(frac, "0123456789") != "" {
 		return 0, false
 	}
+	p = append(p, "0", "0")
 	h, err1 := strconv.ParseUint(p[0], 10, 8)
 	m, err2 := strconv.ParseUint(p[1], 10, 8)
-	if err1 != nil || err2 != nil || h > 23 || m > 59 {
+	sec, err3 := strconv.ParseUint(p[2], 10, 8)
+	if err1 != nil || err2 != nil || err3 != nil || h > 24 || h == 24 && m+sec > 0 || m > 59 || sec > 60 {
 		return 0, false
 	}
-	d := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
-	if len(p) == 3 {
-		whole, frac, _ := strings.Cut(strings.Replace(p[2], ",", ".", 1), ".")
-		sec, err := strconv.ParseUint(whole, 10, 8)
-		if err != nil || sec > 60 {
-			return 0, false
-		}
-		d += time.Duration(min(sec, 59)) * time.Second
-		if frac = (frac + "000000000")[:9]; strings.Trim(frac, "0123456789") != "" {
-			return 0, false
-		}
-		ns, _ := strconv.Atoi(frac)
-		d += time.Duration(ns)
-	}
-	return d, true
+	ns, _ := strconv.Atoi((frac + "000000000")[:9])
+	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(min(sec, 59))*time.Second + time.Duration(ns), true
 }
 
-// parseZone reads Z, ±HH, ±HHMM, ±HH:MM[:SS], a zone name, or any of these in
-// parentheses or behind GMT or UTC. Of ambiguous names the North American
-// meaning counts, as in RFC 822; an unknown name is not a zone.
-func parseZone(s string) (time.Duration, bool) {
-	s = strings.ToUpper(strings.Trim(s, "() "))
-	for _, p := range []string{"GMT", "UTC"} {
-		if len(s) > 3 && strings.HasPrefix(s, p) {
-			s = strings.Trim(s[3:], "() ")
+// zoneHours are zones by their names, in hours east of Greenwich. Where a name
+// means several, it is the North American one, as in RFC 822.
+var zoneHours = map[string]int{
+	"Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "WET": 0,
+	"HST": -10, "AKST": -9, "AKDT": -8, "PST": -8, "PDT": -7, "MST": -7, "MDT": -6, "CST": -6, "CDT": -5, "EST": -5, "EDT": -4, "AST": -4, "ADT": -3,
+	"BRT": -3, "ART": -3, "BST": 1, "WEST": 1, "CET": 1, "MET": 1, "MEZ": 1, "CEST": 2, "MEST": 2, "MESZ": 2, "EET": 2, "SAST": 2, "EEST": 3, "MSK": 3,
+	"SGT": 8, "HKT": 8, "AWST": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
+}
+
+var zoneName = regexp.MustCompile(`^[A-Z]{1,5}$`)
+
+// parseZones reads what says the zone of one date. A number (+01, +0100, +01:00,
+// GMT+1) goes before a name; a name that is not known is UTC.
+func parseZones(zones []string) (offset time.Duration, ok bool) {
+	known := false
+	for _, z := range zones {
+		z = strings.Trim(strings.ToUpper(z), "()")
+		number := strings.TrimPrefix(strings.TrimPrefix(z, "GMT"), "UTC")
+		if number != "" && (number[0] == '+' || number[0] == '-') {
+			return parseOffset(number)
+		}
+		switch hours, isName := zoneHours[z]; {
+		case isName && !known:
+			offset, known = time.Duration(hours)*time.Hour, true
+		case !zoneName.MatchString(z):
+			return 0, false
 		}
 	}
-	switch s {
-	case "", "Z", "UT", "UTC", "GMT", "WET":
-		return 0, true
-	case "EST", "CDT":
-		return -5 * time.Hour, true
-	case "EDT":
-		return -4 * time.Hour, true
-	case "CST", "MDT":
-		return -6 * time.Hour, true
-	case "MST", "PDT":
-		return -7 * time.Hour, true
-	case "PST":
-		return -8 * time.Hour, true
-	case "BST", "CET", "WEST", "MEZ":
-		return time.Hour, true
-	case "CEST", "EET", "MESZ":
-		return 2 * time.Hour, true
-	case "EEST", "MSK":
-		return 3 * time.Hour, true
-	}
-	if s[0] != '+' && s[0] != '-' {
-		return 0, false
-	}
+	return offset, true
+}
+
+// parseOffset reads a sign and H, HH, HMM, HHMM, HH:MM or HH:MM:SS.
+func parseOffset(s string) (time.Duration, bool) {
 	digits := strings.ReplaceAll(s[1:], ":", "")
-	if len(digits) == 3 {
+	if len(digits)%2 == 1 {
 		digits = "0" + digits
 	}
-	for len(digits) < 4 {
-		digits += "00"
-	}
-	h, err1 := strconv.ParseUint(digits[:2], 10, 8)
-	m, err2 := strconv.ParseUint(digits[2:4], 10, 8)
-	if err1 != nil || err2 != nil || len(digits) > 6 || h > 14 || m > 59 {
+	if len(digits) > 6 {
 		return 0, false
 	}
-	d := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
+	d, ok := parseClock(digits)
+	if !ok || d > 14*time.Hour {
+		return 0, false
+	}
 	if s[0] == '-' {
 		d = -d
 	}
@@ -243,33 +247,28 @@ func parseZone(s string) (time.Duration, bool) {
 }
 
 func monthOf(w string) int {
-	if len(w) < 3 {
-		return 0
-	}
-	const names = "janfebmaraprmayjunjulaugsepoctnovdec"
-	i := strings.Index(names, strings.ToLower(w[:3]))
-	if i < 0 || i%3 != 0 {
-		return 0
-	}
-	full := time.Month(i/3 + 1).String()
 	w = strings.TrimSuffix(w, ".")
-	if len(w) > len(full) || !strings.EqualFold(full[:len(w)], w) {
-		if !strings.EqualFold(w, "sept") {
-			return 0
+	for m := time.January; m <= time.December; m++ {
+		if isStart(w, m.String()) {
+			return int(m)
 		}
 	}
-	return i/3 + 1
+	if strings.EqualFold(w, "sept") {
+		return 9
+	}
+	return 0
 }
 
 func isWeekday(w string) bool {
-	w = strings.TrimSuffix(w, ".")
-	if len(w) < 3 {
-		return false
-	}
 	for d := time.Sunday; d <= time.Saturday; d++ {
-		if full := d.String(); len(w) <= len(full) && strings.EqualFold(full[:len(w)], w) {
+		if isStart(strings.TrimSuffix(w, "."), d.String()) {
 			return true
 		}
 	}
 	return false
+}
+
+// isStart reports whether w is full or begins it with three letters at least.
+func isStart(w, full string) bool {
+	return len(w) >= 3 && len(w) <= len(full) && strings.EqualFold(full[:len(w)], w)
 }
