@@ -149,7 +149,7 @@ func TestBlockBoundaries(t *testing.T) {
 						t.Fatalf("%s, %s at %d%+d: not what was meant: %v", kind, next, at, d, err)
 					}
 					for _, limit := range []int{pieceMax, 777} {
-						got, err := inflateAll(data, limit)
+						got, err := inflateAll(data, usualChunks, limit)
 						if err != nil || !bytes.Equal(got, plain) {
 							t.Errorf("%s, %s at %d%+d, limit %d: %v, %s", kind, next, at, d, limit, err, firstDifference(got, plain))
 						}

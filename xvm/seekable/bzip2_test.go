@@ -63,16 +63,16 @@ func TestBzip2Damage(t *testing.T) {
 
 func FuzzBzip2(f *testing.F) {
 	for _, n := range []int{0, 1, 5000, 150_000} {
-		f.Add(command(f, disk(n, 1), "bzip2", "-1"))
+		f.Add(command(f, disk(n, 1), "bzip2", "-1"), uint16(n))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
 		want, err := io.ReadAll(io.LimitReader(bzip2.NewReader(bytes.NewReader(data)), 1<<22))
 		if err == nil && len(want) < 1<<22 {
-			got, err := readFrom(newReader(t, Bzip2, data, Options{}), 0, -1)
+			got, err := readFrom(newReader(t, Bzip2, data, Options{chunks: fuzzChunks(chunk)}), 0, -1)
 			if err != nil || !bytes.Equal(got, want) {
 				t.Fatalf("%v, %d bytes; stdlib %d", err, len(got), len(want))
 			}
 		}
-		fuzzReader(t, Bzip2, data)
+		fuzzReader(t, Bzip2, data, chunk)
 	})
 }

@@ -69,8 +69,10 @@ func (z *inflater) align() {
 // refill gets at least 56 bits into bb, or all there are.
 func (z *inflater) refill() error {
 	in := z.in
-	if in.end-in.p < 8 {
-		if err := in.fill(); err != nil && err != io.EOF {
+	for in.end-in.p < 8 {
+		if err := in.fill(); err == io.EOF {
+			break
+		} else if err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package seekable
 import (
 	"bytes"
 	"compress/flate"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -73,9 +74,12 @@ func deflate(t testing.TB, b []byte, level int) []byte {
 	return out.Bytes()
 }
 
-// inflateAll decodes data in pieces of at most limit.
-func inflateAll(data []byte, limit int) ([]byte, error) {
-	in := newInput(context.Background(), memory(data), int64(len(data)), 0)
+// usualChunks are those of a Reader.
+var usualChunks = chunks{chunkMin, chunkMax}
+
+// inflateAll decodes data that is read in chunks, in pieces of at most limit.
+func inflateAll(data []byte, by chunks, limit int) ([]byte, error) {
+	in := newInput(context.Background(), memory(data), int64(len(data)), 0, by)
 	defer in.close()
 	z := new(inflater)
 	z.reset(in)
@@ -105,7 +109,7 @@ func TestInflate(t *testing.T) {
 				if limit == 1 && level%4 != 2 {
 					continue
 				}
-				got, err := inflateAll(data, limit)
+				got, err := inflateAll(data, usualChunks, limit)
 				if err != nil || !bytes.Equal(got, plain) {
 					t.Fatalf("%s level %d limit %d: %v, %d bytes of %d, equal %v", name, level, limit, err, len(got), len(plain), bytes.Equal(got, plain))
 				}
@@ -118,35 +122,77 @@ func TestInflateTruncated(t *testing.T) {
 	plain := disk(2000+7000/scale, 3)
 	data := deflate(t, plain, 6)
 	for n := range data {
-		got, err := inflateAll(data[:n], 4096)
+		got, err := inflateAll(data[:n], usualChunks, 4096)
 		if err != io.ErrUnexpectedEOF || !bytes.HasPrefix(plain, got) {
 			t.Fatalf("%d of %d bytes: %v after %d bytes, prefix %v", n, len(data), err, len(got), bytes.HasPrefix(plain, got))
 		}
 	}
 }
 
-// FuzzInflate compares with compress/flate: the same verdict and the same bytes.
+// FuzzInflate compares with compress/flate: the same verdict and the same bytes, whatever the chunks of the input are.
 func FuzzInflate(f *testing.F) {
-	f.Add([]byte{3, 0})
-	f.Add([]byte{1, 0, 0, 0xff, 0xff})
+	f.Add([]byte{3, 0}, uint16(1))
+	f.Add([]byte{1, 0, 0, 0xff, 0xff}, uint16(3))
 	for _, n := range []int{0, 1, 300, 70000} {
 		for level := -2; level <= 9; level += 3 {
-			f.Add(deflate(f, disk(n, uint64(n)), level))
+			f.Add(deflate(f, disk(n, uint64(n)), level), uint16(7+n))
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	for i, kind := range blockKinds {
+		data, _ := blockAt(kind, blockKinds[(i+1)%len(blockKinds)], 1000)
+		f.Add(data, uint16(1003))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
 		want, wantErr := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), 1<<24))
 		if len(want) == 1<<24 {
 			t.Skip()
 		}
-		got, err := inflateAll(data, 1+len(data)%pieceMax)
-		if (err == nil) != (wantErr == nil) {
-			t.Fatalf("%v, stdlib %v", err, wantErr)
+		for _, by := range []chunks{usualChunks, fuzzChunks(chunk)} {
+			got, err := inflateAll(data, by, 1+len(data)%pieceMax)
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("%v, stdlib %v", err, wantErr)
+			}
+			// After an error stdlib may have gone a symbol further or less far.
+			if !bytes.Equal(got, want) && (err == nil || !bytes.HasPrefix(got, want) && !bytes.HasPrefix(want, got)) {
+				t.Fatalf("%d bytes, stdlib %d; errors %v, %v", len(got), len(want), err, wantErr)
+			}
 		}
-		// After an error stdlib may have gone a symbol further or less far.
-		if !bytes.Equal(got, want) && (err == nil || !bytes.HasPrefix(got, want) && !bytes.HasPrefix(want, got)) {
-			t.Fatalf("%d bytes, stdlib %d; errors %v, %v", len(got), len(want), err, wantErr)
+	})
+}
+
+// fuzzChunks are small ones, of 1 to 1024 bytes.
+func fuzzChunks(n uint16) chunks {
+	size := int64(n%1024) + 1
+	return chunks{size, size * int64(1+n>>14)}
+}
+
+// FuzzGzip compares with compress/gzip, which calls what follows the last member an error.
+func FuzzGzip(f *testing.F) {
+	two := append(gzipped(f, disk(3000, 1), 6), gzipped(f, []byte("more"), 1)...)
+	f.Add(two, uint16(7))
+	f.Add(append(two, 0, 0, 0, 'x'), uint16(1))
+	f.Add(members(f, disk(10_000, 2), MemberOptions{BlockSize: 4096}), uint16(4095))
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
+		var want []byte
+		z, wantErr := gzip.NewReader(bytes.NewReader(data))
+		if wantErr == nil {
+			want, wantErr = io.ReadAll(io.LimitReader(z, 1<<22))
 		}
+		if len(want) == 1<<22 {
+			t.Skip()
+		}
+		for _, by := range []chunks{usualChunks, fuzzChunks(chunk)} {
+			got, err := readFrom(newReader(t, Gzip, data, Options{MaxSize: 1 << 22, chunks: by}), 0, -1)
+			switch {
+			case err == nil && wantErr != nil && wantErr != gzip.ErrHeader && wantErr != io.ErrUnexpectedEOF:
+				t.Fatalf("no error, stdlib %v", wantErr)
+			case err != nil && wantErr == nil:
+				t.Fatalf("%v, stdlib has no error", err)
+			case !bytes.Equal(got, want) && (err == nil || !bytes.HasPrefix(got, want) && !bytes.HasPrefix(want, got)):
+				t.Fatalf("%d bytes, stdlib %d; errors %v, %v", len(got), len(want), err, wantErr)
+			}
+		}
+		fuzzReader(t, Gzip, data, chunk)
 	})
 }
 
@@ -166,7 +212,7 @@ func BenchmarkInflate(b *testing.B) {
 		}
 		z := new(inflater)
 		run("ours", func() int64 {
-			in := newInput(context.Background(), memory(data), int64(len(data)), 0)
+			in := newInput(context.Background(), memory(data), int64(len(data)), 0, usualChunks)
 			defer in.close()
 			z.reset(in)
 			n := int64(0)

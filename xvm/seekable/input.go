@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// Reads of the compressed file: the first chunk is small, since a random access may need no more, later ones grow to
-// chunkMax. They end at multiples of chunkMin, the block size of the usual source. From the second chunk on, the one
-// after it is read ahead while the decoder works.
+// chunks are the sizes of the reads of the compressed file. The first is small, since a random access may need no more;
+// later ones grow to max. All end at multiples of min. From the second chunk on, the one after it is read ahead while
+// the decoder works.
+type chunks struct{ min, max int64 }
+
+// The usual sizes: chunkMin is the block size of the usual source.
 const (
 	chunkMin  = 64 << 10
 	chunkMax  = 256 << 10
@@ -23,6 +26,7 @@ type input struct {
 	ctx  context.Context
 	src  ReaderAt
 	size int64 // of the file
+	by   chunks
 
 	buf []byte
 	p   int
@@ -54,9 +58,9 @@ type chunk struct {
 }
 
 // newInput begins at file offset off.
-func newInput(ctx context.Context, src ReaderAt, size, off int64) *input {
+func newInput(ctx context.Context, src ReaderAt, size, off int64, by chunks) *input {
 	off = min(max(off, 0), size)
-	return &input{ctx: ctx, src: src, size: size, off: off, at: off, want: chunkMin, ahead: make(chan chunk, 1), stall: new(atomic.Pointer[stall])}
+	return &input{ctx: ctx, src: src, size: size, by: by, off: off, at: off, want: by.min, ahead: make(chan chunk, 1), stall: new(atomic.Pointer[stall])}
 }
 
 // pos is the file offset of the next unread byte.
@@ -110,10 +114,8 @@ func (in *input) fill() error {
 // take plans the next chunk.
 func (in *input) take() chunk {
 	n := in.want
-	if in.want < chunkMax {
-		in.want *= 2
-	}
-	n = min(max(n-in.at%chunkMin, 1), in.size-in.at)
+	in.want = min(2*in.want, in.by.max)
+	n = min(n-in.at%in.by.min, in.size-in.at)
 	c := chunk{buf: in.spare, off: in.at, n: int(n)}
 	in.spare = nil
 	in.at += n
@@ -123,9 +125,9 @@ func (in *input) take() chunk {
 // load reads a planned chunk. It touches nothing of in that changes.
 func (in *input) load(c chunk) chunk {
 	if cap(c.buf) < inputTail+c.n {
-		size := chunkMax
-		if c.n <= chunkMin {
-			size = chunkMin
+		size := in.by.max
+		if int64(c.n) <= in.by.min {
+			size = in.by.min
 		}
 		c.buf = make([]byte, inputTail+size)
 	}

@@ -104,7 +104,7 @@ func (w *runner) decode(p point, after *stall) {
 	}()
 	s := site{
 		open: func(off int64) *input {
-			in := newInput(w.ctx, w.r.src, w.r.stored, off)
+			in := newInput(w.ctx, w.r.src, w.r.stored, off, w.r.o.chunks)
 			in.stall = &w.stall
 			return in
 		},

@@ -27,6 +27,8 @@ type Options struct {
 	Parked     int           // idle decoders kept for reuse; default 2
 	Idle       time.Duration // an idle decoder is closed after this; default 30 s
 	Logger     *slog.Logger
+
+	chunks chunks // tests make them small
 }
 
 const (
@@ -57,6 +59,9 @@ func (o *Options) fill() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.chunks.min == 0 {
+		o.chunks = chunks{chunkMin, chunkMax}
 	}
 }
 

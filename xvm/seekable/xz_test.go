@@ -155,9 +155,9 @@ func BenchmarkXZ(b *testing.B) {
 
 func FuzzXZ(f *testing.F) {
 	for _, n := range []int{0, 1, 5000} {
-		f.Add(command(f, disk(n, 1), "xz", "-0", "--block-size=2000"))
+		f.Add(command(f, disk(n, 1), "xz", "-0", "--block-size=2000"), uint16(n))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
 		// Against another decoder: what it takes has to be the same here.
 		if r, err := xz.NewReader(bytes.NewReader(data)); err == nil {
 			want, err := io.ReadAll(io.LimitReader(r, 1<<22))
@@ -169,7 +169,7 @@ func FuzzXZ(f *testing.F) {
 				}
 			}
 		}
-		fuzzReader(t, XZ, data)
+		fuzzReader(t, XZ, data, chunk)
 	})
 }
 
@@ -181,9 +181,9 @@ func refusedByXZ(data []byte) bool {
 	return cmd.Run() != nil
 }
 
-// fuzzReader: no panic, no hang, and random access agrees with the way from the beginning.
-func fuzzReader(t *testing.T, f Format, data []byte) {
-	r, err := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20, Every: 64 << 10})
+// fuzzReader: no panic, no hang, and random access in small chunks agrees with the way from the beginning in usual ones.
+func fuzzReader(t *testing.T, f Format, data []byte, chunk uint16) {
+	r, err := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20, Every: 64 << 10, chunks: fuzzChunks(chunk)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func fuzzReader(t *testing.T, f Format, data []byte) {
 		}
 	}
 	if plainErr == nil {
-		fresh, _ := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20})
+		fresh, _ := Open(f, memory(data), int64(len(data)), Options{MaxSize: 1 << 22, MaxWindow: 1 << 20, chunks: fuzzChunks(chunk)})
 		defer fresh.Close()
 		points, _ := forward.Points()
 		if err := fresh.Restore(points); err != nil {

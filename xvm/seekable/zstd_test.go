@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 func TestZstd(t *testing.T) {
@@ -125,10 +128,30 @@ func TestC1Zstd(t *testing.T) {
 	}
 }
 
+// FuzzZstd compares with the library's way of decoding a whole, and has zstd itself decide where they differ.
 func FuzzZstd(f *testing.F) {
-	for _, n := range []int{1, 5000} {
-		f.Add(frames(f, disk(n, 1), 2000, false))
-		f.Add(frames(f, disk(n, 1), 2000, true))
+	whole, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<22), zstd.WithDecoderMaxWindow(1<<20))
+	if err != nil {
+		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) { fuzzReader(t, Zstd, data) })
+	defer whole.Close()
+	for _, n := range []int{1, 5000} {
+		f.Add(frames(f, disk(n, 1), 2000, false), uint16(n))
+		f.Add(frames(f, disk(n, 1), 2000, true), uint16(n))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
+		got, err := readFrom(newReader(t, Zstd, data, Options{MaxSize: 1 << 22, MaxWindow: 1 << 20, chunks: fuzzChunks(chunk)}), 0, -1)
+		want, wantErr := whole.DecodeAll(data, nil)
+		if err == nil && wantErr == nil && !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes, the library %d: %s", len(got), len(want), firstDifference(got, want))
+		}
+		if (err == nil) != (wantErr == nil) && err != nil && !errors.Is(err, ErrLimit) && !errors.Is(err, ErrUnsupported) && len(data) > 0 {
+			cmd := exec.Command("zstd", "-dcq")
+			cmd.Stdin = bytes.NewReader(data)
+			if tool, toolErr := cmd.Output(); toolErr == nil && !bytes.Equal(got, tool) {
+				t.Fatalf("%v, but zstd takes it: %d bytes", err, len(tool))
+			}
+		}
+		fuzzReader(t, Zstd, data, chunk)
+	})
 }

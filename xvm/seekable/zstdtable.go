@@ -86,7 +86,7 @@ func (r *Reader) seekTable(ctx context.Context) error {
 
 // walkZstd goes over the frames and blocks of a short file, and adds up the sizes of the frames if all tell theirs.
 func (r *Reader) walkZstd(ctx context.Context) error {
-	in := newInput(ctx, r.src, r.stored, 0)
+	in := newInput(ctx, r.src, r.stored, 0, r.o.chunks)
 	defer in.close()
 	size := int64(0)
 	for in.pos() < r.stored {
