@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -115,6 +117,24 @@ func TestProxy(t *testing.T) {
 	asked.Store("")
 	if _, err := c.Open(t.Context(), "http://direct.invalid/g", publicFeed); err == nil || asked.Load() != "" {
 		t.Errorf("no_proxy: %v, asked for %v", err, asked.Load())
+	}
+}
+
+// TestProxyWantsLogin has a proxy answer CONNECT with a status. Only 407 is known for what it
+// is: the status of a proxy says nothing of the object.
+func TestProxyWantsLogin(t *testing.T) {
+	for status, want := range map[int]bool{407: true, 403: false, 404: false, 502: false} {
+		var s http.Server
+		proxy := listen(t, &s, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
+		c := client(t, func(o *Options) { o.Proxy, o.Timeo = proxy, 100*time.Millisecond })
+		_, err := c.Get(t.Context(), "https://images.invalid/f", "", "", testSize)
+		refused, isStatus := errors.AsType[*StatusError](err)
+		if isStatus != want || want && (refused.Code != status || refused.URL != proxy) || !strings.Contains(err.Error(), fmt.Sprint(status)) {
+			t.Errorf("CONNECT with status %d: %v", status, err)
+		}
+		if _, err := c.Open(t.Context(), "https://images.invalid/f", ""); errors.Is(err, ErrNotFound) {
+			t.Errorf("CONNECT with status %d: %v", status, err)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func NewClient(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close ends everything under way with [ErrClosed].
+// Close ends everything under way with an error.
 func (c *Client) Close() error {
 	c.cancel()
 	c.mu.Lock()
@@ -89,10 +89,10 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// bind returns a context that also ends, with ErrClosed, when the client is closed.
+// bind returns a context that also ends, with errClosed, when the client is closed.
 func (c *Client) bind(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	stop := context.AfterFunc(c.ctx, func() { cancel(errClosed) })
 	return ctx, func(cause error) {
 		stop()
 		cancel(cause)
@@ -215,6 +215,9 @@ func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, 
 	req := (&http.Request{Method: method, URL: to, Host: to.Host, Header: header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1})
 	req.Header.Set("User-Agent", c.options.UserAgent)
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "*/*")
+	}
 	if err := c.credentials.authorize(r, to, req.Header); err != nil {
 		return nil, err
 	}

@@ -16,8 +16,12 @@ import (
 	"vmcastfs/cache/source"
 )
 
-// maxMaxAge caps Document.MaxAge.
-const maxMaxAge = 7 * 24 * time.Hour
+const (
+	// maxMaxAge caps Document.MaxAge.
+	maxMaxAge = 7 * 24 * time.Hour
+	// acceptFeed is what a document may be, the best first.
+	acceptFeed = "application/rss+xml, application/atom+xml, application/feed+json, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.5"
+)
 
 // A Document is a small file fetched whole.
 type Document struct {
@@ -60,7 +64,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 		&TemporaryError{display(r.url), fmt.Errorf("not complete after %v", c.options.DocumentTimeout)})
 	defer stop()
 
-	header := http.Header{"Accept-Encoding": {"gzip"}}
+	header := http.Header{"Accept": {acceptFeed}, "Accept-Encoding": {"gzip"}}
 	for key, value := range map[string]string{"If-None-Match": etag, "If-Modified-Since": lastModified} {
 		if value != "" && len(value) <= maxValidator && httpguts.ValidHeaderFieldValue(value) {
 			header.Set(key, value)

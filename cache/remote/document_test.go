@@ -33,6 +33,9 @@ func TestGet(t *testing.T) {
 		d.MaxAge != 5*time.Minute || d.NotModified || d.LastModified != "Sun, 09 Sep 2001 01:46:40 GMT" {
 		t.Errorf("%+v", d)
 	}
+	if got := s.Log()[0].Header.Get("Accept"); !strings.HasPrefix(got, "application/rss+xml, application/atom+xml, application/feed+json") {
+		t.Errorf("Accept: %q", got)
+	}
 	for _, v := range [][2]string{{d.ETag, ""}, {"", d.LastModified}, {d.ETag, d.LastModified}} {
 		if d, err := c.Get(t.Context(), s.URL()+"/feed", v[0], v[1], 6); err != nil || !d.NotModified || d.Body != nil {
 			t.Errorf("conditional on %q: %+v, %v", v, d, err)
@@ -131,5 +134,26 @@ func TestFailureOfADocumentIsBrief(t *testing.T) {
 	s.Close()
 	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", 10); err == nil || !strings.HasPrefix(err.Error(), s.URL()+"/f: dial") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRetryAfterOfADocument checks what the poller of a feed is told. It looks for this
+// method, and knows nothing of this package.
+func TestRetryAfterOfADocument(t *testing.T) {
+	s, _ := serve(t)
+	in := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	for value, want := range map[string]time.Duration{"": 0, "120": 2 * time.Minute, "-5": 0, "soon": 0, in: time.Hour} {
+		for _, status := range []int{429, 503} {
+			remove := s.Inject(origin.Fault{Kind: origin.Status, Status: status, RetryAfter: value})
+			_, err := client(t).Get(t.Context(), s.URL()+"/f", "", "", testSize)
+			remove()
+			var asked interface{ RetryAfter() time.Duration }
+			if !errors.As(err, &asked) {
+				t.Fatalf("%v has no RetryAfter", err)
+			}
+			if got := asked.RetryAfter(); got > want || got < want-time.Minute && want > 0 {
+				t.Errorf("status %d, Retry-After %q: %v", status, value, got)
+			}
+		}
 	}
 }

@@ -19,9 +19,9 @@ var (
 	ErrProtocol = errors.New("unusable answer")
 	// ErrTooLarge: a document is larger than its limit.
 	ErrTooLarge = errors.New("document too large")
-	// ErrClosed: the client has been closed.
-	ErrClosed = errors.New("client closed")
 )
+
+var errClosed = errors.New("client closed")
 
 // StatusError is an answer with a status that is no success.
 type StatusError struct {
@@ -34,6 +34,10 @@ type StatusError struct {
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: status %d %s", e.URL, e.Code, http.StatusText(e.Code))
 }
+
+// RetryAfter returns how long the server asks to wait before the next request, 0 if it
+// does not say. It is as the server wrote it: the caller bounds it.
+func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 
 // Is makes 404 and 410 match [ErrNotFound].
 func (e *StatusError) Is(target error) bool {

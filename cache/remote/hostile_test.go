@@ -617,13 +617,68 @@ func TestH14SignedURLExpires(t *testing.T) {
 	}
 }
 
-func TestH15HeadIsNeverAsked(t *testing.T) {
+// TestH15Head has HEAD fail or lie where GET works. Ranges are asked for with GET only, and
+// the check of a server without ranges believes HEAD only when it confirms.
+func TestH15Head(t *testing.T) {
 	s, want := serve(t)
-	mustFetch(t, open(t, client(t), s.URL()+"/f"), want, 0, 10)
+	o := open(t, client(t), s.URL()+"/f")
+	mustFetch(t, o, want, 0, 10)
+	if err := o.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 	for _, r := range s.Log() {
 		if r.Method != http.MethodGet {
-			t.Errorf("sent %s", r.Method)
+			t.Errorf("sent %s to a server with ranges", r.Method)
 		}
+	}
+	type answer struct {
+		status int
+		header map[string]string
+	}
+	good := map[string]string{"ETag": `"one"`, "Content-Length": "300000"}
+	for name, c := range map[string]struct {
+		head    answer
+		etag    string
+		methods string
+		changed bool
+	}{
+		"HEAD confirms":           {answer{200, good}, `"one"`, "HEAD", false},
+		"304 to HEAD":             {answer{304, map[string]string{"ETag": `"one"`}}, `"one"`, "HEAD", false},
+		"HEAD has length 0":       {answer{200, map[string]string{"Content-Length": "0"}}, `"one"`, "HEAD GET", false},
+		"length 0 and the ETag":   {answer{200, map[string]string{"ETag": `"one"`, "Content-Length": "0"}}, `"one"`, "HEAD GET", false},
+		"HEAD has another ETag":   {answer{200, map[string]string{"ETag": `"head"`, "Content-Length": "300000"}}, `"one"`, "HEAD GET", false},
+		"HEAD is not allowed":     {answer{405, nil}, `"one"`, "HEAD GET", false},
+		"HEAD is forbidden":       {answer{403, nil}, `"one"`, "HEAD GET", false},
+		"HEAD finds nothing":      {answer{404, nil}, `"one"`, "HEAD GET", false},
+		"HEAD breaks the server":  {answer{500, nil}, `"one"`, "HEAD GET", false},
+		"both say it has changed": {answer{200, map[string]string{"ETag": `"two"`, "Content-Length": "300000"}}, `"two"`, "HEAD GET", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var methods []string
+			etag := `"one"`
+			var s http.Server
+			url := listen(t, &s, func(w http.ResponseWriter, r *http.Request) {
+				methods = append(methods, r.Method)
+				if r.Method == http.MethodHead {
+					for key, value := range c.head.header {
+						w.Header().Set(key, value)
+					}
+					w.WriteHeader(c.head.status)
+					return
+				}
+				w.Header().Set("ETag", etag)
+				w.Header().Set("Content-Length", "300000")
+				w.Write(want)
+			})
+			o := open(t, client(t), url+"/f")
+			methods, etag = nil, c.etag
+			if err := o.Check(t.Context()); errors.Is(err, ErrChanged) != c.changed || (err != nil) != c.changed {
+				t.Error(err)
+			}
+			if got := strings.Join(methods, " "); got != c.methods {
+				t.Errorf("asked with %s, want %s", got, c.methods)
+			}
+		})
 	}
 }
 

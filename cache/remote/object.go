@@ -238,9 +238,13 @@ func (o *Object) checkWhole(resp *http.Response) error {
 	return nil
 }
 
-// Check asks whether the URL still leads to the object that was opened, in one attempt that
-// transfers one byte at most. It returns nil, [ErrChanged], or what kept it from finding out. An object
-// that has changed is not sealed: where redirects led before, the old one may still be had.
+// Check asks whether the URL still leads to the object that was opened. It transfers one
+// byte at most where the server has ranges. It returns nil, [ErrChanged], or what kept it from
+// finding out. An object that has changed is not sealed: where redirects led before, the old
+// one may still be had.
+//
+// A server without ranges is asked with HEAD. HEAD may only confirm the object: some servers
+// refuse it, or answer it with another length. Then GET decides, and its body is not read.
 func (o *Object) Check(ctx context.Context) error {
 	r, _, _, err := o.location()
 	if err != nil {
@@ -248,19 +252,29 @@ func (o *Object) Check(ctx context.Context) error {
 	}
 	ctx, cancel := o.client.bind(ctx)
 	defer cancel(nil)
-	header := http.Header{"Accept-Encoding": {"identity"}}
-	method := http.MethodGet
 	if o.id.Ranged && o.id.Size > 0 {
-		header.Set("Range", "bytes=0-0") // for servers that do not mind the conditions
-	} else {
-		method = http.MethodHead // else the whole would be on its way
+		_, err := o.confirm(ctx, http.MethodGet, r)
+		return err
+	}
+	answered, err := o.confirm(ctx, http.MethodHead, r)
+	if err != nil && answered {
+		_, err = o.confirm(ctx, http.MethodGet, r)
+	}
+	return err
+}
+
+// confirm makes one request for the sake of its header. It reports whether there was an answer.
+func (o *Object) confirm(ctx context.Context, method string, r *route) (answered bool, err error) {
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	if o.id.Ranged && o.id.Size > 0 {
+		header.Set("Range", "bytes=0-0") // for servers that ignore the conditions
 	}
 	if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
 	a, final, err := o.client.attempt(ctx, method, r, r.url, header, source.Background)
 	if err != nil {
-		return fmt.Errorf("check %s: %w", o.shown, err)
+		return false, fmt.Errorf("check %s: %w", o.shown, err)
 	}
 	switch {
 	case a.resp.StatusCode == http.StatusNotModified && o.id.ETag != "":
@@ -270,11 +284,11 @@ func (o *Object) Check(ctx context.Context) error {
 		err = o.checkWhole(a.resp)
 	}
 	if err != nil {
-		return fmt.Errorf("check %s: %w", display(final), a.reject(err))
+		return true, fmt.Errorf("check %s: %w", display(final), a.reject(err))
 	}
 	a.peer.succeeded()
 	a.close(a.resp.StatusCode != http.StatusOK)
-	return nil
+	return true, nil
 }
 
 // location returns where to ask, on which route, and whether redirects led there before.

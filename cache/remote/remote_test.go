@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -119,7 +121,7 @@ func TestOpenAndFetch(t *testing.T) {
 		t.Errorf("%d connections, want one kept alive", n)
 	}
 	for _, r := range s.Log()[1:] {
-		if r.Header.Get("If-Range") != `"one"` || r.Header.Get("Accept-Encoding") != "identity" {
+		if r.Header.Get("If-Range") != `"one"` || r.Header.Get("Accept-Encoding") != "identity" || r.Header.Get("Accept") != "*/*" {
 			t.Errorf("headers %v", r.Header)
 		}
 	}
@@ -269,10 +271,10 @@ func TestCancelledWhileReading(t *testing.T) {
 	}
 	defer r2.Close()
 	time.AfterFunc(50*time.Millisecond, func() { c.Close() })
-	if _, err := io.ReadAll(r2); !errors.Is(err, ErrClosed) {
+	if _, err := io.ReadAll(r2); !errors.Is(err, errClosed) {
 		t.Errorf("closed client: %v", err)
 	}
-	if _, err := o.Fetch(t.Context(), 0, 10, source.Demand); !errors.Is(err, ErrClosed) {
+	if _, err := o.Fetch(t.Context(), 0, 10, source.Demand); !errors.Is(err, errClosed) {
 		t.Errorf("fetch from a closed client: %v", err)
 	}
 }
@@ -497,6 +499,34 @@ func TestStats(t *testing.T) {
 	if len(LatencyBounds())+1 != len(st.Latency.Counts) {
 		t.Error("bounds do not fit the counts")
 	}
+}
+
+// TestLogOfAFlappingOrigin has an origin fail and answer in turns.
+func TestLogOfAFlappingOrigin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := client(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		p := c.peer("http://host:80")
+		for range 120 {
+			p.failed(io.ErrUnexpectedEOF)
+			time.Sleep(500 * time.Millisecond)
+			p.succeeded()
+			time.Sleep(500 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "\n"); n < 2 || n > 4 {
+			t.Errorf("%d lines in 2 minutes of turns:\n%s", n, log.String())
+		}
+		// What lasts is told, soon.
+		log.Reset()
+		for range 70 {
+			p.failed(io.ErrUnexpectedEOF)
+			time.Sleep(time.Second)
+		}
+		p.succeeded()
+		if got := log.String(); strings.Count(got, "origin fails") != 1 || strings.Count(got, "answers again") != 1 {
+			t.Errorf("of an outage the log says:\n%s", got)
+		}
+	})
 }
 
 func TestManyOriginsAreForgotten(t *testing.T) {

@@ -142,7 +142,7 @@ func (r *retry) wrap(err error) error {
 // verify and statuses that are answers (4xx) are not temporary: retrying for ever would
 // turn a clear error into a hang.
 func temporary(err error) bool {
-	for _, final := range []error{ErrChanged, ErrRefused, ErrClosed, ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
+	for _, final := range []error{ErrChanged, ErrRefused, errClosed, ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, final) {
 			return false
 		}

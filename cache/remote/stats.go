@@ -14,8 +14,12 @@ import (
 	"vmcastfs/cache/source"
 )
 
-// maxOrigins is how many origins are remembered; the one idle for longest goes first.
-const maxOrigins = 1024
+const (
+	// maxOrigins is how many origins are remembered; the one idle for longest goes first.
+	maxOrigins = 1024
+	// logPause is how long the log does not repeat that an origin fails.
+	logPause = time.Minute
+)
 
 // LatencyBounds are the upper bounds of the buckets of a [Histogram], in seconds.
 func LatencyBounds() []float64 { return slices.Clone(latencyBounds[:]) }
@@ -70,6 +74,8 @@ type peer struct {
 	since      time.Time     // the first failure in a row; of no meaning unless stats.Failing
 	scout      bool          // one of the retries that wait is to look soon
 	again      chan struct{} // closed when the origin recovers; nil while nobody asked
+	told       bool          // the log says that the origin fails
+	spoke      time.Time     // when the log last said something
 }
 
 func (p *peer) snapshot() OriginStats {
@@ -110,35 +116,43 @@ func (p *peer) received(n int, u source.Urgency) {
 	p.mu.Unlock()
 }
 
-// failed notes an error, and logs the first in a row.
+// failed records an error. The log hears of an origin that begins to fail, but at most once
+// in logPause: one that fails and answers in turns would fill it.
 func (p *peer) failed(err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
 	p.mu.Lock()
-	first := !p.stats.Failing
+	now := time.Now()
+	if !p.stats.Failing {
+		p.since = now
+	}
 	p.stats.Errors++
-	p.stats.LastError, p.stats.LastTime, p.stats.Failing = err.Error(), time.Now(), true
-	if first {
-		p.since = p.stats.LastTime
+	p.stats.LastError, p.stats.LastTime, p.stats.Failing = err.Error(), now, true
+	tell := !p.told && (p.spoke.IsZero() || now.Sub(p.spoke) >= logPause)
+	if tell {
+		p.told, p.spoke = true, now
 	}
 	p.mu.Unlock()
-	if first {
+	if tell {
 		p.log.Warn("origin fails", "origin", p.stats.Origin, "err", err)
 	}
 }
 
-// succeeded notes a good answer, and not only its header.
+// succeeded records a good answer, and not only its header.
 func (p *peer) succeeded() {
 	p.mu.Lock()
-	again, since := p.stats.Failing, p.stats.LastTime
+	tell, since := p.told, p.stats.LastTime
 	p.stats.Failing = false
+	if tell {
+		p.told, p.spoke = false, time.Now()
+	}
 	if p.again != nil {
 		close(p.again)
 		p.again = nil
 	}
 	p.mu.Unlock()
-	if again {
+	if tell {
 		p.log.Info("origin answers again", "origin", p.stats.Origin, "last_error", since)
 	}
 }

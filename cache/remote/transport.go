@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -91,11 +92,24 @@ func (c *Client) httpTransport(w path) http.RoundTripper {
 	t.Protocols.SetHTTP1(true)
 	if w.proxied {
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return c.proxyOf(r.URL) }
+		t.OnProxyConnectResponse = tunnelled
 	} else {
 		dialer.Control = control(w.from)
 	}
 	t.DialContext = dialer.DialContext
 	return t
+}
+
+// tunnelled decides whether a proxy's answer to CONNECT is a tunnel. A login that is missing
+// can be told by its status; another refusal says nothing of the object.
+func tunnelled(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusProxyAuthRequired:
+		return statusError(resp, display(proxy))
+	}
+	return fmt.Errorf("proxy %s refuses to connect: status %d", display(proxy), resp.StatusCode)
 }
 
 // tlsConfig reads the certificate files of the options.

@@ -38,6 +38,7 @@ type trip struct {
 
 	piece piece // at hand
 	off   int   // up to where it has been read
+	begun bool
 	left  bool
 }
 
@@ -87,11 +88,8 @@ func roundTrip(rt http.RoundTripper, req *http.Request, pool *sync.Pool, stuck f
 	}
 }
 
-// fill reads the body, at most tripBuffers pieces ahead.
+// fill reads the body, at most tripBuffers pieces ahead, once its reader has begun.
 func (t *trip) fill(body io.Reader) {
-	for range tripBuffers {
-		t.free <- t.pool.Get().(*[tripBuffer]byte)
-	}
 	for {
 		select {
 		case buf := <-t.free:
@@ -108,6 +106,12 @@ func (t *trip) fill(body io.Reader) {
 
 // Read implements io.Reader.
 func (t *trip) Read(p []byte) (int, error) {
+	if !t.begun {
+		t.begun = true
+		for range tripBuffers {
+			t.free <- t.pool.Get().(*[tripBuffer]byte)
+		}
+	}
 	for t.off == t.piece.n {
 		if t.piece.err != nil {
 			return 0, t.piece.err
@@ -135,7 +139,7 @@ func (t *trip) Close() error {
 	if t.left {
 		return nil
 	}
-	t.left = true
+	t.begun, t.left = true, true
 	t.cancel()
 	select {
 	case <-t.ended:
