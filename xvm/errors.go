@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// ErrNotPackage says that what was found is no package that can be used.
+var ErrNotPackage = errors.New("not a package")
+
 // What is wrong with an archive, for errors.Is. Every error of Walk that is about the archive (and not about
 // reading it) is a *TarError wrapping one of these.
 var (

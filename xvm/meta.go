@@ -1,8 +1,11 @@
 package xvm
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -36,6 +39,39 @@ func (m Member) IsMeta() bool {
 	return false
 }
 
+// maxSmall bounds the members that are read whole, in bytes of all together.
+const maxSmall = 16 << 20
+
+// ReadSmall reads the members that [Index.Small] lists, by name.
+func ReadSmall(ctx context.Context, a ReaderAt, x *Index) (map[string][]byte, error) {
+	small := make(map[string][]byte)
+	for _, m := range x.Small() {
+		content := make([]byte, m.Size)
+		if n, err := a.ReadAt(ctx, content, m.Offset); err != nil && !(errors.Is(err, io.EOF) && int64(n) == m.Size) {
+			return nil, fmt.Errorf("read %q: %w", m.Name, err)
+		}
+		small[m.Name] = content
+	}
+	return small, nil
+}
+
+// Small lists the members that are read whole before anything is decided: those
+// that describe the others, in the order of the archive, as far as they are in
+// the archive and within the limit. The block list is not among them: it is read
+// when an image is opened.
+func (x *Index) Small() []*Member {
+	var small []*Member
+	total := int64(0)
+	for i := range x.Members {
+		m := &x.Members[i]
+		if m.IsMeta() && m.Name != BlockListName && total+m.Size <= maxSmall && m.Offset+m.Stored <= x.Size {
+			total += m.Size
+			small = append(small, m)
+		}
+	}
+	return small
+}
+
 // Manifest finds the archive's manifest: [ManifestName], else the first *.mf in
 // the root, which is an OVA's. It is nil if there is none.
 func (x *Index) Manifest() *Member {
@@ -56,7 +92,7 @@ func (x *Index) Manifest() *Member {
 // holds; "": there is none. An OVA is described by another one.
 func (x *Index) Description() string {
 	for _, name := range descriptionNames {
-		if slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == name }) {
+		if x.has(name) {
 			return name
 		}
 	}

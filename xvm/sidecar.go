@@ -154,6 +154,35 @@ func (s *Sidecar) Match(x *Index) error {
 	return nil
 }
 
+// Compare tells whether the sidecar is of this package, as far as that can be told
+// without reading the images: what Match asks for, and the content of the members
+// that were read whole. What images hold is compared block by block.
+func (s *Sidecar) Compare(x *Index, small map[string][]byte) error {
+	if err := s.Match(x); err != nil {
+		return err
+	}
+	for _, m := range s.Members {
+		if content, ok := small[m.Name]; ok && sha256.Sum256(content) != m.SHA256 {
+			return fmt.Errorf("%w: it is of a package with another %q", ErrSidecar, m.Name)
+		}
+	}
+	for _, ib := range s.Blocks.Images() {
+		if ib.Member != "" {
+			return fmt.Errorf("%w: its block list speaks of members", ErrSidecar)
+		}
+	}
+	return nil
+}
+
+// Evidence is what the trust in the sidecar depends on, compared with a package.
+func (s *Sidecar) Evidence(x *Index, small map[string][]byte) *SidecarEvidence {
+	e := &SidecarEvidence{Manifest: s.Manifest, Signature: s.Signature}
+	if err := s.Compare(x, small); err != nil {
+		e.Mismatch = err.Error()
+	}
+	return e
+}
+
 // ReadSidecar reads a sidecar as a stream, and compares its parts with its
 // manifest. The error wraps [ErrSidecar], or is that of r.
 func ReadSidecar(r io.Reader) (*Sidecar, error) {

@@ -51,8 +51,8 @@ func (e *SignatureError) Error() string {
 // Unwrap makes errors.Is(err, ErrSignature) true.
 func (e *SignatureError) Unwrap() error { return ErrSignature }
 
-// Verdict is a good signature by a trusted key.
-type Verdict struct {
+// GoodSignature is a good signature by a trusted key.
+type GoodSignature struct {
 	Signer      string           // a user id of the key, made harmless for a terminal
 	KeyID       string           // of the primary key or subkey that signed, 16 hexadecimal digits
 	Fingerprint string           // of the primary key
@@ -64,12 +64,12 @@ type Verdict struct {
 // of signed. Of several signatures one must be good. now is the time at which
 // keys and signatures must be unexpired. The rules are in the package
 // documentation; the error is a [*SignatureError].
-func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*Verdict, error) {
+func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignature, error) {
 	sigs, err := splitSignatures(signature)
 	if err != nil {
 		return nil, &SignatureError{Faults: []SignatureFault{{Reason: err.Error()}}}
 	}
-	var good *Verdict
+	var good *GoodSignature
 	var faults []SignatureFault
 	for _, raw := range sigs {
 		v, fault := k.verifyOne(signed, raw, now)

@@ -20,8 +20,8 @@ func weakDigest(h crypto.Hash) bool {
 	return h == crypto.MD5 || h == crypto.SHA1 || h == crypto.RIPEMD160
 }
 
-// verifyOne checks one signature packet. Without a verdict the fault says why.
-func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *Verdict, fault SignatureFault) {
+// verifyOne checks one signature packet. Without a good signature the fault says why.
+func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature, fault SignatureFault) {
 	defer func() {
 		// The bytes are a stranger's and the parser is not ours: should it
 		// ever panic, one signature is bad, and no guest loses its disk.
@@ -54,7 +54,7 @@ func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *Verdict, faul
 		}
 		fault.Reason = verifyBy(e, signed, raw, sig, now)
 		if fault.Reason == "" {
-			return &Verdict{
+			return &GoodSignature{
 				Signer:      k.keys[i].info.Identity,
 				KeyID:       fault.KeyID,
 				Fingerprint: k.keys[i].info.Fingerprint,

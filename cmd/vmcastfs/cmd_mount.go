@@ -17,6 +17,7 @@ import (
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/xvm"
 )
 
 // mountCall is one mount to make.
@@ -247,7 +248,7 @@ func errorRules() []fs.ErrorRule {
 		{Err: cache.ErrCorrupt, Errno: syscall.EIO, Corrupt: true},
 		{Err: archive.ErrRefused, Errno: syscall.EACCES},
 		{Err: archive.ErrReplaced, Errno: syscall.EIO},
-		{Err: archive.ErrNotPackage, Errno: syscall.EIO},
+		{Err: xvm.ErrNotPackage, Errno: syscall.EIO},
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -105,7 +104,7 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 		if err := v.feed(ctx, c, o, err); err != nil {
 			return err
 		}
-	case errors.Is(err, archive.ErrNotPackage):
+	case errors.Is(err, xvm.ErrNotPackage):
 		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: err.Error()})
 	case errors.As(err, &notTar):
 		v.packages = append(v.packages, verifiedPackage{URL: c.address, Error: notTar.Error()})
@@ -285,10 +284,10 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 	fmt.Fprintf(stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
 }
 
-func signatureText(s xvmpack.Signature) string {
+func signatureText(s xvm.Signature) string {
 	switch s.State {
 	case "good":
-		return fmt.Sprintf("good, by %s (key %s)", s.Signer, s.Key)
+		return fmt.Sprintf("good, by %s (key %s)", s.Signer, s.KeyID)
 	case "unchecked":
 		return "not checked, no keyring is given"
 	}

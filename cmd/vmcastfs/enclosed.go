@@ -15,7 +15,6 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/fs/catalog"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -54,7 +53,7 @@ func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) 
 		if errors.Is(err, errTemp) || ctx.Err() != nil { // which says nothing of the package
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", archive.ErrNotPackage, enc.Inflate, err)
+		return nil, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", xvm.ErrNotPackage, enc.Inflate, err)
 	}
 	c.openedArchive = &openedArchive{Archive: fileArchive{c.temp}, size: size}
 	c.note = fmt.Sprintf("it is %s-compressed as a whole, %d bytes; this is of its content", enc.Inflate, a.size)

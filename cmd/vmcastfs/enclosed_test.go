@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/xvm"
 )
 
 // TestNoRoomToInflate: a full disk is told as that, with what to do, and not as
@@ -49,7 +49,7 @@ func TestNoRoomToInflate(t *testing.T) {
 	}
 	t.Setenv("TMPDIR", "/nonexistent")
 	_, err = e.enclosedIn(t.Context(), a, path)
-	if !errors.Is(err, errTemp) || errors.Is(err, archive.ErrNotPackage) || !strings.Contains(err.Error(), "set TMPDIR to") {
+	if !errors.Is(err, errTemp) || errors.Is(err, xvm.ErrNotPackage) || !strings.Contains(err.Error(), "set TMPDIR to") {
 		t.Error(err)
 	}
 }

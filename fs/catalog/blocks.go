@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -125,9 +124,9 @@ func (b *blockSums) image(name, member string, stored, size int64) (*xvm.ImageBl
 	case ib == nil:
 		return nil, nil
 	case size != store.Unknown && ib.Size != size:
-		return nil, fmt.Errorf("%w: %s gives %s a size of %d bytes, it has %d", archive.ErrNotPackage, b.label, name, ib.Size, size)
+		return nil, fmt.Errorf("%w: %s gives %s a size of %d bytes, it has %d", xvm.ErrNotPackage, b.label, name, ib.Size, size)
 	case ib.Member != "" && (ib.Member != member || ib.Stored != stored):
-		return nil, fmt.Errorf("%w: %s takes %s from %d bytes of %q, which is another member than this one", archive.ErrNotPackage, b.label, name, ib.Stored, ib.Member)
+		return nil, fmt.Errorf("%w: %s takes %s from %d bytes of %q, which is another member than this one", xvm.ErrNotPackage, b.label, name, ib.Stored, ib.Member)
 	}
 	return ib, nil
 }

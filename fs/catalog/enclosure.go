@@ -27,7 +27,7 @@ type Enclosure struct {
 }
 
 // Recognize tells by its content what an enclosure is. What is compressed and
-// neither an archive nor a disk image is an [archive.ErrNotPackage]. The address only
+// neither an archive nor a disk image is an [xvm.ErrNotPackage]. The address only
 // names a disk image, and tells a raw one that begins like nothing known. What
 // looks into compressed data takes its memory from the budget; nil: at most some
 // 130 MiB of its own.
@@ -45,17 +45,17 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, 
 		inner, err := inflatedHead(ctx, format, a, size, memory)
 		switch {
 		case err != nil:
-			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", archive.ErrNotPackage, format, err)
+			return Enclosure{}, fmt.Errorf("%w: it is %s-compressed and cannot be inflated: %w", xvm.ErrNotPackage, format, err)
 		case xvm.IsTar(inner):
 			return Enclosure{Inflate: format}, nil
 		case isDisk(inner, plainName):
 			return Enclosure{Bare: bareName(name, format)}, nil
 		}
-		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", archive.ErrNotPackage, format)
+		return Enclosure{}, fmt.Errorf("%w: it is %s-compressed data that is neither an archive nor a disk image", xvm.ErrNotPackage, format)
 	case isDisk(head, name):
 		return Enclosure{Bare: bareName(name, "")}, nil
 	case claimed != "" && len(head) > 0 && !isText(head):
-		return Enclosure{}, fmt.Errorf("%w: it is called a %s file and does not begin like one", archive.ErrNotPackage, claimed)
+		return Enclosure{}, fmt.Errorf("%w: it is called a %s file and does not begin like one", xvm.ErrNotPackage, claimed)
 	}
 	return Enclosure{}, nil
 }
@@ -186,7 +186,7 @@ func isText(head []byte) bool {
 func bareName(name string, format seekable.Format) string {
 	name, ok := xvm.MemberName(name)
 	had, plain := seekable.PlainName(name)
-	if !ok || readsWhole(xvm.Member{Name: plain}) {
+	if !ok || (xvm.Member{Name: plain}).IsMeta() {
 		had, plain, name = "", "disk.img", "disk.img"
 	}
 	switch {

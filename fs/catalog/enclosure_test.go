@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -119,7 +118,7 @@ func TestDamagedMagic(t *testing.T) {
 				s := newSite(t)
 				s.release("one", path, body)
 				h := s.open()
-				if p, err := h.rel("one").Package(t.Context()); !errors.Is(err, archive.ErrNotPackage) && !errors.Is(err, xvm.ErrNotTar) {
+				if p, err := h.rel("one").Package(t.Context()); !errors.Is(err, xvm.ErrNotPackage) && !errors.Is(err, xvm.ErrNotTar) {
 					t.Errorf("%s %s damaged at %d: %v", kind, path, at, err)
 					for _, f := range p.All() {
 						t.Errorf("it has %s", f.Name())

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"runtime/debug"
 	"time"
 
@@ -154,7 +153,11 @@ func (r *Release) join(ctx context.Context, a *archive.Archive, content archive.
 	if err != nil {
 		return nil, false, err
 	}
-	if p, err = newPackage(r, a, content, doc); err != nil {
+	verdict, err := r.judge(doc)
+	if err != nil {
+		return nil, false, err
+	}
+	if p, err = newPackage(r, a, content, doc, verdict); err != nil {
 		return nil, false, err
 	}
 	if warning != "" {
@@ -171,26 +174,11 @@ func readPackage(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (
 	if err != nil {
 		return nil, err
 	}
-	doc := &packageDoc{Version: packageDocVersion, Index: index, Meta: make(map[string][]byte)}
-	total := int64(0)
-	for _, m := range index.Members {
-		if !readsWhole(m) || total+m.Size > maxMetaTotal || m.Offset+m.Stored > size {
-			continue
-		}
-		total += m.Size
-		content := make([]byte, m.Size)
-		if n, err := a.ReadAt(ctx, content, m.Offset); err != nil && !(errors.Is(err, io.EOF) && int64(n) == m.Size) {
-			return nil, fmt.Errorf("read %q: %w", m.Name, err)
-		}
-		doc.Meta[m.Name] = content
+	small, err := xvm.ReadSmall(ctx, a, index)
+	if err != nil {
+		return nil, err
 	}
-	if name := manifestName(index); name != "" && doc.Meta[name] == nil {
-		return nil, fmt.Errorf("%w: its manifest %q is too large or incomplete", archive.ErrNotPackage, name)
-	}
-	if len(index.Members) == 0 {
-		return nil, fmt.Errorf("%w: the archive holds no usable file", archive.ErrNotPackage)
-	}
-	return doc, nil
+	return &packageDoc{Version: packageDocVersion, Index: index, Meta: small}, nil
 }
 
 // loadDoc returns what is persisted, if it is whole.

@@ -296,16 +296,23 @@ func (j *joined) status(st *FileStatus) {
 	st.Percent = 100 * float64(st.CachedBytes) / float64(total)
 }
 
-// unsigned is File.unsigned.
-func (j *joined) unsigned() string {
-	if l := j.done.Load(); l != nil {
-		for _, f := range l.files {
-			if why := f.unsigned(); why != "" {
-				return f.name + ": " + why
-			}
+// standing is that of the worst of the parts.
+func (j *joined) standing() (worst xvm.Standing) {
+	l := j.done.Load()
+	if l == nil {
+		return worst
+	}
+	for i, f := range l.files {
+		s := f.standing()
+		if s.Refused != "" {
+			s.Refused = f.name + ": " + s.Refused
+			return s
+		}
+		if i == 0 || s.By == "" {
+			worst = s
 		}
 	}
-	return ""
+	return worst
 }
 
 // has tells whether f is one of the parts.

@@ -13,25 +13,16 @@ import (
 	"vmcastfs/xvm"
 )
 
-// ownBlocks is set up when the package has a block list that its manifest
-// vouches for.
+// ownBlocks is set up when the package has a block list that counts.
 func (p *Package) ownBlocks() *blockSums {
+	use, why := p.verdict.OwnBlockList()
+	if why != "" {
+		p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: %s", xvm.BlockListName, why))
+	}
 	for _, m := range p.doc.Index.Members {
-		if m.Name != xvm.BlockListName {
-			continue
+		if use && m.Name == xvm.BlockListName {
+			return &blockSums{cat: p.cat, label: p.release.Name() + "/" + m.Name, id: ownList, load: p.readBlockList, size: m.Size, most: listBytes(m.Size)}
 		}
-		switch {
-		case p.manifest == nil || len(wholeSums(p.manifest, m.Name)) == 0:
-			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: no manifest lists it", m.Name))
-			return nil
-		case p.cat.cfg.RequireSigned && p.manifest.Unvouched(m.Name) != "":
-			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: %s", m.Name, p.manifest.Unvouched(m.Name)))
-			return nil
-		case m.Size > xvm.MaxBlockListSize || m.Segments != nil:
-			p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: it is too large, or sparse", m.Name))
-			return nil
-		}
-		return &blockSums{cat: p.cat, label: p.release.Name() + "/" + m.Name, id: ownList, load: p.readBlockList, size: m.Size, most: listBytes(m.Size)}
 	}
 	return nil
 }

@@ -2,8 +2,6 @@ package catalog
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -20,10 +18,6 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// maxMetaTotal bounds what is kept in memory of one package, in bytes: of the
-// members that describe the others, all together. One has xvm.MaxMeta at most.
-const maxMetaTotal = 16 << 20
-
 // Package is one indexed archive: one generation of a release. It is safe for
 // any number of goroutines.
 //
@@ -37,8 +31,7 @@ type Package struct {
 	manifest *xvm.Manifest // nil: the package has none
 	// manifestSum is the SHA-256 of the manifest; "": there is none.
 	manifestSum string
-	trust       Trust
-	sidecar     *Signature // of the sidecar that is used; nil: none is
+	verdict     *xvm.Verdict
 	blocks      *blockSums // nil: there is no block list
 	warnings    []string
 	byName      map[string]*File
@@ -66,52 +59,31 @@ type packageDoc struct {
 
 const packageDocVersion = 2
 
-// readsWhole tells which members are read whole with the index. Not the block
-// list: it is read when an image is opened.
-func readsWhole(m xvm.Member) bool { return m.IsMeta() && m.Name != xvm.BlockListName }
-
-// manifestName is the name of the package's manifest; "": there is none.
-func manifestName(x *xvm.Index) string {
-	if m := x.Manifest(); m != nil {
-		return m.Name
-	}
-	return ""
-}
-
-// newPackage joins what was read of the archive. It does no I/O.
-func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *packageDoc) (*Package, error) {
+// newPackage joins what was read of the archive and the verdict on it. It does
+// no I/O.
+func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *packageDoc, verdict *xvm.Verdict) (*Package, error) {
 	p := &Package{
 		cat: r.cat, release: r, archive: a, content: content, doc: doc,
+		verdict: verdict, manifest: verdict.Sums, manifestSum: verdict.ManifestSum,
 		byName: make(map[string]*File), sizes: doc.Sizes, kinds: doc.Kinds,
 	}
 	if p.sizes == nil {
 		p.sizes = make(map[string]int64)
 	}
-	manifestSum := ""
-	if name := manifestName(doc.Index); name != "" {
-		m, err := xvm.ParseManifest(name, doc.Meta[name])
-		if err != nil {
-			return nil, err
-		}
-		p.manifest = m
+	if m := p.manifest; m != nil {
 		p.warnings = append(p.warnings, m.Warnings()...)
-		sum := sha256.Sum256(doc.Meta[name])
-		manifestSum = hex.EncodeToString(sum[:])
 		p.warnings = append(p.warnings, p.missing(m)...)
 	}
-	p.manifestSum = manifestSum
-	p.trust = r.cat.judge(p)
 	if p.blocks = p.sidecarBlocks(); p.blocks == nil {
 		p.blocks = p.ownBlocks()
 	}
-	p.vouchBySidecar()
 
 	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", archive.ErrNotPackage, err)
+		return nil, fmt.Errorf("%w: %w", xvm.ErrNotPackage, err)
 	}
 
-	identity := []string{feed.URLKey(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), manifestSum}
+	identity := []string{feed.URLKey(r.item.URL), doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), p.manifestSum}
 	for i := range doc.Index.Members {
 		m := doc.Index.Members[i]
 		if chunk != nil && chunk(m.Name) {
@@ -260,8 +232,8 @@ func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 // Warnings are things worth knowing about the archive and its manifest.
 func (p *Package) Warnings() []string { return p.warnings }
 
-// Trust is what is known of who vouches for the package.
-func (p *Package) Trust() Trust { return p.trust }
+// Verdict is who vouches for the package, and for which of its files.
+func (p *Package) Verdict() *xvm.Verdict { return p.verdict }
 
 // Index is the archive's index; nobody may write to it.
 func (p *Package) Index() *xvm.Index { return p.doc.Index }

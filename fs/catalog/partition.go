@@ -32,7 +32,7 @@ type seenImage struct {
 // of the archive.
 func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 	var d xvm.Description
-	if raw, ok := p.doc.Meta[p.description()]; ok {
+	if raw, ok := p.doc.Meta[p.doc.Index.Description()]; ok {
 		if parsed, err := xvm.ParseDescription(raw); err == nil {
 			d = *parsed
 		}
@@ -40,7 +40,7 @@ func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 	var out []candidate
 	add := func(name, target string) {
 		f := p.byName[name]
-		if f == nil || f.image == nil || f.unvouched() != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
+		if f == nil || f.image == nil || f.standing().Refused != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
 			return
 		}
 		c := candidate{f: f, target: target}

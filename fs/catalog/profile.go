@@ -86,7 +86,7 @@ func profileOf(reads []xvm.ProfileRead, name string) (extents []cache.Extent) {
 // wrong one costs something, but has no say in what is right.
 func (p *Package) profile() []xvm.ProfileRead {
 	var text []byte
-	if f := p.byName[xvm.ProfileName]; f != nil && f.content != nil && f.state != store.Corrupt && f.unvouched() == "" {
+	if f := p.byName[xvm.ProfileName]; f != nil && f.content != nil && f.state != store.Corrupt && f.standing().Refused == "" {
 		text = f.content
 	} else if p.doc.Sidecar != nil {
 		text = p.doc.Sidecar.Profile

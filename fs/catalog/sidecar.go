@@ -3,7 +3,6 @@ package catalog
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -80,20 +78,16 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 	if from == "" {
 		return nil, "", nil
 	}
-	listed := slices.ContainsFunc(doc.Index.Members, func(m xvm.Member) bool { return m.Name == xvm.BlockListName })
-	if listed && (c.cfg.Keyring == nil || c.judge(&Package{cat: c, doc: doc}).By == byPublisher) {
-		return nil, "", nil // its own block list is as good
+	verdict, err := r.judge(doc)
+	if err != nil || !verdict.WantsSidecar() {
+		return nil, "", nil // the error is told when the package is opened
 	}
-	judge := func(d *sidecarDoc) sidecarVerdict {
-		v := c.judgeSidecar(d)
-		if listed && v.fit && v.sig.State != "good" {
-			v.fit, v.sig.Reason = false, v.sig.Reason+", and the package has a block list of its own"
-		}
-		return v
-	}
-	if kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) && judge(kept).fit {
+	if kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) {
 		doc.Sidecar = kept
-		return nil, "", nil
+		if verdict, err := r.judge(doc); err == nil && verdict.UsesSidecar() {
+			return nil, "", nil
+		}
+		doc.Sidecar = nil
 	}
 	a, err := archive.Open(ctx, c.archives, sidecarPlace(from))
 	if errors.Is(err, remote.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
@@ -103,7 +97,7 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 		return nil, "", fmt.Errorf("sidecar %s: %w", displayURL(from), err)
 	}
 	if sc, err = c.readSidecar(ctx, from, a); err == nil {
-		err = matchSidecar(sc, doc)
+		err = sc.Compare(doc.Index, doc.Meta)
 	}
 	if err != nil && !errors.Is(err, xvm.ErrSidecar) {
 		return nil, "", fmt.Errorf("sidecar %s: %w", displayURL(from), err)
@@ -119,35 +113,12 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 			}
 		}
 	}
-	if v := judge(d); !v.fit {
-		return nil, fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), v.sig.Reason), nil
-	}
 	doc.Sidecar = d
+	if verdict, err := r.judge(doc); err != nil || !verdict.UsesSidecar() {
+		doc.Sidecar = nil
+		return nil, fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), verdict.SidecarUnused), nil
+	}
 	return sc, "", nil
-}
-
-// sidecarVerdict is what the policy makes of a sidecar.
-type sidecarVerdict struct {
-	sig Signature
-	fit bool
-}
-
-// judgeSidecar checks the signature of a sidecar. Without a keyring the word of
-// the operator, who named it, is enough.
-func (c *Catalog) judgeSidecar(d *sidecarDoc) sidecarVerdict {
-	switch {
-	case d.List == "":
-		return sidecarVerdict{sig: Signature{State: "bad", Reason: "it does not say what its block list is"}}
-	case c.cfg.Keyring == nil:
-		return sidecarVerdict{Signature{State: "unchecked", Reason: "no keyring is given"}, true}
-	case d.Signature == nil:
-		return sidecarVerdict{Signature{State: "missing", Reason: "it is not signed"}, !c.cfg.RequireSigned}
-	}
-	v, err := c.cfg.Keyring.Verify(d.Manifest, d.Signature, time.Now())
-	if err != nil {
-		return sidecarVerdict{sig: Signature{State: "bad", Reason: err.Error()}}
-	}
-	return sidecarVerdict{Signature{State: "good", Signer: v.Signer, KeyID: v.KeyID, Time: v.Time}, true}
 }
 
 // sidecarPlace is where a sidecar is. The operator named it, so the rules for
@@ -193,25 +164,6 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive.Archi
 	return sc, err
 }
 
-// matchSidecar tells whether the sidecar is of this package, as far as that can
-// be told without reading the images: what they hold is compared block by block.
-func matchSidecar(sc *xvm.Sidecar, doc *packageDoc) error {
-	if err := sc.Match(doc.Index); err != nil {
-		return err
-	}
-	for _, m := range sc.Members {
-		if content, ok := doc.Meta[m.Name]; ok && sha256.Sum256(content) != m.SHA256 {
-			return fmt.Errorf("%w: it is of a package with another %q", xvm.ErrSidecar, m.Name)
-		}
-	}
-	for _, ib := range sc.Blocks.Images() {
-		if ib.Member != "" {
-			return fmt.Errorf("%w: its block list speaks of members", xvm.ErrSidecar)
-		}
-	}
-	return nil
-}
-
 // sidecarBytes is what a sidecar takes in memory.
 func sidecarBytes(sc *xvm.Sidecar) int64 {
 	n := int64(0)
@@ -230,8 +182,6 @@ func (p *Package) sidecarBlocks() *blockSums {
 	if d == nil {
 		return nil
 	}
-	v := p.cat.judgeSidecar(d)
-	p.sidecar = &v.sig
 	b := &blockSums{cat: p.cat, label: displayURL(d.From), id: "sidecar " + d.List, most: d.Bytes}
 	b.load = func(ctx context.Context) (*xvm.BlockList, error) {
 		a := archive.Resume(p.cat.archives, sidecarPlace(d.From), d.Identity)

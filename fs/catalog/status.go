@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
 )
 
 // Status is the state of everything, from memory. Its JSON form is the
@@ -44,22 +45,22 @@ type FeedStatus struct {
 // ReleaseStatus is the state of a release. Files and Trust are there once it
 // has been indexed.
 type ReleaseStatus struct {
-	Name       string       `json:"name"`
-	ID         string       `json:"id"`
-	Title      string       `json:"title"`
-	Published  *time.Time   `json:"published,omitempty"`
-	URL        string       `json:"url"`
-	Generation uint64       `json:"generation"`
-	State      string       `json:"state"`                 // listed, indexing, indexed, refused, rejected
-	Taken      int64        `json:"taken_bytes,omitempty"` // so far, while an archive is indexed that has to be read, or inflated, whole
-	Error      string       `json:"error,omitempty"`
-	Alarm      string       `json:"alarm,omitempty"`     // in what the release is not what it was
-	Transport  string       `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
-	Trust      *Trust       `json:"trust,omitempty"`
-	Sidecar    *Signature   `json:"sidecar,omitempty"` // who vouches for the sidecar that is used
-	Warnings   []string     `json:"warnings,omitempty"`
-	Hidden     []string     `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
-	Files      []FileStatus `json:"files,omitempty"`
+	Name       string         `json:"name"`
+	ID         string         `json:"id"`
+	Title      string         `json:"title"`
+	Published  *time.Time     `json:"published,omitempty"`
+	URL        string         `json:"url"`
+	Generation uint64         `json:"generation"`
+	State      string         `json:"state"`                 // listed, indexing, indexed, refused, rejected
+	Taken      int64          `json:"taken_bytes,omitempty"` // so far, while an archive is indexed that has to be read, or inflated, whole
+	Error      string         `json:"error,omitempty"`
+	Alarm      string         `json:"alarm,omitempty"`     // in what the release is not what it was
+	Transport  string         `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
+	Trust      *xvm.Verdict   `json:"trust,omitempty"`
+	Sidecar    *xvm.Signature `json:"sidecar,omitempty"` // who vouches for the sidecar that is used
+	Warnings   []string       `json:"warnings,omitempty"`
+	Hidden     []string       `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
+	Files      []FileStatus   `json:"files,omitempty"`
 }
 
 // FileStatus is the state of a file. Size is -1 while it is not known.
@@ -129,8 +130,10 @@ func (r *Release) Status() ReleaseStatus {
 		return st
 	}
 	st.State, st.Error = "indexed", ""
-	st.Trust = &p.trust
-	st.Sidecar = p.sidecar
+	st.Trust = p.verdict
+	if p.verdict.UsesSidecar() {
+		st.Sidecar = p.verdict.Sidecar
+	}
 	st.Alarm = p.alarm()
 	if why := p.refusal(); why != "" {
 		st.State, st.Error = "refused", why
@@ -170,7 +173,10 @@ func (p *Package) logFaults() {
 
 // Status describes the file.
 func (f *File) Status() FileStatus {
-	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil, Refused: f.unvouched()}
+	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil}
+	if f.pkg.verdict.Refused == "" {
+		st.Refused = f.standing().Refused
+	}
 	if f.joined != nil {
 		f.joined.status(&st)
 		return st
@@ -207,7 +213,7 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	case "user.vmcast.source":
 		value = displayURL(f.pkg.release.URL())
 	case "user.vmcast.signer":
-		value = f.signer()
+		value = f.standing().Signer
 	case "user.vmcast.sha256":
 		value = f.sha256()
 	case "user.vmcast.format":

@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/trust"
+	"vmcastfs/xvm"
 )
 
 // feedWatch is what a Catalog knows of a feed that went back.
@@ -133,9 +134,9 @@ func (c *Catalog) judgeNewest(ctx context.Context) {
 func (p *Package) presented() trust.Package {
 	s := trust.Package{
 		ID: p.release.item.ID, Name: p.release.Name(), Manifest: p.manifestSum,
-		Signed: p.trust.Manifest.State == "good", Signer: p.signer(),
+		Signed: p.verdict.Manifest.State == xvm.Good, Signer: p.verdict.Signer(),
 	}
-	if p.trust.By == bySidecar {
+	if p.verdict.By == xvm.BySidecar {
 		s.Signed = true
 		if s.Manifest == "" { // that of the sidecar names the package, too
 			sum := sha256.Sum256(p.doc.Sidecar.Manifest)
@@ -149,16 +150,18 @@ func (p *Package) presented() trust.Package {
 // log of what is wrong with it.
 func (p *Package) remember() {
 	c := p.cat
-	if why := p.trust.Refused; why != "" {
-		c.cfg.Logger.Error("release is refused", "release", p.release.Name(), "reason", why)
+	v := p.verdict
+	switch {
+	case v.Misplaced != "": // what the release really is has not been seen
+		c.cfg.Logger.Error("a release holds the package of another", "release", p.release.Name(), "reason", v.Misplaced)
+		return
+	case v.Refused != "": // nobody vouches for it: there is nothing to remember
+		c.cfg.Logger.Error("release is refused", "release", p.release.Name(), "reason", v.Refused)
+		return
 	}
 	t := c.cfg.Trust
-	if t == nil || c.cfg.RequireSigned && p.trust.Refused != "" {
-		return // nobody vouches for it: there is nothing to remember
-	}
-	if why := p.misplaced(); why != "" {
-		c.cfg.Logger.Error("a release holds the package of another", "release", p.release.Name(), "reason", why)
-		return // what the release really is has not been seen
+	if t == nil {
+		return
 	}
 	if why := t.TakePackage(p.presented(), p.release.item, !c.cfg.RequireSigned); why != "" {
 		c.cfg.Logger.Error("a release is not what it was", "release", p.release.Name(), "reason", why, "hint", c.toAccept(p.release.Name()))
@@ -167,22 +170,13 @@ func (p *Package) remember() {
 
 // alarm says in what the package contradicts what was seen before, or "".
 func (p *Package) alarm() (why string) {
-	if why := p.misplaced(); why != "" {
+	if why := p.verdict.Misplaced; why != "" {
 		return why
 	}
 	if t := p.cat.cfg.Trust; t != nil {
 		why = t.Objection(p.presented())
 	}
 	return why
-}
-
-// misplaced says that the manifest names another release as the one it is for,
-// or "". That is no matter of what was seen before, so it cannot be accepted.
-func (p *Package) misplaced() string {
-	if p.manifest == nil || p.manifest.Release() == "" || p.manifest.Release() == p.release.item.ID {
-		return ""
-	}
-	return fmt.Sprintf("its manifest was made for the release %q, not for this one: tell the publisher, who can pack it with --guid %q", p.manifest.Release(), p.release.item.ID)
 }
 
 // toAccept says what to do about an alarm; release "" is the whole feed.
@@ -198,10 +192,7 @@ func (c *Catalog) toAccept(release string) string {
 // refusal says why nothing of the package is served, or "".
 func (p *Package) refusal() string {
 	c := p.cat
-	if why := p.trust.Refused; why != "" || !c.cfg.RequireSigned {
-		return why
-	}
-	if why := p.misplaced(); why != "" {
+	if why := p.verdict.Refused; why != "" || !c.cfg.RequireSigned {
 		return why
 	}
 	c.watch.mu.Lock()

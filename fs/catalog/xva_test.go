@@ -11,7 +11,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"vmcastfs/cache/origin"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 )
 
@@ -161,7 +160,7 @@ func TestXVAFlipped(t *testing.T) {
 func TestXVARefused(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xva", tarOf(t, file{xvm.XVAName, []byte("<value/>")}, file{"Ref:1/00000003", noise(mib, 1)}, file{"Ref:1/00000001", noise(mib, 1)}))
-	if _, err := s.open().rel("one").Package(t.Context()); !errors.Is(err, archive.ErrNotPackage) || !strings.Contains(err.Error(), "order") {
+	if _, err := s.open().rel("one").Package(t.Context()); !errors.Is(err, xvm.ErrNotPackage) || !strings.Contains(err.Error(), "order") {
 		t.Error(err)
 	}
 }

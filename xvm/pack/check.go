@@ -48,11 +48,12 @@ type checker struct {
 	plain   map[string]bool // plain names met so far
 	report  *Report
 
-	manifestName string
-	manifest     *xvm.Manifest       // nil: there is none
-	list         *xvm.BlockList      // of the package, else of the sidecar; nil: there is none
-	sidecar      map[string][32]byte // SHA-256 of the files, by the sidecar that is used; nil: none is
-	xva          *xvaCheck           // nil: it has no disks in chunks
+	small    map[string][]byte // the members that were read whole
+	verdict  *xvm.Verdict
+	manifest *xvm.Manifest       // nil: there is none
+	list     *xvm.BlockList      // of the package, else of the sidecar; nil: there is none
+	sidecar  map[string][32]byte // SHA-256 of the files, by the sidecar that is used; nil: none is
+	xva      *xvaCheck           // nil: it has no disks in chunks
 
 	collect *collector // of Index; nil: nothing is collected
 }
@@ -89,20 +90,14 @@ func (c *checker) run(ctx context.Context) error {
 	if c.index.Truncated != "" {
 		c.report.fault("the archive is not whole: %s", c.index.Truncated)
 	}
-	if err := c.readManifest(ctx); err != nil {
+	if c.small, err = xvm.ReadSmall(ctx, c.archive, c.index); err != nil {
 		return err
 	}
-	if err := c.signatures(ctx); err != nil {
-		return err
-	}
+	c.judgePackage()
 	if err := c.readList(ctx); err != nil {
 		return err
 	}
-	description, err := c.small(ctx, xvm.XVAName)
-	if err != nil {
-		return err
-	}
-	if err := c.xvaDisks(description); err != nil {
+	if err := c.xvaDisks(c.small[xvm.XVAName]); err != nil {
 		c.report.fault("%v", err)
 	}
 	if err := c.pass(ctx); err != nil {

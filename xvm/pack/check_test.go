@@ -274,7 +274,7 @@ func TestCheckSigned(t *testing.T) {
 	}{
 		"no description":     {sum(a), []file{a}, nil},
 		"inflated":           {sum(file{"a.img.gz", packed}), []file{{"a.img.gz", packed}}, nil},
-		"XVM2":               {fmt.Sprintf("a.img %d %x\n", len(disk), md5.Sum(disk)), []file{{"a.img.gz", packed}}, []string{"a.img.gz: the signed manifest lists it only by", "a.img: the signed manifest lists it only by"}},
+		"XVM2":               {fmt.Sprintf("a.img %d %x\n", len(disk), md5.Sum(disk)), []file{{"a.img.gz", packed}}, []string{"a.img.gz: the signed manifest lists it only by", "a.img: it is inflated from a.img.gz: the signed manifest lists it only by"}},
 		"unlisted":           {sum(a), []file{a, {"b.img", disk}}, []string{"b.img: the signed manifest does not list it"}},
 		"MD5":                {fmt.Sprintf("%x  a.img\n", md5.Sum(disk)), []file{a}, []string{"a.img: the signed manifest lists it only by"}},
 		"MD5 beside another": {fmt.Sprintf("%x  a.img\n", md5.Sum(disk)) + sum(a), []file{a}, nil},

@@ -16,10 +16,14 @@ func (c *checker) listed() bool { return c.byName[xvm.BlockListName] != nil }
 // readList reads the package's own block list, if it is what counts. It is
 // hashed with all other members later on.
 func (c *checker) readList(ctx context.Context) error {
-	m := c.byName[xvm.BlockListName]
-	if m == nil || m.Segments != nil || c.sidecar != nil || c.collect != nil {
+	use, why := c.verdict.OwnBlockList()
+	if why != "" {
+		c.report.warn("%s is not used: %s", xvm.BlockListName, why)
+	}
+	if !use || c.collect != nil {
 		return nil
 	}
+	m := c.byName[xvm.BlockListName]
 	body, err := c.archive.Stream(ctx, m.Offset, m.Stored)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", m.Name, err)

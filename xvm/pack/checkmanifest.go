@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"slices"
 	"strings"
 
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 )
 
 // ReadManifest reads the manifest of an archive; nil: it has none.
@@ -42,53 +39,6 @@ type tooLarge struct{ name string }
 
 func (e *tooLarge) Error() string {
 	return fmt.Sprintf("%s is larger than %d bytes", e.name, xvm.MaxMeta)
-}
-
-// small reads a member into memory; nil if there is none of that name.
-func (c *checker) small(ctx context.Context, name string) ([]byte, error) {
-	m := c.byName[name]
-	if m == nil {
-		return nil, nil
-	}
-	b, err := readSmall(ctx, c.archive, m)
-	if large := (*tooLarge)(nil); errors.As(err, &large) {
-		c.report.fault("%v", err)
-		return nil, nil
-	}
-	return b, err
-}
-
-func (c *checker) readManifest(ctx context.Context) error {
-	c.manifestName = xvm.ManifestName
-	if m := c.index.Manifest(); m != nil {
-		c.manifestName = m.Name
-	}
-	b, err := c.small(ctx, c.manifestName)
-	if b == nil || err != nil {
-		c.report.warn("there is no manifest")
-		return err
-	}
-	if c.manifest, err = xvm.ParseManifest(c.manifestName, b); err != nil {
-		c.report.fault("%v", err)
-		return nil
-	}
-	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
-	if id := c.manifest.Release(); id != "" && c.o.Release != "" && id != c.o.Release {
-		c.report.fault("%s was made for the release %q, this is %q", c.manifestName, id, c.o.Release)
-	}
-	for _, name := range c.manifest.Names() {
-		if c.byName[name] == nil && !slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
-			_, plain := seekable.PlainName(m.Name)
-			return plain == name
-		}) {
-			if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
-				c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
-				continue
-			}
-			c.report.fault("%s is missing: the manifest lists it", name)
-		}
-	}
-	return nil
 }
 
 // wanted are the digests to be made of a member as stored.
@@ -124,17 +74,17 @@ func (c *checker) judge(f *FileReport, digests []*digest) {
 	}
 	for _, s := range []struct {
 		signed, signature string
-		verdict           Signature
+		xvm.Signature
 	}{
-		{c.manifestName, xvm.ManifestSignatureName, c.report.Manifest},
-		{c.description(), xvm.DescriptionSignatureName, c.report.Description},
+		{c.index.ManifestName(), xvm.ManifestSignatureName, c.verdict.Manifest},
+		{c.index.Description(), xvm.DescriptionSignatureName, c.verdict.Description},
 	} {
 		switch {
-		case s.verdict.State == "good" && f.Name == s.signed:
-			f.proof("%s by %s", s.signature, s.verdict.Signer)
-		case s.verdict.State == "good" && f.Name == s.signature:
+		case s.State == xvm.Good && f.Name == s.signed:
+			f.proof("%s by %s", s.signature, s.Signer)
+		case s.State == xvm.Good && f.Name == s.signature:
 			f.proof("it is a good signature")
-		case s.verdict.State == "bad" && f.Name == s.signature && !c.vouched():
+		case s.State == xvm.Bad && f.Name == s.signature && c.verdict.By != xvm.BySidecar:
 			f.State = Corrupt
 		}
 	}

@@ -1,69 +1,115 @@
 package pack
 
 import (
-	"cmp"
-	"context"
+	"path"
+	"slices"
+	"strings"
+
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 )
 
-// description is the member that describes the machine, or what it would be called.
-func (c *checker) description() string { return cmp.Or(c.index.Description(), "xvm.xml") }
-
-func (c *checker) signatures(ctx context.Context) error {
-	signed := []struct {
-		name, signature string
-		verdict         *Signature
-	}{
-		{c.manifestName, xvm.ManifestSignatureName, &c.report.Manifest},
-		{c.description(), xvm.DescriptionSignatureName, &c.report.Description},
+// judgePackage asks for the verdict on the package, which is that of a mount, and
+// tells what is wrong with its manifest, signatures and sidecar.
+func (c *checker) judgePackage() {
+	e := xvm.Evidence{Index: c.index, Small: c.small, Release: c.o.Release}
+	if sc := c.o.Sidecar; sc != nil {
+		e.Sidecar = sc.Evidence(c.index, c.small)
 	}
-	for _, s := range signed {
-		content, err := c.small(ctx, s.name)
-		if err != nil {
-			return err
-		}
-		signature, err := c.small(ctx, s.signature)
-		if err != nil {
-			return err
-		}
-		*s.verdict = c.verify(s.name, content, s.signature, signature)
-		if v := s.verdict; v.State == "good" && checkArmor(signature) != nil {
-			c.report.fault("%s: %v, though the signature is good", s.signature, checkArmor(signature))
-		}
-	}
-	c.useSidecar()
-	for _, s := range signed {
-		switch v := s.verdict; {
-		case v.State == "bad" && c.vouched():
-			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, v.Reason)
-		case v.State == "bad":
-			c.report.fault("%s: %s", s.signature, v.Reason)
-		case s.verdict == &c.report.Description && c.byName[s.name] == nil:
-			// As with an OVA: its descriptor is a file that the manifest lists.
-		case v.State == "missing" && c.o.RequireSigned && !c.vouched():
-			c.report.fault("%s is not signed: %s", s.name, v.Reason)
-		}
-	}
-	return nil
-}
-
-func (c *checker) verify(name string, signed []byte, signatureName string, signature []byte) Signature {
-	switch {
-	case signed == nil:
-		return Signature{State: "missing", Reason: "there is no " + name}
-	case signature == nil:
-		return Signature{State: "missing", Reason: "there is no " + signatureName}
-	case c.o.Keyring == nil:
-		return Signature{State: "unchecked", Reason: "no keyring is given"}
-	}
-	v, err := c.o.Keyring.Verify(signed, signature, c.o.Now)
+	v, err := xvm.Judge(e, xvm.Policy{Keyring: c.o.Keyring, Required: c.o.RequireSigned}, c.o.Now)
+	c.verdict, c.manifest = v, v.Sums
+	c.report.Manifest, c.report.Description, c.report.Refused = v.Manifest, v.Description, v.Refused
 	if err != nil {
-		return Signature{State: "bad", Reason: err.Error()}
+		c.report.fault("%v", err)
 	}
-	return Signature{State: "good", Signer: v.Signer, Key: v.KeyID, Time: v.Time}
+	c.manifestFaults()
+	if v.Misplaced != "" {
+		c.report.fault("%s", v.Misplaced)
+	}
+	c.signatureFaults()
+	c.useSidecar()
+	if v.Refused != "" && len(c.report.Faults) == 0 {
+		c.report.fault("%s", v.Refused)
+	}
 }
 
-// signed tells whether a trusted key signed the package.
-func (c *checker) signed() bool {
-	return c.report.Manifest.State == "good" && (c.byName[c.description()] == nil || c.report.Description.State == "good")
+// manifestFaults compares the names in the manifest with those of the archive.
+func (c *checker) manifestFaults() {
+	if c.manifest == nil {
+		c.report.warn("there is no manifest")
+		return
+	}
+	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
+	for _, name := range c.manifest.Names() {
+		if c.byName[name] == nil && !slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
+			_, plain := seekable.PlainName(m.Name)
+			return plain == name
+		}) {
+			if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
+				c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
+				continue
+			}
+			c.report.fault("%s is missing: the manifest lists it", name)
+		}
+	}
+}
+
+// signatureFaults tells which signatures do not count, though they are there, and
+// which would be needed.
+func (c *checker) signatureFaults() {
+	v := c.verdict
+	for _, s := range []struct {
+		signed, signature string
+		xvm.Signature
+	}{
+		{"the manifest", xvm.ManifestSignatureName, v.Manifest},
+		{c.index.Description(), xvm.DescriptionSignatureName, v.Description},
+	} {
+		switch {
+		case s.State == xvm.Good:
+			if err := checkArmor(c.small[s.signature]); err != nil {
+				c.report.fault("%s: %v, though the signature is good", s.signature, err)
+			}
+		case s.State == xvm.Bad && v.By == xvm.BySidecar:
+			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, s.Reason)
+		case s.State == xvm.Bad:
+			c.report.fault("%s: %s", s.signature, s.Reason)
+		case c.o.RequireSigned && v.By != xvm.BySidecar && s.signed != "":
+			c.report.fault("%s is not signed by a trusted key: %s", s.signed, s.Reason)
+		}
+	}
+}
+
+// useSidecar takes the sidecar for what the package is compared with, if the
+// verdict says so.
+func (c *checker) useSidecar() {
+	v, sc := c.verdict, c.o.Sidecar
+	switch {
+	case sc == nil:
+		return
+	case v.SidecarUnused != "" && c.listed():
+		c.report.warn("the sidecar is not used: %s", v.SidecarUnused)
+		return
+	}
+	c.report.Sidecar = v.Sidecar
+	if v.SidecarUnused != "" {
+		c.report.fault("the sidecar is not used: %s", v.SidecarUnused)
+		return
+	}
+	c.list = sc.Blocks
+	c.sidecar = make(map[string][32]byte, len(sc.Members))
+	for _, m := range sc.Members {
+		c.sidecar[m.Name] = m.SHA256
+	}
+}
+
+// standing says who vouches for a file.
+func (c *checker) standing(f *FileReport) xvm.Standing {
+	switch {
+	case f.From != "":
+		return c.verdict.Inflated(f.From)
+	case c.byName[f.Name] == nil:
+		return c.verdict.Chunked()
+	}
+	return c.verdict.Member(f.Name)
 }

@@ -2,7 +2,8 @@ package pack
 
 import (
 	"fmt"
-	"time"
+
+	"vmcastfs/xvm"
 )
 
 // State is what is known of a file.
@@ -18,14 +19,15 @@ const (
 // Report says what is known of a package after it was read whole. Its JSON form
 // is a contract: fields are added, not renamed.
 type Report struct {
-	Size        int64        `json:"size"`             // of the archive, bytes
-	SHA256      string       `json:"sha256,omitempty"` // of the archive; Index only
-	Files       []FileReport `json:"files"`            // in the order of the archive, plain content behind what it is in
-	Manifest    Signature    `json:"manifest_signature"`
-	Description Signature    `json:"description_signature"`
-	Sidecar     *Signature   `json:"sidecar_signature,omitempty"` // nil: there is no sidecar
-	Faults      []string     `json:"faults"`                      // of files and of the whole; none: nothing is wrong
-	Warnings    []string     `json:"warnings,omitempty"`
+	Size        int64          `json:"size"`             // of the archive, bytes
+	SHA256      string         `json:"sha256,omitempty"` // of the archive; Index only
+	Files       []FileReport   `json:"files"`            // in the order of the archive, plain content behind what it is in
+	Manifest    xvm.Signature  `json:"manifest_signature"`
+	Description xvm.Signature  `json:"description_signature"`
+	Sidecar     *xvm.Signature `json:"sidecar_signature,omitempty"` // nil: there is no sidecar
+	Refused     string         `json:"refused,omitempty"`           // why a mount serves nothing of it; "": it does
+	Faults      []string       `json:"faults"`                      // of files and of the whole; none: nothing is wrong
+	Warnings    []string       `json:"warnings,omitempty"`
 }
 
 // FileReport says what is known of a file.
@@ -36,17 +38,11 @@ type FileReport struct {
 	State  State    `json:"state"`
 	Proofs []string `json:"proofs"` // by what it is proven, each a clause
 	Faults []string `json:"faults,omitempty"`
+	// Refused is why a mount does not serve it, where signatures are required,
+	// though it serves others of the package.
+	Refused string `json:"refused,omitempty"`
 
 	listed string // what the block list proves of it, if the list itself is proven
-}
-
-// Signature is what is known of a detached signature.
-type Signature struct {
-	State  string    `json:"state"` // good, bad, missing, or unchecked: there is no keyring
-	Signer string    `json:"signer,omitempty"`
-	Key    string    `json:"key,omitempty"`
-	Time   time.Time `json:"time,omitzero"`
-	Reason string    `json:"reason,omitempty"`
 }
 
 // proof adds something that covers the file.

@@ -53,7 +53,7 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 	switch {
 	case len(c.report.Faults) > 0:
 		return c.report, ErrFaults
-	case c.listed() && (o.Sign == nil || c.signed()):
+	case c.listed() && (o.Sign == nil || c.verdict.By == xvm.ByPublisher):
 		return c.report, ErrListed
 	}
 	return c.report, c.writeSidecar(ctx, w, o)

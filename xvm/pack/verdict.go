@@ -45,32 +45,15 @@ func (c *checker) conclude() {
 		for _, fault := range f.Faults {
 			c.report.fault("%s: %s", f.Name, fault)
 		}
-		if why := c.unvouched(f); why != "" {
-			c.report.fault("%s: %s", f.Name, why)
+		if c.verdict.Refused != "" {
+			continue // which has been told
+		}
+		s := c.standing(f)
+		if c.o.RequireSigned && s.By == xvm.BySidecar && f.State == Unverified {
+			s.Refused = "the sidecar, which alone vouches for it, has no blocks of it"
+		}
+		if f.Refused = s.Refused; f.Refused != "" {
+			c.report.fault("%s: %s", f.Name, f.Refused)
 		}
 	}
-}
-
-// unvouched says why a mount that requires signatures would not open the file,
-// though nothing contradicts it; "": it would, or what is wrong has been told.
-func (c *checker) unvouched(f *FileReport) string {
-	switch {
-	case !c.o.RequireSigned:
-		return ""
-	case c.vouched() && f.State == Unverified:
-		return "no signature covers it"
-	case c.vouched(), c.report.Manifest.State != "good":
-		return ""
-	}
-	switch {
-	case f.Name == c.manifestName, f.Name == xvm.ManifestSignatureName:
-		return ""
-	case c.report.Description.State == "good" && (f.Name == c.description() || f.Name == xvm.DescriptionSignatureName):
-		return ""
-	case f.From != "":
-		return c.manifest.Unvouched(f.From)
-	case c.byName[f.Name] == nil:
-		return "it is put together from chunks of the archive, which no manifest lists"
-	}
-	return c.manifest.Unvouched(f.Name)
 }

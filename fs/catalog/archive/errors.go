@@ -10,6 +10,4 @@ var (
 	// generation was opened. What is in the cache is still served; the rest
 	// of this generation is gone.
 	ErrReplaced = errors.New("archive was replaced on its server")
-	// ErrNotPackage: what the enclosure leads to is no package.
-	ErrNotPackage = errors.New("not a package")
 )

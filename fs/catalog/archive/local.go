@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
+	"vmcastfs/xvm"
 )
 
 // local is an archive on this machine. Its validator is time and size.
@@ -73,7 +74,7 @@ func (l *local) open() (*os.File, os.FileInfo, error) {
 	switch {
 	case err != nil:
 	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s: %w: it is no regular file", l.path, ErrNotPackage)
+		err = fmt.Errorf("%s: %w: it is no regular file", l.path, xvm.ErrNotPackage)
 	case l.writer != nil:
 		err = l.allowed(info)
 	}

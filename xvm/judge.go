@@ -1,0 +1,315 @@
+package xvm
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Evidence is what a package shows of itself, and what its sidecar says of it.
+type Evidence struct {
+	Index *Index
+	// Small is the content of the members that were read whole, by name. It must
+	// have those of [Index.Small] whose bytes are in the archive.
+	Small   map[string][]byte
+	Release string           // id of the release that a feed offers the package as; "": it stands for itself
+	Sidecar *SidecarEvidence // nil: there is none
+}
+
+// SidecarEvidence is what the trust in a sidecar depends on.
+type SidecarEvidence struct {
+	Manifest  []byte // what is signed
+	Signature []byte // over Manifest; nil: there is none
+	Mismatch  string // why it is not a sidecar of this package; "": it is, see [Sidecar.Compare]
+}
+
+// Policy is what is asked of packages.
+type Policy struct {
+	Keyring  *Keyring // the trusted keys; nil: signatures are not checked
+	Required bool     // what no trusted key vouches for is refused
+}
+
+// Signature is what is known of one detached signature. Its JSON form is a
+// contract: fields are added, not renamed.
+type Signature struct {
+	State  string    `json:"state"` // Good, Bad, Missing or Unchecked
+	Signer string    `json:"signer,omitempty"`
+	KeyID  string    `json:"key,omitempty"`
+	Time   time.Time `json:"time,omitzero"`
+	Reason string    `json:"reason,omitempty"` // why it is not Good
+}
+
+// States of a [Signature].
+const (
+	Good      = "good"      // by a trusted key
+	Bad       = "bad"       // there is one, which does not count
+	Missing   = "missing"   // there is none, or nothing that it could be over
+	Unchecked = "unchecked" // there is no keyring
+)
+
+// Who vouches for a package or a file; "" is nobody.
+const (
+	ByPublisher = "publisher"
+	BySidecar   = "sidecar"
+)
+
+// Verdict says who vouches for a package, and for which of its files. It is
+// immutable. Its JSON form is a contract: fields are added, not renamed.
+type Verdict struct {
+	Manifest    Signature `json:"manifest"`          // over the manifest
+	Description Signature `json:"description"`       // over xvm.xml or description.xml
+	By          string    `json:"by,omitempty"`      // who vouches for the package: ByPublisher, BySidecar or ""
+	Refused     string    `json:"refused,omitempty"` // why nothing of the package is served; "": it is
+
+	// Misplaced says that the manifest names another release than that which it
+	// is offered as. Where signatures are required, Refused says so too.
+	Misplaced string `json:"-"`
+	// Sidecar is what is known of the sidecar's signature; nil: there is none, or
+	// it is not needed.
+	Sidecar *Signature `json:"-"`
+	// SidecarUnused says why a sidecar that is there is not used; "": it is.
+	SidecarUnused string `json:"-"`
+
+	Sums        *Manifest `json:"-"` // the manifest; nil: there is none, or none that can be used
+	ManifestSum string    `json:"-"` // SHA-256 of the manifest in hexadecimal; "": there is none
+
+	policy   Policy
+	evidence Evidence
+}
+
+// Judge decides who vouches for a package. It is the one place where that is
+// decided, for the mount and for every command, and depends on nothing but what
+// it is given.
+//
+// With an error ([ErrNotPackage], [ErrManifest]) the package cannot be used,
+// signed or not. The verdict is valid all the same, and refuses all of it.
+func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
+	v := &Verdict{policy: p, evidence: e}
+	err := v.readManifest()
+	manifest, description := e.Index.ManifestName(), e.Index.Description()
+	v.Manifest = v.signature(p, manifest, ManifestSignatureName, now)
+	v.Description = v.signature(p, description, DescriptionSignatureName, now)
+	described := description != ""
+	if v.Manifest.State == Good && (!described || v.Description.State == Good) {
+		v.By = ByPublisher
+	}
+	v.judgeSidecar(p, now)
+	switch {
+	case err != nil:
+		v.Refused = err.Error()
+	case !p.Required:
+	case v.By == "" && v.Manifest.State != Good:
+		v.Refused = "the manifest is not signed by a trusted key: " + v.Manifest.Reason
+	case v.By == "":
+		v.Refused = description + " is not signed by a trusted key: " + v.Description.Reason
+	default:
+		v.Refused = v.Misplaced
+	}
+	return v, err
+}
+
+// readManifest parses the manifest, if there is one.
+func (v *Verdict) readManifest() error {
+	e := v.evidence
+	if len(e.Index.Members) == 0 {
+		return fmt.Errorf("%w: the archive holds no usable file", ErrNotPackage)
+	}
+	name := e.Index.ManifestName()
+	if name == "" {
+		return nil
+	}
+	content, ok := e.Small[name]
+	if !ok {
+		return fmt.Errorf("%w: its manifest %q is too large, sparse or incomplete", ErrNotPackage, name)
+	}
+	sum := sha256.Sum256(content)
+	v.ManifestSum = hex.EncodeToString(sum[:])
+	m, err := ParseManifest(name, content)
+	if err != nil {
+		return err
+	}
+	v.Sums = m
+	if id := m.Release(); id != "" && e.Release != "" && id != e.Release {
+		v.Misplaced = fmt.Sprintf("its manifest was made for the release %q, not for this one: tell the publisher, who can pack it with --guid %q", id, e.Release)
+	}
+	return nil
+}
+
+// signature checks the signature over a member.
+func (v *Verdict) signature(p Policy, name, signature string, now time.Time) Signature {
+	signed, ok := v.evidence.Small[name]
+	sig, has := v.evidence.Small[signature]
+	switch {
+	case name == "":
+		return Signature{State: Missing, Reason: "there is nothing to sign"}
+	case !ok:
+		return Signature{State: Missing, Reason: "it is sparse, too large or incomplete, so that no signature over it can be checked"}
+	case !has:
+		return Signature{State: Missing, Reason: "there is no " + signature}
+	}
+	return p.check(signed, sig, now)
+}
+
+func (p Policy) check(signed, signature []byte, now time.Time) Signature {
+	if p.Keyring == nil {
+		return Signature{State: Unchecked, Reason: "no keyring is given"}
+	}
+	good, err := p.Keyring.Verify(signed, signature, now)
+	if err != nil {
+		return Signature{State: Bad, Reason: err.Error()}
+	}
+	return Signature{State: Good, Signer: good.Signer, KeyID: good.KeyID, Time: good.Time}
+}
+
+// judgeSidecar decides whether the sidecar is used. Without a keyring the word of
+// the operator, who named it, is enough. A package with a block list of its own
+// needs none but to vouch for it.
+func (v *Verdict) judgeSidecar(p Policy, now time.Time) {
+	sc := v.evidence.Sidecar
+	if sc == nil {
+		return
+	}
+	var sig Signature
+	switch {
+	case sc.Signature != nil:
+		sig = p.check(sc.Manifest, sc.Signature, now)
+	case p.Keyring == nil:
+		sig = Signature{State: Unchecked, Reason: "no keyring is given"}
+	default:
+		sig = Signature{State: Missing, Reason: "it is not signed"}
+	}
+	v.Sidecar = &sig
+	own := v.evidence.Index.has(BlockListName)
+	switch {
+	case own && v.By == ByPublisher:
+		v.SidecarUnused = "the package has a block list of its own, which is as good"
+	case own && sig.State != Good:
+		v.SidecarUnused = sig.Reason + ", and the package has a block list of its own"
+	case sc.Mismatch != "":
+		v.SidecarUnused = sc.Mismatch
+	case sig.State == Bad, sig.State == Missing && p.Required:
+		v.SidecarUnused = sig.Reason
+	case sig.State == Good && v.By == "":
+		v.By = BySidecar
+	}
+}
+
+// WantsSidecar tells whether a sidecar could be of use: the package has no block
+// list of its own, or nobody vouches for that.
+func (v *Verdict) WantsSidecar() bool {
+	return !v.evidence.Index.has(BlockListName) || v.By != ByPublisher && v.policy.Keyring != nil
+}
+
+// UsesSidecar tells whether images are compared with the sidecar's block list.
+func (v *Verdict) UsesSidecar() bool { return v.Sidecar != nil && v.SidecarUnused == "" }
+
+// OwnBlockList tells whether images are compared with the block list of the
+// package; why says what is wrong with one that is there and not used.
+func (v *Verdict) OwnBlockList() (use bool, why string) {
+	i := slices.IndexFunc(v.evidence.Index.Members, func(m Member) bool { return m.Name == BlockListName })
+	if i < 0 || v.UsesSidecar() {
+		return false, ""
+	}
+	m := v.evidence.Index.Members[i]
+	switch {
+	case v.Sums == nil || !slices.ContainsFunc(v.Sums.Sums(m.Name), func(s Sum) bool { return s.Prefix == 0 }):
+		why = "no manifest lists it"
+	case v.policy.Required && v.Sums.Unvouched(m.Name) != "":
+		why = v.Sums.Unvouched(m.Name)
+	case m.Size > MaxBlockListSize || m.Segments != nil:
+		why = "it is too large, or sparse"
+	}
+	return why == "", why
+}
+
+// SidecarVouches tells whether a trusted key signed the sidecar that is used. Its
+// maker has read the package whole and says of each file what it is; the small
+// ones have been compared with it, images are block by block.
+func (v *Verdict) SidecarVouches() bool { return v.UsesSidecar() && v.Sidecar.State == Good }
+
+// Standing says who vouches for a file.
+type Standing struct {
+	By      string // ByPublisher, BySidecar, or "": nobody
+	Signer  string // of ByPublisher and BySidecar
+	Refused string // why it is not served; "": it is. With BySidecar only blocks that the sidecar lists are.
+}
+
+// Member says who vouches for a member, as it is stored.
+func (v *Verdict) Member(name string) Standing { return v.standing(v.unsigned(name)) }
+
+// Inflated says who vouches for the plain content of a compressed member. That a
+// manifest lists a file of the plain name proves nothing: nobody compares it.
+func (v *Verdict) Inflated(member string) Standing {
+	why := v.unsigned(member)
+	if why != "" {
+		why = fmt.Sprintf("it is inflated from %s: %s", member, why)
+	}
+	return v.standing(why)
+}
+
+// Chunked says who vouches for a disk that is put together from the chunks of an
+// XVA archive.
+func (v *Verdict) Chunked() Standing {
+	return v.standing("it is put together from chunks of the archive, which no manifest lists")
+}
+
+// standing is that of a file that the publisher's signatures do not vouch for,
+// for the reason given; "": they do.
+func (v *Verdict) standing(unsigned string) Standing {
+	s := Standing{}
+	switch {
+	case v.By != BySidecar && unsigned == "":
+		s.By, s.Signer = ByPublisher, cmp.Or(v.Manifest.Signer, v.Description.Signer)
+	case v.SidecarVouches():
+		s.By, s.Signer = BySidecar, v.Sidecar.Signer
+	case v.policy.Required:
+		s.Refused = unsigned
+	}
+	s.Refused = cmp.Or(v.Refused, s.Refused)
+	return s
+}
+
+// unsigned says why the publisher's signatures do not vouch for a member, or "".
+// Nothing is exempt by its name: a good signature was checked over the bytes of
+// the member, or they are that signature, or the signed manifest lists them.
+func (v *Verdict) unsigned(name string) string {
+	if _, whole := v.evidence.Small[name]; whole {
+		switch name {
+		case v.evidence.Index.ManifestName(), ManifestSignatureName:
+			if v.Manifest.State == Good {
+				return ""
+			}
+		case v.evidence.Index.Description(), DescriptionSignatureName:
+			if v.Description.State == Good {
+				return ""
+			}
+		}
+	}
+	if v.Manifest.State != Good {
+		return "no trusted key signed the manifest"
+	}
+	return v.Sums.Unvouched(name)
+}
+
+// Signer is who vouches for the package, as far as that was checked, or "".
+func (v *Verdict) Signer() string {
+	if v.By == BySidecar {
+		return v.Sidecar.Signer
+	}
+	return v.Manifest.Signer
+}
+
+func (x *Index) has(name string) bool {
+	return slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == name })
+}
+
+// ManifestName is the name of the package's manifest; "": there is none.
+func (x *Index) ManifestName() string {
+	if m := x.Manifest(); m != nil {
+		return m.Name
+	}
+	return ""
+}
