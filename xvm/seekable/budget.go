@@ -37,10 +37,7 @@ func NewBudget(bytes int64) *Budget {
 const inputPatience = 30 * time.Second
 
 // What a decoder takes beside its window.
-const (
-	decoderBase  = 1 << 20
-	decoderBzip2 = 4 << 20 // the block and what sorts it, with decoderBase
-)
+const decoderBase = 1 << 20
 
 // enter and leave are nothing without a Budget.
 func (b *Budget) enter(r *Reader) {
@@ -111,7 +108,7 @@ type share struct {
 }
 
 // take gets room for a window of n bytes. What the decoder has is given back before it waits for more, for which it
-// calls drop to let go of the memory: otherwise decoders that each have a part could wait for each other.
+// calls drop (nil: there is none yet) to let go of the memory: otherwise decoders that each have a part could wait for each other.
 func (s *share) take(n int64, drop func()) error {
 	n += decoderBase
 	if s.b == nil || n <= s.held {
@@ -120,7 +117,9 @@ func (s *share) take(n int64, drop func()) error {
 	if n > s.b.total {
 		return limited("window", n-decoderBase)
 	}
-	drop()
+	if drop != nil {
+		drop()
+	}
 	s.release()
 	if err := s.b.acquire(s.ctx, n); err != nil {
 		return ErrClosed

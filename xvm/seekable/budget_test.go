@@ -127,7 +127,7 @@ func TestBudgetIdle(t *testing.T) {
 	for range 3 {
 		for _, r := range files {
 			if got, err := readFrom(r, 1000, 5000); err != nil || !bytes.Equal(got, plain[1000:6000]) {
-				t.Fatalf("%s: %v", r.format, err)
+				t.Fatalf("%s: %v", r.codec.format, err)
 			}
 		}
 	}

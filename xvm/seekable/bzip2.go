@@ -7,16 +7,33 @@ import (
 	"io"
 )
 
+// Bzip2 files are one or more streams of blocks. They have no specification but the original program.
+const Bzip2 Format = "bzip2"
+
+// decoderBzip2 is what the library takes beside decoderBase: a block, and what sorts it.
+const decoderBzip2 = 4 << 20
+
+// beginsBzip2 wants the magic of a block, or of the end of an empty file, behind the header: that alone is four letters.
+func beginsBzip2(head []byte) bool {
+	return len(head) >= 10 && bzipHeader(head) && (string(head[4:10]) == bzipMagic || string(head[4:10]) == bzipEnd)
+}
+
+// bzipHeader looks at the first four bytes of a stream.
+func bzipHeader(h []byte) bool { return string(h[:3]) == "BZh" && h[3] >= '1' && h[3] <= '9' }
+
+// What blocks and the end of a stream begin with.
+const (
+	bzipMagic = "1AY&SY"
+	bzipEnd   = "\x17\x72\x45\x38\x50\x90"
+)
+
 // A bzipReader decodes the streams of a bzip2 file, one after the other. There are no seek points but the beginning.
 type bzipReader struct {
-	site
+	env
 	src   bzipInput
 	plain io.Reader
 	out   int64
 }
-
-// bzipMagic begins each block of a bzip2 stream.
-const bzipMagic = "1AY&SY"
 
 // A bzipInput gives the file to the library byte by byte, so that no more is taken than is decoded. Two zeros follow the
 // end of the file: the library then judges the end by the same rule as garbage.
@@ -37,8 +54,11 @@ func (s *bzipInput) ReadByte() (byte, error) {
 // Read is not called by the library, which reads bytes where it can.
 func (s *bzipInput) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-func openBzip2(s site, p point) (decoder, error) {
-	d := &bzipReader{site: s, src: bzipInput{in: s.open(p.in / 8)}, out: p.out}
+func openBzip2(e env, p point) (decoder, error) {
+	if err := e.mem.take(decoderBzip2, nil); err != nil {
+		return nil, err
+	}
+	d := &bzipReader{env: e, src: bzipInput{in: e.open(p.in / 8)}, out: p.out}
 	if err := d.header(); err != nil {
 		d.close()
 		return nil, err
@@ -53,7 +73,7 @@ func (d *bzipReader) header() error {
 	if err := d.src.in.full(h); err != nil {
 		return err
 	}
-	if string(h[:3]) != "BZh" || h[3] < '1' || h[3] > '9' {
+	if !bzipHeader(h) {
 		return corrupt("no bzip2 header")
 	}
 	d.src.in.unread(len(h))

@@ -6,29 +6,17 @@ import (
 	"io"
 )
 
-// A decoder produces the plain bytes of a file from some point on. Read gives io.EOF only at the proven end of the
-// file. It calls index.pass at the points it goes through.
-type decoder interface {
-	Read(p []byte) (int, error)
-	pos() int64 // where it is in the compressed file, in bytes
-	close()
-}
+// Gzip files (RFC 1952) are one or more members, each a deflate stream (RFC 1951) with a CRC-32 and its length behind.
+const Gzip Format = "gzip"
 
-// A site is what a decoder works on.
-type site struct {
-	open      func(off int64) *input // reads the file from this byte on
-	x         *index
-	run       *run
-	maxWindow int64
-	mem       *share // asked before the window or dictionary is made
-}
+func beginsGzip(head []byte) bool { return bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) }
 
 // memberLimit bounds each of the optional strings of a gzip header; longer ones are no gzip file of this world.
 const memberLimit = 1 << 20
 
 // A gzipReader decodes gzip members (RFC 1952), one after the other.
 type gzipReader struct {
-	site
+	env
 	in *input
 	z  inflater
 
@@ -42,10 +30,13 @@ type gzipReader struct {
 	err    error  // follows piece
 }
 
-func openGzip(s site, p point) (decoder, error) {
-	g := &gzipReader{site: s, out: p.out, start: p.start, crc: p.crc, first: p.in == 0}
+func openGzip(e env, p point) (decoder, error) {
+	if err := e.mem.take(0, nil); err != nil {
+		return nil, err
+	}
+	g := &gzipReader{env: e, out: p.out, start: p.start, crc: p.crc, first: p.in == 0}
 	if !p.inside() {
-		g.in = s.open(p.in / 8)
+		g.in = e.open(p.in / 8)
 		return g, nil
 	}
 	if err := g.resume(p); err != nil {
@@ -284,37 +275,4 @@ func (g *gzipReader) end() error {
 		return err
 	}
 	return io.EOF
-}
-
-// trailingMax is the most garbage behind the end that is ignored.
-const trailingMax = 64 << 10
-
-// trailing judges what follows the end of a gzip or bzip2 file and begins with head, which is no header. Zeros of any
-// length are padding. Other bytes are ignored if they are few and hold no header: a damaged header in the middle of
-// a file must not pass for its end.
-func trailing(in *input, head, magic []byte) error {
-	junk := bytes.Clone(head)
-	for {
-		if in.p == in.end {
-			if err := in.fill(); err == io.EOF {
-				break
-			} else if err != nil {
-				return err
-			}
-		}
-		b := in.buf[in.p:in.end]
-		in.p = in.end
-		if len(bytes.Trim(junk, "\x00")) == 0 {
-			// Only padding so far.
-			junk = junk[:0]
-			b = bytes.TrimLeft(b, "\x00")
-		}
-		if junk = append(junk, b...); len(junk) > trailingMax {
-			return corrupt("no header where the next part should begin")
-		}
-	}
-	if bytes.Contains(junk, magic) {
-		return corrupt("a damaged header before another part")
-	}
-	return nil
 }

@@ -82,7 +82,7 @@ func (r *Reader) yieldStalled(patience time.Duration) {
 	defer r.mu.Unlock()
 	for w := range r.used {
 		if s := w.stall.Load(); s != nil && time.Since(s.since) >= patience {
-			r.o.Logger.Debug("a decoder without input makes room for others", "format", r.format, "stored", s.off)
+			r.o.Logger.Debug("a decoder without input makes room for others", "format", r.codec.format, "stored", s.off)
 			w.after.Store(s)
 			w.cancel(errYielded)
 		}
@@ -102,7 +102,7 @@ func (w *runner) decode(p point, after *stall) {
 		}
 		mem.release()
 	}()
-	s := site{
+	e := env{
 		open: func(off int64) *input {
 			in := newInput(w.ctx, w.r.src, w.r.stored, off, w.r.o.chunks)
 			in.stall = &w.stall
@@ -132,7 +132,7 @@ func (w *runner) decode(p point, after *stall) {
 			after = nil
 		}
 		if dec == nil {
-			if dec, err = openDecoder(w.r.format, s, p); err != nil {
+			if dec, err = w.r.codec.open(e, p); err != nil {
 				return nil, err
 			}
 			pos = dec.pos
@@ -175,32 +175,11 @@ func (w *runner) decode(p point, after *stall) {
 
 // blame gives an error its place, and asks whether a false seek point may be the cause.
 func (w *runner) blame(err error, stored, plain int64) error {
-	e := &Error{Format: w.r.format, Stored: stored, Plain: plain, Err: err}
+	e := &Error{Format: w.r.codec.format, Stored: stored, Plain: plain, Err: err}
 	if e.AtFault() || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
 		e.Err = w.r.x.failed(w.run, err)
 	}
 	return e
-}
-
-func openDecoder(f Format, s site, p point) (decoder, error) {
-	nothing := func() {}
-	switch f {
-	case Gzip:
-		if err := s.mem.take(0, nothing); err != nil {
-			return nil, err
-		}
-		return openGzip(s, p)
-	case XZ:
-		return openXZ(s, p)
-	case Zstd:
-		return openZstd(s, p)
-	case Bzip2:
-		if err := s.mem.take(decoderBzip2, nothing); err != nil {
-			return nil, err
-		}
-		return openBzip2(s, p)
-	}
-	return nil, unsupported(string(f))
 }
 
 // more waits for the next piece if there is nothing left of this one. An error is the runner's end; that of ctx is not.
@@ -212,7 +191,7 @@ func (w *runner) more(ctx context.Context) error {
 		return w.err
 	}
 	if w.r.x.stale(w.run) {
-		w.err = &Error{Format: w.r.format, Plain: w.off, Err: ErrPoints}
+		w.err = &Error{Format: w.r.codec.format, Plain: w.off, Err: ErrPoints}
 		return w.err
 	}
 	if w.buf != nil {

@@ -67,7 +67,7 @@ func (o *Options) fill() {
 
 // A Reader gives random access to the plain content of one compressed file. All methods may be called concurrently.
 type Reader struct {
-	format Format
+	codec  codec
 	src    ReaderAt
 	stored int64
 	o      Options
@@ -84,12 +84,11 @@ type Reader struct {
 	closed bool
 }
 
-// Open makes a Reader of a compressed file of the given length. It reads nothing yet. Formats other than the four give
+// Open makes a Reader of a compressed file of the given length. It reads nothing yet. Formats that are not in the table give
 // ErrUnsupported.
 func Open(f Format, src ReaderAt, stored int64, o Options) (*Reader, error) {
-	switch f {
-	case Gzip, XZ, Zstd, Bzip2:
-	default:
+	codec := f.find()
+	if codec.format == "" {
 		return nil, unsupported("format " + strconv.Quote(string(f)))
 	}
 	if stored < 0 || stored > maxStored {
@@ -100,7 +99,7 @@ func Open(f Format, src ReaderAt, stored int64, o Options) (*Reader, error) {
 	if stored < limit/o.MaxRatio {
 		limit = min(limit, max(ratioGrace, stored*o.MaxRatio))
 	}
-	r := &Reader{format: f, src: src, stored: stored, o: o, limit: limit, used: make(map[*runner]bool)}
+	r := &Reader{codec: codec, src: src, stored: stored, o: o, limit: limit, used: make(map[*runner]bool)}
 	r.x = &index{format: f, stored: stored, budget: o.PointBytes, every: o.Every, size: -1}
 	o.Budget.enter(r)
 	return r, nil
@@ -121,7 +120,7 @@ func (r *Reader) Size(ctx context.Context) (n int64, known bool, err error) {
 		n, known = r.x.known()
 	}
 	if known && n > r.limit {
-		return 0, false, &Error{Format: r.format, Plain: r.limit, Err: fmt.Errorf("%w: %d plain bytes", ErrLimit, n)}
+		return 0, false, &Error{Format: r.codec.format, Plain: r.limit, Err: fmt.Errorf("%w: %d plain bytes", ErrLimit, n)}
 	}
 	return n, known, nil
 }

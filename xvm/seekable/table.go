@@ -13,7 +13,7 @@ type tableOnce struct {
 	done bool
 }
 
-// loadTable shows the index what an xz index or a zstd seek table says. A table that is missing or makes no sense is
+// loadTable shows the index what the file's own table says, if its format has one. A table that is missing or makes no sense is
 // no error: the file may still be decoded forward, and what is wrong with it shows then.
 func (r *Reader) loadTable(ctx context.Context) error {
 	r.table.mu.Lock()
@@ -22,14 +22,11 @@ func (r *Reader) loadTable(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	switch r.format {
-	case XZ:
-		err = r.xzTable(ctx)
-	case Zstd:
-		err = r.zstdTable(ctx)
+	if r.codec.table != nil {
+		err = r.codec.table(r, ctx)
 	}
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) || err == io.ErrUnexpectedEOF {
-		r.o.Logger.Debug("compressed file without a usable table", "format", r.format, "err", err)
+		r.o.Logger.Debug("compressed file without a usable table", "format", r.codec.format, "err", err)
 		err = nil
 	}
 	r.table.done = err == nil

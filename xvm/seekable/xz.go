@@ -10,7 +10,11 @@ import (
 	"io"
 )
 
-// The xz file format, version 1.2.1 (https://tukaani.org/xz/xz-file-format.txt).
+// XZ files are streams of blocks, with an index behind them (version 1.2.1, https://tukaani.org/xz/xz-file-format.txt).
+const XZ Format = "xz"
+
+func beginsXZ(head []byte) bool { return bytes.HasPrefix(head, xzMagic) }
+
 const (
 	xzHeaderLen = 12 // of stream header and of stream footer
 	// xzRecordsMax bounds the records of one stream's index, xzIndexesMax the bytes of all indexes that are read
@@ -56,7 +60,7 @@ type xzRecord struct{ unpadded, plain int64 }
 // An xzReader decodes streams of blocks, one after the other. A point is the header of a block (aux: kind of check
 // plus one), or the beginning of the file.
 type xzReader struct {
-	site
+	env
 	in  *input
 	out int64
 
@@ -77,8 +81,8 @@ type xzReader struct {
 	hash   hash.Hash
 }
 
-func openXZ(s site, p point) (decoder, error) {
-	d := &xzReader{site: s, out: p.out, first: p.in == 0, in: s.open(p.in / 8)}
+func openXZ(e env, p point) (decoder, error) {
+	d := &xzReader{env: e, out: p.out, first: p.in == 0, in: e.open(p.in / 8)}
 	if p.in > 0 {
 		if p.aux == 0 || p.aux > 16 {
 			d.close()

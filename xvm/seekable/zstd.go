@@ -8,13 +8,35 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Zstandard frames (RFC 8878).
+// Zstd files are frames of blocks (RFC 8878).
+const Zstd Format = "zstd"
+
 const (
 	zstdMagic     = 0xfd2fb528
 	zstdSkip      = 0x184d2a50 // to 0x184d2a5f
 	zstdBlockMax  = 128 << 10
 	zstdHeaderMax = 18
 )
+
+func beginsZstd(head []byte) bool {
+	for skipped := false; ; skipped = true {
+		if len(head) < 4 {
+			return skipped
+		}
+		magic := binary.LittleEndian.Uint32(head)
+		if magic&^15 != zstdSkip {
+			return magic == zstdMagic
+		}
+		if len(head) < 8 {
+			return skipped
+		}
+		next := 8 + int64(binary.LittleEndian.Uint32(head[4:]))
+		if next >= int64(len(head)) {
+			return true
+		}
+		head = head[next:]
+	}
+}
 
 // A zstdFrame is what a frame header says.
 type zstdFrame struct {
@@ -105,7 +127,7 @@ func parseZstdBlock(b []byte) (n int64, last bool, err error) {
 
 // A zstdReader decodes frames one by one. A point is the beginning of a frame.
 type zstdReader struct {
-	site
+	env
 	in    *input
 	dec   *zstd.Decoder // nil before the first frame
 	out   int64
@@ -116,8 +138,8 @@ type zstdReader struct {
 	size  int64
 }
 
-func openZstd(s site, p point) (decoder, error) {
-	return &zstdReader{site: s, in: s.open(p.in / 8), out: p.out, first: p.in == 0}, nil
+func openZstd(e env, p point) (decoder, error) {
+	return &zstdReader{env: e, in: e.open(p.in / 8), out: p.out, first: p.in == 0}, nil
 }
 
 func (d *zstdReader) close() {
