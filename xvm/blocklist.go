@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 // Limits of a block list. Together they keep a hostile list of any length below
@@ -38,6 +39,20 @@ func (l *BlockList) Images() []*ImageBlocks { return append([]*ImageBlocks(nil),
 
 // Image returns the blocks of the image of this (plain) name, or nil.
 func (l *BlockList) Image(name string) *ImageBlocks { return l.byName[name] }
+
+// without is the list without some images.
+func (l *BlockList) without(names []string) *BlockList {
+	if len(names) == 0 {
+		return l
+	}
+	less := &BlockList{byName: make(map[string]*ImageBlocks)}
+	for _, b := range l.images {
+		if !slices.Contains(names, b.Name) {
+			less.images, less.byName[b.Name] = append(less.images, b), b
+		}
+	}
+	return less
+}
 
 // ImageBlocks are the blocks of one image: about 32 bytes of memory for each
 // block that has a sum, 8 more when it is compressed, 1.5 bits for a zero one.

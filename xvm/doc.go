@@ -137,6 +137,10 @@
 // (swap.img), never with a "member" line. Small files that describe the others
 // (xvm.xml, manifest.txt, signatures) have no blocks.
 //
+// Version 1 has the same form. The gzip decoder that made it was wrong about some
+// streams. So its blocks of plain content of compressed members, and their seek
+// points, are not used.
+//
 // A reader may use a sidecar if its manifest is signed as the policy asks,
 // [Sidecar.Match] agrees, and the small files, which it has anyway, have the
 // sums of their member lines. If it is of another package in spite of that,

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"vmcastfs/xvm/seekable"
 )
 
 // SidecarSuffix is what the name of a sidecar has behind that of its package.
@@ -30,7 +32,12 @@ const (
 	maxSidecarPackage = 32 << 20  // bytes of package.txt
 )
 
-const sidecarMagic = "vmcast-sidecar 1"
+// sidecarMagic begins package.txt. Sidecars of version 1 were made by a gzip decoder
+// that gave wrong bytes of some streams: see [Sidecar.Unused].
+const (
+	sidecarMagic  = "vmcast-sidecar 2"
+	sidecarMagic1 = "vmcast-sidecar 1"
+)
 
 // ErrSidecar is wrapped by every error of [ReadSidecar], [Sidecar.Match] and
 // [Sidecar.AppendPackage].
@@ -41,12 +48,17 @@ var ErrSidecar = errors.New("bad sidecar")
 // manifest; whether the manifest is signed by whom is for the caller to ask
 // [Keyring.Verify].
 type Sidecar struct {
+	Version int      // 1 or 2, of a sidecar that was read
 	Size    int64    // of the package, bytes
 	SHA256  [32]byte // of the package
 	Members []SidecarMember
 	Blocks  *BlockList        // of plain content, and of compressed members as stored
 	Points  map[string][]byte // of compressed members, as package seekable saves them
 	Profile []byte            // boot profile in its text form; nil: there is none
+	// Unused are the plain contents of compressed members that a sidecar of version
+	// 1 lists, by name. Its decoder may have been wrong, so that neither their blocks
+	// nor their members' seek points are in Blocks and Points.
+	Unused []string
 
 	Manifest  []byte // what was signed
 	Signature []byte // detached, over Manifest; nil: there is none
@@ -86,7 +98,13 @@ func (s *Sidecar) parsePackage(b []byte) error {
 		line++
 		return strings.TrimSuffix(string(row), "\r"), ok
 	}
-	if head, ok := next(); !ok || head != sidecarMagic {
+	head, ok := next()
+	switch {
+	case ok && head == sidecarMagic:
+		s.Version = 2
+	case ok && head == sidecarMagic1:
+		s.Version = 1
+	default:
 		return bad(fmt.Sprintf("it does not begin with %q", sidecarMagic))
 	}
 	seen := make(map[string]bool)
@@ -272,7 +290,29 @@ func (p *sidecarParser) parse() error {
 			return fmt.Errorf("%w: %s is missing", ErrSidecar, name)
 		}
 	}
+	if p.s.Version == 1 {
+		p.s.dropInflated()
+	}
 	return nil
+}
+
+// dropInflated takes out what was inflated.
+func (s *Sidecar) dropInflated() {
+	stored := make(map[string]bool)
+	for _, m := range s.Members {
+		stored[m.Name] = true
+	}
+	for _, m := range s.Members {
+		format, plain := seekable.PlainName(m.Name)
+		if format == "" || stored[plain] {
+			continue
+		}
+		delete(s.Points, m.Name)
+		if s.Blocks.Image(plain) != nil {
+			s.Unused = append(s.Unused, plain)
+		}
+	}
+	s.Blocks = s.Blocks.without(s.Unused)
 }
 
 func (p *sidecarParser) next() (string, int64, error) {

@@ -93,6 +93,45 @@ func TestReadSidecar(t *testing.T) {
 	}
 }
 
+// A sidecar of version 1 keeps what does not come from a decoder.
+func TestReadSidecarOfVersion1(t *testing.T) {
+	parts := sidecarParts(t)
+	var blocks bytes.Buffer
+	w := NewBlockListWriter(&blocks)
+	for _, name := range []string{"root image", "root image.gz", "disk0.img"} {
+		if err := errors.Join(w.Begin(name, "", 4096, 4096), w.Block(sha256.Sum256(nil), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	parts[0].content = bytes.Replace(parts[0].content, []byte("sidecar 2"), []byte("sidecar 1"), 1)
+	parts[partBlocks].content = blocks.Bytes()
+	parts[1].content = nil
+	for i, f := range parts {
+		if i != 1 && i != partSignature {
+			sum := sha256.Sum256(f.content)
+			parts[1].content = AppendTag(parts[1].content, Sum{Algo: SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
+		}
+	}
+	s, err := ReadSidecar(bytes.NewReader(sidecarTar(t, parts)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Version != 1 || len(s.Unused) != 1 || s.Unused[0] != "root image" || len(s.Points) != 0 || len(s.Profile) == 0 {
+		t.Errorf("%+v", s)
+	}
+	for name, kept := range map[string]bool{"root image": false, "root image.gz": true, "disk0.img": true} {
+		if got := s.Blocks.Image(name) != nil; got != kept {
+			t.Errorf("blocks of %s: %t", name, got)
+		}
+	}
+	if n := len(s.Blocks.Images()); n != 2 {
+		t.Errorf("%d images", n)
+	}
+}
+
 func TestReadSidecarRefuses(t *testing.T) {
 	for name, change := range map[string]func(f []sidecarFile) []sidecarFile{
 		"nothing":            func([]sidecarFile) []sidecarFile { return nil },
@@ -130,14 +169,15 @@ func TestReadSidecarRefuses(t *testing.T) {
 
 func TestSidecarPackageForm(t *testing.T) {
 	sum := strings.Repeat("0a", 32)
-	good := "vmcast-sidecar 1\narchive 512 " + sum + "\nmember 3 " + sum + " a b\nend\n"
+	good := "vmcast-sidecar 2\narchive 512 " + sum + "\nmember 3 " + sum + " a b\nend\n"
 	for doc, ok := range map[string]bool{
 		good:                                                         true,
 		strings.ReplaceAll(good, "\n", "\r\n"):                       true,
 		strings.TrimSuffix(good, "\n"):                               false,
 		good + "\n":                                                  false,
-		strings.Replace(good, "1", "2", 1):                           false,
-		"vmcast-sidecar 1\nend\n":                                    false,
+		strings.Replace(good, "2", "1", 1):                           true,
+		strings.Replace(good, "2", "3", 1):                           false,
+		"vmcast-sidecar 2\nend\n":                                    false,
 		strings.Replace(good, "a b", "../b", 1):                      false,
 		strings.Replace(good, "a b", "a,b", 1):                       false,
 		strings.Replace(good, " a b", "", 1):                         false,

@@ -188,7 +188,14 @@ func (r *Release) loadDoc() *packageDoc {
 		return nil
 	}
 	var doc packageDoc
-	if err := json.Unmarshal(raw, &doc); err != nil || doc.Version != packageDocVersion || doc.Index == nil || doc.Index.Validate() != nil {
+	if err := json.Unmarshal(raw, &doc); err != nil || doc.Index == nil || doc.Index.Validate() != nil {
+		return nil
+	}
+	switch doc.Version {
+	case packageDocVersion:
+	case packageDocVersion - 1:
+		doc.forgetInflated()
+	default:
 		return nil
 	}
 	return &doc

@@ -57,7 +57,17 @@ type packageDoc struct {
 	Stored   int64                `json:",omitempty"` // bytes of that archive
 }
 
-const packageDocVersion = 2
+// packageDocVersion is that of the form. Version 2 has the same form, but what it
+// says of plain content may come from a gzip decoder that was wrong.
+const packageDocVersion = 3
+
+// forgetInflated makes a document of version 2 one of version 3.
+func (d *packageDoc) forgetInflated() {
+	d.Version, d.Sizes, d.Kinds = packageDocVersion, nil, nil
+	if d.Inflate != "" {
+		d.Sidecar = nil
+	}
+}
 
 // newPackage joins what was read of the archive and the verdict on it. It does
 // no I/O.
@@ -105,7 +115,7 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 			continue
 		}
 		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime}
-		f.identify(identity, "plain", plain)
+		f.identify(identity, plainKey, plain)
 		if p.manifest != nil {
 			if told, ok := p.manifest.Plain(plain); ok {
 				f.size = told.Size

@@ -13,6 +13,12 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
+// plainKey is the part of its key that tells plain content from what is stored.
+// It says which decoder it comes from. The gzip decoder of the first version was
+// wrong about some streams: its blocks, sums and verdicts are not found any more,
+// and leave the cache as what nobody reads.
+const plainKey = "plain 2"
+
 // newPlainImage is the plain content of a compressed member. It is inflated
 // from the stored file in the cache, so that nothing crosses the network twice
 // and the stored sums are checked on the way; what it yields is cached as a

@@ -99,6 +99,9 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 	if sc, err = c.readSidecar(ctx, from, a); err == nil {
 		err = sc.Compare(doc.Index, doc.Meta)
 	}
+	if err == nil && sc.Version == 1 && doc.Inflate != "" {
+		err = fmt.Errorf("%w: it is of inflated content, and was made by an old version, which inflated some gzip streams wrongly: make it anew with vmcastfs index", xvm.ErrSidecar)
+	}
 	if err != nil && !errors.Is(err, xvm.ErrSidecar) {
 		return nil, "", fmt.Errorf("sidecar %s: %w", displayURL(from), err)
 	}
@@ -118,7 +121,19 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 		doc.Sidecar = nil
 		return nil, fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), verdict.SidecarUnused), nil
 	}
-	return sc, "", nil
+	return sc, unused(sc, from), nil
+}
+
+// unused warns of what an old sidecar has and is not used; "": nothing.
+func unused(sc *xvm.Sidecar, from string) string {
+	if len(sc.Unused) == 0 {
+		return ""
+	}
+	names := fmt.Sprintf("%q", sc.Unused[:min(3, len(sc.Unused))])
+	if n := len(sc.Unused) - 3; n > 0 {
+		names += fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("the sidecar %s was made by an old version, which inflated some gzip streams wrongly: its blocks of the content of %s are not used; make it anew with vmcastfs index", displayURL(from), names)
 }
 
 // sidecarPlace is where a sidecar is. The operator named it, so the rules for
@@ -196,6 +211,9 @@ func (p *Package) sidecarBlocks() *blockSums {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if text := unused(sc, d.From); text != "" {
+			p.cat.cfg.Logger.Warn(text, "release", p.release.Name())
 		}
 		b.keepPoints(sc.Points)
 		return sc.Blocks, nil

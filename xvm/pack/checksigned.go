@@ -96,6 +96,9 @@ func (c *checker) useSidecar() {
 		c.report.fault("the sidecar is not used: %s", v.SidecarUnused)
 		return
 	}
+	if n := len(sc.Unused); n > 0 {
+		c.report.warn("the sidecar was made by an old version, which inflated some gzip streams wrongly: its blocks of the content of %d members are not used; make it anew", n)
+	}
 	c.list = sc.Blocks
 	c.sidecar = make(map[string][32]byte, len(sc.Members))
 	for _, m := range sc.Members {

@@ -58,13 +58,18 @@ func (a *Archive) Content() Content {
 	}
 }
 
+// inflatedKey tells an inflated archive from the stored one, and says which
+// decoder it comes from. The gzip decoder of the first version was wrong about
+// some streams, and what it gave is not found any more.
+const inflatedKey = "inflated 2"
+
 // Inflated is the plain content of an archive that was compressed as a whole.
 // Stored are the bytes of the compressed one, plain those of the inflated one, or
 // store.Unknown. The compressed bytes are not kept, but where the server has no
 // ranges.
 func (a *Archive) Inflated(format seekable.Format, stored, plain int64) Content {
 	under := a.Content()
-	key, label := a.key("inflated", string(format)), a.place.Name+" (inflated archive)"
+	key, label := a.key(inflatedKey, string(format)), a.place.Name+" (inflated archive)"
 	return &streamed{
 		cache: a.env.Cache, key: key, label: label, transport: "inflated", size: plain,
 		open: func() (source.Source, func(), error) {
