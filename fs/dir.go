@@ -26,7 +26,7 @@ func newDirNode(r *releaseNode, path string) *dirNode {
 	return &dirNode{node: node{vfs: r.vfs}, id: dirIdentity(r.key, path), release: r, path: path}
 }
 
-func (d *dirNode) attr(out *fuse.Attr) { d.vfs.setAttr(out, d.id, 2, 0, d.release.time) }
+func (d *dirNode) attr(out *fuse.Attr) { d.vfs.setAttr(out, d.id, 2, 0, d.release.time()) }
 
 var _ = (fusefs.NodeGetattrer)((*dirNode)(nil))
 

@@ -14,7 +14,8 @@
 // Everything about a node (content, size, times, inode number) is fixed when it
 // is looked up. What changes is the root's list of names: a refreshed feed.xml,
 // a moved "latest" and a replaced archive are new nodes under the old name, and
-// whoever holds the old one keeps it. So the kernel may keep attributes, entries
+// whoever holds the old one keeps it. The feed can also change two things of a
+// release: its date, and its notes.html, whose name the kernel keeps for a second only. So the kernel may keep attributes, entries
 // and pages of a release for an hour, and bytes of two generations cannot mix.
 // go-fuse tells nodes apart by inode number and generation; the number is the
 // stable one that stat shows, the generation is 64 bits of a SHA-256 over the

@@ -187,6 +187,7 @@ type fakeFile struct {
 	closeHook             func()
 }
 
+func (f *fakeFile) OfFeed() bool       { return false }
 func (f *fakeFile) Name() string       { return f.name }
 func (f *fakeFile) Size() int64        { return int64(len(f.data)) }
 func (f *fakeFile) ModTime() time.Time { return f.mtime }

@@ -43,7 +43,7 @@ func newFileNode(r *releaseNode, f File) *fileNode {
 		release: r.release,
 		file:    f,
 		size:    max(f.Size(), 0),
-		time:    firstTime(f.ModTime(), r.time),
+		time:    firstTime(f.ModTime(), r.time()),
 	}
 }
 

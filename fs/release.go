@@ -17,7 +17,7 @@ type releaseNode struct {
 	id      fusefs.StableAttr
 	key     releaseID
 	release Release
-	time    time.Time
+	feed    time.Time // of the feed, which stands in for a missing publication date
 	errs    limiter
 
 	dirsOnce sync.Once
@@ -28,18 +28,21 @@ func releaseIdentity(r Release) fusefs.StableAttr {
 	return identity(syscall.S_IFDIR, r.Name(), r.Generation(), "")
 }
 
-// newReleaseNode shows r; feedTime stands in for a missing publication date.
+// newReleaseNode shows r of a feed from feedTime.
 func newReleaseNode(v *vfs, r Release, feedTime time.Time) *releaseNode {
 	return &releaseNode{
 		node:    node{vfs: v},
 		id:      releaseIdentity(r),
 		key:     releaseID{r.Name(), r.Generation()},
 		release: r,
-		time:    firstTime(r.Published(), feedTime),
+		feed:    feedTime,
 	}
 }
 
-func (r *releaseNode) attr(out *fuse.Attr) { r.vfs.setAttr(out, r.id, 2, 0, r.time) }
+// time is that of the directory: the feed may change the date of a release.
+func (r *releaseNode) time() time.Time { return firstTime(r.release.Published(), r.feed) }
+
+func (r *releaseNode) attr(out *fuse.Attr) { r.vfs.setAttr(out, r.id, 2, 0, r.time()) }
 
 var _ = (fusefs.NodeGetattrer)((*releaseNode)(nil))
 
@@ -95,7 +98,9 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	}
 	n := newFileNode(r, f)
 	n.attr(&out.Attr)
-	out.SetEntryTimeout(foreverish)
+	if out.SetEntryTimeout(foreverish); f.OfFeed() {
+		out.SetEntryTimeout(shortly)
+	}
 	out.SetAttrTimeout(foreverish)
 	return dir.NewInode(ctx, n, n.id), 0
 }

@@ -59,6 +59,8 @@ type Package interface {
 // A File is a member of a package, or the plain content of a compressed one.
 // Its bytes, size and times never change.
 type File interface {
+	// OfFeed tells a file whose name another one may take, when the feed changes.
+	OfFeed() bool
 	Name() string
 	Size() int64 // bytes
 	ModTime() time.Time

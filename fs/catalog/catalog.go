@@ -192,17 +192,14 @@ func (c *Catalog) notify() {
 }
 
 // publish makes f the state of the feed. A release whose enclosure is the
-// same stays the object it is, also if its URL was signed anew; one whose
+// same stays the object it is, also if its URL was signed anew, and takes over
+// the title, the date and the notes that the feed gives it now; one whose
 // enclosure moved becomes a new generation, and so does one that left the feed
 // and comes back, since somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
 	c.mu.Lock()
-	type move struct {
-		r   *Release
-		url string
-	}
-	var moved []move
+	edited := make(map[*Release]feed.Release)
 	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
 	current := make(map[string]*Release, len(f.Releases))
 	for _, item := range f.Releases {
@@ -217,15 +214,13 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		r := c.releases[item.ID]
 		switch {
 		case r == nil:
-			r = &Release{cat: c, item: item, from: f.From, generation: c.left + 1}
+			r = newRelease(c, item, f.From, c.left+1)
 		case r.item.Length == item.Length && feed.URLKey(r.item.URL) == feed.URLKey(item.URL):
 			r.setFrom(f.From)
-			if r.URL() != item.URL {
-				moved = append(moved, move{r, item.URL})
-			}
+			edited[r] = item
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
-			r = &Release{cat: c, item: item, from: f.From, generation: r.generation + 1}
+			r = newRelease(c, item, f.From, r.generation+1)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -234,8 +229,8 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.releases = current
 	c.snapshot.Store(s)
 	c.mu.Unlock()
-	for _, m := range moved {
-		m.r.move(m.url)
+	for r, item := range edited {
+		r.edit(item)
 	}
 	c.notify()
 }
@@ -248,7 +243,7 @@ func (c *Catalog) replace(r *Release) {
 		c.mu.Unlock()
 		return // done already, or gone from the feed
 	}
-	next := &Release{cat: c, item: r.Item(), from: r.feedFrom(), generation: r.generation + 1}
+	next := newRelease(c, r.Item(), r.feedFrom(), r.generation+1)
 	c.releases[r.item.ID] = next
 	old := c.snapshot.Load()
 	s := *old

@@ -48,7 +48,11 @@ func (f *File) Size() int64 {
 }
 
 // ModTime is the member's, or that of the release.
-func (f *File) ModTime() time.Time { return modTimeOr(f.modTime, f.pkg.release.item.Published) }
+func (f *File) ModTime() time.Time { return modTimeOr(f.modTime, f.pkg.release.Published()) }
+
+// OfFeed tells the release notes, which are the feed's: another file may take
+// their name, or none be there any more. All other files stay.
+func (f *File) OfFeed() bool { return f.fromFeed }
 
 // Inode is the same for the same bytes under the same name, for ever.
 func (f *File) Inode() uint64 { return inode(f.key) }

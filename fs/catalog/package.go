@@ -36,6 +36,7 @@ type Package struct {
 	warnings    []string
 	byName      map[string]*File
 	names       []string // sorted
+	identity    []string // what the keys of its files are made of
 
 	joined *joined // nil: no image may be that of a partition
 
@@ -133,22 +134,30 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 	if p.unpinned() {
 		p.warnings = append(p.warnings, p.unpinnedWarning())
 	}
-	if r.item.NotesHTML != "" && p.byName[notesName] == nil {
-		p.byName[notesName] = &File{
-			pkg: p, name: notesName, size: int64(len(r.item.NotesHTML)), modTime: r.item.Published,
-			content: []byte(r.item.NotesHTML), key: archive.Key(append(identity, "notes")...),
-			state: store.Unverified, fromFeed: true,
-		}
-	}
 	for name := range p.byName {
 		p.names = append(p.names, name)
 	}
 	slices.Sort(p.names)
+	p.identity = identity
 	return p, nil
 }
 
-// notesName is the file that shows the item's description.
+// notesName is the file that shows the item's description, unless the package
+// has a file of that name. It is as the feed has it now.
 const notesName = "notes.html"
+
+// notes is that file; nil if there is none.
+func (p *Package) notes() *File {
+	item := p.release.Item()
+	if item.NotesHTML == "" || p.byName[notesName] != nil {
+		return nil
+	}
+	return &File{
+		pkg: p, name: notesName, size: int64(len(item.NotesHTML)), modTime: item.Published, content: []byte(item.NotesHTML),
+		key:   archive.Key(append(p.identity[:len(p.identity):len(p.identity)], "notes", item.NotesHTML, item.Published.String())...),
+		state: store.Unverified, fromFeed: true,
+	}
+}
 
 // unpinnedWarning tells what comes of a server without validators. The files
 // are there already.
@@ -194,22 +203,20 @@ func (p *Package) missing(m *xvm.Manifest) []string {
 
 // Files lists the files whose size is known, sorted by name.
 func (p *Package) Files() []*File {
-	files := make([]*File, 0, len(p.names))
-	for _, name := range p.names {
-		if f := p.byName[name]; f.Size() != store.Unknown {
-			files = append(files, f)
-		}
-	}
-	return files
+	return slices.DeleteFunc(p.All(), func(f *File) bool { return f.Size() == store.Unknown })
 }
 
-// All lists every file, also those whose size is not known yet.
+// All lists every file, also those whose size is not known yet, sorted by name.
 func (p *Package) All() []*File {
-	files := make([]*File, 0, len(p.names))
+	files := make([]*File, 0, len(p.names)+1)
 	for _, name := range p.names {
 		if f := p.byName[name]; f.joined == nil || f.Size() != store.Unknown {
 			files = append(files, f)
 		}
+	}
+	if f := p.notes(); f != nil {
+		at, _ := slices.BinarySearchFunc(files, f.name, func(f *File, name string) int { return strings.Compare(f.name, name) })
+		files = slices.Insert(files, at, f)
 	}
 	return files
 }
@@ -219,6 +226,9 @@ func (p *Package) All() []*File {
 // waits until the size is found.
 func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 	f := p.byName[name]
+	if f == nil && name == notesName {
+		f = p.notes()
+	}
 	if f == nil {
 		return nil, fs.ErrNotExist
 	}

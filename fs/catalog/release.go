@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"sync"
@@ -29,12 +28,12 @@ const (
 // mu guards what follows it. It is never held over I/O.
 type Release struct {
 	cat        *Catalog
-	item       feed.Release // as it was first seen; its URL may have been signed anew since: URL
+	item       feed.Release // as it was first seen: the id, the name, and which package
 	generation uint64
 
 	mu      sync.Mutex
-	from    string // who gave the feed that names it, see feed.Document
-	url     string // of the archive now; "": that of item
+	from    string       // who gave the feed that names it, see feed.Document
+	now     feed.Release // as the feed has it now: another title, date, notes, or URL of the same package
 	pkg     *Package
 	loading chan struct{}   // closed when the indexing under way ends; nil: none
 	taking  archive.Content // what is taken whole for that; nil: nothing
@@ -52,19 +51,19 @@ type failure struct {
 // Name is the directory name.
 func (r *Release) Name() string { return r.item.Name }
 
-// Item is what the feed says.
+func newRelease(c *Catalog, item feed.Release, from string, generation uint64) *Release {
+	return &Release{cat: c, item: item, now: item, from: from, generation: generation}
+}
+
+// Item is what the feed says now.
 func (r *Release) Item() feed.Release {
-	item := r.item
-	item.URL = r.URL()
-	return item
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
 }
 
 // URL is where the feed says the archive is, now.
-func (r *Release) URL() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return cmp.Or(r.url, r.item.URL)
-}
+func (r *Release) URL() string { return r.Item().URL }
 
 func (r *Release) setFrom(from string) {
 	r.mu.Lock()
@@ -78,21 +77,25 @@ func (r *Release) feedFrom() string {
 	return r.from
 }
 
-// move has the archive asked for at another URL of the same place. That it is
-// the same is not believed: its validators are compared with each answer.
-func (r *Release) move(url string) {
+// edit takes over what the feed says now of the same package. Another URL of it
+// is asked from now on. That the archive there is the same is not believed: its
+// validators are compared with each answer.
+func (r *Release) edit(item feed.Release) {
 	r.mu.Lock()
-	r.url, r.failed = url, nil
+	moved := r.now.URL != item.URL
+	if r.now = item; moved {
+		r.failed = nil
+	}
 	p := r.pkg
 	r.mu.Unlock()
-	if p != nil {
+	if moved && p != nil {
 		p.archive.Move()
 		r.checkSoon(0)
 	}
 }
 
 // Published is the item's date, or the zero time.
-func (r *Release) Published() time.Time { return r.item.Published }
+func (r *Release) Published() time.Time { return r.Item().Published }
 
 // Generation tells the archives that stood behind this release in this process
 // from each other: it grows from one to the next.

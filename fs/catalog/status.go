@@ -115,9 +115,10 @@ func (c *Catalog) StatusJSON() []byte {
 
 // Status describes the release.
 func (r *Release) Status() ReleaseStatus {
+	item := r.Item()
 	st := ReleaseStatus{
-		Name: r.Name(), ID: r.item.ID, Title: r.item.Title, Published: timePtr(r.item.Published),
-		URL: displayURL(r.URL()), Generation: r.generation, State: "listed",
+		Name: item.Name, ID: item.ID, Title: item.Title, Published: timePtr(item.Published),
+		URL: displayURL(item.URL), Generation: r.generation, State: "listed",
 	}
 	if err := r.LastError(); err != nil {
 		st.State, st.Error = "rejected", err.Error()
