@@ -16,7 +16,7 @@ import (
 
 	"vmcastfs/feed"
 	"vmcastfs/fs"
-	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/image"
 )
 
 // prefetchCommand is `vmcastfs prefetch DIR/RELEASE…`.
@@ -116,10 +116,10 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 }
 
 // now is the image's state.
-func (w *wantedImage) now(ctx context.Context) (catalog.FileStatus, bool) {
+func (w *wantedImage) now(ctx context.Context) (image.Status, bool) {
 	m := w.mount
 	if m.look(ctx); m.Status == nil {
-		return catalog.FileStatus{}, false
+		return image.Status{}, false
 	}
 	for _, r := range m.Status.Releases {
 		for _, f := range r.Files {
@@ -128,7 +128,7 @@ func (w *wantedImage) now(ctx context.Context) (catalog.FileStatus, bool) {
 			}
 		}
 	}
-	return catalog.FileStatus{}, false
+	return image.Status{}, false
 }
 
 const prefetchPoll = 200 * time.Millisecond
@@ -198,7 +198,7 @@ func (e *env) bar(label string) *imageBar {
 	return b
 }
 
-func (b *imageBar) show(f catalog.FileStatus) {
+func (b *imageBar) show(f image.Status) {
 	if b.out == nil || f.Size <= 0 {
 		return
 	}

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/image"
 )
 
 // TestHookFlood: what a feed says reaches a hook in one printable line each, of
@@ -61,7 +63,7 @@ func TestHookFlood(t *testing.T) {
 			}
 		}
 		if r.ID == "old" {
-			now.Releases[i].Files = []catalog.FileStatus{{Name: "disk.img", State: "corrupt", Note: evil}}
+			now.Releases[i].Files = []image.Status{{Name: "disk.img", State: "corrupt", Note: evil}}
 		}
 	}
 	h.look(t.Context())

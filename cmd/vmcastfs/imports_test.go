@@ -25,7 +25,8 @@ var rooms = map[string][]string{
 	"cache/remote":          {"cache/source"},
 	"fs/catalog/trust":      {"feed"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
-	"fs/catalog":            {"fs/catalog/archive", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable"},
+	"fs/catalog":            {"fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
 	"fs":                    {"fs/catalog", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
 }
 

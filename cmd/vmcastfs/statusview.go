@@ -15,6 +15,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/image"
 )
 
 // printStatus is the human form of status. All that came from elsewhere is made
@@ -127,7 +128,7 @@ func releaseFault(r catalog.ReleaseStatus) string {
 
 // note is why a file is in its state, or checked as it is, where that is bad
 // news.
-func note(f catalog.FileStatus) string {
+func note(f image.Status) string {
 	if f.State == "corrupt" {
 		return f.Note
 	}

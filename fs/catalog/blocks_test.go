@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -260,7 +259,7 @@ func TestUpgrade(t *testing.T) {
 	if err := h.complete("one", "root.img"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc(kindSums, string(h.file("one", "root.img").key)) })
+	eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", string(h.file("one", "root.img").key)) })
 	h.close()
 
 	s.release("two", "/two.xvm", packed(t, true, nil, file{"root.img", second}))
@@ -319,7 +318,7 @@ func TestSumsLearned(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := h.file("one", name).key
-		eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc(kindSums, string(key)) })
+		eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", string(key)) })
 	}
 	f := h.file("one", "root.img")
 	if st := f.Status(); st.State != "verified" {
@@ -351,58 +350,4 @@ func TestSumsLearned(t *testing.T) {
 		t.Error("the right block:", err)
 	}
 	eventually(t, "all here, all checked: verified again", func() bool { return f.Status().State == "verified" })
-}
-
-// TestListMemory: lists that no image needs make room; those in use do not.
-func TestListMemory(t *testing.T) {
-	var m listMemory
-	idle := &blockSums{most: maxListMemory / 2, list: &xvm.BlockList{}}
-	busy := &blockSums{most: maxListMemory / 2, list: &xvm.BlockList{}, users: 1}
-	other := &blockSums{most: maxListMemory/2 + 1}
-	for _, b := range []*blockSums{idle, busy} {
-		if err := m.reserve(b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	small := &blockSums{most: 1 << 20}
-	if err := m.reserve(small); err != nil || idle.list != nil || busy.list == nil {
-		t.Error("an idle list makes room:", err)
-	}
-	if err := m.reserve(other); err == nil || !strings.Contains(err.Error(), "limit") {
-		t.Error("beyond the limit:", err)
-	}
-	m.free(busy)
-	if err := m.reserve(other); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestHoldWaits: a caller who gives up does not end the reading of the list for
-// others.
-func TestHoldWaits(t *testing.T) {
-	s := newSite(t)
-	s.release("one", "/one.xvm", packed(t, true, nil, file{"root.img", diskImage(2*blk, 1)}))
-	h := s.open()
-	gate := make(chan struct{})
-	loads := 0
-	b := &blockSums{cat: h.Catalog, label: "test", most: 1, load: func(context.Context) (*xvm.BlockList, error) {
-		loads++
-		<-gate
-		return &xvm.BlockList{}, nil
-	}}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := b.hold(ctx); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	close(gate)
-	if err := b.hold(t.Context()); err != nil || loads != 1 {
-		t.Error(err, loads)
-	}
-	b.letGo()
-	var none *blockSums
-	if err := none.hold(ctx); err != nil {
-		t.Error(err)
-	}
-	none.letGo()
 }

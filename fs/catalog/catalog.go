@@ -13,6 +13,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -55,12 +56,9 @@ type Catalog struct {
 	work   sync.WaitGroup
 
 	archives archive.Env
-	lists    listMemory
-	held     heldBlocks
+	images   image.Env
 	sidecars chan struct{} // one token: a sidecar is being read
 	watch    feedWatch
-	learned  atomic.Int64 // bytes of kept block sums in memory
-	pool     blockPool
 
 	snapshot    atomic.Pointer[Snapshot]
 	checking    atomic.Bool // checkAll is under way
@@ -128,12 +126,17 @@ func New(cfg Config) *Catalog {
 		subscribers: make(map[int]func()),
 		onCorrupt:   make(map[int]func(*File)),
 	}
-	c.held.cat = c
 	c.sidecars = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.archives = archive.Env{
 		Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives,
 		Log: cfg.Logger, Go: c.background,
+	}
+	c.images = image.Env{
+		Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members,
+		Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, c.background), Pool: &image.BlockPool{},
+		Go: c.background, Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
+		Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
 	}
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
@@ -146,7 +149,7 @@ func (c *Catalog) Close() {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
-	c.held.empty()
+	c.images.Held.Close()
 }
 
 // background runs fn on the catalog's own context, until Close; false if that
@@ -282,7 +285,7 @@ func (c *Catalog) noteCorrupt(f *File) {
 		}
 		// The plain content goes down with what it was inflated from.
 		for _, g := range f.pkg.byName {
-			if g.image != nil && g.image.base == f.image && f.image != nil && g.image.mode.Load() != blockMode || g.joined != nil && g.joined.has(f) {
+			if g.image != nil && f.image != nil && g.image.InflatedFrom(f.image) || g.joined != nil && g.joined.has(f) {
 				c.noteCorrupt(g)
 			}
 		}

@@ -1,15 +1,14 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
+	"vmcastfs/cache"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/image"
 )
 
 // File is one file of a release: a small one held in memory, or an image.
@@ -28,8 +27,9 @@ type File struct {
 	state   store.FileState // of a file in memory: what its sums say
 	note    string          // why
 
-	image  *image  // nil for a file in memory, and for
-	joined *joined // a disk made of other files
+	stored *File        // what plain content is inflated from; nil: the file is no plain content
+	image  *image.Image // nil for a file in memory, and for
+	joined *joined      // a disk made of other files
 }
 
 // Name is the file's path in its release.
@@ -42,7 +42,7 @@ func (f *File) Size() int64 {
 	case f.joined != nil:
 		return f.joined.size()
 	case f.size == store.Unknown && f.image != nil:
-		return f.image.knownSize()
+		return f.image.Size()
 	}
 	return f.size
 }
@@ -63,46 +63,46 @@ func (f *File) Package() *Package { return f.pkg }
 // IsImage tells a file that comes through the cache from one in memory.
 func (f *File) IsImage() bool { return f.image != nil }
 
+// findSize waits for the size of a file that nothing tells.
+func (f *File) findSize(ctx context.Context) (int64, error) {
+	if f.joined != nil {
+		return f.joined.findSize(ctx)
+	}
+	return f.image.FindSize(ctx)
+}
+
 // Blocks is the data in the file in units of 512 bytes, known holes left out.
 func (f *File) Blocks() int64 {
 	if f.joined != nil {
 		return f.joined.blocks()
 	}
 	n := f.Size()
-	if f.image != nil && f.image.data != nil {
+	if f.image != nil && f.image.Data() != nil {
 		n = 0
-		for _, e := range f.image.data {
+		for _, e := range f.image.Data() {
 			n += e.Len
 		}
 	}
 	return (n + 511) / 512
 }
 
-// Handle is an open File.
-type Handle interface {
-	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
-	SeekData(off int64) (int64, error)
-	SeekHole(off int64) (int64, error)
-	PassthroughFile() (*os.File, bool)
-	Close() error
-}
-
 // Open opens the file for reading. The error wraps archive.ErrRefused if the trust
 // policy forbids it, cache.ErrCorrupt if its content is known to be wrong.
-func (f *File) Open(ctx context.Context) (Handle, error) {
+func (f *File) Open(ctx context.Context) (image.Handle, error) {
 	if err := f.refused(); err != nil {
 		return nil, err
 	}
 	switch {
 	case f.image != nil:
-		return f.image.open(ctx)
+		f.pkg.release.checkSoon(checkEvery)
+		return f.image.Open(ctx)
 	case f.joined != nil:
 		return f.joined.open(ctx)
 	}
 	if f.state == store.Corrupt {
-		return nil, f.corrupt(f.note)
+		return nil, fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, cache.ErrCorrupt, f.note)
 	}
-	return memHandle(f.content), nil
+	return image.Memory(f.content), nil
 }
 
 // checkContent compares a file in memory with its sums in the manifest.
@@ -129,17 +129,3 @@ func (f *File) checkContent() {
 		}
 	}
 }
-
-// memHandle is an open file in memory.
-type memHandle []byte
-
-func (h memHandle) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(h).ReadAt(p, off)
-}
-
-func (h memHandle) SeekData(off int64) (int64, error) { return min(off, int64(len(h))), nil }
-func (h memHandle) SeekHole(int64) (int64, error)     { return int64(len(h)), nil }
-func (h memHandle) PassthroughFile() (*os.File, bool) { return nil, false }
-func (h memHandle) Close() error                      { return nil }
-
-var _ io.Closer = memHandle(nil)

@@ -31,10 +31,10 @@ func TestPrefetchTail(t *testing.T) {
 		h := s.open()
 		if p := h.pkg("one"); p.blocks == nil || h.file("one", "root.img") == nil {
 			t.Errorf("%s: no block list", name)
-		} else if err := p.blocks.hold(t.Context()); err != nil {
+		} else if err := p.blocks.Hold(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else {
-			p.blocks.letGo()
+			p.blocks.LetGo()
 		}
 		if n := s.origin.Stats("/one.xvm").Requests; n != tc.requests {
 			t.Errorf("%s: %d requests, want %d", name, n, tc.requests)

@@ -19,6 +19,12 @@ func inode(key store.Key) uint64 {
 	return max(n, 1<<16)                   // small ones belong to the mount's own nodes
 }
 
+// plainKey is the part of its key that tells plain content from what is stored.
+// It says which decoder it comes from. The gzip decoder of the first version was
+// wrong about some streams: its blocks, sums and verdicts are not found any more,
+// and leave the cache as what nobody reads.
+const plainKey = "plain 2"
+
 // identify gives the file its key. An image that is read with a block list is
 // another file of the cache than without: what is in it has been checked.
 func (f *File) identify(identity []string, kind, name string) {
@@ -26,6 +32,6 @@ func (f *File) identify(identity []string, kind, name string) {
 	f.bare = archive.Key(parts...)
 	f.key = f.bare
 	if b := f.pkg.blocks; b != nil && name != xvm.BlockListName {
-		f.key = archive.Key(append(parts, "blocks", b.id)...)
+		f.key = archive.Key(append(parts, "blocks", b.ID)...)
 	}
 }

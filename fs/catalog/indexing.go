@@ -164,7 +164,9 @@ func (r *Release) join(ctx context.Context, a *archive.Archive, content archive.
 		p.warnings = append(p.warnings, warning)
 		r.cat.cfg.Logger.Warn(warning, "release", r.Name())
 	}
-	p.blocks.offer(sc)
+	if sc != nil {
+		p.blocks.Offer(sc.Blocks, sc.Points)
+	}
 	return p, kept != doc.Sidecar, nil
 }
 

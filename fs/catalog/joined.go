@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +13,7 @@ import (
 
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
 
@@ -32,13 +31,8 @@ type joined struct {
 	find chan struct{}
 }
 
-// layout is what was found. Without parts there is no disk.
-type layout struct {
-	size   int64
-	tables []run
-	parts  []partition
-	files  []*File // one for each of parts
-}
+// layout is what was found. Without a disk there is none.
+type layout struct{ disk *image.Joined }
 
 const (
 	maxCandidates = 256
@@ -68,9 +62,9 @@ func (p *Package) addJoined(xva []xvm.XVADisk, identity []string) {
 }
 
 // resolve finds the layout, with the network if need be. Any number may wait.
-func (j *joined) resolve(ctx context.Context) (*layout, error) {
+func (j *joined) resolve(ctx context.Context) (*image.Joined, error) {
 	if l := j.done.Load(); l != nil {
-		return l, nil
+		return l.disk, nil
 	}
 	select {
 	case j.find <- struct{}{}:
@@ -79,7 +73,7 @@ func (j *joined) resolve(ctx context.Context) (*layout, error) {
 		return nil, ctx.Err()
 	}
 	if l := j.done.Load(); l != nil {
-		return l, nil
+		return l.disk, nil
 	}
 	var mu sync.Mutex
 	kinds := make(map[string]seenImage, len(j.parts))
@@ -95,7 +89,7 @@ func (j *joined) resolve(ctx context.Context) (*layout, error) {
 			kinds[c.f.name] = s
 			mu.Unlock()
 			if c.isPartition(s) && c.f.Size() == store.Unknown {
-				_, err = c.f.image.findSize(gctx)
+				_, err = c.f.image.FindSize(gctx)
 			}
 			return err
 		})
@@ -106,7 +100,7 @@ func (j *joined) resolve(ctx context.Context) (*layout, error) {
 	j.pkg.learnKinds(kinds)
 	j.settle(kinds)
 	if l := j.done.Load(); l != nil {
-		return l, nil
+		return l.disk, nil
 	}
 	return nil, fmt.Errorf("%s/%s: the sizes of its parts are not known yet", j.pkg.release.Name(), joinedName)
 }
@@ -114,8 +108,7 @@ func (j *joined) resolve(ctx context.Context) (*layout, error) {
 // settle makes the layout if all that it needs is known.
 func (j *joined) settle(kinds map[string]seenImage) {
 	l := &layout{}
-	var numbers []int
-	disk, same := "", true
+	var parts []image.Placed
 	for _, c := range j.parts {
 		s, ok := kinds[c.f.name]
 		if !ok {
@@ -128,48 +121,19 @@ func (j *joined) settle(kinds map[string]seenImage) {
 		if size == store.Unknown {
 			return
 		}
-		base, number := c.place()
-		if number > 0 {
-			same = same && (disk == "" || disk == base) && !slices.Contains(numbers, number)
-			disk = base
-		}
-		numbers = append(numbers, number)
-		l.parts = append(l.parts, partition{Name: path.Base(c.f.name), Kind: s.Kind, Size: size})
-		l.files = append(l.files, c.f)
+		disk, number := c.place()
+		parts = append(parts, image.Placed{Part: c.f, Kind: s.Kind, Disk: disk, Number: number})
 	}
-	for i := range l.parts {
-		if !same {
-			numbers[i] = i + 1 // of several disks, or described twice
-		}
-		if numbers[i] == 0 {
-			for numbers[i] = 1; slices.Contains(numbers[:i], numbers[i]) || slices.Contains(numbers[i+1:], numbers[i]); numbers[i]++ {
-			}
-		}
-		l.parts[i].Number = numbers[i]
-	}
-	l.sort()
-	if len(l.parts) > 0 {
+	if len(parts) > 0 {
 		var err error
 		// What is the same everywhere, and another for each package.
-		seed := fmt.Appendf(nil, "%s %d %+v", j.pkg.manifestSum, j.pkg.doc.Index.Size, l.parts)
-		if l.size, l.tables, err = layOut(l.parts, seed); err != nil {
+		seed := fmt.Sprint(j.pkg.manifestSum, " ", j.pkg.doc.Index.Size)
+		if l.disk, err = image.Join(parts, seed); err != nil {
 			j.pkg.cat.cfg.Logger.Warn("the partition images make no disk", "release", j.pkg.release.Name(), "err", err)
-			l = &layout{}
+			l.disk = nil
 		}
 	}
 	j.done.Store(l)
-}
-
-// sort brings the partitions into the order of their numbers.
-func (l *layout) sort() {
-	files := make(map[int]*File)
-	for i, p := range l.parts {
-		files[p.Number] = l.files[i]
-	}
-	slices.SortFunc(l.parts, func(a, b partition) int { return a.Number - b.Number })
-	for i, p := range l.parts {
-		l.files[i] = files[p.Number]
-	}
 }
 
 // findJoined looks at the images of a release at its first use: before its
@@ -206,106 +170,75 @@ func (p *Package) findJoined(ctx context.Context) {
 	})
 }
 
+// disk is the joined disk, nil until it is found, and if there is none.
+func (j *joined) disk() *image.Joined {
+	if l := j.done.Load(); l != nil {
+		return l.disk
+	}
+	return nil
+}
+
 // findSize waits for the layout; fs.ErrNotExist: there is no such disk.
 func (j *joined) findSize(ctx context.Context) (int64, error) {
-	l, err := j.resolve(ctx)
+	disk, err := j.resolve(ctx)
 	switch {
 	case err != nil:
 		return 0, err
-	case len(l.parts) == 0:
+	case disk == nil:
 		return 0, fs.ErrNotExist
 	}
-	return l.size, nil
+	return disk.Size(), nil
+}
+
+// open opens all parts.
+func (j *joined) open(ctx context.Context) (image.Handle, error) {
+	if _, err := j.findSize(ctx); err != nil {
+		return nil, err
+	}
+	return j.disk().Open(ctx)
 }
 
 // size is store.Unknown until there is a disk.
 func (j *joined) size() int64 {
-	if l := j.done.Load(); l != nil && len(l.parts) > 0 {
-		return l.size
+	if d := j.disk(); d != nil {
+		return d.Size()
 	}
 	return store.Unknown
 }
 
 // blocks is File.Blocks.
-func (j *joined) blocks() (n int64) {
-	l := j.done.Load()
-	if l == nil {
-		return 0
+func (j *joined) blocks() int64 {
+	if d := j.disk(); d != nil {
+		return d.Blocks()
 	}
-	for _, t := range l.tables {
-		n += int64(len(t.data)) / sectorSize
-	}
-	for _, f := range l.files {
-		n += f.Blocks()
-	}
-	return n
+	return 0
 }
 
-// describe lists the partitions, one "number name" a line, in the order of
-// the disk.
+// describe lists the partitions, see image.Joined.Describe.
 func (j *joined) describe() string {
-	var b strings.Builder
-	if l := j.done.Load(); l != nil {
-		for i, part := range l.parts {
-			fmt.Fprintf(&b, "%d %s\n", part.Number, l.files[i].name)
-		}
+	if d := j.disk(); d != nil {
+		return d.Describe()
 	}
-	return b.String()
+	return ""
 }
 
-// status is made of that of the parts: the disk is as good as the worst.
-func (j *joined) status(st *FileStatus) {
-	l := j.done.Load()
-	if l == nil {
-		return
+func (j *joined) status(name string) image.Status {
+	if d := j.disk(); d != nil {
+		return d.Status(name)
 	}
-	order := []string{store.Verified.String(), store.Unverified.String(), store.Partial.String(), store.Corrupt.String()}
-	worst := 0
-	st.Note = "every partition is verified; the table is made by this program"
-	for _, f := range l.files {
-		part := f.Status()
-		st.Parts = append(st.Parts, part.Name)
-		st.CachedBytes += part.CachedBytes
-		st.Checked += part.Checked
-		st.InFlight += part.InFlight
-		if st.LastError == "" {
-			st.LastError, st.LastErrorAt = part.LastError, part.LastErrorAt
-		}
-		if i := slices.Index(order, part.State); i > worst {
-			worst = i
-			st.Note = part.Name + " is " + part.State
-			if part.Note != "" {
-				st.Note += ": " + part.Note
-			}
-		}
-		switch {
-		case st.Verify == "":
-			st.Verify = part.Verify
-		case st.Verify != part.Verify:
-			st.Verify = "whole" // the least that is promised
-		}
-		if part.VerifyNote != "" {
-			st.VerifyNote = part.Name + ": " + part.VerifyNote
-		}
-	}
-	st.State = order[worst]
-	total := int64(0)
-	for _, part := range l.parts {
-		total += part.Size
-	}
-	st.Percent = 100 * float64(st.CachedBytes) / float64(total)
+	return image.Status{Name: name, Size: store.Unknown}
 }
 
 // standing is that of the worst of the parts.
 func (j *joined) standing() (worst xvm.Standing) {
-	l := j.done.Load()
-	if l == nil {
+	d := j.disk()
+	if d == nil {
 		return worst
 	}
-	for i, f := range l.files {
-		s := f.standing()
+	for i, part := range d.Parts() {
+		s := part.(*File).standing()
 		if s.Refused != "" {
-			s.Refused = f.name + ": " + s.Refused
+			s.Refused = part.Name() + ": " + s.Refused
 			return s
 		}
 		if i == 0 || s.By == "" {
@@ -317,6 +250,6 @@ func (j *joined) standing() (worst xvm.Standing) {
 
 // has tells whether f is one of the parts.
 func (j *joined) has(f *File) bool {
-	l := j.done.Load()
-	return l != nil && slices.Contains(l.files, f)
+	d := j.disk()
+	return d != nil && slices.Contains(d.Parts(), image.Part(f))
 }

@@ -10,18 +10,22 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
 
 // ownBlocks is set up when the package has a block list that counts.
-func (p *Package) ownBlocks() *blockSums {
+func (p *Package) ownBlocks() *image.BlockSums {
 	use, why := p.verdict.OwnBlockList()
 	if why != "" {
 		p.warnings = append(p.warnings, fmt.Sprintf("%s is not used: %s", xvm.BlockListName, why))
 	}
 	for _, m := range p.doc.Index.Members {
 		if use && m.Name == xvm.BlockListName {
-			return &blockSums{cat: p.cat, label: p.release.Name() + "/" + m.Name, id: ownList, load: p.readBlockList, size: m.Size, most: listBytes(m.Size)}
+			return image.NewBlockSums(image.ListSpec{
+				Label: p.release.Name() + "/" + m.Name, ID: ownList, Own: true, Load: p.readBlockList,
+				Text: m.Size, Most: image.ListBytes(m.Size),
+			}, p.cat.images.Lists, p.cat.background)
 		}
 	}
 	return nil
@@ -34,8 +38,8 @@ func (p *Package) earlyBlocks(ctx context.Context) {
 		return
 	}
 	for _, m := range p.doc.Index.Members {
-		if m.Name == f.name && m.Offset+m.Stored <= p.archive.Reach() && p.blocks.hold(ctx) == nil {
-			p.blocks.letGo() // an error is told to who opens an image
+		if m.Name == f.name && m.Offset+m.Stored <= p.archive.Reach() && p.blocks.Hold(ctx) == nil {
+			p.blocks.LetGo() // an error is told to who opens an image
 		}
 	}
 }
@@ -57,40 +61,40 @@ func wholeSums(m *xvm.Manifest, name string) []xvm.Sum {
 
 // readBlockList reads the package's own block list. Nothing of it is believed
 // before the whole has matched the manifest.
-func (p *Package) readBlockList(ctx context.Context) (*xvm.BlockList, error) {
+func (p *Package) readBlockList(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
 	f := p.byName[xvm.BlockListName]
-	file, err := f.image.acquire(ctx)
+	file, err := f.image.Acquire(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer f.image.drop()
+	defer f.image.Drop()
 	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, f.size)}
 	sums := wholeSums(p.manifest, f.name)
 	for _, s := range sums {
 		h := s.NewHash()
 		if h == nil {
-			return nil, fmt.Errorf("unknown digest %q", s.Algo)
+			return nil, nil, fmt.Errorf("unknown digest %q", s.Algo)
 		}
 		in.hashes = append(in.hashes, h)
 	}
 	list, parseErr := xvm.ParseBlockList(bufio.NewReaderSize(in, 1<<20))
 	if in.err != nil {
-		return nil, in.err // of the network, or it is known to be corrupt
+		return nil, nil, in.err // of the network, or it is known to be corrupt
 	}
 	if parseErr != nil { // the sums tell why, if they can
 		if _, err := io.Copy(io.Discard, in); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	for i, h := range in.hashes {
 		if got := hex.EncodeToString(h.Sum(nil)); got != sums[i].Hex {
 			if err := file.Complete(ctx); err != nil { // which makes that official
-				return nil, err
+				return nil, nil, err
 			}
-			return nil, fmt.Errorf("%w: %s is %s, the manifest says %s", cache.ErrCorrupt, sums[i].Algo, got, sums[i].Hex)
+			return nil, nil, fmt.Errorf("%w: %s is %s, the manifest says %s", cache.ErrCorrupt, sums[i].Algo, got, sums[i].Hex)
 		}
 	}
-	return list, parseErr
+	return list, nil, parseErr
 }
 
 // digestReader computes digests of what is read, and remembers why reading

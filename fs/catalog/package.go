@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -32,7 +34,8 @@ type Package struct {
 	// manifestSum is the SHA-256 of the manifest; "": there is none.
 	manifestSum string
 	verdict     *xvm.Verdict
-	blocks      *blockSums // nil: there is no block list
+	blocks      *image.BlockSums // nil: there is no block list
+	images      *image.Set
 	warnings    []string
 	byName      map[string]*File
 	names       []string // sorted
@@ -88,6 +91,7 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 	if p.blocks = p.sidecarBlocks(); p.blocks == nil {
 		p.blocks = p.ownBlocks()
 	}
+	p.images = p.imageSet()
 
 	disks, chunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
 	if err != nil {
@@ -106,7 +110,8 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 			f.content = content
 			f.checkContent()
 		} else {
-			f.image = newMemberImage(f, m)
+			from, data := archive.Member(p.content, m)
+			f.image = image.New(p.images, p.imageMember(f, image.Member{Source: from, Data: data}), nil)
 		}
 		p.byName[m.Name] = f
 	}
@@ -115,7 +120,7 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 		if format == "" || strings.HasSuffix(plain, "/") || p.byName[plain] != nil || p.byName[m.Name].image == nil {
 			continue
 		}
-		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime}
+		f := &File{pkg: p, name: plain, size: store.Unknown, modTime: m.ModTime, stored: p.byName[m.Name]}
 		f.identify(identity, plainKey, plain)
 		if p.manifest != nil {
 			if told, ok := p.manifest.Plain(plain); ok {
@@ -125,7 +130,7 @@ func newPackage(r *Release, a *archive.Archive, content archive.Content, doc *pa
 		if n, ok := p.sizes[plain]; ok && f.size == store.Unknown {
 			f.size = n
 		}
-		f.image = newPlainImage(f, p.byName[m.Name], format)
+		f.image = image.New(p.images, p.imageMember(f, image.Member{Format: format}), f.stored.image)
 		p.byName[plain] = f
 	}
 	p.addXVA(disks, identity)
@@ -164,7 +169,7 @@ func (p *Package) notes() *File {
 func (p *Package) unpinnedWarning() string {
 	var loose []string
 	for name, f := range p.byName {
-		if f.image != nil && !f.image.summed() && p.blocks == nil {
+		if f.image != nil && !f.image.Summed() {
 			loose = append(loose, name)
 		}
 	}
@@ -235,10 +240,7 @@ func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
 	if f.Size() == store.Unknown {
 		ctx, stop := p.release.patience(ctx)
 		defer stop()
-		find := func(ctx context.Context) (int64, error) { return f.image.findSize(ctx) }
-		if f.joined != nil {
-			find = f.joined.findSize
-		}
+		find := f.findSize
 		if _, err := find(ctx); err != nil {
 			if context.Cause(ctx) == errDown {
 				err = fmt.Errorf("%w: %w", errDown, err)
@@ -304,3 +306,67 @@ func modTimeOr(t, other time.Time) time.Time {
 
 // Size is that of the archive in bytes.
 func (p *Package) Size() int64 { return p.doc.Index.Size }
+
+// profile is the one in the package, or else in its sidecar. It is a hint: a
+// wrong one costs something, but has no say in what is right.
+func (p *Package) profile() []xvm.ProfileRead {
+	var text []byte
+	if f := p.byName[xvm.ProfileName]; f != nil && f.content != nil && f.state != store.Corrupt && f.standing().Refused == "" {
+		text = f.content
+	} else if p.doc.Sidecar != nil {
+		text = p.doc.Sidecar.Profile
+	}
+	if text == nil {
+		return nil
+	}
+	reads, err := xvm.ParseProfile(text)
+	if err != nil {
+		p.cat.cfg.Logger.Warn("the boot profile of a package is not used", "release", p.release.Name(), "err", err)
+	}
+	return reads
+}
+
+// addXVA shows the disks of an XVA archive as files.
+func (p *Package) addXVA(disks []xvm.XVADisk, identity []string) {
+	for _, d := range disks {
+		if p.byName[d.Name] != nil {
+			p.warnings = append(p.warnings, fmt.Sprintf("%s of the archive is not shown: another file is called %s", d.Ref, d.Name))
+			continue
+		}
+		f := &File{pkg: p, name: d.Name, size: d.Size}
+		f.identify(identity, "xva", d.Ref)
+		f.image = image.New(p.images, p.imageMember(f, image.Member{Chunks: &d}), nil)
+		p.byName[d.Name] = f
+	}
+}
+
+// unpinned tells whether the archive's length is all that its server says of
+// which version it is.
+func (p *Package) unpinned() bool { return !p.doc.Identity.Pinned() }
+
+// imageSet is what the package's images have in common.
+func (p *Package) imageSet() *image.Set {
+	return &image.Set{
+		Env: p.cat.images, Release: p.release.Name(), Content: p.content, Pinned: !p.unpinned(), Blocks: p.blocks,
+		Profile:   p.profile,
+		SizeFound: p.learnSize,
+		Corrupt:   func(name string) { p.cat.noteCorrupt(p.byName[name]) },
+	}
+}
+
+// imageMember completes what an image is made of by what the package says of it.
+func (p *Package) imageMember(f *File, m image.Member) image.Member {
+	m.Name, m.Key, m.Bare, m.Size = f.name, f.key, f.bare, f.size
+	if p.manifest != nil {
+		for _, s := range p.manifest.Sums(f.name) {
+			m.Sums = append(m.Sums, cache.Sum(s))
+		}
+		if told, ok := p.manifest.Plain(f.name); ok {
+			for _, s := range told.Any {
+				m.PlainSums = append(m.PlainSums, cache.Sum(s))
+			}
+		}
+	}
+	m.ListOnly = p.cat.cfg.RequireSigned && f.standing().By == xvm.BySidecar
+	return m
+}

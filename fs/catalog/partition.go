@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"vmcastfs/cache"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -100,7 +101,7 @@ func (c candidate) place() (disk string, number int) {
 	for _, s := range []string{c.target, name} {
 		disk = strings.TrimRight(s, "0123456789")
 		number, err := strconv.Atoi(s[len(disk):])
-		if disk != "" && err == nil && number > 0 && number <= maxPartitions && (s == c.target || disk == "imagefile") {
+		if disk != "" && err == nil && number > 0 && number <= image.MaxPartitions && (s == c.target || disk == "imagefile") {
 			return disk, number
 		}
 	}
@@ -135,11 +136,11 @@ func (c candidate) look(ctx context.Context) (seenImage, error) {
 	if err := c.f.refused(); err != nil {
 		return seenImage{}, err
 	}
-	file, err := c.f.image.acquire(ctx)
+	file, err := c.f.image.Acquire(ctx)
 	if err != nil {
 		return seenImage{}, err
 	}
-	defer c.f.image.drop()
+	defer c.f.image.Drop()
 	head := make([]byte, cache.DefaultBlockSize)
 	n, err := file.ReadAt(cache.Narrowly(ctx), head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -7,19 +7,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
 
@@ -192,61 +191,38 @@ func sidecarBytes(sc *xvm.Sidecar) int64 {
 }
 
 // sidecarBlocks is the package's block list if a sidecar has it.
-func (p *Package) sidecarBlocks() *blockSums {
+func (p *Package) sidecarBlocks() *image.BlockSums {
 	d := p.doc.Sidecar
 	if d == nil {
 		return nil
 	}
-	b := &blockSums{cat: p.cat, label: displayURL(d.From), id: "sidecar " + d.List, most: d.Bytes}
-	b.load = func(ctx context.Context) (*xvm.BlockList, error) {
-		a := archive.Resume(p.cat.archives, sidecarPlace(d.From), d.Identity)
-		sc, err := p.cat.readSidecar(ctx, d.From, a)
-		if err == nil && string(sc.Manifest) != string(d.Manifest) {
-			err = remote.ErrChanged
-		}
-		if errors.Is(err, remote.ErrChanged) {
-			p.cat.cfg.Logger.Warn("the sidecar is another one now; its package is opened anew", "release", p.release.Name())
-			p.cat.replace(p.release)
-			return nil, fmt.Errorf("%w: %w", archive.ErrReplaced, err)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if text := unused(sc, d.From); text != "" {
-			p.cat.cfg.Logger.Warn(text, "release", p.release.Name())
-		}
-		b.keepPoints(sc.Points)
-		return sc.Blocks, nil
-	}
-	return b
+	return image.NewBlockSums(image.ListSpec{
+		Label: displayURL(d.From), ID: "sidecar " + d.List, Most: d.Bytes,
+		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
+			sc, err := p.rereadSidecar(ctx, d)
+			if err != nil {
+				return nil, nil, err
+			}
+			if text := unused(sc, d.From); text != "" {
+				p.cat.cfg.Logger.Warn(text, "release", p.release.Name())
+			}
+			return sc.Blocks, sc.Points, nil
+		},
+	}, p.cat.images.Lists, p.cat.background)
 }
 
-// offer gives the list to who will want it soon, if there is room.
-func (b *blockSums) offer(sc *xvm.Sidecar) {
-	if b == nil || sc == nil || b.cat.lists.reserve(b) != nil {
-		return
+// rereadSidecar reads the package's sidecar again. One that has changed makes the
+// package open anew.
+func (p *Package) rereadSidecar(ctx context.Context, d *sidecarDoc) (*xvm.Sidecar, error) {
+	a := archive.Resume(p.cat.archives, sidecarPlace(d.From), d.Identity)
+	sc, err := p.cat.readSidecar(ctx, d.From, a)
+	if err == nil && string(sc.Manifest) != string(d.Manifest) {
+		err = remote.ErrChanged
 	}
-	b.keepPoints(sc.Points)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.list, b.used = sc.Blocks, time.Now()
-}
-
-func (b *blockSums) keepPoints(points map[string][]byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.points = maps.Clone(points)
-}
-
-// takePoints returns the sidecar's seek points of a member, once: whoever takes
-// them keeps them on the disk.
-func (b *blockSums) takePoints(member string) []byte {
-	if b == nil {
-		return nil
+	if errors.Is(err, remote.ErrChanged) {
+		p.cat.cfg.Logger.Warn("the sidecar is another one now; its package is opened anew", "release", p.release.Name())
+		p.cat.replace(p.release)
+		return nil, fmt.Errorf("%w: %w", archive.ErrReplaced, err)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	points := b.points[member]
-	delete(b.points, member)
-	return points
+	return sc, err
 }

@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
 
@@ -60,36 +61,7 @@ type ReleaseStatus struct {
 	Sidecar    *xvm.Signature `json:"sidecar,omitempty"` // who vouches for the sidecar that is used
 	Warnings   []string       `json:"warnings,omitempty"`
 	Hidden     []string       `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
-	Files      []FileStatus   `json:"files,omitempty"`
-}
-
-// FileStatus is the state of a file. Size is -1 while it is not known.
-type FileStatus struct {
-	Name  string `json:"name"`
-	Size  int64  `json:"size"`
-	State string `json:"state"` // partial, verified, unverified, corrupt
-	// Refused is why the file alone is not served, where signatures are required.
-	Refused string `json:"refused,omitempty"`
-	Note    string `json:"note,omitempty"`
-	// Verify is how what is read has been checked: "block" against a block
-	// list, "kept" against sums kept from an earlier check of the whole, both
-	// before it is served; "whole" behind the read, once all is here; "strict"
-	// before it, for the same price. "" until it is opened.
-	Verify string `json:"verify,omitempty"`
-	// VerifyNote is why, where it is not, or will not be, what the mount was
-	// asked for, and what is amiss with it.
-	VerifyNote  string     `json:"verify_note,omitempty"`
-	CachedBytes int64      `json:"cached_bytes"`
-	Percent     float64    `json:"percent"`
-	Checked     int64      `json:"checked_bytes,omitempty"`
-	InFlight    int        `json:"in_flight,omitempty"`
-	LastError   string     `json:"last_error,omitempty"`
-	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
-	Open        bool       `json:"open"`
-	Image       bool       `json:"image"`
-	// Parts are the images that a disk made of partition images shows; it is no
-	// image itself, and what it says is made of what they say.
-	Parts []string `json:"parts,omitempty"`
+	Files      []image.Status `json:"files,omitempty"`
 }
 
 // Status describes everything as it is now. It never touches the network.
@@ -173,27 +145,18 @@ func (p *Package) logFaults() {
 }
 
 // Status describes the file.
-func (f *File) Status() FileStatus {
-	st := FileStatus{Name: f.name, Size: f.Size(), Image: f.image != nil}
+func (f *File) Status() (st image.Status) {
+	switch {
+	case f.joined != nil:
+		st = f.joined.status(f.name)
+	case f.image != nil:
+		st = f.image.Status()
+	default:
+		st = image.Status{Name: f.name, Size: f.size, State: f.state.String(), Note: f.note, CachedBytes: f.size, Percent: 100}
+	}
 	if f.pkg.verdict.Refused == "" {
 		st.Refused = f.standing().Refused
 	}
-	if f.joined != nil {
-		f.joined.status(&st)
-		return st
-	}
-	if f.image == nil {
-		st.State, st.Note, st.CachedBytes, st.Percent = f.state.String(), f.note, st.Size, 100
-		return st
-	}
-	is := f.image.status()
-	st.State, st.Note = is.State, is.Note
-	st.Verify, st.VerifyNote = f.image.verify(), f.image.verifyNote()
-	st.CachedBytes, st.Percent, st.Checked, st.InFlight = is.CachedBytes, is.Percent, is.Checked, is.InFlight
-	st.LastError, st.LastErrorAt = is.LastError, is.LastErrorAt
-	f.image.mu.Lock()
-	st.Open = f.image.opens > 0
-	f.image.mu.Unlock()
 	return st
 }
 
@@ -218,7 +181,11 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	case "user.vmcast.sha256":
 		value = f.sha256()
 	case "user.vmcast.format":
-		value = f.format()
+		if f.joined != nil {
+			value = "raw"
+		} else if f.image != nil {
+			value = f.image.Format()
+		}
 	case "user.vmcast.parts":
 		if f.joined != nil {
 			value = f.joined.describe()
@@ -229,7 +196,7 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		}
 	case "user.vmcast.profile":
 		if f.image != nil {
-			value = string(f.image.profileText())
+			value = string(f.image.Profile())
 		}
 	}
 	return []byte(value), value != ""

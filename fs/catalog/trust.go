@@ -33,8 +33,8 @@ func (f *File) standing() xvm.Standing {
 		return f.joined.standing()
 	case f.member:
 		return v.Member(f.name)
-	case f.image.base != nil:
-		return v.Inflated(f.image.base.f.name)
+	case f.stored != nil:
+		return v.Inflated(f.stored.name)
 	}
 	return v.Chunked()
 }
@@ -48,17 +48,6 @@ func (f *File) refused() error {
 		return fmt.Errorf("%s/%s: %w: %s", f.pkg.release.Name(), f.name, archive.ErrRefused, why)
 	}
 	return nil
-}
-
-// uncovered says that the sidecar, which alone vouches for an image, has no
-// blocks of it, or "". The image must be open.
-func (im *image) uncovered() string {
-	switch {
-	case !im.f.pkg.cat.cfg.RequireSigned, im.f.standing().By != xvm.BySidecar, im.mode.Load() == blockMode,
-		im.base != nil && im.base.mode.Load() == blockMode:
-		return ""
-	}
-	return "the sidecar, which alone vouches for it, has no blocks of it"
 }
 
 // markSigned tells of the files in memory what signatures prove of them.

@@ -25,6 +25,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
 )
@@ -156,7 +157,7 @@ func (h *host) settle(release string) {
 }
 
 // open opens a file until the end of the test.
-func (h *host) open(release, name string) Handle {
+func (h *host) open(release, name string) image.Handle {
 	h.t.Helper()
 	f, err := h.file(release, name).Open(h.t.Context())
 	if err != nil {

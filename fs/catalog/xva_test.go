@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
 
@@ -123,7 +124,7 @@ func TestXVAWithoutValidator(t *testing.T) {
 		t.Error(err)
 	}
 	st := h.file("one", "disk0.img").Status()
-	if st.State != "unverified" || !strings.Contains(st.Note, noValidator) || !strings.Contains(st.VerifyNote, noValidator) {
+	if st.State != "unverified" || !strings.Contains(st.Note, "gives no validator") || !strings.Contains(st.VerifyNote, "gives no validator") {
 		t.Errorf("%+v", st)
 	}
 }
@@ -142,7 +143,7 @@ func TestXVAFlipped(t *testing.T) {
 		for n := range 9 {
 			p := make([]byte, 8192)
 			_, err := fh.ReadAt(t.Context(), p, int64(n)*mib+100)
-			var bad *ChunkError
+			var bad *image.ChunkError
 			switch {
 			case n == 3 && (!errors.As(err, &bad) || bad.Chunk != 3):
 				t.Errorf("%s: the wrong chunk gives %v", sum, err)

@@ -19,6 +19,7 @@ import (
 
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/image"
 )
 
 // What the tests make feeds and packages of.
@@ -179,7 +180,7 @@ func (w *world) release(name string) catalog.ReleaseStatus {
 }
 
 // file is the status of a file of a release.
-func (w *world) file(release, name string) catalog.FileStatus {
+func (w *world) file(release, name string) image.Status {
 	w.t.Helper()
 	for _, f := range w.release(release).Files {
 		if f.Name == name {
@@ -187,7 +188,7 @@ func (w *world) file(release, name string) catalog.FileStatus {
 		}
 	}
 	w.t.Fatalf("no file %s/%s in the status", release, name)
-	return catalog.FileStatus{}
+	return image.Status{}
 }
 
 // wantFile compares a file of the mount with what was published, its size too.

@@ -129,3 +129,14 @@ func (s *Stream) Close() {
 	}
 	s.reader.Close()
 }
+
+// ProvenSize is the size of plain content that the format itself proves, at the
+// price of a read or two at the stream's end; known is false if it does not.
+func ProvenSize(ctx context.Context, format seekable.Format, stored seekable.ReaderAt, size int64) (n int64, known bool, err error) {
+	reader, err := seekable.Open(format, stored, size, seekable.Options{MaxSize: MaxInflated})
+	if err != nil {
+		return 0, false, err
+	}
+	defer reader.Close()
+	return reader.Size(ctx)
+}

@@ -1,4 +1,4 @@
-package catalog
+package image
 
 import (
 	"bytes"
@@ -36,19 +36,15 @@ var errUnsteady = errors.New("the first bytes of the image are not what they wer
 // other files at all.
 const probeSize = 4 << 10
 
-// examined are the first bytes of an open image: those that made out that it
-// names no other file.
-type examined struct{ head []byte }
-
-// examine looks at the first bytes of the image, which must be open, and refuses
+// checkHead looks at the first bytes of the image, which must be open, and refuses
 // one that names other files (*[ExternalError]). It does so once for as long as
-// the image stays open, and keeps what it saw, for steady. Most images are raw,
+// the image stays open, and keeps what it saw, for sameHead. Most images are raw,
 // which their first 4 KiB tell; of others it reads all that may hold names.
-func (im *image) examine(ctx context.Context, file *cache.File) error {
-	if im.f.pkg.cat.cfg.AllowExternal || im.exam.Load() != nil {
+func (im *Image) checkHead(ctx context.Context, file *cache.File) error {
+	if im.set.AllowExternal || im.head.Load() != nil {
 		return nil
 	}
-	size := im.f.Size()
+	size := im.Size()
 	head, err := readEnd(ctx, file, min(size, probeSize), 0)
 	if err != nil {
 		return err
@@ -60,25 +56,23 @@ func (im *image) examine(ctx context.Context, file *cache.File) error {
 	}
 	disk := xvm.Sniff(head, nil)
 	if len(disk.External) > 0 {
-		im.mu.Lock()
-		im.disk = &disk
-		im.mu.Unlock()
-		err := &ExternalError{im.f.pkg.release.Name() + "/" + im.f.name, disk.Format, disk.External}
-		im.f.pkg.cat.cfg.Logger.Warn("an image is refused", "err", err)
+		im.disk.Store(&disk)
+		err := &ExternalError{im.label(), disk.Format, disk.External}
+		im.set.Log.Warn("an image is refused", "err", err)
 		return err
 	}
-	im.exam.Store(&examined{head})
+	im.head.Store(&head)
 	return nil
 }
 
-// examineAtOpen refuses at once what can be refused. An image whose first bytes
-// cannot be had now, or only after all of it as under Strict, opens; reading
-// them examines them then.
-func (im *image) examineAtOpen(ctx context.Context, file *cache.File) error {
-	if im.strict() && file.State() != store.Verified {
+// checkHeadAtOpen refuses at once what can be refused. An image whose first bytes
+// cannot be had now, or only after all of it as under Strict, opens; reading it
+// checks them then.
+func (im *Image) checkHeadAtOpen(ctx context.Context, file *cache.File) error {
+	if (im.set.Strict || im.checks.mode() == strictMode) && file.State() != store.Verified {
 		return nil
 	}
-	err := im.examine(ctx, file)
+	err := im.checkHead(ctx, file)
 	if err == nil {
 		im.readFooter(ctx, file)
 	}
@@ -91,8 +85,8 @@ func (im *image) examineAtOpen(ctx context.Context, file *cache.File) error {
 // readFooter has the cache fetch the end of what may be a fixed VHD, which
 // nothing else distinguishes from a raw image: its 512 bytes come behind a
 // disk of whole KiB. Where it cannot be had the image passes for raw until then.
-func (im *image) readFooter(ctx context.Context, file *cache.File) {
-	if size := im.f.Size(); size%1024 == xvm.SniffTail && im.source != nil {
+func (im *Image) readFooter(ctx context.Context, file *cache.File) {
+	if size := im.Size(); size%1024 == xvm.SniffTail && im.base == nil {
 		_, _ = readEnd(cache.Narrowly(ctx), file, xvm.SniffTail, size-xvm.SniffTail)
 	}
 }
@@ -117,39 +111,39 @@ func readEnd(ctx context.Context, file *cache.File, n, off int64) ([]byte, error
 	return p[:got], err
 }
 
-// guarded reads p at off. Nothing of the first bytes, without which nobody can
+// readChecked reads p at off. Nothing of the first bytes, without which nobody can
 // tell what an image names, is given out before they have been examined, nor
 // anything else than what was: blocks that were evicted and fetched again, from
 // a server that says something else by then, must not bring in by the back door
 // what was refused at the front.
-func (im *image) guarded(ctx context.Context, file *cache.File, p []byte, off int64) (int, error) {
+func (im *Image) readChecked(ctx context.Context, file *cache.File, p []byte, off int64) (int, error) {
 	if off < probeSize {
-		if err := im.examine(ctx, file); err != nil {
+		if err := im.checkHead(ctx, file); err != nil {
 			return 0, err
 		}
 	}
 	n, err := file.ReadAt(ctx, p, off)
-	x := im.exam.Load()
-	if x == nil || off >= int64(len(x.head)) {
+	head := im.head.Load()
+	if head == nil || off >= int64(len(*head)) {
 		return n, err
 	}
-	want := x.head[off:]
+	want := (*head)[off:]
 	if k := min(n, len(want)); !bytes.Equal(p[:k], want[:k]) {
-		return 0, fmt.Errorf("%s/%s: %w", im.f.pkg.release.Name(), im.f.name, errUnsteady)
+		return 0, fmt.Errorf("%s: %w", im.label(), errUnsteady)
 	}
 	return n, err
 }
 
-// steady tells whether a complete file begins with what was examined, so that it
+// sameHead tells whether a complete file begins with what was examined, so that it
 // may be read without us.
-func (im *image) steady(file *cache.File) bool {
-	if im.f.pkg.cat.cfg.AllowExternal {
+func (im *Image) sameHead(file *cache.File) bool {
+	if im.set.AllowExternal {
 		return true
 	}
 	ctx := context.Background() // the file is complete: nothing is waited for
-	if err := im.examine(ctx, file); err != nil {
+	if err := im.checkHead(ctx, file); err != nil {
 		return false
 	}
-	_, err := im.guarded(ctx, file, make([]byte, len(im.exam.Load().head)), 0)
+	_, err := im.readChecked(ctx, file, make([]byte, len(*im.head.Load())), 0)
 	return err == nil || errors.Is(err, io.EOF)
 }

@@ -1,4 +1,4 @@
-package catalog
+package image
 
 import (
 	"bytes"
@@ -7,25 +7,57 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
-
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
 
-// gzipBlocks is the plain content of a member whose blocks are compressed one
+// gzipBlocks makes the plain content of a member whose blocks are compressed one
 // by one: any run of blocks is one range of the stored member, inflated on as
-// many cores as there are blocks.
+// many cores as there are blocks. What is stored is not kept in the cache, unless
+// somebody has read the stored file.
 //
 // What does not inflate is given out as zeros, since the cache compares each
-// block with its sum: so a damaged block fails alone, and its neighbours that
+// block with its sum. So a damaged block fails alone, and its neighbours that
 // came in the same range do not.
 type gzipBlocks struct {
+	order
+	held *store.File // what the cache has of the member as stored; may be nil
+}
+
+func newGzipBlocks(o order) (recipe, bool) {
+	return &gzipBlocks{order: o}, o.listed != nil && o.listed.Member != ""
+}
+
+func (g *gzipBlocks) open() (cache.Spec, error) {
+	if err := g.set.Content.Acquire(); err != nil {
+		return cache.Spec{}, err
+	}
+	stored := g.base.stored()
+	from := stored.Source
+	if _, err := g.set.Store.Stamp(stored.Key); err == nil {
+		if g.held, err = g.set.Store.File(stored.Key, stored.Size, cache.DefaultBlockSize); err == nil {
+			from = localFirst(from, g.held)
+		}
+	}
+	return cache.Spec{Size: g.listed.Size, Source: blockSource{from, g.listed, g.set.Pool}}, nil
+}
+
+func (g *gzipBlocks) close() {
+	if g.held != nil {
+		g.held.Close()
+	}
+	g.set.Content.Release()
+}
+
+func (*gzipBlocks) checksBlocks() bool { return false }
+
+// blockSource supplies the plain bytes of a member's blocks.
+type blockSource struct {
 	stored source.Source // of the member
 	blocks *xvm.ImageBlocks
-	pool   *blockPool
+	pool   *BlockPool
 }
 
 const (
@@ -44,8 +76,8 @@ type storedBlock struct {
 	content chan []byte // receives the plain bytes, once
 }
 
-// Fetch is for cache.Source. The cache asks for whole blocks.
-func (g gzipBlocks) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+// Fetch is for the cache, which asks for whole blocks.
+func (g blockSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	bs := int64(g.blocks.BlockSize)
 	if off%bs != 0 || n <= 0 || off+n > g.blocks.Size || n%bs != 0 && off+n != g.blocks.Size {
 		return nil, fmt.Errorf("%d bytes at %d are no blocks of %d", n, off, bs)
@@ -76,7 +108,7 @@ func maxStored(plain int) int64 { return int64(plain) + int64(plain)/8 + 4096 }
 // inflated.
 type blockStream struct {
 	cancel context.CancelFunc
-	pool   *blockPool
+	pool   *BlockPool
 	order  chan *storedBlock // closed at the end; err is set by then
 	work   sync.WaitGroup
 	err    error
@@ -173,52 +205,6 @@ func (r *blockStream) Close() error {
 	r.work.Wait()
 	return nil
 }
-
-// blockPool keeps what inflating a block needs for the next one.
-type blockPool struct {
-	inflaters sync.Pool // of *gzip.Reader
-	buffers   sync.Pool // of *[]byte
-}
-
-// inflate returns the plain block, or zeros.
-func (p *blockPool) inflate(stored []byte, plain int) []byte {
-	out := p.take(plain, false)
-	z, _ := p.inflaters.Get().(*gzip.Reader)
-	var err error
-	if z == nil {
-		z, err = gzip.NewReader(bytes.NewReader(stored))
-	} else {
-		err = z.Reset(bytes.NewReader(stored))
-	}
-	if err == nil {
-		z.Multistream(false)
-		if _, err = io.ReadFull(z, out); err == nil {
-			var one [1]byte
-			if n, end := z.Read(one[:]); n != 0 || end != io.EOF { // the checksum too
-				err = gzip.ErrChecksum
-			}
-		}
-	}
-	if z != nil {
-		p.inflaters.Put(z)
-	}
-	if err != nil {
-		clear(out)
-	}
-	return out
-}
-
-func (p *blockPool) take(n int, zero bool) []byte {
-	if b, _ := p.buffers.Get().(*[]byte); b != nil && cap(*b) >= n {
-		if zero {
-			clear((*b)[:n])
-		}
-		return (*b)[:n]
-	}
-	return make([]byte, n, max(n, int(maxStored(cache.DefaultBlockSize))))
-}
-
-func (p *blockPool) give(b []byte) { p.buffers.Put(&b) }
 
 // localFirst takes what it can of a member from the blocks that the cache
 // already has of it as stored, and the rest from its source.

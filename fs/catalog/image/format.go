@@ -1,53 +1,41 @@
-package catalog
+package image
 
 import (
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
 
-// format names what an image's first bytes show, as far as they are in the
+// Format names what an image's first bytes show, as far as they are in the
 // cache; "" until they are. It never touches the network.
-func (f *File) format() string {
-	switch {
-	case f.joined != nil:
-		return "raw"
-	case f.image == nil:
-		return ""
-	}
-	f.image.mu.Lock()
-	known := f.image.disk
-	f.image.mu.Unlock()
-	if known != nil {
+func (im *Image) Format() string {
+	if known := im.disk.Load(); known != nil {
 		return known.Format
 	}
-	head, tail := f.localEnds()
+	head, tail := localEnds(im.set.Store, im.member.Key, im.Size())
 	if head == nil {
 		return ""
 	}
 	disk := xvm.Sniff(head, tail)
-	if whole := min(f.Size(), xvm.SniffHead); int64(len(head)) < whole || disk.Format == "raw" && tail == nil {
+	if whole := min(im.Size(), xvm.SniffHead); int64(len(head)) < whole || disk.Format == "raw" && tail == nil {
 		return disk.Format // more bytes may tell more
 	}
-	f.image.mu.Lock()
-	f.image.disk = &disk
-	f.image.mu.Unlock()
+	im.disk.Store(&disk)
 	return disk.Format
 }
 
 // localEnds returns the first and last bytes of the image from the disk, nil
 // where they are not there.
-func (f *File) localEnds() (head, tail []byte) {
-	cfg := f.pkg.cat.cfg
-	info, err := cfg.Store.Stat(f.key)
+func localEnds(st *store.Store, key store.Key, size int64) (head, tail []byte) {
+	info, err := st.Stat(key)
 	if err != nil {
 		return nil, nil
 	}
-	sf, err := cfg.Store.File(f.key, f.Size(), info.BlockSize)
+	sf, err := st.File(key, size, info.BlockSize)
 	if err != nil {
 		return nil, nil
 	}
 	defer sf.Close()
-	size := sf.Size()
+	size = sf.Size()
 	for b := int64(0); size != store.Unknown && int64(len(head)) < min(xvm.SniffHead, size); b++ {
 		block := make([]byte, info.BlockSize)
 		n, err := sf.ReadBlock(b, block)

@@ -1,4 +1,4 @@
-package catalog
+package image
 
 import (
 	"context"
@@ -14,57 +14,58 @@ import (
 	"vmcastfs/xvm"
 )
 
-// addXVA shows the disks of an XVA archive as files. The block size of their
-// cache files is that of the chunks, so that each block has a checksum in the
-// archive, which is compared before anybody sees the block.
-func (p *Package) addXVA(disks []xvm.XVADisk, identity []string) {
-	for _, d := range disks {
-		if p.byName[d.Name] != nil {
-			p.warnings = append(p.warnings, fmt.Sprintf("%s of the archive is not shown: another file is called %s", d.Ref, d.Name))
-			continue
-		}
-		f := &File{pkg: p, name: d.Name, size: d.Size}
-		f.identify(identity, "xva", d.Ref)
-		f.image = newXVAImage(f, d)
-		p.byName[d.Name] = f
+// chunks makes a disk of an XVA archive. The block size of its file in the cache
+// is that of the chunks, so that each block has a checksum in the archive, which
+// is compared before anybody sees the block.
+type chunks struct{ order }
+
+func newChunks(o order) (recipe, bool) { return chunks{o}, o.member.Chunks != nil }
+
+func (c chunks) open() (cache.Spec, error) {
+	if err := c.set.Content.Acquire(); err != nil {
+		return cache.Spec{}, err
 	}
+	spec := cache.Spec{BlockSize: xvm.XVAChunk, Size: c.member.Size, Source: c.member.Source, Data: c.member.Data}
+	if c.listed == nil { // else a sidecar has its blocks
+		spec.Judge = c.judge
+	}
+	return spec, nil
 }
 
-func newXVAImage(f *File, d xvm.XVADisk) *image {
-	im := &image{f: f, data: []cache.Extent{}}
-	src := chunks{f.pkg.content, f.pkg.release.Name() + "/" + f.name, d.Chunks}
-	for _, c := range d.Chunks {
-		im.data = append(im.data, cache.Extent{Off: c.Chunk * xvm.XVAChunk, Len: c.Len})
+func (c chunks) close() { c.set.Content.Release() }
+
+func (c chunks) checksBlocks() bool { return c.listed == nil }
+
+// judge: every chunk was compared when it was fetched.
+func (c chunks) judge(context.Context, []bool) (store.FileState, string) {
+	if !c.set.Pinned { // each version has sums that match
+		return store.Unverified, noValidator + ": chunks may be of several versions of the archive"
 	}
-	im.source = src
-	im.setUp = func() (cache.Spec, error) {
-		ib, err := im.blockSums().image(d.Name, "", 0, d.Size) // of a sidecar
-		if err != nil {
-			return cache.Spec{}, err
-		}
-		if err := f.pkg.content.Acquire(); err != nil {
-			return cache.Spec{}, err
-		}
-		spec := im.spec()
-		spec.BlockSize, spec.Size, spec.Source, spec.Data = xvm.XVAChunk, d.Size, src, im.data
-		if ib != nil {
-			im.checkBlocks(&spec, ib)
-		} else {
-			spec.Judge = src.judge
-			if f.pkg.unpinned() { // each version has sums that match
-				spec.Judge = func(context.Context, []bool) (store.FileState, string) {
-					return store.Unverified, noValidator + ": chunks may be of several versions of the archive"
-				}
-			}
-		}
-		return spec, nil
+	algos := make(map[string]bool)
+	for _, p := range c.member.Chunks.Chunks {
+		algos[p.Algo] = true
 	}
-	im.release = func() { f.pkg.content.Release() }
-	return im
+	switch {
+	case algos[""]:
+		return store.Unverified, "chunks of the archive have no checksum"
+	case algos["xxhash"]:
+		return store.Verified, "every chunk has its xxHash in the archive, which excludes accidents only"
+	}
+	return store.Verified, "every chunk has its SHA-1 in the archive"
 }
 
-// chunks is a disk of an XVA archive: what is not stored is zeros.
-type chunks struct {
+// chunkMember completes a member that is a disk of an XVA archive.
+func chunkMember(set *Set, m Member) Member {
+	m.Source = chunkSource{set.Content, set.label(m.Name), m.Chunks.Chunks}
+	m.Data = []cache.Extent{}
+	for _, c := range m.Chunks.Chunks {
+		m.Data = append(m.Data, cache.Extent{Off: c.Chunk * xvm.XVAChunk, Len: c.Len})
+	}
+	return m
+}
+
+// chunkSource supplies a disk of an XVA archive: what is not stored is zeros.
+type chunkSource struct {
 	archive source.Source
 	label   string
 	pieces  []xvm.XVAPiece // ascending in the disk; each followed by its checksum in the archive
@@ -82,31 +83,16 @@ func (e *ChunkError) Error() string {
 	return fmt.Sprintf("%s: chunk %08d has %s %s, its checksum file says %s", e.File, e.Chunk, e.Algo, e.Got, e.Want)
 }
 
-func (s chunks) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+func (s chunkSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	i := sort.Search(len(s.pieces), func(i int) bool { return s.pieces[i].Chunk*xvm.XVAChunk+s.pieces[i].Len > off })
 	return &chunkReader{ctx: ctx, s: s, urgency: u, next: i, pos: off, end: off + n}, nil
-}
-
-// judge: every chunk was compared when it was fetched.
-func (s chunks) judge(context.Context, []bool) (store.FileState, string) {
-	algos := make(map[string]bool)
-	for _, p := range s.pieces {
-		algos[p.Algo] = true
-	}
-	switch {
-	case algos[""]:
-		return store.Unverified, "chunks of the archive have no checksum"
-	case algos["xxhash"]:
-		return store.Verified, "every chunk has its xxHash in the archive, which excludes accidents only"
-	}
-	return store.Verified, "every chunk has its SHA-1 in the archive"
 }
 
 // chunkReader reads a run of the disk: chunks that follow each other in the
 // archive come as one range.
 type chunkReader struct {
 	ctx      context.Context
-	s        chunks
+	s        chunkSource
 	urgency  source.Urgency
 	next     int   // piece
 	pos, end int64 // of the disk

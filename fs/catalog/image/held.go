@@ -1,11 +1,12 @@
-package catalog
+package image
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vmcastfs/cache"
@@ -28,14 +29,17 @@ const (
 	maxKeptSums = 4096
 )
 
-// heldBlocks finds blocks by their SHA-256 in all images of the cache whose
+// HeldBlocks finds blocks by their SHA-256 in all images of the cache whose
 // block sums are known. It is filled when the first block is looked for, and
 // emptied when no image is open that may look for any.
 //
 // mu guards what follows it, and is held while the documents are read. It comes
 // before the locks of package store.
-type heldBlocks struct {
-	cat *Catalog
+type HeldBlocks struct {
+	store *store.Store
+	log   *slog.Logger
+	run   func(func(ctx context.Context)) bool // in the background
+	kept  atomic.Int64                         // bytes of kept sums in memory, of open images
 
 	mu     sync.RWMutex
 	users  int
@@ -43,6 +47,11 @@ type heldBlocks struct {
 	files  []*heldFile // the most recently used first
 	blocks int
 	timer  *time.Timer // runs while filled, to close what is idle
+}
+
+// NewHeldBlocks makes an empty one. Run is Env.Go.
+func NewHeldBlocks(st *store.Store, log *slog.Logger, run func(func(ctx context.Context)) bool) *HeldBlocks {
+	return &HeldBlocks{store: st, log: log, run: run}
 }
 
 // heldFile is one image of the cache.
@@ -83,13 +92,13 @@ func placeOf(sum [32]byte, b int64) uint64 {
 
 // enter is called before an image that may look for blocks is opened, leave
 // after it is closed.
-func (h *heldBlocks) enter() {
+func (h *HeldBlocks) enter() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users++
 }
 
-func (h *heldBlocks) leave() {
+func (h *HeldBlocks) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.users--; h.users == 0 {
@@ -97,8 +106,8 @@ func (h *heldBlocks) leave() {
 	}
 }
 
-// empty closes all files for good, also if images are still open.
-func (h *heldBlocks) empty() {
+// Close closes all files for good, also if images are still open.
+func (h *HeldBlocks) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.clear()
@@ -106,7 +115,7 @@ func (h *heldBlocks) empty() {
 }
 
 // rest closes the files that nothing has been found in for a while.
-func (h *heldBlocks) rest() {
+func (h *HeldBlocks) rest() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.timer == nil {
@@ -129,7 +138,7 @@ func (f *heldFile) rest() {
 }
 
 // clear forgets all files; mu is held.
-func (h *heldBlocks) clear() {
+func (h *HeldBlocks) clear() {
 	if h.timer != nil {
 		h.timer.Stop()
 		h.timer = nil
@@ -142,7 +151,7 @@ func (h *heldBlocks) clear() {
 
 // find looks for a present block of this sum and block size in another place
 // than block b of the file key.
-func (h *heldBlocks) find(sum [32]byte, blockSize int, key store.Key, b int64) (*store.File, int64, bool) {
+func (h *HeldBlocks) find(sum [32]byte, blockSize int, key store.Key, b int64) (*store.File, int64, bool) {
 	h.mu.RLock()
 	if !h.filled {
 		h.mu.RUnlock()
@@ -161,7 +170,7 @@ func (h *heldBlocks) find(sum [32]byte, blockSize int, key store.Key, b int64) (
 			if f.key == key && at == b {
 				continue
 			}
-			if file := f.open(h.cat.cfg.Store); file != nil && file.Has(at) {
+			if file := f.open(h.store); file != nil && file.Has(at) {
 				return file, at, true
 			}
 		}
@@ -170,7 +179,7 @@ func (h *heldBlocks) find(sum [32]byte, blockSize int, key store.Key, b int64) (
 }
 
 // fill reads the sums of all images in the cache.
-func (h *heldBlocks) fill() {
+func (h *HeldBlocks) fill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.filled || h.users == 0 {
@@ -178,7 +187,7 @@ func (h *heldBlocks) fill() {
 	}
 	h.filled = true
 	h.timer = time.AfterFunc(heldIdle, h.rest)
-	st, log := h.cat.cfg.Store, h.cat.cfg.Logger
+	st, log := h.store, h.log
 	names, err := st.DocNames(kindSums)
 	if err != nil {
 		log.Warn("block sums cannot be listed; nothing is copied from other images", "err", err)
@@ -196,14 +205,14 @@ func (h *heldBlocks) fill() {
 	}
 	slices.SortFunc(here, func(a, b store.Info) int { return b.Used.Compare(a.Used) })
 	for _, info := range here {
-		if t := h.cat.learnedSums(info.Key); t != nil {
+		if t := h.keptSums(info.Key); t != nil {
 			h.add(newHeldFile(info.Key, t))
 		}
 	}
 }
 
 // add puts a file in front; mu is held.
-func (h *heldBlocks) add(f *heldFile) {
+func (h *HeldBlocks) add(f *heldFile) {
 	known := slices.ContainsFunc(h.files, func(g *heldFile) bool { return g.key == f.key })
 	if known || len(h.files) >= maxHeldFiles || h.blocks+len(f.places) > maxHeldBlocks {
 		return
@@ -213,7 +222,7 @@ func (h *heldBlocks) add(f *heldFile) {
 }
 
 // learn adds an image that has just come to be known.
-func (h *heldBlocks) learn(key store.Key, t *cache.SumTable) {
+func (h *HeldBlocks) learn(key store.Key, t *cache.SumTable) {
 	f := newHeldFile(key, t)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -247,76 +256,70 @@ func (f *heldFile) close() {
 	f.gone = true
 }
 
-// shareBlocks lets an image that is being opened take blocks from others, and
-// others from it. table gives its sums, to be kept if they are not yet; nil: they
-// are.
-func (im *image) shareBlocks(spec *cache.Spec, table func() *cache.SumTable) {
-	cat := im.f.pkg.cat
-	cat.held.enter()
-	im.sharing = true
-	key, bare, bs := im.f.key, im.f.bare, cmp.Or(spec.BlockSize, cache.DefaultBlockSize)
-	if bare != "" && bare != key {
-		// What was cached of this very image before it had a block list.
-		if _, err := cat.cfg.Store.Stamp(bare); err == nil {
-			if file, err := cat.cfg.Store.File(bare, spec.Size, bs); err == nil {
-				im.before = file
-			}
-		}
-	}
-	before := im.before
-	spec.Copies = func(b int64, sum [32]byte) (*store.File, int64, bool) {
-		if before != nil && before.Has(b) {
-			return before, b, true
-		}
-		return cat.held.find(sum, bs, key, b)
-	}
-	if table == nil || cat.cfg.Store.HasDoc(kindSums, string(key)) {
-		return
-	}
-	cat.background(func(context.Context) {
-		if t := table(); t != nil {
-			cat.keepSums(key, t)
-		}
-	})
-}
-
-// unshareBlocks undoes checkBlocks.
-func (im *image) unshareBlocks() {
-	if im.before != nil {
-		im.before.Close()
-		im.before = nil
-	}
-	im.f.pkg.cat.learned.Add(-im.learned)
-	im.learned = 0
-	if im.sharing {
-		im.sharing = false
-		im.f.pkg.cat.held.leave()
-	}
-}
-
-// keepSums persists the block sums of an image, so that it is checked block by
-// block the next time, and others find what they have in common with it.
-func (c *Catalog) keepSums(key store.Key, t *cache.SumTable) {
-	c.background(func(context.Context) {
+// keep persists the block sums of an image, so that it is checked block by block
+// the next time, and others find what they have in common with it.
+func (h *HeldBlocks) keep(key store.Key, t *cache.SumTable) {
+	h.run(func(context.Context) {
 		if raw := t.Encode(); len(raw) <= store.MaxDoc {
-			if err := c.cfg.Store.PutDoc(kindSums, string(key), raw); err != nil {
-				c.cfg.Logger.Warn("block sums are not kept", "err", err)
+			if err := h.store.PutDoc(kindSums, string(key), raw); err != nil {
+				h.log.Warn("block sums are not kept", "err", err)
 			}
 		}
-		c.held.learn(key, t)
+		h.learn(key, t)
 	})
 }
 
-// learnedSums are the persisted block sums of an image, or nil.
-func (c *Catalog) learnedSums(key store.Key) *cache.SumTable {
-	raw, err := c.cfg.Store.GetDoc(kindSums, string(key))
+// keptSums are the persisted block sums of an image, or nil.
+func (h *HeldBlocks) keptSums(key store.Key) *cache.SumTable {
+	raw, err := h.store.GetDoc(kindSums, string(key))
 	if err != nil {
 		return nil
 	}
 	t, err := cache.DecodeSumTable(raw)
 	if err != nil {
-		c.cfg.Logger.Warn("kept block sums are not usable", "err", err)
+		h.log.Warn("kept block sums are not usable", "err", err)
 		return nil
+	}
+	return t
+}
+
+// maxKept bounds the kept sums in memory, of all open images together, in bytes.
+const maxKept = 64 << 20
+
+// takeRoom takes room for kept sums until giveRoom; without any an image is read
+// as if there were none.
+func (h *HeldBlocks) takeRoom(bytes int64) bool {
+	if h.kept.Add(bytes) > maxKept {
+		h.kept.Add(-bytes)
+		return false
+	}
+	return true
+}
+
+func (h *HeldBlocks) giveRoom(bytes int64) { h.kept.Add(-bytes) }
+
+// keepListed keeps what a list says of an image, if that is not kept yet, so that
+// other images find what they have in common with it.
+func (h *HeldBlocks) keepListed(key store.Key, listed *xvm.ImageBlocks) {
+	if h.store.HasDoc(kindSums, string(key)) {
+		return
+	}
+	h.run(func(context.Context) {
+		if t := tableOf(listed); t != nil {
+			h.keep(key, t)
+		}
+	})
+}
+
+// tableOf copies what a list says of an image, to be kept; nil if that is too
+// much.
+func tableOf(listed *xvm.ImageBlocks) *cache.SumTable {
+	t := cache.NewSumTable(listed.Size, listed.BlockSize)
+	for b := range listed.Blocks() {
+		sum, zero, _ := listed.Sum(b)
+		if !t.Append(sum, zero) {
+			return nil
+		}
 	}
 	return t
 }

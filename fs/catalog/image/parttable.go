@@ -1,4 +1,4 @@
-package catalog
+package image
 
 import (
 	"crypto/sha256"
@@ -13,16 +13,17 @@ import (
 const (
 	sectorSize    = 512
 	partitionUnit = 1 << 20 // where partitions begin
-	maxPartitions = 128     // what a GPT has room for by custom
+	// MaxPartitions is the highest number of a partition, and how many there may be.
+	MaxPartitions = 128 // what a GPT has room for by custom
 	gptEntrySize  = 128
-	gptSectors    = 1 + maxPartitions*gptEntrySize/sectorSize // a header and its entries
+	gptSectors    = 1 + MaxPartitions*gptEntrySize/sectorSize // a header and its entries
 )
 
 // partition is one partition of a table. Off is set by layOut.
 type partition struct {
 	Name   string // in a GPT
 	Kind   string // xvm.Disk.Kind
-	Number int    // 1..maxPartitions
+	Number int    // 1..MaxPartitions
 	Size   int64  // bytes, not 0
 	Off    int64  // bytes, a multiple of partitionUnit
 }
@@ -53,14 +54,14 @@ func layOut(parts []partition, seed []byte) (size int64, tables []run, err error
 		end = roundUp(end + p.Size)
 		highest = max(highest, p.Number)
 	}
-	if len(parts) == 0 || highest > maxPartitions {
+	if len(parts) == 0 || highest > MaxPartitions {
 		return 0, nil, errors.New("no partitions, or too many")
 	}
 	if highest <= 4 && end/sectorSize <= 1<<32 {
 		return end, []run{{0, mbr(parts, seed)}}, nil
 	}
 	size = end + partitionUnit
-	entries := make([]byte, maxPartitions*gptEntrySize)
+	entries := make([]byte, MaxPartitions*gptEntrySize)
 	for _, p := range parts {
 		gptEntry(entries[(p.Number-1)*gptEntrySize:], p, seed)
 	}
@@ -160,7 +161,7 @@ func gptHeader(b []byte, at, other, table int64, entries, seed []byte) {
 	le.PutUint64(b[48:], uint64(max(at, other)-gptSectors)) // last
 	copy(b[56:], identifier(seed, "disk"))
 	le.PutUint64(b[72:], uint64(table))
-	le.PutUint32(b[80:], maxPartitions)
+	le.PutUint32(b[80:], MaxPartitions)
 	le.PutUint32(b[84:], gptEntrySize)
 	le.PutUint32(b[88:], crc32.ChecksumIEEE(entries))
 	le.PutUint32(b[16:], 0)

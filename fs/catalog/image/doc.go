@@ -1,0 +1,57 @@
+// Package image serves one file that is read by blocks: a member as it is stored,
+// its plain content, a disk of an XVA archive, or partition images joined to one
+// disk.
+//
+//   - image: a file that comes through the block cache.
+//   - set: what the images of one package have in common.
+//   - recipe: how the bytes of an image are made out of those of the archive.
+//   - base: the compressed image that another image is the plain content of.
+//   - listed: of an image whose blocks are in a block list.
+//   - kept sums: the sums of an image's blocks, kept from a check of the whole.
+//   - head: the first bytes of an image, which tell whether it names other files.
+//   - joined: a disk that is made of images of partitions.
+//
+// # The way of a read
+//
+// [Image.Open] holds the block list, asks the table in recipe.go for the recipe
+// that fits, and opens a file of the cache with it. What the blocks are checked
+// against is completed by checks.go. A read goes to that file, past the check of
+// the head. The last close ends all that.
+//
+// # A new recipe
+//
+// Another way to make an image (another compression by blocks, say) is one new
+// file, as gzipblocks.go is, and one line of the table in recipe.go. Nothing else
+// knows which recipe made an image.
+//
+// # Images that name other files
+//
+// A hypervisor that opens a qcow2, VMDK, QED, VHD or VDI with its own format opens
+// what that names, too, of whichever path a stranger wrote there. Such images are
+// refused with an [ExternalError], unless Env.AllowExternal. The first bytes are
+// examined when an image is opened, and fetched if need be: 4 KiB, which tell the
+// format, and 128 KiB if that format can name files.
+//
+// Images come lazily, so this holds besides. None of the first 4 KiB is given out
+// before it has been examined. What was examined is kept while the image is open,
+// and compared with what is read: a server cannot show something else the second
+// time. A local file is handed to the kernel only if it begins with the same
+// bytes. If the first bytes cannot be had, the image opens, and reading them fails
+// until they can.
+//
+// # Plain content
+//
+// The size of plain content is told by the package, by a block list, or by the
+// format (the index of xz, the seek table of zstd); else the stream is inflated to
+// its end. The length field of gzip is not believed: it is modulo 2^32, and that of
+// the last member only. Plain content is verified when a sum of the whole matches,
+// or when it was inflated without an error from a stored image that is verified.
+//
+// # Locks
+//
+// Image.mu is held while a file of the cache is opened or closed, which is local
+// work. It comes before the mu of its base, those of the archive's content, and of
+// HeldBlocks, ListMemory, BlockSums and recorder, and before the locks of package
+// cache. ListMemory.mu comes before BlockSums.mu. HeldBlocks.mu comes before
+// heldFile.mu and is held while documents of the store are read.
+package image

@@ -1,0 +1,71 @@
+package image
+
+import (
+	"context"
+	"log/slog"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/source"
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// Env is what all images of a mount work with.
+type Env struct {
+	Store  *store.Store
+	Cache  *cache.Cache
+	Log    *slog.Logger
+	Memory *seekable.Budget // of the decoders of members
+	Lists  *ListMemory
+	Held   *HeldBlocks
+	Pool   *BlockPool
+	// Go runs a function in the background, on a context that ends with the
+	// catalog; false: that has ended.
+	Go func(func(ctx context.Context)) bool
+
+	Strict        bool // the first read of an image waits until the whole matches
+	AllowExternal bool // serve images that name other files
+	Complete      bool // fetch the rest of an open image in the background
+	Profile       bool // record which blocks a boot reads, and fetch by such records
+	ProfileReads  []xvm.ProfileRead
+}
+
+// Set is what the images of one package have in common.
+type Set struct {
+	Env
+	Release string          // its name, for messages
+	Content archive.Content // what members are cut from
+	Pinned  bool            // the server's validator tells versions of the archive apart
+	Blocks  *BlockSums      // nil: the package has no block list
+	Profile func() []xvm.ProfileRead
+	// SizeFound is told the plain size of an image that was found by inflating
+	// it, or that its format proves, so that it is found once.
+	SizeFound func(name string, size int64)
+	// Corrupt is told of an image whose content is wrong, with locks of the cache
+	// held.
+	Corrupt func(name string)
+}
+
+// Member says which image it is and where its bytes come from.
+type Member struct {
+	Name string
+	Key  store.Key // in the cache
+	Bare store.Key // what Key would be without a block list
+	Size int64     // bytes, or store.Unknown
+	// Sums are the digests of the image that its manifest gives, PlainSums those
+	// that an XVM2 manifest gives of plain content.
+	Sums, PlainSums []cache.Sum
+	// ListOnly: nobody but the block list vouches for the image, so that it is
+	// not served if the list does not have it.
+	ListOnly bool
+
+	Source source.Source   // its bytes as stored; nil for plain content
+	Data   []cache.Extent  // what is not a hole of it; nil: everything
+	Chunks *xvm.XVADisk    // not nil: Source is its chunks, see ChunkSource
+	Format seekable.Format // of the stored image that plain content is inflated from
+}
+
+// Label names the image for people.
+func (s *Set) label(name string) string { return s.Release + "/" + name }

@@ -1,0 +1,278 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/xvm"
+)
+
+// Image is a file that comes through the cache. It is open in the cache while
+// somebody has it open, and for as long the rest of it is completed in the
+// background; a mere listing or a sniff of its first bytes does not begin that.
+// It is safe for any number of goroutines.
+type Image struct {
+	set    *Set
+	member Member
+	base   *Image     // what it is the plain content of; nil: of nothing
+	blocks *BlockSums // nil: no block list is for it
+
+	found  atomic.Int64             // one more than the size that was found, 0: none
+	head   atomic.Pointer[[]byte]   // its first bytes, since they have been examined; nil when it is not open
+	disk   atomic.Pointer[xvm.Disk] // what its ends show; nil: not all has been seen yet
+	checks checks
+
+	// mu guards what follows it, and parts of checks and profile. It is held while
+	// the file is opened and closed in the cache (local work only): before the mu of
+	// base, those of Content, Held and Lists, and any lock of cache.
+	mu      sync.Mutex
+	opens   int
+	file    *cache.File
+	recipe  recipe       // of file
+	last    cache.Status // when it was last closed, or looked at since
+	seen    store.Stamp  // what last is of
+	profile profile
+}
+
+// New makes an image. Base is the compressed image that it is the plain content
+// of; nil: of none.
+func New(set *Set, m Member, base *Image) *Image {
+	if m.Chunks != nil {
+		m = chunkMember(set, m)
+	}
+	im := &Image{set: set, member: m, base: base, blocks: set.Blocks}
+	if m.Name == xvm.BlockListName {
+		im.blocks = nil
+	}
+	return im
+}
+
+// Size in bytes, or store.Unknown for plain content whose size is still to be
+// found.
+func (im *Image) Size() int64 {
+	if n := im.found.Load(); n > 0 {
+		return n - 1
+	}
+	return im.member.Size
+}
+
+// Data lists what is not a known hole; nil: everything.
+func (im *Image) Data() []cache.Extent { return im.member.Data }
+
+// Base is the compressed image that this one is the plain content of, or nil.
+func (im *Image) Base() *Image { return im.base }
+
+// Listed tells whether a block list is for the image, and the bytes of its text.
+func (im *Image) Listed() (text int64, ok bool) {
+	if im.blocks == nil {
+		return 0, false
+	}
+	return im.blocks.Text, true
+}
+
+func (im *Image) label() string { return im.set.label(im.member.Name) }
+
+func (im *Image) stored() Member { return im.member }
+
+// Acquire opens the file in the cache, or shares it, having waited for the
+// block list if there is one. Each success needs one Drop.
+func (im *Image) Acquire(ctx context.Context) (*cache.File, error) {
+	if err := im.blocks.Hold(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", im.label(), err)
+	}
+	file, err := im.acquireHeld()
+	if err != nil {
+		im.blocks.LetGo()
+	}
+	return file, err
+}
+
+// Drop undoes Acquire.
+func (im *Image) Drop() error {
+	err := im.dropHeld()
+	im.blocks.LetGo()
+	return err
+}
+
+// acquireHeld is Acquire for a caller that holds the block list of the package
+// already; it needs dropHeld.
+func (im *Image) acquireHeld() (*cache.File, error) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.opens > 0 {
+		im.opens++
+		return im.file, nil
+	}
+	listed, err := im.listed(im.Size())
+	if err != nil {
+		return nil, err
+	}
+	o := order{set: im.set, member: im.member, size: im.Size(), listed: listed}
+	if im.base != nil {
+		o.base = im.base
+	}
+	r := recipeFor(o)
+	spec, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	im.common(&spec)
+	if !r.checksBlocks() {
+		im.checks.begin(im.set, im.member, &spec, listed, im.summed())
+	}
+	file, err := im.set.Cache.Open(spec)
+	if err != nil {
+		r.close()
+		im.checks.end(im.set)
+		return nil, err
+	}
+	im.opens, im.file, im.recipe = 1, file, r
+	return file, nil
+}
+
+func (im *Image) dropHeld() error {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	im.opens--
+	if im.opens > 0 {
+		return nil
+	}
+	im.profile.off()
+	im.head.Store(nil)
+	im.last = im.file.Status()
+	err := im.file.Close()
+	im.recipe.close()
+	im.file, im.recipe = nil, nil
+	im.checks.end(im.set)
+	im.seen, _ = im.set.Store.Stamp(im.member.Key)
+	return err
+}
+
+// listed are the image's blocks in the list, which the caller holds; nil: it is
+// not in there.
+func (im *Image) listed(size int64) (*xvm.ImageBlocks, error) {
+	if im.base == nil {
+		return im.blocks.image(im.member.Name, "", 0, size)
+	}
+	return im.blocks.image(im.member.Name, im.base.member.Name, im.base.member.Size, size)
+}
+
+// common completes a spec with what all images have in common.
+func (im *Image) common(spec *cache.Spec) {
+	spec.Key, spec.Label = im.member.Key, im.label()
+	spec.Complete, spec.MaxSize = im.set.Complete, archive.MaxInflated
+	spec.Changed = func(state store.FileState) {
+		if state == store.Corrupt {
+			im.set.Corrupt(im.member.Name)
+		}
+	}
+	if im.set.Strict {
+		spec.Policy = cache.Strict
+	}
+}
+
+// summed tells whether the manifest sums the whole of the image, or of what it
+// is inflated from.
+func (im *Image) summed() bool {
+	for _, sums := range [][]cache.Sum{im.member.Sums, im.member.PlainSums} {
+		for _, s := range sums {
+			if s.Prefix == 0 {
+				return true
+			}
+		}
+	}
+	return im.base != nil && im.base.summed()
+}
+
+// InflatedFrom tells whether the image is made of what base gives, so that it is
+// as wrong as that is.
+func (im *Image) InflatedFrom(base *Image) bool {
+	return im.base != nil && im.base == base && im.checks.mode() != blockMode
+}
+
+// current is the open file, or nil.
+func (im *Image) current() *cache.File {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	return im.file
+}
+
+// corrupt tells whether the file, or what it is inflated from, is known to be
+// wrong. The caller holds file open.
+func (im *Image) corrupt(file *cache.File) error {
+	if file.State() == store.Corrupt {
+		return im.corruptError(file.Status().Note)
+	}
+	if im.base != nil && im.checks.mode() != blockMode {
+		if base := im.base.current(); base != nil && base.State() == store.Corrupt {
+			return im.base.corruptError(base.Status().Note)
+		}
+	}
+	return nil
+}
+
+func (im *Image) corruptError(note string) error {
+	return fmt.Errorf("%s: %w: %s", im.label(), cache.ErrCorrupt, note)
+}
+
+// FindSize finds the size of plain content that nothing tells: by what the
+// format proves, else by inflating the stream to its end, which also caches
+// all of it. Any number may wait; the work goes on for as long as one does.
+func (im *Image) FindSize(ctx context.Context) (int64, error) {
+	if n := im.Size(); n != store.Unknown {
+		return n, nil
+	}
+	n, known, err := im.provenSize(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if known {
+		im.found.Store(n + 1)
+		if im.blocks == nil || im.blocks.Own { // another sidecar may say otherwise
+			im.set.SizeFound(im.member.Name, n)
+		}
+		return n, nil
+	}
+	file, err := im.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer im.Drop()
+	if err := im.corrupt(file); err != nil {
+		return 0, err
+	}
+	n, err = file.WaitSize(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%s: find the plain size: %w", im.label(), err)
+	}
+	im.found.Store(n + 1)
+	im.set.SizeFound(im.member.Name, n)
+	return n, nil
+}
+
+// provenSize asks the block list, and then the format, which costs a read or
+// two at the stream's end.
+func (im *Image) provenSize(ctx context.Context) (int64, bool, error) {
+	file, err := im.base.Acquire(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer im.base.Drop()
+	listed, err := im.listed(store.Unknown)
+	if err != nil {
+		return 0, false, err
+	}
+	if listed != nil {
+		return listed.Size, true, nil
+	}
+	n, known, err := archive.ProvenSize(ctx, im.member.Format, file, im.base.member.Size)
+	if err != nil {
+		return 0, false, fmt.Errorf("%s: %w", im.base.label(), err)
+	}
+	return n, known, nil
+}

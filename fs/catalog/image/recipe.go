@@ -1,0 +1,52 @@
+package image
+
+import (
+	"vmcastfs/cache"
+	"vmcastfs/xvm"
+)
+
+// A recipe makes the bytes of an image, from when the cache opens it until the
+// cache has closed it.
+type recipe interface {
+	// open takes what the recipe needs, and says what the cache fills the file
+	// from: Size, Source, Data, BlockSize, and Sums and Judge of the whole. It does
+	// local work only.
+	open() (cache.Spec, error)
+	// close gives back what open took.
+	close()
+	// checksBlocks tells whether the recipe itself compares each block.
+	checksBlocks() bool
+}
+
+// order is what a recipe is given.
+type order struct {
+	set    *Set
+	member Member
+	size   int64            // bytes, or store.Unknown
+	listed *xvm.ImageBlocks // its blocks; nil: no list has them
+	base   base             // nil: it is not the plain content of another image
+}
+
+// base is the compressed image that another one is the plain content of.
+type base interface {
+	stored() Member
+	acquireHeld() (*cache.File, error)
+	dropHeld() error
+}
+
+// recipes are the ways to make an image. The first that fits does.
+var recipes = [...]func(order) (_ recipe, fits bool){
+	newChunks,
+	newGzipBlocks,
+	newInflated,
+	newStored,
+}
+
+func recipeFor(o order) recipe {
+	for _, make := range recipes {
+		if r, fits := make(o); fits {
+			return r
+		}
+	}
+	return nil // newStored fits everything
+}

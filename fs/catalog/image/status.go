@@ -1,0 +1,126 @@
+package image
+
+import (
+	"fmt"
+	"time"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+)
+
+// Status is the state of a file. Size is -1 while it is not known.
+type Status struct {
+	Name  string `json:"name"`
+	Size  int64  `json:"size"`
+	State string `json:"state"` // partial, verified, unverified, corrupt
+	// Refused is why the file alone is not served, where signatures are required.
+	Refused string `json:"refused,omitempty"`
+	Note    string `json:"note,omitempty"`
+	// Verify is how what is read has been checked: "block" against a block
+	// list, "kept" against sums kept from an earlier check of the whole, both
+	// before it is served; "whole" behind the read, once all is here; "strict"
+	// before it, for the same price. "" until it is opened.
+	Verify string `json:"verify,omitempty"`
+	// VerifyNote is why, where it is not, or will not be, what the mount was
+	// asked for, and what is amiss with it.
+	VerifyNote  string     `json:"verify_note,omitempty"`
+	CachedBytes int64      `json:"cached_bytes"`
+	Percent     float64    `json:"percent"`
+	Checked     int64      `json:"checked_bytes,omitempty"`
+	InFlight    int        `json:"in_flight,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	Open        bool       `json:"open"`
+	Image       bool       `json:"image"`
+	// Parts are the images that a disk made of partition images shows; it is no
+	// image itself, and what it says is made of what they say.
+	Parts []string `json:"parts,omitempty"`
+}
+
+// Status describes the image without touching the network. What is inflated from
+// a corrupt file is corrupt.
+func (im *Image) Status() Status {
+	is := im.cacheStatus()
+	if im.base != nil && im.checks.mode() != blockMode && is.State != store.Corrupt.String() {
+		if base := im.base.cacheStatus(); base.State == store.Corrupt.String() {
+			is.State = base.State
+			is.Note = fmt.Sprintf("inflated from %s, which is corrupt: %s", im.base.member.Name, base.Note)
+		}
+	}
+	im.mu.Lock()
+	open := im.opens > 0
+	im.mu.Unlock()
+	return Status{
+		Name: im.member.Name, Size: im.Size(), Image: true, Open: open,
+		State: is.State, Note: is.Note, Verify: im.verify(), VerifyNote: im.verifyNote(),
+		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
+		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
+	}
+}
+
+// cacheStatus is what the cache says of the image.
+func (im *Image) cacheStatus() cache.Status {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.file != nil {
+		return im.file.Status()
+	}
+	stamp, _ := im.set.Store.Stamp(im.member.Key)
+	if im.last.State != "" && stamp == im.seen {
+		return im.last
+	}
+	// Not opened in this mount yet: what earlier ones left on the disk. Or
+	// blocks have been evicted since, or another process has fetched some.
+	st := cache.Status{State: store.Partial.String(), Size: im.member.Size, LastError: im.last.LastError, LastErrorAt: im.last.LastErrorAt}
+	if info, err := im.set.Store.Stat(im.member.Key); err == nil {
+		st.State, st.Note, st.CachedBytes = info.State.String(), info.Note, info.Bytes
+		if info.Size > 0 {
+			st.Size = info.Size
+			st.Percent = 100 * float64(info.Bytes) / float64(info.Size)
+		}
+	}
+	im.last, im.seen = st, stamp
+	return st
+}
+
+// verify is Status.Verify.
+func (im *Image) verify() string {
+	switch mode := im.checks.mode(); {
+	case mode == blockMode:
+		return "block"
+	case im.set.Strict, mode == strictMode:
+		return "strict"
+	case mode == keptMode:
+		return "kept"
+	case mode == lazyMode:
+		return "whole"
+	}
+	return ""
+}
+
+// verifyNote is Status.VerifyNote.
+func (im *Image) verifyNote() string {
+	mode := im.checks.mode()
+	likely := mode == unknownMode && im.blocks == nil // how it will be opened
+	switch {
+	case im.set.Pinned:
+		return ""
+	case mode == strictMode, likely && im.summed():
+		return noValidator
+	case mode == lazyMode, likely:
+		return noValidator + ", and no sum tells its versions apart: what is read may be of several"
+	}
+	return ""
+}
+
+// Summed tells whether sums tell a replaced archive of the same size: of blocks,
+// or of the whole image.
+func (im *Image) Summed() bool { return im.blocks != nil || im.summed() }
+
+// Profile is the recording of a boot from this image on this host, as far as it
+// has come, in the text form of package xvm.
+func (im *Image) Profile() []byte {
+	im.mu.Lock() // a recording that has just ended is being written
+	defer im.mu.Unlock()
+	return im.profile.text(im.set.Store, im.member.Key)
+}
