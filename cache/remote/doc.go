@@ -20,11 +20,12 @@
 //     content is then only as good as the sums it is checked against, so that package
 //     fs/catalog has those checked before anything is served.
 //
-// A partial answer must be status 206 with exactly the range asked for, the length of the
-// object as total, a matching Content-Length if there is one, one part, and no content
-// coding; else it is thrown away ([ErrProtocol]). Status 200 for a range is read no further.
+// A partial answer must be status 206, begin where it was asked to, and not go beyond. It must
+// have the length of the object as total or none, a matching Content-Length if there is one,
+// one part, and no content coding; else it is thrown away ([ErrProtocol]). One that is shorter
+// is taken, and the rest asked for. Status 200 for a range is read no further.
 // A server that answers Open with 200 has no ranges: its objects are streamed from their
-// start. One that sends a Content-Encoding although identity was asked for (as Apache does
+// start. So has one that refuses a range with 400, 403 or 501 and answers without. One that sends a Content-Encoding although identity was asked for (as Apache does
 // for files its AddEncoding names) is not usable.
 //
 // # Failures

@@ -97,6 +97,11 @@ func (o *Object) URL() string { return o.shown }
 func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
 	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
+	if err == nil && refusesRange(a.resp.StatusCode) {
+		_ = a.reject(statusError(a.resp, display(final)))
+		header.Del("Range")
+		a, final, err = c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
+	}
 	if err != nil {
 		return nil, final, err
 	}
@@ -116,7 +121,46 @@ func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) 
 	}
 	a.peer.succeeded()
 	a.close(o.id.Ranged)
+	if o.id.Ranged && o.id.Size == unknown {
+		if err := o.findSize(ctx); err != nil {
+			return nil, final, err
+		}
+	}
 	return o, final, nil
+}
+
+// refusesRange reports whether a status may mean that a server wants no Range header.
+func refusesRange(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusNotImplemented
+}
+
+// findSize asks for the size of an object whose server answers ranges without it: by its
+// last byte, then with HEAD.
+func (o *Object) findSize(ctx context.Context) error {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		header := http.Header{"Accept-Encoding": {"identity"}}
+		if method == http.MethodGet {
+			header.Set("Range", "bytes=-1")
+		}
+		a, _, err := o.client.attempt(ctx, method, o.route, o.resolved, header, source.Demand)
+		if err != nil {
+			return err
+		}
+		size := int64(unknown)
+		if _, err := o.id.check(a.resp.Header); err == nil && plain(a.resp.Header) == nil {
+			if r, err := rangeOf(a.resp); err == nil && method == http.MethodGet && a.resp.StatusCode == http.StatusPartialContent && r.first == r.last {
+				size = r.last + 1
+			} else if method == http.MethodHead && a.resp.StatusCode == http.StatusOK {
+				size = a.resp.ContentLength
+			}
+		}
+		a.close(true)
+		if size >= int64(len(o.head)) && size > 0 {
+			o.id.Size = size
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the server does not tell the size", ErrProtocol)
 }
 
 // identify reads the answer to Open's request: who the object is, and how many bytes of
@@ -131,8 +175,8 @@ func identify(resp *http.Response, url string) (Identity, int64, error) {
 		if err != nil {
 			return Identity{}, 0, err
 		}
-		want := min(headSize, r.total)
-		if r.first != 0 || r.total == unknown || r.last+1 != want || resp.ContentLength >= 0 && resp.ContentLength != want {
+		want := r.last + 1 // a server may send less than was asked for (RFC 9110, section 15.3.7)
+		if r.first != 0 || want > headSize || resp.ContentLength >= 0 && resp.ContentLength != want {
 			return Identity{}, 0, fmt.Errorf("%w: asked for the first %d bytes, got Content-Range %.80q and length %d",
 				ErrProtocol, headSize, resp.Header.Get("Content-Range"), resp.ContentLength)
 		}
@@ -179,43 +223,46 @@ func rangeOf(resp *http.Response) (contentRange, error) {
 	return r, nil
 }
 
-// checkRange decides whether resp is bytes off to end of the object.
-func (o *Object) checkRange(resp *http.Response, off, end int64) error {
+// checkRange decides whether resp is bytes of the object from off, at most up to end, and
+// returns up to where. A server may send less than was asked for (RFC 9110, section 15.3.7),
+// and need not tell the size of the whole.
+func (o *Object) checkRange(resp *http.Response, off, end int64) (until int64, err error) {
 	if err := plain(resp.Header); err != nil {
-		return err
+		return 0, err
 	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent, http.StatusOK:
 	case http.StatusRequestedRangeNotSatisfiable:
 		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && r.total != o.id.Size {
-			return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+			return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
 		}
-		return fmt.Errorf("%w: status 416 for a range inside the object", ErrProtocol)
+		return 0, fmt.Errorf("%w: status 416 for a range inside the object", ErrProtocol)
 	default:
-		return statusError(resp, o.shown)
+		return 0, statusError(resp, o.shown)
 	}
 	sure, err := o.id.check(resp.Header)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if resp.StatusCode == http.StatusOK {
 		if !sure && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size && resp.Header.Get("Content-Range") == "" {
-			return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
+			return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
 		}
-		return fmt.Errorf("%w: status 200 for a range", ErrProtocol)
+		return 0, fmt.Errorf("%w: status 200 for a range", ErrProtocol)
 	}
 	r, err := rangeOf(resp)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !sure && r.total != unknown && r.total != o.id.Size {
-		return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+		return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
 	}
-	if r != (contentRange{off, end - 1, o.id.Size}) || resp.ContentLength >= 0 && resp.ContentLength != end-off {
-		return fmt.Errorf("%w: asked for bytes %d-%d/%d, got Content-Range %.80q and length %d",
+	until = r.last + 1
+	if r.first != off || until > end || r.total != o.id.Size && r.total != unknown || resp.ContentLength >= 0 && resp.ContentLength != until-off {
+		return 0, fmt.Errorf("%w: asked for bytes %d-%d/%d, got Content-Range %.80q and length %d",
 			ErrProtocol, off, end-1, o.id.Size, resp.Header.Get("Content-Range"), resp.ContentLength)
 	}
-	return nil
+	return until, nil
 }
 
 // checkWhole decides whether resp is the whole object from its beginning.
@@ -279,7 +326,7 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 	switch {
 	case a.resp.StatusCode == http.StatusNotModified && o.id.ETag != "":
 	case header.Get("Range") != "":
-		err = o.checkRange(a.resp, 0, 1)
+		_, err = o.checkRange(a.resp, 0, 1)
 	default:
 		err = o.checkWhole(a.resp)
 	}

@@ -61,6 +61,7 @@ type stream struct {
 	end     int64 // unknown: wherever the body ends
 	retry   *retry
 	attempt *attempt // nil between attempts
+	until   int64    // where its body ends; unknown: wherever it does
 	peer    *peer    // where the last attempt was answered
 	broken  error    // how the last attempt ended, if it is not dealt with yet
 	err     error    // final
@@ -98,8 +99,8 @@ func (s *stream) read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		if s.end != unknown {
-			p = p[:min(int64(len(p)), s.end-s.off)]
+		if s.until != unknown {
+			p = p[:min(int64(len(p)), s.until-s.off)]
 		}
 		n, err := s.attempt.Read(p)
 		s.off += int64(n)
@@ -119,6 +120,9 @@ func (s *stream) read(p []byte) (int, error) {
 				return 0, io.EOF
 			}
 			return n, nil
+		case s.off == s.until: // the server sends less at once than was asked for
+			err = nil
+			s.finish(true)
 		case err == io.EOF:
 			err = io.ErrUnexpectedEOF
 		}
@@ -159,21 +163,21 @@ func (s *stream) connect() error {
 		if err != nil {
 			return fmt.Errorf("fetch %s: %w", o.shown, err)
 		}
-		var header http.Header
-		check := o.checkWhole
+		header := http.Header{"Accept-Encoding": {"identity"}}
 		if o.id.Ranged {
-			header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", s.off, s.end-1)}}
+			header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.off, s.end-1))
 			if v := o.id.ifRange(); v != "" {
 				header.Set("If-Range", v)
 			}
-			check = func(resp *http.Response) error { return o.checkRange(resp, s.off, s.end) }
-		} else {
-			header = http.Header{}
 		}
-		header.Set("Accept-Encoding", "identity")
 		a, final, err := o.client.attempt(s.ctx, http.MethodGet, route, to, header, s.urgency)
 		if err == nil {
-			if err = check(a.resp); err != nil {
+			if o.id.Ranged {
+				s.until, err = o.checkRange(a.resp, s.off, s.end)
+			} else {
+				s.until, err = s.end, o.checkWhole(a.resp)
+			}
+			if err != nil {
 				err = a.reject(err)
 			}
 		}
