@@ -61,7 +61,7 @@ func TestEditedItem(t *testing.T) {
 	was := inode()
 
 	w.origin.PutBytes(appliance.FeedPath, after)
-	st := w.refresh()
+	w.refresh()
 	eventually(t, "the order is the feed's", 30*time.Second, func() bool { return w.latest() == "Debian-13" })
 	eventually(t, "the notes are the feed's", 30*time.Second, func() bool {
 		return string(readAll(t, w.path("Debian-12", "notes.html"))) == "It eats <b>data</b>."
@@ -74,7 +74,7 @@ func TestEditedItem(t *testing.T) {
 		info, err := os.Stat(w.path("Debian-12"))
 		return err == nil && info.ModTime().UTC().Format(time.DateTime) == "2026-01-01 10:00:00"
 	})
-	if len(st.Releases) != 2 || st.Releases[1].Title != "WITHDRAWN, do not boot" || st.Releases[1].Name != "Debian-12" || st.Releases[1].Generation != 1 {
+	if st := w.status(); len(st.Releases) != 2 || st.Releases[1].Title != "WITHDRAWN, do not boot" || st.Releases[1].Name != "Debian-12" || st.Releases[1].Generation != 1 {
 		t.Errorf("%+v", st.Releases)
 	}
 	if inode() != was {

@@ -78,6 +78,28 @@ func TestFeedDialects(t *testing.T) {
 	}
 }
 
+// TestCharsetInTheHeader mounts a feed whose character set only the server tells;
+// a mount without the server reads it in the same way.
+func TestCharsetInTheHeader(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	w.origin.PutBytes("/one.xvm", packListed(t, member{"disk.img", noise(1000, 1)}))
+	feed := []byte("<rss version=\"2.0\"><channel><title>c</title><item><title>\xc4\xe5\xe1\xe8\xe0\xed</title><guid>g</guid>" +
+		`<enclosure url="one.xvm" length="1" type="application/x-xvm"/></item></channel></rss>`)
+	w.origin.Put(appliance.FeedPath, bytes.NewReader(feed), int64(len(feed)), time.Now(), `"1"`, "text/xml; charset=windows-1251")
+	w.mount()
+	if got := w.latest(); got != "Дебиан" {
+		t.Errorf("latest is %q", got)
+	}
+	w.wantFile(feed, "feed.xml")
+	w.umount()
+	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Status, Status: 404})
+	w.mount()
+	if got := w.latest(); got != "Дебиан" {
+		t.Errorf("without the server latest is %q", got)
+	}
+}
+
 // TestLocalFeed mounts a feed that is a file, given relative to where the
 // command runs, with packages relative to the feed.
 func TestLocalFeed(t *testing.T) {
