@@ -66,7 +66,7 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 	if !marked {
 		labels = []string{headerCharset(contentType), declaredCharset(b)}
 	}
-	valid, multi := utf8.Valid(b), multibyte(b)
+	valid, multi := utf8.Valid(b), beyondASCII(b)
 	unknown, decided := "", valid && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{"))
 	for n, label := range labels {
 		enc, name := charset.Lookup(label)
@@ -75,7 +75,7 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 		case decided || label == "":
 		case enc == nil || name == "replacement": // the web standard's answer for character sets that it considers unsafe
 			unknown = label
-		case valid && multi > 0 && !believed:
+		case valid && multi && !believed:
 			decided = true
 		case strings.HasPrefix(name, "utf-"):
 			decided = valid
@@ -92,7 +92,7 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 		return nil, "", fmt.Errorf("%w: it declares %q", errCharset, Sanitize(clip(unknown, 40)))
 	case bytes.IndexByte(b, 0) >= 0:
 		return nil, "", fmt.Errorf("%w: it looks like binary data", errCharset)
-	case multi > 0:
+	case multi:
 		b = bytes.ToValidUTF8(b, nil)
 		warning = "feed holds bytes that are not UTF-8: left out"
 	default:
@@ -149,20 +149,9 @@ func decode(enc encoding.Encoding, b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// multibyte counts the valid characters beyond ASCII.
-func multibyte(b []byte) (n int) {
-	for i := 0; i < len(b); {
-		if b[i] < utf8.RuneSelf {
-			i++
-			continue
-		}
-		r, size := utf8.DecodeRune(b[i:])
-		if r != utf8.RuneError || size > 1 {
-			n++
-		}
-		i += size
-	}
-	return n
+// beyondASCII reports whether b holds a valid UTF-8 character of several bytes.
+func beyondASCII(b []byte) bool {
+	return bytes.ContainsFunc(b, func(r rune) bool { return r >= utf8.RuneSelf && r != utf8.RuneError })
 }
 
 // clean drops the control characters and non-characters that XML forbids. They
@@ -171,7 +160,7 @@ func clean(b []byte) []byte {
 	bad := func(r rune) bool {
 		return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff
 	}
-	if bytes.IndexFunc(b, bad) < 0 {
+	if !bytes.ContainsFunc(b, bad) {
 		return b
 	}
 	return bytes.Map(func(r rune) rune {

@@ -1,65 +1,57 @@
 // Package feed reads and writes VMcast feeds: the list of an appliance's
 // releases, each with the URL of its package.
 //
-// # Reading
+// # Glossary
 //
-// [Parse] takes a document and returns releases, newest first. The parser is
-// gofeed; in front of it stand guards of our own, because a feed is foreign
-// text that decides about file names and URLs:
+//   - feed: a document in RSS, Atom or JSON Feed, and what [Parse] makes of it;
+//   - item: one entry of the document;
+//   - enclosure: what an item offers for download;
+//   - package: the one enclosure of an item that is the appliance;
+//   - release: an item with a package;
+//   - id: what a release is known by, for good;
+//   - name: the directory of a release, made of its first title, for good;
+//   - guard: code that makes a foreign document safe and plain for the parser.
 //
-//  1. The document may have [MaxBody] bytes, in UTF-8 as well.
-//  2. Its character set is found out (byte order mark, content, declaration,
-//     in this order) and it becomes UTF-8 without control characters.
-//  3. An HTML page, as a captive portal or a login page sends it, is told from
-//     a feed.
-//  4. XML is walked with the tokenizer that gofeed uses. Entities cannot be
-//     declared; a DOCTYPE that only names something passes, and nothing is
-//     ever loaded. Depth, attributes, namespaces and elements have limits.
-//     Elements that mean nothing to us are cut out. Tags must match. URLs in
-//     the scope of an xml:base are resolved.
-//  5. Of more than [MaxItems] items the newest are kept, by their dates. More
-//     than a feed can hold that have a package are an error.
-//  6. JSON is reduced to version, title and items, with the same limits.
+// # The path of a document
 //
-// A malformed XML document is tried a second time after a repair that escapes
-// text in the elements that hold only text. A well-formed one is never
-// repaired.
+// A [Poller] fetches it. toUTF8 finds the character set. A guard (guardXML,
+// guardJSON) applies the limits of feed.go and leaves out everything without a
+// meaning here. It writes ids, titles, dates and enclosures in one plain form. gofeed
+// parses what is left. release chooses the package and the id of each item, and the
+// names are given last. A feed that is good is saved and handed to OnFeed.
+//
+// XML may not declare entities, and nothing that a DOCTYPE names is ever loaded.
+// A malformed document is tried a second time after repair, which escapes text in
+// the elements that hold only text. A well-formed one is never repaired.
 //
 // # Dialects
 //
-//   - RSS 2.0, 0.9x and 1.0 (RDF), Atom 0.3 and 1.0, JSON Feed 1 and 1.1:
-//     enclosure, link rel="enclosure", attachments.
-//   - Enomalism: the type application/enomalism2-xvm2.
-//   - Archipel: uuid for guid, dates as Python prints them (taken as UTC),
-//     titles that are not escaped.
+//   - RSS 2.0, 0.9x and 1.0 (RDF), Atom 0.3 and 1.0, JSON Feed 1 and 1.1, with
+//     <enclosure>, link rel="enclosure", <media:content> and attachments;
+//   - Enomalism: the type application/enomalism2-xvm2;
+//   - Archipel: uuid for guid, dates as Python prints them (taken as UTC), titles
+//     that are not escaped.
 //
-// An item has one package. Of several enclosures it is the one that looks most
-// like one, by the end of its name, else by its type: XVM first, then other
-// archives with disks, then disk images, then what does not say. Pictures,
-// sums, signatures and the like are never a package. The length attribute is
-// advice. Relative URLs are resolved against xml:base, else the URL the feed
-// came from in the end. The scheme must be http or https; file is allowed in a
-// feed that is a local file itself.
+// Of several enclosures, the package is the one that looks most like one, by the
+// end of its name, else by its type: XVM first, then other archives with disks, then
+// disk images, then what does not say. Pictures, sums and signatures are never a
+// package. The scheme must be http or https; a local feed may also name files.
 //
-// A release is known by its id: guid, Atom's or JSON's id, uuid, else the
-// SHA-256 of the package's URL. Of two items with one id the newer one counts.
-// Releases without a date come last, in the order of the feed; a date in the
-// future is believed, with a warning.
+// The id is the guid, Atom's or JSON's id, or the uuid, compared as it is written
+// (RFC 4287). An item without one has the SHA-256 of its package's [URLKey]. Of two
+// items with one id the newer one counts. Releases without a date come last.
 //
 // # Names
 //
-// The directory name of a release is made by [safeName] from its title and
-// given for good by [nameTable]. Names are chosen so that no shell, QEMU option
-// (commas, colons), unit file (%) or terminal can be fooled by them. Two names
-// that could be taken for one another (case, compatibility forms, Cyrillic and
-// Greek look-alikes of Latin letters) never exist beside each other.
+// No shell, QEMU option (commas, colons), unit file (%) or terminal can be fooled
+// by a name. Two names that could be taken for one another never exist beside each
+// other: case, compatibility forms, Cyrillic and Greek look-alikes of Latin letters.
 //
 // # Polling
 //
-// A [Poller] holds the last good feed. What counts as good: fetched in time,
-// not over http when https was asked for, parsed, and not empty where the last
-// one had releases. All else leaves the last good feed in place; unreachable
-// never means withdrawn. The state after an attempt:
+// A feed is good if it was fetched in time, not over http when https was asked
+// for, if it parses, and if it is not empty where the last one had releases. Anything
+// else leaves the last good feed in place: unreachable never means withdrawn.
 //
 //	fetched, other bytes   new feed, saved, OnFeed called
 //	same bytes, or 304     confirmed: not stale
@@ -67,32 +59,17 @@
 //	                       less up to a quarter at random; at least Retry-After (at most 1 h)
 //
 // After a success the next poll is due after the channel's ttl or the server's
-// max-age, whichever is longer, else [defaultInterval]; never before
-// [minInterval] nor after [maxInterval]; plus up to a tenth at random, so that
-// fifty hosts do not ask at once. skipHours and skipDays then defer it. The
-// option Refresh replaces all that by a fixed time; a local file is looked at
-// every [localInterval].
+// max-age, whichever is longer, else after an hour: never before a minute nor after a
+// day, plus up to a tenth at random. skipHours and skipDays then defer it. The option
+// Refresh replaces all that by a fixed time. A local file is looked at every 10 s.
 //
-// What is saved is one JSON document: the feed's bytes, its validators, the
-// URL it came from, who answered there, and the names given. Who answered is
-// kept since it decides what the feed may name: of a file, the user who could
-// have put it there ([FetchFile]); of a URL, what kind of address it led to. A
-// "not modified" by another party is not believed. Losing it costs the stability of
-// names only where titles collide.
+// The saved document also tells who answered ([Document].From), because that
+// decides what the feed may name. A "not modified" by another party is not believed.
 //
-// # Writing
+// # Concurrency and locks
 //
-// [Channel] writes RSS 2.0 and updates it: see [Channel.Update].
-//
-// # Text
-//
-// All strings in [Feed], [Status] and error texts of [Poller] have gone
-// through [Sanitize]; use it for any other foreign text before it is shown.
-// NotesHTML has gone through [sanitizeHTML].
-//
-// # Locks
-//
-// nameTable has a mutex, a leaf. Poller has one for its state and a token that a
-// poll holds; the token is taken first, and no function of the options is
-// called with the mutex held.
+// All functions may be called concurrently, and so may the methods of Poller,
+// but for Run. Poller has a token that a poll holds and a mutex for its state; the
+// token is taken first, and no option is called with the mutex held. The table of
+// names has a mutex of its own, a leaf.
 package feed

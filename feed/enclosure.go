@@ -13,8 +13,8 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// The ranks of an enclosure: of several in one item the lowest is the package,
-// the first in the feed among equals.
+// The ranks of an enclosure. Of several in one item, the package is the one with
+// the lowest rank; among equals it is the first in the feed.
 const (
 	rankXVM     = iota // .xvm, .xvm2: what this is all about, may be signed and verified
 	rankArchive        // .ova, .xva, .tar: disks with a description
@@ -55,8 +55,8 @@ func typeOf(name string) string {
 }
 
 // PackageStem cuts the kind and the compression from the file name of a package,
-// a machine's archive or a disk image; ok: it is called like one. Plain tar files
-// are not: most are something else.
+// a machine's archive or a disk image. ok tells whether the file is called like one.
+// Plain tar files are not: most of them are something else.
 func PackageStem(name string) (stem string, ok bool) {
 	format, kind := splitKind(name)
 	r, known := kinds[kind]
@@ -99,7 +99,7 @@ func rank(u *url.URL, mime string) int {
 	return rankUnknown
 }
 
-// enclosure is one that may be used.
+// enclosure is what an item offers for download, if it may be used.
 type enclosure struct {
 	url    string
 	mime   string
@@ -135,7 +135,7 @@ func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason 
 	return found[:min(len(found), 1+maxAlternates)], reason
 }
 
-// parseLength reads the length attribute: advice only, so that nonsense means
+// parseLength reads the length attribute. It is advice only: nonsense means
 // unknown (0).
 func parseLength(s string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
@@ -146,8 +146,8 @@ func parseLength(s string) int64 {
 }
 
 // enclosureURL makes an enclosure's URL absolute and applies the scheme rules:
-// http and https; file only in a feed that is itself a local file. Where they may
-// lead (private addresses, redirects) is the business of who connects.
+// http and https; file only in a feed that is itself a local file. Whoever connects
+// decides where they may lead (private addresses, redirects).
 func enclosureURL(raw string, base *url.URL) (*url.URL, error) {
 	raw = strings.TrimSpace(raw)
 	switch {

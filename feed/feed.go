@@ -7,13 +7,13 @@ import (
 )
 
 // Limits on what [Parse] accepts. They are far above what an honest feed
-// needs; what lies beyond them is refused or cut, never read on.
+// needs. Whatever lies beyond them is refused or left out.
 const (
 	MaxBody  = 16 << 20 // bytes of a feed document, after decompression
-	MaxItems = 20000    // items kept; of more, the newest are (with a warning)
+	MaxItems = 20000    // items shown; of more, the newest are shown, with a warning
 	MaxDepth = 64       // nested XML elements
 
-	maxListed     = 1 << 19   // items at all: more that have a package do not fit into MaxBody
+	maxListed     = 1 << 19   // items at all: MaxBody has no room for more that have a package
 	maxCost       = 1_000_000 // of all items kept, in tokens and attributes or JSON values, see xmlItem.cost
 	maxItemCost   = 32_000    // of one item
 	maxOutside    = 20_000    // XML tokens and attributes outside of items

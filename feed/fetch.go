@@ -25,8 +25,8 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 	}
 	doc, err := p.o.Fetch(ctx, p.o.URL, last.ETag, last.LastModified)
 	if err == nil && doc != nil && doc.NotModified && doc.From != last.From {
-		// Who speaks now is not who gave the feed, and cannot stand in by
-		// knowing its validators.
+		// Another party answers than the one that gave the feed. Its word for
+		// "not modified" counts for nothing: it need only know the validators.
 		doc, err = p.o.Fetch(ctx, p.o.URL, "", "")
 	}
 	switch {
@@ -65,7 +65,8 @@ func (p *Poller) fetch(ctx context.Context, old *Feed, last saved) (f *Feed, nex
 	return f, next, nil
 }
 
-// checkFinal refuses an answer that came over less than was asked for.
+// checkFinal refuses an answer over http where https was asked for, and one from
+// a URL of another scheme.
 func checkFinal(asked, final string) error {
 	a, err1 := parseBase(asked)
 	f, err2 := parseBase(final)
@@ -88,7 +89,7 @@ func withoutUser(s string) string {
 	return s
 }
 
-// compare warns of releases whose package is now elsewhere, or of another size.
+// compare warns of releases whose package is at another URL now, or of another size.
 func (f *Feed) compare(old *Feed) {
 	if old == nil {
 		return

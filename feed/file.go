@@ -15,7 +15,8 @@ import (
 )
 
 // LocalPath reports whether spec, as given on a command line, means a local
-// file: a file: URL, or anything that is no URL. path is absolute.
+// file. That is a file: URL, or anything that is no URL. path is absolute. The error
+// is that of a file: URL which names another machine.
 func LocalPath(spec string) (path string, ok bool, err error) {
 	if strings.Contains(spec, "://") || strings.HasPrefix(spec, "file:") {
 		u, err := url.Parse(spec)
@@ -32,11 +33,10 @@ func LocalPath(spec string) (path string, ok bool, err error) {
 }
 
 // FetchFile is a Fetch for [PollerOptions] that reads a local file. Device,
-// inode, size and both times serve as its validator, so that an unchanged file
-// is not read. Only regular files of at most [MaxBody] bytes are read. From is
-// the number of the user who could have put the file there: the owner of the
-// first directory or link on the way that is neither root's nor ours, else of
-// the file.
+// inode, size and both times are its validator: an unchanged file is not read.
+// Only regular files of at most [MaxBody] bytes are read. From is the number of
+// the user who could have put the file there. That is the owner of the first
+// directory or link on the way that is neither root's nor ours, else of the file.
 func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 	path, ok, err := LocalPath(spec)
 	if err != nil {
@@ -77,10 +77,10 @@ func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 	return &Document{Body: body, ETag: now, FinalURL: final, From: from}, nil
 }
 
-// writerOf tells who could have put a file at path that was found to belong to
-// owner. The first stranger on the way can exchange all that follows; before
-// there is one, nobody can. (Whoever owns the root directory is none: in a user
-// namespace that is not user 0.)
+// writerOf returns the user who could have put a file at path that was found to
+// belong to owner. The first stranger on the way can exchange all that follows.
+// The owner of the root directory is no stranger: in a user namespace that is not
+// user 0.
 func writerOf(path string, owner uint32) uint32 {
 	var st syscall.Stat_t
 	trusted := []uint32{0, uint32(os.Geteuid())}

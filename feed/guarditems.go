@@ -32,47 +32,45 @@ func (g *xmlGuard) limitItems() (warnings []string) {
 	if large := listed - len(kept); large > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
-	old := overflow(kept, xmlItem.cost, func(i xmlItem) int64 { return i.date })
-	if len(old) > 0 {
-		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", listed, len(kept)-len(old)))
-	}
-	slices.Sort(old)
-	for _, n := range old {
-		g.cut(int(kept[n].start), int(kept[n].end))
-	}
-	return warnings
-}
-
-// errListed: what is left of a feed with so many items is not looked for.
-var errListed = fmt.Errorf("%w: more than %d items", errTooLarge, maxListed)
-
-// overflow returns the numbers of the items that are too many: all but the
-// newest [MaxItems], or fewer if these together cost more than maxCost. Of items
-// that are equally old, or undated, those that come later in the feed count as older.
-func overflow[T any](items []T, cost func(T) int, date func(T) int64) []int {
-	total := 0
-	for _, i := range items {
-		total += cost(i)
-	}
-	if len(items) <= MaxItems && total <= maxCost {
-		return nil
-	}
-	newest := make([]int, len(items))
-	for n := range items {
-		newest[n] = n
-	}
-	slices.SortStableFunc(newest, func(a, b int) int { return cmp.Compare(date(items[b]), date(items[a])) })
-	total = 0
-	var old []int
-	for n, i := range newest {
-		if total += cost(items[i]); n >= MaxItems || total > maxCost {
-			old = append(old, i)
+	shown := 0
+	for n, show := range newest(kept, xmlItem.cost, func(i xmlItem) int64 { return i.date }) {
+		if show {
+			shown++
+		} else {
+			g.cut(int(kept[n].start), int(kept[n].end))
 		}
 	}
-	return old
+	return append(warnings, tooMany(len(kept), shown)...)
 }
 
-// apply makes the edits. Edits inside of a removed stretch go with it.
+func tooMany(items, shown int) []string {
+	if items == shown {
+		return nil
+	}
+	return []string{fmt.Sprintf("feed has %d items: only the newest %d are shown", items, shown)}
+}
+
+// errListed refuses a feed with so many items that the good ones are not looked for.
+var errListed = fmt.Errorf("%w: more than %d items", errTooLarge, maxListed)
+
+// newest tells which items are shown: the newest [MaxItems], or fewer if these
+// together cost more than maxCost. Of items that are equally old, or undated,
+// those that come later in the feed count as older.
+func newest[T any](items []T, cost func(T) int, date func(T) int64) []bool {
+	order := make([]int, len(items))
+	for n := range items {
+		order[n] = n
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(date(items[b]), date(items[a])) })
+	show, total := make([]bool, len(items)), 0
+	for rank, n := range order {
+		total += cost(items[n])
+		show[n] = rank < MaxItems && total <= maxCost
+	}
+	return show
+}
+
+// apply makes the edits. Edits inside of a stretch that is left out go with it.
 func (g *xmlGuard) apply() []byte {
 	if len(g.edits) == 0 {
 		return g.doc[g.start:]

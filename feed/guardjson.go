@@ -21,8 +21,8 @@ type jsonItem struct {
 	Modified    string           `json:"date_modified,omitempty"`
 	Attachments []jsonAttachment `json:"attachments,omitempty"`
 
-	raw int   // values that the item had in the document
-	at  int64 // when it was published, in seconds since 1970; 0: unknown
+	cost int   // values that the item has in the document
+	date int64 // when it was published, in seconds since 1970; 0: unknown
 }
 
 type jsonAttachment struct {
@@ -106,26 +106,15 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 	if large > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d items are left out: too large", large))
 	}
-	if old := overflow(items, func(i jsonItem) int { return i.raw }, func(i jsonItem) int64 { return i.at }); len(old) > 0 {
-		warnings = append(warnings, fmt.Sprintf("feed has %d items: only the newest %d are shown", len(items), len(items)-len(old)))
-		items = without(items, old)
-	}
-	out, err = json.Marshal(map[string]any{"version": "https://jsonfeed.org/version/1.1", "title": title, "items": items})
-	return out, warnings, err
-}
-
-// without is items without those at the places given.
-func without[T any](items []T, places []int) (rest []T) {
-	drop := make(map[int]bool, len(places))
-	for _, n := range places {
-		drop[n] = true
-	}
-	for n, i := range items {
-		if !drop[n] {
-			rest = append(rest, i)
+	var shown []jsonItem
+	for n, show := range newest(items, func(i jsonItem) int { return i.cost }, func(i jsonItem) int64 { return i.date }) {
+		if show {
+			shown = append(shown, items[n])
 		}
 	}
-	return rest
+	warnings = append(warnings, tooMany(len(items), len(shown))...)
+	out, err = json.Marshal(map[string]any{"version": "https://jsonfeed.org/version/1.1", "title": title, "items": shown})
+	return out, warnings, err
 }
 
 // readJSONItem reads an item; ok: it is an object.
@@ -142,10 +131,10 @@ func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
 	}
 	item = jsonItem{
 		ID: opaque(strings.TrimSpace(jsonText(f.ID))), Title: plainTitle(jsonText(f.Title)), Summary: jsonText(f.Summary), HTML: jsonText(f.HTML), Text: jsonText(f.Text),
-		Published: jsonText(f.Published), Modified: jsonText(f.Modified), raw: jsonCost(raw),
+		Published: jsonText(f.Published), Modified: jsonText(f.Modified), cost: jsonCost(raw),
 	}
 	if t, ok := parseDate(item.Published); ok {
-		item.at = t.Unix()
+		item.date = t.Unix()
 	}
 	var list []json.RawMessage
 	if json.Unmarshal(f.Attachments, &list) != nil {

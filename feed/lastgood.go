@@ -9,7 +9,7 @@ import (
 // saved is what outlives the process.
 type saved struct {
 	Version      int        `json:"version"`
-	URL          string     `json:"url"` // asked for: another one's feed is not this one's
+	URL          string     `json:"url"` // the key of the URL that was asked for
 	FinalURL     string     `json:"final_url"`
 	ETag         string     `json:"etag,omitempty"`
 	LastModified string     `json:"last_modified,omitempty"`
@@ -25,14 +25,14 @@ func (s saved) document() Document {
 	return Document{Body: s.Body, ContentType: s.ContentType, FinalURL: s.FinalURL, From: s.From}
 }
 
-// load takes up what an earlier process saved. Damage costs the feed, not the start.
+// load takes up what an earlier process saved. A damaged document is as good as none.
 func (p *Poller) load() {
 	if p.o.Load == nil {
 		return
 	}
 	b, err := p.o.Load()
 	if err != nil {
-		return // none, or none to be had: the network will tell
+		return // the network has the feed
 	}
 	s := saved{Names: new(nameTable)}
 	if err := json.Unmarshal(b, &s); err != nil || s.Version != 1 || s.URL != feedKey(p.o.URL) {
@@ -52,7 +52,8 @@ func (p *Poller) load() {
 	p.status.describe(f)
 }
 
-// feedKey is what tells feeds apart in saved documents, without credentials.
+// feedKey tells feeds apart in saved documents. It is a digest of the URL without
+// its credentials.
 func feedKey(s string) string {
 	if u, err := url.Parse(s); err == nil {
 		u.User = nil
@@ -61,7 +62,7 @@ func feedKey(s string) string {
 	return digest(s)
 }
 
-// save persists the last good feed. Failing that, a restart has to fetch it again.
+// save persists the last good feed. If that fails, the next process has to fetch it.
 func (p *Poller) save(s saved) {
 	if p.o.Save == nil {
 		return

@@ -11,18 +11,18 @@ import (
 )
 
 // maxName is the length in bytes of a name without suffix. With the longest
-// suffix (a dash and 64 digits) it stays below NAME_MAX (255), and for ordinary
-// suffixes leaves room for what tools put behind a name.
+// suffix (a dash and 64 digits) it stays below NAME_MAX (255). With an ordinary one
+// there is room for what tools put behind a name.
 const maxName = 160
 
-// reserved are the names at the root of a mount that are no release, as folded.
+// reserved are the folded names at the root of a mount that are no release.
 var reserved = map[string]bool{"latest": true, "feed.xml": true, ".vmcastfs": true}
 
 // safeName makes a directory name of a title: one path component in NFC of at
-// most 160 bytes that needs no quoting in a shell, in QEMU's or Xen's option
-// strings, in fstab or in a systemd unit. Letters, digits and combining marks of any script
-// stay, as do '.', '_', '+', '~' and '-' inside of the name; every run of other characters
-// becomes one '-', invisible ones nothing. The name begins with a letter, a
+// most 160 bytes. It needs no quoting in a shell, in QEMU's or Xen's option
+// strings, in fstab or in a systemd unit. Letters, digits and combining marks of any
+// script stay, as do '.', '_', '+', '~' and '-' inside of the name. Every run of other
+// characters becomes one '-'; invisible ones vanish. The name begins with a letter, a
 // digit or '_' and does not end in '.' or '-'. It is empty if nothing is left.
 func safeName(title string) string {
 	var b strings.Builder
@@ -56,9 +56,9 @@ func safeName(title string) string {
 // maxMarks is how many combining marks may sit on one letter of a name.
 const maxMarks = 4
 
-// fold maps names to one string that somebody, or some filesystem they are
-// copied to, could take for one another: compatibility forms, case, and the Greek and
-// Cyrillic letters that look like Latin ones.
+// fold maps names that could be taken for one another to one string. People and
+// filesystems confuse compatibility forms, case, and the Greek and Cyrillic letters
+// that look like Latin ones.
 func fold(name string) string {
 	s := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(name)))
 	if strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0 {
@@ -80,7 +80,7 @@ var lookalikes = map[rune]rune{
 	'ı': 'i', 'ɑ': 'a', 'ɡ': 'g', 'ɩ': 'i', 'ʋ': 'v', 'օ': 'o', 'ս': 'u', 'հ': 'h', 'ո': 'n',
 }
 
-// digest is the hex SHA-256 of an id, what suffixes and derived ids are made of.
+// digest is the hex SHA-256 of a text. Suffixes and derived ids are made of it.
 func digest(s string) string {
 	h := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(h[:])

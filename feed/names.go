@@ -9,21 +9,19 @@ import (
 	"sync"
 )
 
-// maxNames is how many names are remembered, those of releases long gone
-// included.
+// maxNames is how many names are remembered. Names of releases long gone count too.
 const maxNames = 5 * MaxItems
 
-// nameTable assigns directory names to releases for good: a release keeps the name
-// it was given first, through refreshes, restarts, new titles and changed
-// order, and that name goes to no other release, not even after the release
-// has left the feed. (Only when 100 000 names are remembered are those forgotten
-// that were not seen for longest.)
+// nameTable assigns directory names to releases for good. A release keeps its
+// first name through refreshes, restarts, new titles and changed order. No other
+// release gets that name, not even after the release has left the feed. (When
+// 100 000 names are remembered, those not seen for longest are forgotten.)
 //
-// New names come from the title (see [safeName]), else the id. A name that is
-// reserved, or looks like one already given, gets a suffix of eight hex digits
-// of the id's SHA-256, or more should that be taken too. Of several new releases the oldest
-// is served first, then the one with the lesser id, so that the outcome does
-// not depend on the order of the feed.
+// New names come from the title (see safeName), else the id. A name that is
+// reserved, or looks like one already given, gets a suffix of eight hex digits of
+// the id's SHA-256, or more if that is taken too. Of several new releases the
+// oldest is served first, then the one with the lesser id: the outcome does not
+// depend on the order of the feed.
 //
 // The zero value is ready. nameTable is safe for concurrent use, and marshals to
 // JSON.
@@ -88,7 +86,7 @@ func (n *nameTable) invent(title, id string) string {
 			return name
 		}
 	}
-	return base + "-" + d // whoever has this name has found a collision of SHA-256
+	return base + "-" + d // it is taken only by a collision of SHA-256
 }
 
 // forget drops the entries not seen for longest once there are too many.
@@ -124,8 +122,8 @@ func (n *nameTable) MarshalJSON() ([]byte, error) {
 	return json.Marshal(namesJSON{1, n.round, n.byID})
 }
 
-// UnmarshalJSON replaces the assignment by a persisted one. Entries that no
-// assignment could have made (damage, or a hand) are left out.
+// UnmarshalJSON replaces the assignment by a persisted one. It leaves out entries
+// that no assignment could have made: the document is damaged, or was edited.
 func (n *nameTable) UnmarshalJSON(b []byte) error {
 	var j namesJSON
 	if err := json.Unmarshal(b, &j); err != nil {

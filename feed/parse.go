@@ -75,8 +75,8 @@ func parseBase(base string) (*url.URL, error) {
 	return u, nil
 }
 
-// decode brings a document through guard and parser. One that is malformed is
-// tried once more after repair.
+// decode brings a document through guard and parser. A malformed one is tried
+// once more after repair.
 func (f *Feed) decode(doc []byte, base *url.URL) (*gofeed.Feed, error) {
 	doc = bytes.TrimSpace(doc)
 	guard := guardXML
@@ -111,8 +111,8 @@ func guarded(guard func([]byte, *url.URL) ([]byte, []string, error), doc []byte,
 	return src, warnings, err
 }
 
-// runParser is gofeed. A panic in there would take the mount down with it, and
-// is an error of the feed.
+// runParser is gofeed. A panic in there would end the mount: it becomes an error
+// of the feed.
 func runParser(doc []byte) (src *gofeed.Feed, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -140,7 +140,7 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 		f.ttl = parseTTL(r.TTL)
 		f.skip = parseSkip(r.SkipHours, r.SkipDays)
 	}
-	var first error // why the first unusable item is
+	var first error // why the first unusable item is unusable
 	soon := time.Now().Add(24 * time.Hour)
 	f.Releases = make([]Release, 0, len(src.Items))
 	for n, item := range src.Items {
@@ -170,8 +170,8 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 }
 
 // order sorts newest first: by date of publication, then of update, then as
-// the feed has them; undated releases come last. Of releases with the same id
-// the first then stays.
+// the feed has them. Undated releases come last. Of releases with the same id the
+// first one stays.
 func (f *Feed) order() {
 	slices.SortStableFunc(f.Releases, func(a, b Release) int {
 		if c := b.Published.Compare(a.Published); c != 0 {
@@ -229,9 +229,10 @@ func (r *Release) label() string {
 	return "untitled"
 }
 
-// identify returns the id of an item: its guid (Atom's and JSON Feed's id), the
-// uuid of Enomalism and Archipel, else one derived from the place of the package. An id that
-// could not be shown as it is, or is too long, is replaced by its digest.
+// identify returns the id of an item as it is written: its guid (Atom's and JSON
+// Feed's id), or the uuid of Enomalism and Archipel. An item without one has the
+// digest of its package's URLKey. An id that cannot be shown, or is too long, is
+// replaced by its digest.
 func identify(item *gofeed.Item, packageURL string) string {
 	for _, id := range []string{plainID(item.GUID), uuid(item)} {
 		id = strings.TrimSpace(id)

@@ -16,19 +16,20 @@ import (
 type PollerOptions struct {
 	URL string // http, https, or a local file as a path or file: URL
 
-	// Fetch gets the document at url, conditionally if etag or lastModified
-	// are not empty: see [FetchFile] for local files. It must respect ctx. An error with a method
-	// RetryAfter() time.Duration delays the next attempt by that much.
+	// Fetch gets the document at url, conditionally if etag or lastModified are
+	// not empty. For local files there is [FetchFile]. It must respect ctx. An error
+	// that has a method RetryAfter() time.Duration delays the next attempt by that
+	// much, at most an hour.
 	Fetch func(ctx context.Context, url, etag, lastModified string) (*Document, error)
 
-	// Load and Save keep one opaque document (the last good feed and the names
-	// given) over restarts. Load returns an error if there is none. Either may be nil.
+	// Load and Save keep one opaque document over restarts: the last good feed and
+	// the names given. Load returns an error if there is none. Either may be nil.
 	Load func() ([]byte, error)
 	Save func([]byte) error
 
-	// OnFeed is called with every new good feed and its bytes, one call at a
-	// time, from within Run or Refresh (and must call neither). It is not
-	// called for the feed that NewPoller loads.
+	// OnFeed is called with every new good feed and its bytes, one call at a time,
+	// from within Run or Refresh. It must call neither. It is not called for the feed
+	// that NewPoller loads.
 	OnFeed func(f *Feed, raw []byte)
 
 	Refresh time.Duration // poll this often whatever feed and server say; 0: they decide
@@ -51,7 +52,7 @@ type Status struct {
 	Warnings    []string  `json:"warnings,omitempty"`
 }
 
-// Poller keeps one feed up to date. The package documentation has its rules.
+// Poller keeps one feed up to date, by the rules in the package documentation.
 type Poller struct {
 	o      PollerOptions
 	local  bool
@@ -147,7 +148,7 @@ func (p *Poller) poll(ctx context.Context) error {
 
 	f, next, err := p.fetch(ctx, old, last)
 	if ctx.Err() != nil && err != nil {
-		return ctx.Err() // we were told to stop: that says nothing about the feed
+		return ctx.Err() // the caller stopped the fetch: that says nothing about the feed
 	}
 	fresh := err == nil && f != old
 	p.mu.Lock()
@@ -249,8 +250,8 @@ type fetchError struct {
 func (e *fetchError) Error() string { return e.text }
 func (e *fetchError) Unwrap() error { return e.err }
 
-// message is an error for status and log: without the feed's credentials, on
-// one line, and without its address at the start, which is told beside it.
+// message is an error for status and log, on one line. The feed's credentials
+// are left out, and so is its address at the start: both say it beside the error.
 func (p *Poller) message(err error) string {
 	s := strings.ReplaceAll(err.Error(), p.o.URL, p.url)
 	if u, perr := url.Parse(p.o.URL); perr == nil && u.User != nil {

@@ -12,13 +12,12 @@ import (
 // without a prefix or attributes, as the generators in need of repair do.
 var textElements = regexp.MustCompile(`(?i)<(title|description|link|guid|uuid|pubDate)>`)
 
-// repair escapes what a generator forgot to escape: Archipel's agents put the
-// names that users gave their machines between <title> and </title> as they
-// are, so that "R&D <new> < old" breaks the whole feed. Between the start tag of a
-// text element and the next end tag of that name, every '<' becomes an entity, as does
-// every '&' that begins none. CDATA sections are left alone, and so is an
-// element that is not closed within 64 KiB. Parse tries it only on a document that
-// is malformed as it stands; a well-formed one is never touched. nil: nothing
+// repair escapes what a generator forgot to escape. Archipel's agents put the
+// names of machines between <title> and </title> as users gave them: "R&D <new> <
+// old" breaks the whole feed. Between the start tag of a text element and the next
+// end tag of that name, every '<' becomes an entity, as does every '&' that begins
+// none. CDATA sections are left alone, and so is an element that is not closed within
+// 64 KiB. Parse tries it only on a document that is malformed. nil: there is nothing
 // to repair.
 func repair(doc []byte) []byte {
 	var out bytes.Buffer

@@ -7,11 +7,11 @@ import (
 )
 
 // Sanitize makes foreign text fit for one line of a terminal, a log or an
-// error message: escape sequences (CSI, OSC, DCS and their C1 forms) vanish
-// whole; other control characters, bidirectional controls, zero-width and
-// other invisible characters, private-use and unassigned code points and
-// invalid UTF-8 vanish; runs of white space become one space; no space is left
-// at either end. Text that needs nothing is returned as it is.
+// error message. Escape sequences (CSI, OSC, DCS and their C1 forms) vanish
+// whole. So do other control characters, bidirectional controls, invisible
+// characters, private-use and unassigned code points, and invalid UTF-8. Runs of
+// white space become one space, and no space is left at either end. Text that
+// needs nothing is returned as it is.
 func Sanitize(s string) string {
 	if isClean(s) {
 		return s
@@ -42,8 +42,7 @@ func Sanitize(s string) string {
 	return b.String()
 }
 
-// isClean reports whether Sanitize would return s itself; only plain ASCII is
-// looked at, all else takes the long way.
+// isClean reports whether s is plain ASCII that Sanitize would return as it is.
 func isClean(s string) bool {
 	prev := byte(' ')
 	for i := range len(s) {

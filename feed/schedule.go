@@ -11,14 +11,14 @@ const (
 	defaultInterval = time.Hour        // when neither feed nor server says anything
 	minInterval     = time.Minute      // whatever they say
 	maxInterval     = 24 * time.Hour   // whatever they say
-	localInterval   = 10 * time.Second // of a feed that is a local file: looking costs nothing
+	localInterval   = 10 * time.Second // of a feed that is a local file
 	firstRetry      = 10 * time.Second // after the first failure; doubles with each
 	maxRetry        = 15 * time.Minute // at most, unless the server asks for more
 	maxRetryAfter   = time.Hour        // of what the server asks
 )
 
 // skipTimes is when a channel asks not to be polled: skipHours and skipDays of RSS
-// 2.0, both in UTC. The zero value skips nothing.
+// 2.0, in UTC. The zero value skips nothing.
 type skipTimes struct {
 	hours uint32 // bit h: not from h:00 to h:59
 	days  uint8  // bit d: not on day d, Sunday being 0
@@ -59,8 +59,7 @@ func (s skipTimes) next(t time.Time) time.Time {
 	return t
 }
 
-// retryDelay is how long to wait after the given number of failures in a row, 1
-// or more.
+// retryDelay is how long to wait after so many failures in a row, 1 or more.
 func retryDelay(failures int) time.Duration {
 	return min(firstRetry<<min(failures-1, 20), maxRetry)
 }

@@ -25,13 +25,13 @@ type Channel struct {
 
 // Entry is one release of a [Channel].
 type Entry struct {
-	ID        string    // guid; "": the URL. Must never change nor be used again
+	ID        string    // guid; "": the URL. It must never change, nor be used again
 	Title     string    // "": the last part of the URL
 	URL       string    // absolute, http or https, required
 	Length    int64     // bytes of the package, required
-	Type      string    // MIME type; "": by [typeOf]
+	Type      string    // MIME type; "": by the end of the URL
 	Published time.Time // required
-	NotesHTML string    // release notes; written as [sanitizeHTML] leaves them
+	NotesHTML string    // release notes; scripts, styles and the like are left out
 }
 
 // Marshal writes the channel as RSS 2.0, newest item first. The same channel
@@ -112,11 +112,11 @@ func (c Channel) normal() ([]Entry, error) {
 	return items, nil
 }
 
-// Update is Marshal over an earlier version of the same feed, and changes only
-// what has changed: an entry without an id keeps the one its URL had; an item
-// whose id was there before with a package of the same length keeps its title and
-// its date, and its notes unless the new entry has some. Items that are no longer
-// in c go. If nothing but Built differs, old is returned as it is.
+// Update is Marshal over old, an earlier version of the same feed. An entry without
+// an id keeps the one that its URL had. An item whose id was there before, with a
+// package of the same length, keeps its title and its date, and its notes unless the
+// new entry has some. Items that are not in c go. If nothing but Built differs, old
+// is returned as it is.
 func (c Channel) Update(old []byte) ([]byte, error) {
 	base := cmp.Or(c.Self, c.Link)
 	was, err := Parse(Document{Body: old, FinalURL: base})
