@@ -16,6 +16,7 @@ var rooms = map[string][]string{
 	"cache/store/storetest": {"cache/store"},
 	"cache/origin":          {},
 	"cache/boottrace":       {},
+	"internal/testkit":      {}, // of tests alone
 	"feed":                  {"xvm/seekable"},
 	"xvm":                   {"xvm/seekable"},
 	"xvm/seekable":          {},

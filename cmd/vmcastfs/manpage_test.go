@@ -7,18 +7,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
 
 // TestManualPages reads every page as man(1) shows it.
 func TestManualPages(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"man", "groff"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
+		testkit.Need(t, tool)
 	}
 	pages, err := manualPages()
 	if err != nil {

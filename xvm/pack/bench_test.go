@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/internal/testkit"
 )
 
 // benchSize is that of the image the benchmarks work on.
@@ -67,7 +69,7 @@ const rounds = 5
 //
 //	bash .ci/bench --pack
 func BenchmarkPublisher(b *testing.B) {
-	need(b, "pigz")
+	testkit.Need(b, "pigz")
 	dir := b.TempDir()
 	path := filepath.Join(dir, "root.img")
 	benchImage(b, path)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcastfs/internal/testkit"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -349,7 +350,7 @@ func TestIndex(t *testing.T) {
 		if err := os.WriteFile(name, disk, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(need(t, tool), "-c", name).Output()
+		out, err := exec.Command(testkit.Need(t, tool), "-c", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}

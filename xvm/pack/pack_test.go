@@ -17,23 +17,11 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcastfs/internal/testkit"
 	"vmcastfs/xvm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// need finds a tool; in CI its absence is a failure.
-func need(t testing.TB, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing", tool)
-		}
-		t.Skipf("%s is missing", tool)
-	}
-	return path
-}
 
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -145,7 +133,7 @@ func check(t testing.TB, pkg []byte, o CheckOptions) *Report {
 
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), need(t, name), args...)
+	cmd := exec.CommandContext(t.Context(), testkit.Need(t, name), args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {

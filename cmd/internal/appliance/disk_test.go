@@ -9,24 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// need finds a tool; in CI its absence is a failure.
-func need(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing", tool)
-		}
-		t.Skipf("%s is missing", tool)
-	}
-	return path
-}
+	"vmcastfs/internal/testkit"
+)
 
 func TestBootSectorMatchesItsSource(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "boot.bin")
-	if msg, err := exec.Command(need(t, "nasm"), "-f", "bin", "-o", out, "boot.asm").CombinedOutput(); err != nil {
+	if msg, err := exec.Command(testkit.Need(t, "nasm"), "-f", "bin", "-o", out, "boot.asm").CombinedOutput(); err != nil {
 		t.Fatalf("nasm: %v\n%s", err, msg)
 	}
 	got, err := os.ReadFile(out)
@@ -71,7 +60,7 @@ func TestDiskBoots(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
-			out, err := exec.CommandContext(ctx, need(t, "qemu-system-x86_64"), "-accel", "tcg", "-m", "16",
+			out, err := exec.CommandContext(ctx, testkit.Need(t, "qemu-system-x86_64"), "-accel", "tcg", "-m", "16",
 				"-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
 				"-drive", "file="+path+",format=raw,readonly=on,if=virtio").CombinedOutput()
 			if err != nil || !strings.Contains(string(out), c.want) {

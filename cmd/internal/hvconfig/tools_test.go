@@ -7,29 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
-
-func need(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		missing(t, tool)
-	}
-	return path
-}
-
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Skipf("%s is missing", what)
-}
 
 // libvirt's own schema accepts every domain.
 func TestLibvirtValidates(t *testing.T) {
-	validate := need(t, "virt-xml-validate")
-	need(t, "xmllint")
+	validate := testkit.Need(t, "virt-xml-validate")
+	testkit.Need(t, "xmllint")
 	dir := t.TempDir()
 	var files []string
 	each(t, func(t *testing.T, name string, m *Machine) {
@@ -73,11 +58,11 @@ func newXL(t *testing.T) xl {
 	}
 	debs, _ := filepath.Glob(filepath.Join(from, "*.deb"))
 	if len(debs) == 0 {
-		missing(t, "xl (bash .ci/test downloads it; VMCASTFS_TEST_XEN names its packages)")
+		testkit.Missing(t, "xl (bash .ci/test downloads it; VMCASTFS_TEST_XEN names its packages)")
 	}
 	x := xl{dir: t.TempDir()}
 	for _, deb := range debs {
-		if out, err := exec.CommandContext(t.Context(), need(t, "dpkg-deb"), "-x", deb, x.dir).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), testkit.Need(t, "dpkg-deb"), "-x", deb, x.dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
@@ -86,7 +71,7 @@ func newXL(t *testing.T) xl {
 		t.Fatalf("%d programs xl in %q", len(bins), debs)
 	}
 	x.bin, x.shim = bins[0], filepath.Join(x.dir, "noxen.so")
-	if out, err := exec.CommandContext(t.Context(), need(t, "gcc"), "-shared", "-fPIC", "-w", "-o", x.shim, "testdata/noxen.c").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), testkit.Need(t, "gcc"), "-shared", "-fPIC", "-w", "-o", x.shim, "testdata/noxen.c").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return x

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // automount(8) mounts a feed at its first use, by a line as the manual has it,
 // takes it away when it is idle, and mounts it again.
 func TestAutofs(t *testing.T) {
 	t.Parallel()
-	automount := need(t, "automount")
+	automount := testkit.Need(t, "automount")
 	w := newWorld(t, appliance.Options{})
 	h := newHost(t)
 	auto := t.TempDir()
@@ -57,7 +58,7 @@ func TestAutofs(t *testing.T) {
 			t.Logf("automount said:\n%s", log.Bytes())
 		}
 	})
-	eventually(t, "automount waits", 20*time.Second, func() bool {
+	testkit.Eventually(t, "automount waits", 20*time.Second, func() bool {
 		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", h.pid))
 		return strings.Contains(string(raw), " "+auto+" autofs ")
 	})
@@ -67,7 +68,7 @@ func TestAutofs(t *testing.T) {
 		if got := h.mounts(); code != 0 || len(got) != 1 || got[0] != dir {
 			t.Fatalf("%s; mounted are %q", out, got)
 		}
-		eventually(t, "the idle mount is gone", 20*time.Second, func() bool { return len(h.mounts()) == 0 })
+		testkit.Eventually(t, "the idle mount is gone", 20*time.Second, func() bool { return len(h.mounts()) == 0 })
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/internal/testkit"
 )
 
 // diskOf is a disk with noise, text and zeros in turn, in blocks of 64 KiB.
@@ -263,7 +264,7 @@ func TestStateAfterEviction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is verified", 10*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "it is verified", 10*time.Second, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
 	w.umount()
 	// All of it goes, as eviction does with whole files.

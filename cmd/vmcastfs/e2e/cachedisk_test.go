@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcastfs/internal/testkit"
 )
 
 // What a guest sees of a cache disk that does not keep what it is given.
@@ -44,7 +46,7 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 		w.publish("one", packListed(t, member{"disk.img", disk}))
 		w.mount(option)
 		f := w.open("one", "disk.img")
-		eventually(t, "verified", 20*time.Second, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
+		testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
 		f.Close()
 		f = w.open("one", "disk.img")
 		w.wantAt(f, disk, 0)
@@ -56,7 +58,7 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 			t.Skip("the kernel does not read by passthrough here")
 		}
 		f.Close()
-		eventually(t, "who opens it anew reads it", 10*time.Second, func() bool {
+		testkit.Eventually(t, "who opens it anew reads it", 10*time.Second, func() bool {
 			f, err := os.Open(w.path("one", "disk.img"))
 			if err != nil {
 				return false // the last close of the one before is still on its way

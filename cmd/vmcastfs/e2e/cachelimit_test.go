@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // What the cache's disk may do to a mount: be small, full, broken, shared, or
@@ -207,11 +208,11 @@ func TestL3FullDisk(t *testing.T) {
 	}
 	// With room again it caches again, without anyone telling it.
 	must(t, unix.Mount("", w.cache, "", unix.MS_REMOUNT, "size=16m"))
-	eventually(t, "an image is cached", 10*time.Second, func() bool {
+	testkit.Eventually(t, "an image is cached", 10*time.Second, func() bool {
 		w.wantFile(small, "three", "disk.img")
 		return attr(w.path("three", "disk.img"), "cached_bytes") == fmt.Sprint(len(small))
 	})
-	eventually(t, "an image that has been open all the time is cached", 15*time.Second, func() bool {
+	testkit.Eventually(t, "an image that has been open all the time is cached", 15*time.Second, func() bool {
 		w.wantAt(g, disk[4096:], 0)
 		return attr(w.path("two", "disk.img"), "cached_bytes") != "0"
 	})
@@ -326,7 +327,7 @@ func TestCacheDeleted(t *testing.T) {
 	w.wantFile(disk[4096:], "two", "disk.img")
 	w.wantFile(packed, "two", "plain.img")
 	w.atOnce("one", "disk.img")
-	eventually(t, "what is opened from then on is cached", 15*time.Second, func() bool {
+	testkit.Eventually(t, "what is opened from then on is cached", 15*time.Second, func() bool {
 		g := w.open("two", "disk.img")
 		defer g.Close()
 		w.wantAt(g, disk[4096:], 0)

@@ -12,6 +12,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // What a mount does when what it shows changes at the origin: who has an image
@@ -53,7 +54,7 @@ func (w *world) wantGeneration(f *os.File, old, new []byte, allowed string) {
 // newGeneration waits until opening the image anew gives the new content.
 func (w *world) newGeneration(content []byte, name ...string) {
 	w.t.Helper()
-	eventually(w.t, "an open gets the new generation", 20*time.Second, func() bool {
+	testkit.Eventually(w.t, "an open gets the new generation", 20*time.Second, func() bool {
 		f, err := os.OpenFile(w.path(name...), os.O_RDONLY|syscall.O_DIRECT, 0)
 		if err != nil {
 			return false
@@ -141,7 +142,7 @@ func TestReplacedWithoutAnyValidator(t *testing.T) {
 		}
 		got := make(chan error, 1)
 		go func() { got <- read(0) }()
-		eventually(t, "a part has been fetched", 10*time.Second, func() bool { return w.packageStats().BytesSent > 1<<20 })
+		testkit.Eventually(t, "a part has been fetched", 10*time.Second, func() bool { return w.packageStats().BytesSent > 1<<20 })
 		w.put("/one.xvm", after, time.Time{}, "")
 		w.origin.SetBandwidth(0)
 		if err := <-got; !errors.Is(err, syscall.EIO) {
@@ -214,7 +215,7 @@ func TestReplacedWhenAllIsCached(t *testing.T) {
 		w.mount()
 		image := w.path("one", "disk.img")
 		f := w.open("one", "disk.img")
-		eventually(t, "verified", 30*time.Second, func() bool { return attr(image, "state") == "verified" })
+		testkit.Eventually(t, "verified", 30*time.Second, func() bool { return attr(image, "state") == "verified" })
 		etag := ""
 		if c.etag != "" {
 			etag = `"2"`
@@ -247,7 +248,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	f := w.open("two", "disk.img")
 	w.wantAt(f, disk[1:], 0)
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items[0]))
-	eventually(t, "the feed is the new one", 10*time.Second, func() bool { return w.latest() == "one" })
+	testkit.Eventually(t, "the feed is the new one", 10*time.Second, func() bool { return w.latest() == "one" })
 
 	w.wantAt(f, disk[1:], 2<<20) // the archive is still there
 	if _, err := os.Stat(w.path("two", "disk.img")); err != nil {
@@ -262,7 +263,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	w.wantAt(f, disk[1:], 0)
 	w.wantAt(f, disk[1:], 2<<20)
 	f.Close()
-	eventually(t, "the release disappears with its last user", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the release disappears with its last user", 10*time.Second, func() bool {
 		_, err := os.Stat(w.path("two"))
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -270,7 +271,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	// Coming back it is the one it was.
 	w.origin.PutBytes("/two.xvm", w.app.Packages["/two.xvm"])
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items...))
-	eventually(t, "the release is back", 10*time.Second, func() bool { return w.latest() == "two" })
+	testkit.Eventually(t, "the release is back", 10*time.Second, func() bool { return w.latest() == "two" })
 	w.wantFile(disk[1:], "two", "disk.img")
 }
 
@@ -287,7 +288,7 @@ func TestF14FeedRolledBack(t *testing.T) {
 	f := w.open("three", "disk.img")
 	w.wantAt(f, disk[2:], 0)
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items[:1]...))
-	eventually(t, "the feed is looked at", 60*time.Second, func() bool {
+	testkit.Eventually(t, "the feed is looked at", 60*time.Second, func() bool {
 		return len(w.status().Releases) == 1 || w.status().Feed.Stale
 	})
 	for off := int64(0); off < changeSize-4096; off += 512 << 10 {
@@ -295,7 +296,7 @@ func TestF14FeedRolledBack(t *testing.T) {
 	}
 	w.wantFile(disk, "one", "disk.img")
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items...))
-	eventually(t, "the feed has recovered", 10*time.Second, func() bool { return w.latest() == "three" })
+	testkit.Eventually(t, "the feed has recovered", 10*time.Second, func() bool { return w.latest() == "three" })
 	w.wantFile(disk[1:], "two", "disk.img")
 	w.wantFile(disk[2:], "three", "disk.img")
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // stdout runs the binary and returns what a pipe would get.
@@ -46,7 +47,7 @@ func script(t *testing.T, text string) string {
 
 func TestConfigQEMUBoots(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
+	testkit.Need(t, "qemu-system-x86_64")
 	w := newWorld(t, appliance.Options{})
 	w.mount()
 	text := stdout(t, "config", "qemu", "--accel", "tcg", w.path("latest"))
@@ -73,7 +74,7 @@ func TestConfigQEMUBoots(t *testing.T) {
 // drive that is made of them.
 func TestConfigPartitionBoots(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
+	testkit.Need(t, "qemu-system-x86_64")
 	g, err := buildGuest(t.Context(), t.TempDir(), kernelPackage(t), 24)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestConfigPartitionBoots(t *testing.T) {
 // What is printed runs as it is printed, whatever a stranger has called things.
 func TestConfigHostileNames(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
+	testkit.Need(t, "qemu-system-x86_64")
 	disk, err := appliance.Disk(1<<20, 8, 1)
 	if err != nil {
 		t.Fatal(err)

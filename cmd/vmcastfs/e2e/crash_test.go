@@ -19,6 +19,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
+	"vmcastfs/internal/testkit"
 )
 
 // What is left when the daemon dies, or finds that it served what it should
@@ -34,7 +35,7 @@ func (w *world) kill() {
 	}
 	must(w.t, syscall.Kill(pids[0], syscall.SIGKILL))
 	w.waitGone(pids[0])
-	eventually(w.t, "the mount is dead", 10*time.Second, func() bool { return fs.IsStale(w.dir) })
+	testkit.Eventually(w.t, "the mount is dead", 10*time.Second, func() bool { return fs.IsStale(w.dir) })
 }
 
 // cached is what the cache directory holds, by its own account; damaged blocks
@@ -194,7 +195,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	w.publish("two", pack(t, member{"none", nil}))
 	w.refresh() // both
-	eventually(t, "the hook is run", 20*time.Second, func() bool { return told(events) != "" })
+	testkit.Eventually(t, "the hook is run", 20*time.Second, func() bool { return told(events) != "" })
 	w.wantFile(disk, "one", "disk.img") // through the new one
 	for off := int64(0); off < 8<<20; off += 512 << 10 {
 		w.wantAt(guest, disk, off) // through the old one
@@ -243,9 +244,9 @@ func TestPagesOfACorruptImage(t *testing.T) {
 		if _, err := f.ReadAt(p, 0); err != nil || !bytes.Equal(p, want[:4096]) {
 			t.Fatalf("%s: first read: %v", path, err)
 		}
-		eventually(t, name+" is corrupt", 30*time.Second, func() bool { return attr(path, "state") == "corrupt" })
+		testkit.Eventually(t, name+" is corrupt", 30*time.Second, func() bool { return attr(path, "state") == "corrupt" })
 		began := time.Now()
-		eventually(t, "the page is gone: "+name, 5*time.Second, func() bool {
+		testkit.Eventually(t, "the page is gone: "+name, 5*time.Second, func() bool {
 			_, err := f.ReadAt(p, 0)
 			return errors.Is(err, syscall.EIO)
 		})
@@ -268,7 +269,7 @@ func TestHungMount(t *testing.T) {
 	defer func() { _ = syscall.Kill(pids[0], syscall.SIGCONT) }()
 	// A thread that is still awake could take a request with it, and who waits
 	// for one that is taken cannot even be killed.
-	eventually(t, "all threads are stopped", 20*time.Second, func() bool { return stopped(t, pids[0]) })
+	testkit.Eventually(t, "all threads are stopped", 20*time.Second, func() bool { return stopped(t, pids[0]) })
 	var work sync.WaitGroup
 	for _, c := range []struct {
 		args []string

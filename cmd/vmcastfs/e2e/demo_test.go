@@ -16,6 +16,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // demoRun starts vmcastfs demo with a directory of its own for temporary files.
@@ -88,7 +89,7 @@ func wantNothingLeft(t *testing.T, tmp string) {
 
 func TestDemoOnce(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
+	testkit.Need(t, "qemu-system-x86_64")
 	cmd, out, tmp := demoRun(t, "", "--once")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -106,7 +107,7 @@ func TestDemoWithoutQEMU(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
 	for _, tool := range []string{"fusermount3"} {
-		if err := os.Symlink(need(t, tool), filepath.Join(bin, tool)); err != nil {
+		if err := os.Symlink(testkit.Need(t, tool), filepath.Join(bin, tool)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +128,7 @@ func TestDemoInterrupted(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, when, time.Minute, func() bool { return strings.Contains(out.String(), when) })
+			testkit.Eventually(t, when, time.Minute, func() bool { return strings.Contains(out.String(), when) })
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +152,7 @@ func TestForegroundInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "mounted", 20*time.Second, func() bool {
+	testkit.Eventually(t, "mounted", 20*time.Second, func() bool {
 		_, err := os.Lstat(w.path("latest"))
 		return err == nil
 	})
@@ -184,7 +185,7 @@ func TestMountInterrupted(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > asked })
+		testkit.Eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > asked })
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +242,7 @@ func TestNothingLeaks(t *testing.T) {
 				}
 				open = append(open, f)
 			}
-			eventually(t, name+" is verified", 30*time.Second, func() bool {
+			testkit.Eventually(t, name+" is verified", 30*time.Second, func() bool {
 				state := attr(open[0].Name(), "state")
 				return state == "verified"
 			})
@@ -261,8 +262,8 @@ func TestNothingLeaks(t *testing.T) {
 	for range 3 {
 		use()
 	}
-	eventually(t, fmt.Sprintf("there are about %d goroutines, as before", atRest), 10*time.Second, func() bool { return goroutines() <= atRest+8 }) // of 36 opens
-	eventually(t, "as many files are open as before", 10*time.Second, func() bool { return len(fds(t, pids[0])) <= len(settled) })
+	testkit.Eventually(t, fmt.Sprintf("there are about %d goroutines, as before", atRest), 10*time.Second, func() bool { return goroutines() <= atRest+8 }) // of 36 opens
+	testkit.Eventually(t, "as many files are open as before", 10*time.Second, func() bool { return len(fds(t, pids[0])) <= len(settled) })
 	for _, name := range fds(t, pids[0]) {
 		if strings.HasSuffix(name, ".data") || strings.HasSuffix(name, ".journal") {
 			t.Errorf("%s is still open although nobody reads it", name)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // diskFormat is a format of qemu-img's.
@@ -43,7 +44,7 @@ var diskFormats = []diskFormat{
 // images makes a disk in each format.
 func images(t *testing.T) (raw string, files map[string][]byte) {
 	t.Helper()
-	need(t, "qemu-img")
+	testkit.Need(t, "qemu-img")
 	dir := t.TempDir()
 	disk := make([]byte, 6<<20)
 	copy(disk[1<<20:], noise(1<<20, 1))
@@ -126,7 +127,7 @@ func (w *world) serveAt(title, path string, content []byte) {
 // allowed it is served.
 func TestC3AllowExternal(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-img")
+	testkit.Need(t, "qemu-img")
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, lines(1<<20, 1), 0o600); err != nil {
@@ -238,10 +239,10 @@ func TestOVAAndOthersListed(t *testing.T) {
 			t.Errorf("%s: %v: %s", title, err, out)
 		}
 		hold(t, path)
-		eventually(t, title+" verified", 30*time.Second, func() bool { return attr(path, "state") == "verified" })
+		testkit.Eventually(t, title+" verified", 30*time.Second, func() bool { return attr(path, "state") == "verified" })
 	}
 	hold(t, w.path("ova-bad", "box-disk1.vmdk"))
-	eventually(t, "the wrong sum is found", 30*time.Second, func() bool { return attr(w.path("ova-bad", "box-disk1.vmdk"), "state") == "corrupt" })
+	testkit.Eventually(t, "the wrong sum is found", 30*time.Second, func() bool { return attr(w.path("ova-bad", "box-disk1.vmdk"), "state") == "corrupt" })
 	text := stdout(t, "config", "libvirt", w.path("ova-sha256"))
 	for _, want := range []string{`<driver name="qemu" type="vmdk"/>`, `<memory unit="MiB">640</memory>`, `<vcpu>2</vcpu>`} {
 		if !strings.Contains(text, want) {

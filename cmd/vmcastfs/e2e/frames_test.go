@@ -10,6 +10,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/fs"
+	"vmcastfs/internal/testkit"
 )
 
 // TestFramesFreezeNothing has one server of a mount answer with hostile HTTP/2 frames, and
@@ -54,7 +55,7 @@ func TestFramesFreezeNothing(t *testing.T) {
 			must(t, ls.Start())
 			readers = append(readers, ls)
 		}
-		eventually(t, "the hostile server is asked", time.Minute, func() bool { return bad.Requests() > 0 })
+		testkit.Eventually(t, "the hostile server is asked", time.Minute, func() bool { return bad.Requests() > 0 })
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)

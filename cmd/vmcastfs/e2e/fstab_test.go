@@ -15,6 +15,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // host is a mount namespace in which mount(8) finds mount.vmcastfs in /sbin,
@@ -27,7 +28,7 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	need(t, "mount")
+	testkit.Need(t, "mount")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -301,7 +302,7 @@ func TestInterruptedMount(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
+			testkit.Eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
 			pids := w.daemons()
 			if len(pids) != 1 {
 				t.Fatalf("%d processes in the background", len(pids))
@@ -340,9 +341,9 @@ func TestFstabGenerator(t *testing.T) {
 	t.Parallel()
 	generator := "/usr/lib/systemd/system-generators/systemd-fstab-generator"
 	if _, err := os.Stat(generator); err != nil {
-		missing(t, "systemd-fstab-generator")
+		testkit.Missing(t, "systemd-fstab-generator")
 	}
-	need(t, "systemd-analyze")
+	testkit.Need(t, "systemd-analyze")
 	dir := t.TempDir()
 	fstab := filepath.Join(dir, "fstab")
 	// The example that is installed, with both lines in force.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // TestLinuxBoots boots a real Linux whose root disk is the mounted path. The
@@ -17,8 +18,8 @@ import (
 // are not the same each time.)
 func TestLinuxBoots(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
-	need(t, "mke2fs")
+	testkit.Need(t, "qemu-system-x86_64")
+	testkit.Need(t, "mke2fs")
 	guest, err := buildGuest(t.Context(), t.TempDir(), kernelPackage(t), 64)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func TestLinuxBoots(t *testing.T) {
 	walk := len(w.origin.Log()) // what is read to list the package is not kept as blocks
 	began := time.Now()
 	boot()
-	eventually(t, "the fetches of the first boot end", 20*time.Second, func() bool { return w.file(w.latest(), "root.img").InFlight == 0 })
+	testkit.Eventually(t, "the fetches of the first boot end", 20*time.Second, func() bool { return w.file(w.latest(), "root.img").InFlight == 0 })
 	st := w.packageStats()
 	t.Logf("booted in %s; %d requests, %.1f of %d MB fetched", time.Since(began).Round(time.Millisecond), st.Requests, float64(st.BytesSent)/1e6, len(root)/1e6)
 	if st.BytesSent > int64(len(root))/2 {

@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
-
-	"golang.org/x/sys/unix"
+	"vmcastfs/internal/testkit"
 )
 
 var binary string // path of the built vmcastfs
@@ -60,24 +61,6 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// need finds a tool; in CI its absence is a failure.
-func need(t testing.TB, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		missing(t, tool)
-	}
-	return path
-}
-
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Skipf("%s is missing", what)
-}
-
 // world is a served appliance and the directories of one vmcastfs.
 type world struct {
 	t      *testing.T
@@ -96,7 +79,7 @@ type world struct {
 func bareWorld(t *testing.T) *world {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		missing(t, "/dev/fuse")
+		testkit.Missing(t, "/dev/fuse")
 	}
 	w := &world{t: t, origin: origin.New(), app: &appliance.Appliance{}, dir: t.TempDir(), cache: t.TempDir()}
 	if err := w.origin.Start(); err != nil {
@@ -331,15 +314,4 @@ func hold(t testing.TB, path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-}
-
-// eventually waits for a condition that needs no more than the time given.
-func eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not within %s: %s", limit, what)
 }

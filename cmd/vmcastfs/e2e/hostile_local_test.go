@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
 
 // TestL2PreparedDirectories has another user prepare the places that root's
@@ -210,7 +212,7 @@ func TestL6UserMount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
 	}
-	need(t, "setpriv")
+	testkit.Need(t, "setpriv")
 	w := bareWorld(t)
 	h := userHost(t, "")
 	home := t.TempDir()

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"vmcastfs/internal/testkit"
 )
 
 // The network policy is tested in a network namespace whose only device is
@@ -37,7 +39,7 @@ func TestH2H3H5H6PublicFeed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")
 	}
-	need(t, "ip")
+	testkit.Need(t, "ip")
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestInNamespace$", "-test.v")
 	cmd.Env = append(os.Environ(), "VMCASTFS_TEST_NAMESPACE=1", "VMCASTFS_TEST_BINARY="+binary)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}

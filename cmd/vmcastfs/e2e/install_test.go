@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
 
 // tree lists what is below dir, directories with a slash.
@@ -138,7 +140,7 @@ func staged(t *testing.T) string {
 
 func TestUnitsVerify(t *testing.T) {
 	t.Parallel()
-	need(t, "systemd-analyze")
+	testkit.Need(t, "systemd-analyze")
 	dest := staged(t)
 	units := dest + "/usr/lib/systemd/system/"
 	var text string // of the unit of a mount

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcastfs/internal/testkit"
 )
 
 // extImage makes the image of an ext4 partition with a file in it.
@@ -36,7 +38,7 @@ func extImage(t *testing.T, path string, size int64, text string) {
 func TestPartitionsMakeDisk(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"mke2fs", "mkswap", "sfdisk", "losetup", "partx", "blkid", "tar"} {
-		need(t, tool)
+		testkit.Need(t, tool)
 	}
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -88,7 +90,7 @@ func TestPartitionsMakeDisk(t *testing.T) {
 				t.Error(err)
 			}
 		} else {
-			eventually(t, "it is listed", 10*time.Second, func() bool {
+			testkit.Eventually(t, "it is listed", 10*time.Second, func() bool {
 				names, _ := os.ReadDir(w.path(c.release))
 				return strings.Contains(fmt.Sprint(names), "disk.img")
 			})
@@ -119,7 +121,7 @@ func TestPartitionsMakeDisk(t *testing.T) {
 func checkPartitions(t *testing.T, disk string, parts []string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root, for loop devices")
+		testkit.Missing(t, "root, for loop devices")
 	}
 	out, err := command(t, "", "losetup", "-r", "-f", "-P", "--show", disk)
 	if err != nil {

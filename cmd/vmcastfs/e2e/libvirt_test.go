@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // libvirt is a libvirtd of the test's own, with its system driver: in a
@@ -43,10 +44,10 @@ wait`
 func startLibvirt(t *testing.T, mount string) *libvirt {
 	t.Helper()
 	for _, tool := range []string{"libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare"} {
-		need(t, tool)
+		testkit.Need(t, tool)
 	}
 	if os.Geteuid() != 0 {
-		missing(t, "root, for qemu:///system,")
+		testkit.Missing(t, "root, for qemu:///system,")
 	}
 	dir := openDir(t, "vmlv", 0o755)
 	for _, d := range []string{"etc", "lib", "log", "cache", "run"} {
@@ -82,7 +83,7 @@ func startLibvirt(t *testing.T, mount string) *libvirt {
 		}
 	})
 	socket := filepath.Join(dir, "run/libvirt/libvirt-sock")
-	eventually(t, "libvirtd listens", 60*time.Second, func() bool {
+	testkit.Eventually(t, "libvirtd listens", 60*time.Second, func() bool {
 		select {
 		case <-ended:
 			t.Fatalf("libvirtd ended:\n%s", output.Bytes())

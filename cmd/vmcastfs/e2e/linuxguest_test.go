@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcastfs/internal/testkit"
 )
 
 // The Linux guest is Debian's cloud kernel from its package, an initramfs of
@@ -180,7 +182,7 @@ func kernelPackage(t testing.TB) string {
 		path, _ = filepath.Abs(found[0])
 	}
 	if path == "" {
-		missing(t, "a kernel package (bash .ci/test downloads it)")
+		testkit.Missing(t, "a kernel package (bash .ci/test downloads it)")
 	}
 	return path
 }

@@ -20,6 +20,7 @@ import (
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
+	"vmcastfs/internal/testkit"
 )
 
 // What the tests make feeds and packages of.
@@ -89,7 +90,7 @@ func hexMD5(p []byte) string    { s := md5.Sum(p); return hex.EncodeToString(s[:
 // filter is what a program makes of its standard input.
 func filter(t testing.TB, input []byte, name string, args ...string) []byte {
 	t.Helper()
-	cmd := exec.Command(need(t, name), args...)
+	cmd := exec.Command(testkit.Need(t, name), args...)
 	cmd.Stdin = bytes.NewReader(input)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -103,7 +104,7 @@ func filter(t testing.TB, input []byte, name string, args ...string) []byte {
 // command runs a program to its end, in dir, and returns what it said.
 func command(t testing.TB, dir, name string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), need(t, name), args...)
+	cmd := exec.CommandContext(t.Context(), testkit.Need(t, name), args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -153,7 +154,7 @@ func (w *world) refresh() catalog.Status {
 			w.t.Fatal(err)
 		}
 	}
-	eventually(w.t, "the feed is looked at", 60*time.Second, func() bool { return attempt().After(before) })
+	testkit.Eventually(w.t, "the feed is looked at", 60*time.Second, func() bool { return attempt().After(before) })
 	return w.status()
 }
 

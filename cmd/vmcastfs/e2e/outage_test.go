@@ -20,6 +20,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // What a mount does when the network goes. The table of outages is used by
@@ -108,7 +109,7 @@ func TestOutageHard(t *testing.T) {
 		if d := time.Since(back); d > 6*time.Second {
 			t.Errorf("the last read ended %s after the network was back", d)
 		}
-		eventually(t, "the other release is listed", 15*time.Second, func() bool {
+		testkit.Eventually(t, "the other release is listed", 15*time.Second, func() bool {
 			_, err := os.ReadDir(w.path("two"))
 			return err == nil
 		})
@@ -126,7 +127,7 @@ func TestOutageSoft(t *testing.T) {
 		w.publish("one", archive)
 		w.mount("complete=off", "soft", "timeo=2s", "stall=1s")
 		f := w.open("one", "disk.img")
-		eventually(t, "all is well", 30*time.Second, func() bool { return compareAt(f, disk, 0) == nil })
+		testkit.Eventually(t, "all is well", 30*time.Second, func() bool { return compareAt(f, disk, 0) == nil })
 		end := begin(w)
 		for i := range 2 {
 			began := time.Now()
@@ -143,7 +144,7 @@ func TestOutageSoft(t *testing.T) {
 		w.atOnce("one", "disk.img")
 		w.wantAt(f, disk, 4096)
 		end()
-		eventually(t, "a read after the outage", 20*time.Second, func() bool { return compareAt(f, disk, 2<<20) == nil })
+		testkit.Eventually(t, "a read after the outage", 20*time.Second, func() bool { return compareAt(f, disk, 2<<20) == nil })
 		w.wantAt(f, disk, 2<<20)
 	})
 }
@@ -170,7 +171,7 @@ func TestOutageKill(t *testing.T) {
 		{syscall.SIGKILL, []string{"dd", "if=" + image, "of=/dev/null", "bs=4096", "count=1", "skip=1024", "iflag=direct"}},
 		{syscall.SIGTERM, []string{"dd", "if=" + image, "of=/dev/null", "bs=4096", "count=1", "skip=1500", "iflag=direct"}},
 	} {
-		cmd := exec.Command(need(t, c.args[0]), c.args[1:]...)
+		cmd := exec.Command(testkit.Need(t, c.args[0]), c.args[1:]...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +226,7 @@ func TestH14ExpiredURL(t *testing.T) {
 // TestOutageDNS: the name of the server stops to resolve, and resolves again.
 func TestOutageDNS(t *testing.T) {
 	t.Parallel()
-	need(t, "unshare")
+	testkit.Need(t, "unshare")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for a namespace with a hosts file of its own")
 	}
@@ -262,7 +263,7 @@ func TestOutageDNS(t *testing.T) {
 		}
 	})
 	w.dir = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, w.dir)
-	eventually(t, "mounted", 20*time.Second, func() bool {
+	testkit.Eventually(t, "mounted", 20*time.Second, func() bool {
 		_, err := os.Stat(w.path("one", "disk.img"))
 		return err == nil
 	})
@@ -270,7 +271,7 @@ func TestOutageDNS(t *testing.T) {
 	w.wantAt(f, disk, 0)
 	// What is cut off would be asked for again at once, over a connection that
 	// then needs no name.
-	eventually(t, "nothing is under way", 10*time.Second, func() bool { return w.file("one", "disk.img").InFlight == 0 })
+	testkit.Eventually(t, "nothing is under way", 10*time.Second, func() bool { return w.file("one", "disk.img").InFlight == 0 })
 
 	write(hosts, "127.0.0.1 localhost\n")
 	w.origin.Close() // and its connections with it
@@ -360,7 +361,7 @@ func together[C any](t *testing.T, cases map[string]C, test func(t *testing.T, c
 // TestBootOffline boots a machine from a cached image without any network.
 func TestBootOffline(t *testing.T) {
 	t.Parallel()
-	qemu := need(t, "qemu-system-x86_64")
+	qemu := testkit.Need(t, "qemu-system-x86_64")
 	w := newWorld(t, appliance.Options{})
 	w.mount()
 	image := w.path("latest", appliance.DiskName)
@@ -368,7 +369,7 @@ func TestBootOffline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the image is verified", time.Minute, func() bool { return attr(image, "state") == "verified" })
+	testkit.Eventually(t, "the image is verified", time.Minute, func() bool { return attr(image, "state") == "verified" })
 	f.Close()
 	w.umount()
 	w.origin.Close()

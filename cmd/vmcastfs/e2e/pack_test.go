@@ -17,13 +17,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 	"vmcastfs/xvm"
 )
 
 // TestPublisher runs the scripts of the publisher's commands.
 func TestPublisher(t *testing.T) {
 	for _, tool := range []string{"tar", "gzip", "xz", "gpg", "sha1sum", "sha256sum", "xmllint"} {
-		need(t, tool)
+		testkit.Need(t, tool)
 	}
 	scripts, err := filepath.Glob("testdata/script/pack_*.txtar")
 	if err != nil || len(scripts) == 0 {

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
 
 // TestPackages: one file makes the packages of Red Hat and Alpine too. What they
@@ -13,7 +15,7 @@ func TestPackages(t *testing.T) {
 	t.Parallel()
 	for format, more := range map[string]string{"rpm": "usr/share/zsh/site-functions/_vmcastfs", "apk": "PKGINFO"} {
 		pkg := buildPackage(t, format)
-		out, err := exec.Command(need(t, "bsdtar"), "-tf", pkg).CombinedOutput()
+		out, err := exec.Command(testkit.Need(t, "bsdtar"), "-tf", pkg).CombinedOutput()
 		for _, want := range []string{"usr/bin/vmcastfs\n", "usr/sbin/mount.vmcastfs\n", "usr/lib/systemd/system/vmcastfs@.service\n", "usr/share/man/man7/vmcastfs-security.7.gz\n", "etc/vmcastfs/keys", more} {
 			if err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("%s lacks %s: %v\n%s", format, want, err, out)
@@ -39,7 +41,7 @@ func buildPackage(t *testing.T, format string) string {
 // TestDebianPackage installs the package into a directory and removes it.
 func TestDebianPackage(t *testing.T) {
 	t.Parallel()
-	need(t, "dpkg-deb")
+	testkit.Need(t, "dpkg-deb")
 	if os.Geteuid() != 0 {
 		t.Skip("dpkg installs as root only")
 	}

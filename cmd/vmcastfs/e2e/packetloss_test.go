@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/internal/testkit"
 )
 
 // cable is a link between two networks of their own, near and far: what is sent
@@ -26,12 +28,12 @@ const farAddress = "10.213.0.1"
 
 func newCable(t *testing.T) *cable {
 	t.Helper()
-	need(t, "ip")
+	testkit.Need(t, "ip")
 	if os.Geteuid() != 0 {
-		missing(t, "root")
+		testkit.Missing(t, "root")
 	}
 	namespace := func() string {
-		cmd := exec.Command(need(t, "unshare"), "--net", "sh", "-c", "echo ready; exec cat")
+		cmd := exec.Command(testkit.Need(t, "unshare"), "--net", "sh", "-c", "echo ready; exec cat")
 		in, err := cmd.StdinPipe()
 		must(t, err)
 		out, err := cmd.StdoutPipe()
@@ -114,7 +116,7 @@ func TestPacketsAreLost(t *testing.T) {
 		soft.mount("complete=off", "stall=1s", "soft", "timeo=3s")
 		f, g := w.open("one", "disk.img"), soft.open("one", "disk.img")
 		w.wantAt(f, disk, 0)
-		eventually(t, "the soft mount reads", 30*time.Second, func() bool { return compareAt(g, disk, 0) == nil })
+		testkit.Eventually(t, "the soft mount reads", 30*time.Second, func() bool { return compareAt(g, disk, 0) == nil })
 
 		// Both are in the midst of an answer that would take seconds.
 		w.origin.SetBandwidth(512 << 10)
@@ -132,7 +134,7 @@ func TestPacketsAreLost(t *testing.T) {
 			return end
 		}
 		hardRead, softRead := read(f), read(g)
-		eventually(t, "bytes are under way", 30*time.Second, func() bool {
+		testkit.Eventually(t, "bytes are under way", 30*time.Second, func() bool {
 			return w.file("one", "disk.img").InFlight > 0 && soft.file("one", "disk.img").InFlight > 0 &&
 				w.origin.Stats("/one.xvm").BytesSent > before+64<<10
 		})
@@ -175,6 +177,6 @@ func TestPacketsAreLost(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Error("the read still waits 20 s after the network is back")
 		}
-		eventually(t, "the soft mount reads again", 20*time.Second, func() bool { return compareAt(g, disk, 10<<20) == nil })
+		testkit.Eventually(t, "the soft mount reads again", 20*time.Second, func() bool { return compareAt(g, disk, 10<<20) == nil })
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 const (
@@ -45,8 +46,8 @@ func TestRootDefaults(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	need(t, "setpriv")
-	qemuImg := need(t, "qemu-img")
+	testkit.Need(t, "setpriv")
+	qemuImg := testkit.Need(t, "qemu-img")
 	w := newWorld(t, appliance.Options{})
 	open(t, w.dir)
 	w.mount()
@@ -94,7 +95,7 @@ func TestOwnerAndMask(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	need(t, "setpriv")
+	testkit.Need(t, "setpriv")
 	w := newWorld(t, appliance.Options{})
 	open(t, w.dir)
 	w.mount(fmt.Sprintf("uid=%d,gid=%d,umask=027", nobody, nobody))
@@ -145,7 +146,7 @@ func TestForeignCache(t *testing.T) {
 func userHost(t *testing.T, conf string) *host {
 	t.Helper()
 	h := newHost(t)
-	need(t, "fusermount3")
+	testkit.Need(t, "fusermount3")
 	file := filepath.Join(h.dir, "fuse.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
@@ -163,7 +164,7 @@ func TestOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
 	}
-	need(t, "setpriv")
+	testkit.Need(t, "setpriv")
 	for _, allowed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("user_allow_other %v", allowed), func(t *testing.T) {
 			t.Parallel()
@@ -239,7 +240,7 @@ func diskFile(t *testing.T, w *world) string {
 // An fstab line with "user" lets its user mount, through mount(8).
 func TestFstabUser(t *testing.T) {
 	t.Parallel()
-	need(t, "setpriv")
+	testkit.Need(t, "setpriv")
 	w := newWorld(t, appliance.Options{})
 	h := userHost(t, "")
 	home := t.TempDir()
@@ -270,5 +271,5 @@ func TestFstabUser(t *testing.T) {
 	if out, code := run("fusermount3", "-u", w.dir); code != 0 {
 		t.Errorf("fusermount3 -u: %s", out)
 	}
-	eventually(t, "unmounted", 10*time.Second, func() bool { return len(h.mounts()) == 0 })
+	testkit.Eventually(t, "unmounted", 10*time.Second, func() bool { return len(h.mounts()) == 0 })
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/internal/testkit"
 )
 
 // What is left of the cache when the power fails: what the file system had
@@ -38,10 +39,10 @@ func newDisk(t *testing.T, kind string, mkfs ...string) *disk {
 	}
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, size))
-	if out, err := exec.Command(need(t, "mkfs."+kind), append(mkfs, "-q", image)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(testkit.Need(t, "mkfs."+kind), append(mkfs, "-q", image)...).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.%s: %v\n%s", kind, err, out)
 	}
-	out, err := exec.Command(need(t, "losetup"), "-f", "--show", image).CombinedOutput()
+	out, err := exec.Command(testkit.Need(t, "losetup"), "-f", "--show", image).CombinedOutput()
 	if err != nil {
 		t.Skipf("losetup: %v\n%s", err, out)
 	}
@@ -80,7 +81,7 @@ func cutPower(t *testing.T, dir string) {
 // dead file system still.
 func (d *disk) restart() {
 	d.t.Helper()
-	eventually(d.t, "the file system is mounted again", 20*time.Second, func() bool {
+	testkit.Eventually(d.t, "the file system is mounted again", 20*time.Second, func() bool {
 		if err := unix.Unmount(d.root, 0); err != nil && err != unix.EINVAL { // not mounted
 			return false
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/internal/testkit"
 )
 
 // onTerminal runs the binary with a terminal of 80 columns as its standard
@@ -104,5 +106,5 @@ func TestProgress(t *testing.T) {
 	w.mount("complete=off")
 	check("one/root.img", "prefetch", w.path("one", "root.img"))
 	quiet("prefetch", w.path("one", "root.img"))
-	eventually(t, "it is verified", 10*time.Second, func() bool { return attr(w.path("one", "root.img"), "state") == "verified" })
+	testkit.Eventually(t, "it is verified", 10*time.Second, func() bool { return attr(w.path("one", "root.img"), "state") == "verified" })
 }

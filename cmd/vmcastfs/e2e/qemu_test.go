@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // bootDisk boots QEMU from a -drive value and returns what it said.
@@ -21,7 +22,7 @@ func bootDisk(t testing.TB, drive string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, need(t, "qemu-system-x86_64"), "-accel", "tcg", "-m", "16",
+	out, err := exec.CommandContext(ctx, testkit.Need(t, "qemu-system-x86_64"), "-accel", "tcg", "-m", "16",
 		"-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio", "-drive", drive+",if=virtio").CombinedOutput()
 	return string(out), err
 }
@@ -30,7 +31,7 @@ func bootDisk(t testing.TB, drive string) (string, error) {
 // and aio that QEMU allows.
 func TestQEMUBoots(t *testing.T) {
 	t.Parallel()
-	need(t, "qemu-system-x86_64")
+	testkit.Need(t, "qemu-system-x86_64")
 	w := newWorld(t, appliance.Options{DiskSize: 16 << 20, Chunks: 4})
 	w.mount("complete=off")
 	disk := w.path("latest", appliance.DiskName)
@@ -74,7 +75,7 @@ func TestQEMUBoots(t *testing.T) {
 // TestQEMUImg has QEMU's tools look at images in the mount.
 func TestQEMUImg(t *testing.T) {
 	t.Parallel()
-	img := need(t, "qemu-img")
+	img := testkit.Need(t, "qemu-img")
 	raw := make([]byte, 4<<20)
 	copy(raw[1<<20:], noise(300_000, 1))
 	copy(raw[3<<20:], noise(65536, 2))
@@ -151,7 +152,7 @@ func TestQEMUImg(t *testing.T) {
 // other readers are let in, a writer is not, and the locks end with QEMU.
 func TestQEMULocks(t *testing.T) {
 	t.Parallel()
-	qemu := need(t, "qemu-system-x86_64")
+	qemu := testkit.Need(t, "qemu-system-x86_64")
 	w := newWorld(t, appliance.Options{})
 	w.mount("complete=off")
 	disk := w.path("latest", appliance.DiskName)
@@ -174,7 +175,7 @@ func TestQEMULocks(t *testing.T) {
 		return ":" + strings.TrimSpace(out) + " "
 	}()
 	locked := func() bool { return bytes.Contains(readAll(t, "/proc/locks"), []byte(inode)) }
-	eventually(t, "QEMU has locked the image", 20*time.Second, func() bool {
+	testkit.Eventually(t, "QEMU has locked the image", 20*time.Second, func() bool {
 		select {
 		case <-ended:
 			t.Fatalf("QEMU ended: %s", stderr.String())
@@ -193,7 +194,7 @@ func TestQEMULocks(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	eventually(t, "the locks are gone", 10*time.Second, func() bool { return !locked() })
+	testkit.Eventually(t, "the locks are gone", 10*time.Second, func() bool { return !locked() })
 }
 
 // TestMmapReader reads an image by mapping it.

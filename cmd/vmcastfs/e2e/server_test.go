@@ -17,6 +17,7 @@ import (
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
+	"vmcastfs/internal/testkit"
 )
 
 // sentTwice counts the bytes of an archive that crossed the network more than
@@ -134,7 +135,7 @@ func TestFaultyServer(t *testing.T) {
 				timeo = "timeo=2s"
 			}
 			w.mount("soft", timeo, "complete=off")
-			eventually(t, "indexed while all is well", 30*time.Second, func() bool {
+			testkit.Eventually(t, "indexed while all is well", 30*time.Second, func() bool {
 				_, err := os.Stat(w.path("one", "disk.img"))
 				return err == nil
 			})
@@ -208,7 +209,7 @@ func TestReplacedArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the new generation is there", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the new generation is there", 10*time.Second, func() bool {
 		info, err := os.Stat(path)
 		return err == nil && !os.SameFile(info, before)
 	})
@@ -222,7 +223,7 @@ func TestReplacedArchive(t *testing.T) {
 // TestNginx has nginx as the origin.
 func TestNginx(t *testing.T) {
 	t.Parallel()
-	nginx := need(t, "nginx")
+	nginx := testkit.Need(t, "nginx")
 	root := t.TempDir()
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
@@ -249,7 +250,7 @@ server { listen unix:%[1]s/probe; listen 127.0.0.1:PORT; root %[1]s; } }`, root)
 	path := w.path("latest", "disk.img")
 	hold(t, path)
 	w.wantFile(disk, "latest", "disk.img")
-	eventually(t, "verified", 20*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(path, "state") == "verified" })
 	if got := w.release("one").Transport; got != "ranges" {
 		t.Errorf("transport is %q", got)
 	}
@@ -291,7 +292,7 @@ func startServer(t *testing.T, conf string, command func() *exec.Cmd) string {
 // answers every Range with the whole.
 func TestServerWithoutRanges(t *testing.T) {
 	t.Parallel()
-	python := need(t, "python3")
+	python := testkit.Need(t, "python3")
 	root := t.TempDir()
 	first, second := noise(2<<20, 1), noise(1<<20, 2)
 	for name, content := range map[string][]byte{
@@ -336,7 +337,7 @@ func TestServerWithoutRanges(t *testing.T) {
 	if got := w.release("one").Transport; got != "whole" {
 		t.Errorf("transport is %q", got)
 	}
-	eventually(t, "verified", 30*time.Second, func() bool { return attr(f.Name(), "state") == "verified" })
+	testkit.Eventually(t, "verified", 30*time.Second, func() bool { return attr(f.Name(), "state") == "verified" })
 	f.Close()
 	gets := func() int { return strings.Count(string(readAll(t, log.Name())), "\"GET /one.xvm HTTP/1.1\" 200") }
 	if n := gets(); n > 2 {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"vmcastfs/internal/testkit"
 )
 
 // gnupg is a GnuPG home with keys made for a test.
@@ -22,7 +24,7 @@ type gnupg struct {
 
 func newGnuPG(t testing.TB) *gnupg {
 	t.Helper()
-	need(t, "gpg")
+	testkit.Need(t, "gpg")
 	home, err := os.MkdirTemp("/tmp", "vmcast-gpg-") // the agent's socket needs a short name
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +340,7 @@ func TestTrustCommand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "(rollback)") || !strings.Contains(out, "(changed)") {
 		t.Errorf("accept: %v\n%s", err, out)
 	}
-	eventually(t, "the mount takes it", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the mount takes it", 10*time.Second, func() bool {
 		_, err := os.ReadFile(w.path("one", "root.img"))
 		return err == nil
 	})
@@ -391,8 +393,8 @@ func TestStateUnwritable(t *testing.T) {
 // cannot be read are not none.
 func TestDefaultKeyring(t *testing.T) {
 	t.Parallel()
-	need(t, "unshare")
-	need(t, "setpriv")
+	testkit.Need(t, "unshare")
+	testkit.Need(t, "setpriv")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for a namespace with an /etc of its own")
 	}

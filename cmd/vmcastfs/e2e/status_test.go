@@ -17,6 +17,7 @@ import (
 	"vmcastfs/cache/origin"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/internal/testkit"
 )
 
 // mountStatus is what `status --json` prints of a mount.
@@ -56,7 +57,7 @@ func TestStatusCommand(t *testing.T) {
 	readSome(t, w.path("latest", "disk.img"))
 	var out []byte
 	var m mountStatus
-	eventually(t, "a growing image", 30*time.Second, func() bool {
+	testkit.Eventually(t, "a growing image", 30*time.Second, func() bool {
 		var err error
 		if out, err = exec.Command(binary, "status", "--json", w.path("latest")).Output(); err != nil { // any path in the mount
 			t.Fatal(err)
@@ -177,7 +178,7 @@ func TestPrefetchResumes(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "something is fetched", 20*time.Second, func() bool { return w.file("demo-1.1", "disk.img").CachedBytes > 1<<20 })
+	testkit.Eventually(t, "something is fetched", 20*time.Second, func() bool { return w.file("demo-1.1", "disk.img").CachedBytes > 1<<20 })
 	remove := w.origin.Inject(origin.Fault{Path: "/*", Kind: origin.Stall})
 	began := time.Now()
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
@@ -245,7 +246,7 @@ func TestCacheCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "only the open file is in use, and all is in the list", 20*time.Second, func() bool { // closing is not waited for
+	testkit.Eventually(t, "only the open file is in use, and all is in the list", 20*time.Second, func() bool { // closing is not waited for
 		got := list()
 		return got["demo-1.1/disk.img"].InUse && !got["demo-1.0/disk.img"].InUse && got["demo-1.0/disk.img"].Bytes == 8<<20
 	})
@@ -310,7 +311,7 @@ func TestPinByPath(t *testing.T) {
 	if out, err := w.run("prefetch", w.path("one")); err != nil {
 		t.Fatalf("prefetch: %v, %s", err, out)
 	}
-	eventually(t, "the others have passed through", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the others have passed through", 30*time.Second, func() bool {
 		w.wantFile(disks["big"], "big", "disk.img")
 		w.wantFile(disks["two"], "two", "disk.img")
 		return w.status().Cache.EvictedFiles > 0 || w.status().Cache.Full > 0

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"vmcastfs/internal/testkit"
 )
 
 // TestSuffixAndContent: a suffix is stripped only from content that was decoded,
@@ -13,7 +15,7 @@ import (
 // skippable frame, as pzstd writes it, and is one all the same.
 func TestSuffixAndContent(t *testing.T) {
 	t.Parallel()
-	need(t, "pzstd")
+	testkit.Need(t, "pzstd")
 	disk := diskOf(3, 1)
 	disk[510], disk[511] = 0x55, 0xaa
 	skip := func(n int, p []byte) []byte {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/internal/testkit"
 )
 
 // machine is a systemd that runs as the first process of namespaces of its own,
@@ -70,11 +71,11 @@ func newMachine(t *testing.T, files map[string]string) (m *machine, result strin
 	t.Helper()
 	for _, file := range []string{"/lib/systemd/systemd", "/dev/autofs"} {
 		if _, err := os.Stat(file); err != nil {
-			missing(t, file)
+			testkit.Missing(t, file)
 		}
 	}
 	if os.Geteuid() != 0 {
-		missing(t, "root")
+		testkit.Missing(t, "root")
 	}
 	files["/etc/systemd/system/sysinit.target.d/journal.conf"] = "[Unit]\nWants=systemd-journald.service\n"
 	files["/etc/machine-id"] = strings.Repeat("5", 32) + "\n"
@@ -136,7 +137,7 @@ func newMachine(t *testing.T, files map[string]string) (m *machine, result strin
 		_ = m.init.Process.Kill() // and with it all that runs in it
 		<-m.ended
 	})
-	eventually(t, "the machine is up", 60*time.Second, func() bool {
+	testkit.Eventually(t, "the machine is up", 60*time.Second, func() bool {
 		select {
 		case <-m.ended:
 			t.Fatalf("it ended:\n%s", output.Bytes())
@@ -159,7 +160,7 @@ func removeGroups(t *testing.T, group string) {
 			removeGroups(t, filepath.Join(group, g.Name()))
 		}
 	}
-	eventually(t, "the control group is empty", 10*time.Second, func() bool { return os.Remove(group) == nil })
+	testkit.Eventually(t, "the control group is empty", 10*time.Second, func() bool { return os.Remove(group) == nil })
 }
 
 // path is a file of the machine, seen from here.
@@ -217,7 +218,7 @@ func (m *machine) mounts(dir string) []string {
 // known waits until systemd has seen a mount that was made by hand.
 func (m *machine) known(unit string) {
 	m.t.Helper()
-	eventually(m.t, "systemd knows of "+unit, 20*time.Second, func() bool { return m.property(unit, "ActiveState") == "active" })
+	testkit.Eventually(m.t, "systemd knows of "+unit, 20*time.Second, func() bool { return m.property(unit, "ActiveState") == "active" })
 }
 
 // kill ends the processes of a unit as a fault would.
@@ -311,7 +312,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("wrong options: %d, %s", code, out)
 	}
 	m.ok("systemctl", "start", hung)
-	eventually(t, "it hangs", 20*time.Second, func() bool {
+	testkit.Eventually(t, "it hangs", 20*time.Second, func() bool {
 		_, code := m.run("systemctl", "kill", "--signal=STOP", hung)
 		return code == 0
 	})
@@ -337,7 +338,7 @@ func TestSystemd(t *testing.T) {
 	}
 	asked := w.origin.Stats(appliance.FeedPath).Requests
 	m.ok("systemctl", "reload", unit)
-	eventually(t, "reload asks for the feed", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests == asked+1 })
+	testkit.Eventually(t, "reload asks for the feed", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests == asked+1 })
 
 	// mount -a finds everything mounted.
 	all := func() string { return fmt.Sprint(m.mounts("/srv/plain"), m.mounts("/srv/auto"), m.mounts("/srv/unit")) }
@@ -367,13 +368,13 @@ func TestSystemd(t *testing.T) {
 	// A killed service is started again over its dead mount, and one of fstab by hand.
 	pid := m.property(unit, "MainPID")
 	m.kill(unit)
-	eventually(t, "the service is back", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the service is back", 30*time.Second, func() bool {
 		out, _ := m.run("systemctl", "show", "--value", "-p", "MainPID,ActiveState", unit)
 		return strings.Contains(out, "active\n") && !strings.Contains(out, "activating") && !strings.Contains("\n"+out, "\n"+pid+"\n") && !strings.Contains(out, "deactivating")
 	})
 	for _, name := range []string{"plain", "auto"} { // below the second is autofs
 		m.kill("srv-" + name + ".mount")
-		eventually(t, "the mount is dead", 10*time.Second, func() bool {
+		testkit.Eventually(t, "the mount is dead", 10*time.Second, func() bool {
 			out, _ := m.run("ls", "/srv/"+name)
 			return strings.Contains(out, "not connected")
 		})
@@ -384,7 +385,7 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("after a fault: %s, %s", out, all())
 		}
 	}
-	eventually(t, "who hangs is started anew", 30*time.Second, func() bool {
+	testkit.Eventually(t, "who hangs is started anew", 30*time.Second, func() bool {
 		out, _ := m.run("journalctl", "--no-pager", "-o", "cat", "-u", hung)
 		return strings.Contains(out, "Watchdog timeout") && strings.Count(out, "Started ") > 1
 	})
@@ -407,7 +408,7 @@ func TestSystemd(t *testing.T) {
 	}
 
 	// The guest of before keeps its image, until it closes it.
-	eventually(t, "the unit is started anew under a guest", 60*time.Second, func() bool {
+	testkit.Eventually(t, "the unit is started anew under a guest", 60*time.Second, func() bool {
 		pid := m.property(held, "MainPID")
 		return pid != old && pid != "0" && m.property(held, "ActiveState") == "active"
 	})
@@ -418,7 +419,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("started anew: %s", out)
 	}
 	guest.Close()
-	eventually(t, "the old process ends with its last user", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the old process ends with its last user", 10*time.Second, func() bool {
 		_, code := m.run("kill", "-0", old)
 		return code != 0
 	})

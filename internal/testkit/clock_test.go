@@ -1,0 +1,40 @@
+package testkit
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestClockSlowsDown: busy loops on all processors, and more, make the clock go
+// slower than the wall's.
+func TestClockSlowsDown(t *testing.T) {
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(stop)
+	old := runtime.GOMAXPROCS(8 * runtime.NumCPU())
+	defer runtime.GOMAXPROCS(old)
+	for range 6 * runtime.NumCPU() {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	c, began := StartClock(t), time.Now()
+	time.Sleep(500 * time.Millisecond)
+	if wall, elapsed := time.Since(began), c.Elapsed(); elapsed > wall*2/3 || elapsed <= 0 {
+		t.Errorf("%s went by in %s", elapsed, wall)
+	}
+}
+
+func TestEventually(t *testing.T) {
+	n := 0
+	Eventually(t, "the third time", time.Minute, func() bool { n++; return n == 3 })
+}
