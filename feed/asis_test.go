@@ -266,3 +266,24 @@ func TestCharsetOfTheHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOutliveTheirFormerIDs: versions that took Atom's ids for URLs have
+// given names to what they made of them.
+func TestNamesOutliveTheirFormerIDs(t *testing.T) {
+	names := new(nameTable)
+	old := []Release{{ID: "urn:uuid:AB", Title: "Debian"}, {ID: "http://h/b%C3%BC", Title: "Debian"}, {ID: "http://h/x", Title: "x"}}
+	names.assign(old)
+	doc := atomOf(entry(1, "<id>URN:uuid:AB</id><title>new</title>"), entry(2, "<id>http://h/bü</id>"), entry(3, "<id>http://h/x</id>"), entry(4, "<id>http://h/x#</id><title>x</title>"))
+	want := map[string]string{"URN:uuid:AB": old[0].Name, "http://h/bü": old[1].Name, "http://h/x": "x", "http://h/x#": "x-" + digest("http://h/x#")[:8]}
+	for range 2 {
+		f, err := parse(Document{Body: []byte(doc), FinalURL: testBase}, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range f.Releases {
+			if r.Name != want[r.ID] {
+				t.Errorf("%s is called %q, want %q", r.ID, r.Name, want[r.ID])
+			}
+		}
+	}
+}

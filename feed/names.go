@@ -43,9 +43,17 @@ func (n *nameTable) assign(releases []Release) {
 	defer n.mu.Unlock()
 	n.init()
 	n.round++
+	present := make(map[string]bool, len(releases))
+	for _, r := range releases {
+		present[r.ID] = true
+	}
 	var fresh []*Release
 	for i := range releases {
 		r := &releases[i]
+		if e := n.byID[r.FormerID]; e != nil && n.byID[r.ID] == nil && !present[r.FormerID] {
+			delete(n.byID, r.FormerID)
+			n.byID[r.ID], n.taken[fold(e.Name)] = e, r.ID
+		}
 		if e := n.byID[r.ID]; e != nil {
 			r.Name, e.Seen = e.Name, n.round
 			continue

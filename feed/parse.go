@@ -145,6 +145,9 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 	f.Releases = make([]Release, 0, len(src.Items))
 	for n, item := range src.Items {
 		r, note, err := release(item, base)
+		if f.Format == "atom" {
+			r.FormerID = formerID(r.ID)
+		}
 		what := fmt.Sprintf("item %d (%s)", n+1, clip(r.label(), 80))
 		switch {
 		case err != nil:
@@ -235,16 +238,27 @@ func (r *Release) label() string {
 // replaced by its digest.
 func identify(item *gofeed.Item, packageURL string) string {
 	for _, id := range []string{plainID(item.GUID), uuid(item)} {
-		id = strings.TrimSpace(id)
-		switch {
-		case id == "":
-			continue
-		case len(id) > maxID || Sanitize(id) != id:
-			return "sha256:" + digest(id)
+		if id = strings.TrimSpace(id); id != "" {
+			return printableID(id)
 		}
-		return id
 	}
 	return "sha256:" + digest(URLKey(packageURL))
+}
+
+func printableID(id string) string {
+	if len(id) > maxID || Sanitize(id) != id {
+		return "sha256:" + digest(id)
+	}
+	return id
+}
+
+// formerID is [Release.FormerID] for an id of Atom.
+func formerID(id string) string {
+	u, err := url.Parse(id)
+	if err != nil || u.String() == id {
+		return ""
+	}
+	return printableID(u.String())
 }
 
 // uuid finds <uuid> in an item, with or without a namespace, in any case.

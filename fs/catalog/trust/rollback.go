@@ -33,6 +33,40 @@ func (t *Feed) rollback(f *feed.Feed) string {
 	return fmt.Sprintf("the feed went back: its newest release is %q, but on %s it was %q", now.Name, t.Newest.Seen.Format("2006-01-02"), t.Newest.Name)
 }
 
+// renamed are the ids of releases that earlier versions knew under another one,
+// by that.
+func (t *Feed) renamed(f *feed.Feed) map[string]string {
+	present, ids := make(map[string]bool, len(f.Releases)), make(map[string]string)
+	for _, r := range f.Releases {
+		present[r.ID] = true
+	}
+	for _, r := range f.Releases {
+		known := t.Releases[r.FormerID] != nil || t.Newest != nil && t.Newest.ID == r.FormerID
+		if r.FormerID != "" && known && t.Releases[r.ID] == nil && !present[r.FormerID] && ids[r.FormerID] == "" {
+			ids[r.FormerID] = r.ID
+		}
+	}
+	return ids
+}
+
+// rename moves what is known to the ids that releases have now.
+func (t *Feed) rename(ids map[string]string) {
+	for former, id := range ids {
+		if r := t.Releases[former]; r != nil {
+			delete(t.Releases, former)
+			t.Releases[id] = r
+		}
+		if t.Newest != nil && t.Newest.ID == former {
+			t.Newest.ID = id
+		}
+		for i := range t.Alarms {
+			if t.Alarms[i].ID == former {
+				t.Alarms[i].ID = id
+			}
+		}
+	}
+}
+
 // advance takes a release for the newest, if it is.
 func (t *Feed) advance(r feed.Release, now time.Time) {
 	switch {

@@ -64,3 +64,30 @@ func TestRollbackRules(t *testing.T) {
 }
 
 func testTime() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// TestFormerIDs: what was seen of a release under the id that an earlier version
+// gave it is known of the release.
+func TestFormerIDs(t *testing.T) {
+	ft := &Feed{
+		Newest:   &Newest{ID: "urn:uuid:B"},
+		Releases: map[string]*Release{"urn:uuid:A": {Name: "a", Signed: true, Manifest: "1"}, "urn:uuid:B": {Name: "b"}, "urn:uuid:C": {Name: "c"}},
+		Alarms:   []Alarm{{Kind: Changed, ID: "urn:uuid:A"}},
+	}
+	f := &feed.Feed{Releases: []feed.Release{
+		{ID: "URN:uuid:B", FormerID: "urn:uuid:B"}, {ID: "URN:uuid:A", FormerID: "urn:uuid:A"}, {ID: "Urn:uuid:A", FormerID: "urn:uuid:A"},
+		{ID: "URN:uuid:C", FormerID: "urn:uuid:C"}, {ID: "urn:uuid:C"}, {ID: "URN:uuid:D", FormerID: "urn:uuid:D"},
+	}}
+	ft.rename(ft.renamed(f))
+	if why := ft.rollback(f); why != "" || ft.Newest.ID != "URN:uuid:B" || ft.Alarms[0].ID != "URN:uuid:A" {
+		t.Errorf("%q, %+v, %+v", why, ft.Newest, ft.Alarms)
+	}
+	if kind, why := ft.objection(Package{ID: "URN:uuid:A", Manifest: "1", Signed: true}); kind != "" {
+		t.Errorf("the same package under the id as it is written: %s", why)
+	}
+	if kind, _ := ft.objection(Package{ID: "URN:uuid:A", Manifest: "2", Signed: true}); kind != Changed {
+		t.Error("another package under the id as it is written is not noticed")
+	}
+	if len(ft.Releases) != 3 || ft.Releases["urn:uuid:C"] == nil || len(ft.renamed(f)) != 0 {
+		t.Errorf("%v, then %v", ft.Releases, ft.renamed(f))
+	}
+}

@@ -168,6 +168,7 @@ func (s *State) Rollback(f *feed.Feed) (why string) {
 // TakeFeed compares a feed that has come with what was seen, and learns from
 // it. believed: its newest release counts as seen without a signature.
 func (s *State) TakeFeed(f *feed.Feed, believed bool) (why string) {
+	s.changeIf(func(t *Feed) bool { return len(t.renamed(f)) > 0 }, func(t *Feed) { t.rename(t.renamed(f)) })
 	why = s.Rollback(f)
 	now := time.Now().UTC().Truncate(time.Second)
 	var newest feed.Release
