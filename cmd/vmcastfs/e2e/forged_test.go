@@ -348,9 +348,21 @@ func TestS14ForgedPackages(t *testing.T) {
 			if sound && (len(refused) > 0 || len(open) == 0 || row.State != "indexed") {
 				t.Errorf("a sound release is %q; refused are %q", row.State, refused)
 			}
-			out, err := w.run("verify", "-o", w.options(), w.feed, row.Name)
+			out, err := exec.Command(binary, "verify", "--json", "-o", w.options(), w.feed, row.Name).Output()
 			if sound != (err == nil) || !sound && exitCode(err) != exitFailed {
 				t.Errorf("verify: %v\n%s", err, out)
+			}
+			verdict := verdictOf(t, out)
+			if (verdict.Refused != "" || verdict.Error != "") != (row.State != "indexed") {
+				t.Errorf("it is %q in the list; verify says %q, %q", row.State, verdict.Error, verdict.Refused)
+			}
+			if row.State == "rejected" && len(open)+len(refused) > 0 {
+				t.Errorf("it is rejected, and has files: %q", append(open, refused...))
+			}
+			for _, f := range verdict.Files {
+				if row.State != "rejected" && (f.Refused != "" || verdict.Refused != "") != slices.Contains(refused, f.Name) {
+					t.Errorf("%s: verify says %q; the mount refuses %q", f.Name, f.Refused, refused)
+				}
 			}
 			for _, hypervisor := range []string{"qemu", "xl", "libvirt"} {
 				out, err := w.run("config", hypervisor, w.path(row.Name))
@@ -363,6 +375,22 @@ func TestS14ForgedPackages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// packageVerdict is what verify --json says of a package.
+type packageVerdict struct {
+	Error, Refused string
+	Faults         []string
+	Files          []struct{ Name, Refused string }
+}
+
+func verdictOf(t *testing.T, out []byte) packageVerdict {
+	t.Helper()
+	var all []packageVerdict
+	if err := json.Unmarshal(out, &all); err != nil || len(all) != 1 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return all[0]
 }
 
 // served reads every file of a release, and tells which are served and which
