@@ -39,7 +39,10 @@ type Signature struct {
 	Signer string    `json:"signer,omitempty"`
 	KeyID  string    `json:"key,omitempty"`
 	Time   time.Time `json:"time,omitzero"`
-	Reason string    `json:"reason,omitempty"` // why it is not Good
+	// Expires is when a Good one stops to count, as its key or itself expires;
+	// zero: it is not known to.
+	Expires time.Time `json:"expires,omitzero"`
+	Reason  string    `json:"reason,omitempty"` // why it is not Good
 }
 
 // States of a [Signature].
@@ -78,6 +81,38 @@ type Verdict struct {
 
 	policy   Policy
 	evidence Evidence
+	moments  []time.Time // at which a signature begins or stops to count
+	stands   span
+}
+
+// Stands tells whether Judge would say the same at another time, and with another
+// policy. It may say no of a verdict that would be the same.
+func (v *Verdict) Stands(p Policy, now time.Time) bool { return v.policy == p && v.stands.holds(now) }
+
+// Expires is the first moment at which a signature stops to count that the
+// package depends on, and that signature; zero: none is known to.
+func (v *Verdict) Expires() (at time.Time, of Signature) {
+	depends := []Signature{v.Manifest, v.Description}
+	if v.SidecarVouches() {
+		depends = []Signature{*v.Sidecar}
+		if v.By == ByPublisher {
+			depends = append(depends, v.Manifest, v.Description)
+		}
+	}
+	for _, s := range depends {
+		if s.State == Good && !s.Expires.IsZero() && (at.IsZero() || s.Expires.Before(at)) {
+			at, of = s.Expires, s
+		}
+	}
+	return at, of
+}
+
+// Refuse is the verdict that refuses all of the package, for a reason of the
+// caller's.
+func (v *Verdict) Refuse(why string) *Verdict {
+	refused := *v
+	refused.Refused = why
+	return &refused
 }
 
 // Judge decides who vouches for a package. It is the one place where that is
@@ -90,13 +125,14 @@ func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 	v := &Verdict{policy: p, evidence: e}
 	err := v.readManifest()
 	manifest, description := e.Index.ManifestName(), e.Index.Description()
-	v.Manifest = v.signature(p, manifest, ManifestSignatureName, now)
-	v.Description = v.signature(p, description, DescriptionSignatureName, now)
+	v.Manifest = v.signature(manifest, ManifestSignatureName, now)
+	v.Description = v.signature(description, DescriptionSignatureName, now)
 	described := description != ""
 	if v.Manifest.State == Good && (!described || v.Description.State == Good) {
 		v.By = ByPublisher
 	}
-	v.judgeSidecar(p, now)
+	v.judgeSidecar(now)
+	v.stands = spanAt(now, v.moments)
 	switch {
 	case err != nil:
 		v.Refused = err.Error()
@@ -139,7 +175,7 @@ func (v *Verdict) readManifest() error {
 }
 
 // signature checks the signature over a member.
-func (v *Verdict) signature(p Policy, name, signature string, now time.Time) Signature {
+func (v *Verdict) signature(name, signature string, now time.Time) Signature {
 	signed, ok := v.evidence.Small[name]
 	sig, has := v.evidence.Small[signature]
 	switch {
@@ -150,24 +186,30 @@ func (v *Verdict) signature(p Policy, name, signature string, now time.Time) Sig
 	case !has:
 		return Signature{State: Missing, Reason: "there is no " + signature}
 	}
-	return p.check(signed, sig, now)
+	return v.check(signed, sig, now)
 }
 
-func (p Policy) check(signed, signature []byte, now time.Time) Signature {
-	if p.Keyring == nil {
+func (v *Verdict) check(signed, signature []byte, now time.Time) Signature {
+	k := v.policy.Keyring
+	if k == nil {
 		return Signature{State: Unchecked, Reason: "no keyring is given"}
 	}
-	good, err := p.Keyring.Verify(signed, signature, now)
+	moments := k.moments(signature)
+	v.moments = append(v.moments, moments...)
+	good, err := k.Verify(signed, signature, now)
 	if err != nil {
 		return Signature{State: Bad, Reason: err.Error()}
 	}
-	return Signature{State: Good, Signer: good.Signer, KeyID: good.KeyID, Time: good.Time}
+	return Signature{
+		State: Good, Signer: good.Signer, KeyID: good.KeyID, Time: good.Time,
+		Expires: k.expires(signed, signature, now, moments),
+	}
 }
 
 // judgeSidecar decides whether the sidecar is used. Without a keyring the word of
 // the operator, who named it, is enough. A package with a block list of its own
 // needs none but to vouch for it.
-func (v *Verdict) judgeSidecar(p Policy, now time.Time) {
+func (v *Verdict) judgeSidecar(now time.Time) {
 	sc := v.evidence.Sidecar
 	if sc == nil {
 		return
@@ -175,8 +217,8 @@ func (v *Verdict) judgeSidecar(p Policy, now time.Time) {
 	var sig Signature
 	switch {
 	case sc.Signature != nil:
-		sig = p.check(sc.Manifest, sc.Signature, now)
-	case p.Keyring == nil:
+		sig = v.check(sc.Manifest, sc.Signature, now)
+	case v.policy.Keyring == nil:
 		sig = Signature{State: Unchecked, Reason: "no keyring is given"}
 	default:
 		sig = Signature{State: Missing, Reason: "it is not signed"}
@@ -190,7 +232,7 @@ func (v *Verdict) judgeSidecar(p Policy, now time.Time) {
 		v.SidecarUnused = sig.Reason + ", and the package has a block list of its own"
 	case sc.Mismatch != "":
 		v.SidecarUnused = sc.Mismatch
-	case sig.State == Bad, sig.State == Missing && p.Required:
+	case sig.State == Bad, sig.State == Missing && v.policy.Required:
 		v.SidecarUnused = sig.Reason
 	case sig.State == Good && v.By == "":
 		v.By = BySidecar

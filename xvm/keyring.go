@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 const (
 	MaxKeyringSize = 16 << 20 // bytes of all its files
 	MaxKeyringKeys = 1024     // primary keys
+	maxKeyFile     = 4 << 20  // bytes of one file of several
 	maxKeySize     = 1 << 20  // bytes of one key with all its signatures
 	maxKeyBits     = 16384    // of a modulus; larger ones take seconds to use
 )
@@ -25,8 +24,9 @@ const (
 // ErrNoKeys means that a keyring holds no key that could verify anything.
 var ErrNoKeys = errors.New("no usable OpenPGP key")
 
-// Keyring is the set of keys whose signatures are trusted. Nothing is ever
-// added to it after it was loaded. Any number of goroutines may use it.
+// Keyring is the set of keys whose signatures are trusted; the zero value trusts
+// nobody. Nothing is ever added to it after it was loaded. Any number of
+// goroutines may use it.
 type Keyring struct {
 	keys     []trustedKey
 	byID     map[uint64][]int // key id of a primary key or subkey → indexes of keys
@@ -38,6 +38,8 @@ type Keyring struct {
 type trustedKey struct {
 	info    KeyInfo
 	packets []byte
+	ids     []uint64    // of the primary key and the subkeys
+	moments []time.Time // at which it, or what it certifies, begins or stops to count
 }
 
 // KeyInfo describes a key of a keyring.
@@ -49,48 +51,9 @@ type KeyInfo struct {
 	File        string    // it was read from
 }
 
-// LoadKeyring reads the trusted keys from a file, or from the files of a
-// directory whose names end in .asc, .gpg, .pgp or .key. A file is armored or
-// binary and may hold several keys.
-//
-// In a directory a file that cannot be used is left out with a warning, so that
-// one bad file does not stop the others; a single file must be good. The error
-// wraps [ErrNoKeys] when not one key is left, and fs.ErrNotExist when there is
-// no such path.
-func LoadKeyring(path string) (*Keyring, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("open keyring: %w", err)
-	}
-	k := &Keyring{byID: make(map[uint64][]int)}
-	budget := int64(MaxKeyringSize)
-	if !st.IsDir() {
-		if err := k.loadFile(path, &budget); err != nil {
-			return nil, fmt.Errorf("keyring %q: %w", path, err)
-		}
-		return k, nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil, fmt.Errorf("open keyring: %w", err)
-	}
-	for _, e := range entries {
-		switch filepath.Ext(e.Name()) {
-		case ".asc", ".gpg", ".pgp", ".key":
-			if err := k.loadFile(filepath.Join(path, e.Name()), &budget); err != nil {
-				k.warn("key file %q: %v", e.Name(), err)
-			}
-		}
-	}
-	if len(k.keys) == 0 {
-		return nil, fmt.Errorf("keyring %q: %w in its files *.asc, *.gpg, *.pgp, *.key%s", path, ErrNoKeys, k.firstWarning())
-	}
-	return k, nil
-}
-
 // ParseKeyring reads the trusted keys from one armored or binary document.
 func ParseKeyring(b []byte) (*Keyring, error) {
-	k := &Keyring{byID: make(map[uint64][]int)}
+	k := &Keyring{}
 	if err := k.add(b, ""); err != nil {
 		return nil, err
 	}
@@ -122,28 +85,8 @@ func (k *Keyring) firstWarning() string {
 	return ": " + k.warnings[0]
 }
 
-func (k *Keyring) loadFile(path string, budget *int64) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return err
-	} else if !st.Mode().IsRegular() {
-		return errors.New("not a regular file")
-	}
-	b, err := io.ReadAll(io.LimitReader(f, *budget+1))
-	if err != nil {
-		return err
-	}
-	if *budget -= int64(len(b)); *budget < 0 {
-		return fmt.Errorf("keyring larger than %d bytes", MaxKeyringSize)
-	}
-	return k.add(b, path)
-}
-
-// add takes the keys of one document; at least one must be usable.
+// add takes the keys of one document; at least one must be usable. With an error
+// it takes none.
 func (k *Keyring) add(b []byte, file string) error {
 	bodies := [][]byte{b}
 	if len(b) > 12 && string(b[8:12]) == "KBXf" {
@@ -161,14 +104,21 @@ func (k *Keyring) add(b []byte, file string) error {
 			}
 		}
 	}
-	before := len(k.keys)
+	taken := &Keyring{warnings: k.warnings}
 	for _, body := range bodies {
-		if err := k.addPackets(body, file); err != nil {
+		if err := taken.addPackets(body, file); err != nil {
 			return err
 		}
 	}
-	if len(k.keys) == before {
+	k.warnings = taken.warnings
+	switch {
+	case len(taken.keys) == 0:
 		return fmt.Errorf("%w%s", ErrNoKeys, k.firstWarning())
+	case len(k.keys)+len(taken.keys) > MaxKeyringKeys:
+		return fmt.Errorf("more than %d keys", MaxKeyringKeys)
+	}
+	for _, key := range taken.keys {
+		k.enter(key)
 	}
 	return nil
 }
@@ -232,15 +182,30 @@ func (k *Keyring) addKey(packets []byte, file string) error {
 		Created:     e.PrimaryKey.CreationTime,
 		File:        file,
 	}
-	index := len(k.keys)
-	k.keys = append(k.keys, trustedKey{info: info, packets: packets})
-	k.byID[e.PrimaryKey.KeyId] = append(k.byID[e.PrimaryKey.KeyId], index)
+	k.keys = append(k.keys, trustedKey{info: info, packets: packets, ids: keyIDs(e), moments: keyMoments(packets)})
+	return nil
+}
+
+// enter adds a key that has been read.
+func (k *Keyring) enter(key trustedKey) {
+	if k.byID == nil {
+		k.byID = make(map[uint64][]int)
+	}
+	for _, id := range key.ids {
+		k.byID[id] = append(k.byID[id], len(k.keys))
+	}
+	k.keys = append(k.keys, key)
+}
+
+// keyIDs are those of the primary key and of the subkeys, each once.
+func keyIDs(e *openpgp.Entity) []uint64 {
+	ids := []uint64{e.PrimaryKey.KeyId}
 	for _, pub := range subkeysOf(e) {
-		if id := pub.KeyId; !slices.Contains(k.byID[id], index) {
-			k.byID[id] = append(k.byID[id], index)
+		if !slices.Contains(ids, pub.KeyId) {
+			ids = append(ids, pub.KeyId)
 		}
 	}
-	return nil
+	return ids
 }
 
 func subkeysOf(e *openpgp.Entity) []*packet.PublicKey {

@@ -47,22 +47,26 @@ func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature
 		now = sig.CreationTime
 	}
 	fault.Reason = "not in the keyring"
+	revoked := make(map[string]string) // by fingerprint: of several copies of a key one may be newer
 	for _, i := range k.byID[*sig.IssuerKeyId] {
+		key := k.keys[i].info
 		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.keys[i].packets)))
 		if err != nil {
 			continue // it was readable when the keyring was loaded
 		}
-		fault.Reason = verifyBy(e, signed, raw, sig, now)
-		if fault.Reason == "" {
-			return &GoodSignature{
-				Signer:      k.keys[i].info.Identity,
-				KeyID:       fault.KeyID,
-				Fingerprint: k.keys[i].info.Fingerprint,
-				Time:        sig.CreationTime,
-			}, fault
+		reason := verifyBy(e, signed, sig, now)
+		switch {
+		case reason == revokedKey || reason == revokedSubkey:
+			revoked[key.Fingerprint] = reason
+		case reason == "" && v == nil:
+			v = &GoodSignature{Signer: key.Identity, KeyID: fault.KeyID, Fingerprint: key.Fingerprint, Time: sig.CreationTime}
 		}
+		fault.Reason = reason
 	}
-	return nil, fault
+	if v != nil && revoked[v.Fingerprint] != "" {
+		v, fault.Reason = nil, revoked[v.Fingerprint]
+	}
+	return v, fault
 }
 
 // checkSignature is the part of the policy that needs no key.
@@ -82,7 +86,7 @@ func checkSignature(sig *packet.Signature, now time.Time) string {
 
 // verifyBy checks the signature against one key of the keyring, and returns why
 // it does not count, or "".
-func verifyBy(e *openpgp.Entity, signed, raw []byte, sig *packet.Signature, now time.Time) string {
+func verifyBy(e *openpgp.Entity, signed []byte, sig *packet.Signature, now time.Time) string {
 	config := &packet.Config{Time: func() time.Time { return now }}
 	primary, sub := e.PrimaryKey, (*openpgp.Subkey)(nil)
 	pub := primary
@@ -152,7 +156,7 @@ func weakKey(key *packet.PublicKey, config *packet.Config) string {
 // superseded or retired signed whatever it did before.
 func unusableKey(e *openpgp.Entity, sub *openpgp.Subkey, at, now time.Time, config *packet.Config) string {
 	if e.Revoked(at) {
-		return "the key is revoked"
+		return revokedKey
 	}
 	self, err := e.PrimarySelfSignature(now, config)
 	if err != nil {
@@ -170,16 +174,36 @@ func unusableKey(e *openpgp.Entity, sub *openpgp.Subkey, at, now time.Time, conf
 			return "the subkey is not validly bound to its primary key"
 		}
 		if sub.Revoked(self, at) {
-			return "the subkey is revoked"
+			return revokedSubkey
 		}
 		if sub.Expired(self, now) {
 			return "the subkey has expired"
 		}
 	}
-	if !self.FlagsValid || !self.FlagSign {
+	if !maySign(e, sub, self) {
 		return "the key is not for signing"
 	}
 	return ""
 }
+
+// maySign tells whether a key's own signature lets it sign. As in GnuPG, a key
+// that says nothing of its uses may do what its algorithm can; as a subkey it must
+// have signed its binding in return, as every signing subkey must.
+func maySign(e *openpgp.Entity, sub *openpgp.Subkey, self *packet.Signature) bool {
+	if self.FlagsValid {
+		return self.FlagSign
+	}
+	if sub == nil {
+		return e.PrimaryKey.PubKeyAlgo.CanSign()
+	}
+	crossed := *self
+	crossed.FlagSign = true // has the signature in return checked
+	return sub.PublicKey.PubKeyAlgo.CanSign() && e.PrimaryKey.VerifyKeySignature(sub.PublicKey, &crossed) == nil
+}
+
+const (
+	revokedKey    = "the key is revoked"
+	revokedSubkey = "the subkey is revoked"
+)
 
 func dateText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
