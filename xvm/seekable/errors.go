@@ -20,8 +20,8 @@ var (
 	ErrClosed = errors.New("reader is closed")
 )
 
-// An Error says where decoding stopped. The bytes before Plain are valid. Unwrap gives one of the sentinels above,
-// io.ErrUnexpectedEOF for data that ends too early, or the source's own error.
+// An Error says where decoding stopped. The bytes before Plain have been given out. Unwrap gives one of the sentinels
+// above, io.ErrUnexpectedEOF for data that ends too early, or the source's own error.
 type Error struct {
 	Format Format
 	Stored int64 // offset in the compressed file, bytes

@@ -111,7 +111,8 @@ const maxStored = 1 << 56
 // Size tells the plain size if it is known without decoding the whole: from the xz index, from the zstd seek table or
 // a short walk over the zstd frames, from an earlier decoding to the end, or from Restore. It may read the end of the
 // file, once; known is false, without an error, when the format does not say. Sizes stated by the file's own tables
-// are checked by every decoding that gets there.
+// are checked by every decoding that gets there. A file that cannot be decoded (ErrUnsupported: an xz filter, a zstd
+// dictionary; ErrLimit) is refused here already, as far as the same reads tell.
 func (r *Reader) Size(ctx context.Context) (n int64, known bool, err error) {
 	if n, known = r.x.known(); !known {
 		if err := r.loadTable(ctx); err != nil {

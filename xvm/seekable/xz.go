@@ -2,60 +2,17 @@ package seekable
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
-	"hash/crc64"
 	"io"
+	"slices"
 )
 
 // XZ files are streams of blocks, with an index behind them (version 1.2.1, https://tukaani.org/xz/xz-file-format.txt).
 const XZ Format = "xz"
 
 func beginsXZ(head []byte) bool { return bytes.HasPrefix(head, xzMagic) }
-
-const (
-	xzHeaderLen = 12 // of stream header and of stream footer
-	// xzRecordsMax bounds the records of one stream's index, xzIndexesMax the bytes of all indexes that are read
-	// from the end. A file with more is still decoded forward.
-	xzRecordsMax = 1 << 20
-	xzIndexesMax = 16 << 20
-)
-
-var (
-	xzMagic     = []byte("\xfd7zXZ\x00")
-	xzFooter    = []byte("YZ")
-	xzCheckSize = [16]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
-	crc64Table  = crc64.MakeTable(crc64.ECMA)
-)
-
-// xzCheck is the hash of a kind of check; nil for none and for kinds nobody has defined, whose bytes are passed over.
-func xzCheck(kind uint8) hash.Hash {
-	switch kind {
-	case 1:
-		return crc32.NewIEEE()
-	case 4:
-		return crc64.New(crc64Table)
-	case 10:
-		return sha256.New()
-	}
-	return nil
-}
-
-// xzSum is the check as stored: the two CRCs are little-endian, unlike what hash.Hash gives.
-func xzSum(h hash.Hash) []byte {
-	switch h := h.(type) {
-	case hash.Hash64:
-		return binary.LittleEndian.AppendUint64(nil, h.Sum64())
-	case hash.Hash32:
-		return binary.LittleEndian.AppendUint32(nil, h.Sum32())
-	}
-	return h.Sum(nil)
-}
-
-// An xzRecord is one block in an index.
-type xzRecord struct{ unpadded, plain int64 }
 
 // An xzReader decodes streams of blocks, one after the other. A point is the header of a block (aux: kind of check
 // plus one), or the beginning of the file.
@@ -71,14 +28,14 @@ type xzReader struct {
 	done   []xzRecord // blocks of this stream decoded here
 
 	// The block at hand.
-	open   bool
-	plain  lzma2Reader
-	began  int64 // file offset of its header
-	data   int64 // file offset behind the header
-	start  int64 // of out
-	size   int64 // plain and compressed size by its header, -1 for unknown
-	packed int64
-	hash   hash.Hash
+	open  bool
+	lzma  lzma2Reader
+	plain io.Reader // its content, behind the filters
+	block xzBlock
+	began int64 // file offset of its header
+	data  int64 // file offset behind the header
+	start int64 // of out
+	hash  hash.Hash
 }
 
 func openXZ(e env, p point) (decoder, error) {
@@ -113,7 +70,7 @@ func (d *xzReader) Read(p []byte) (int, error) {
 		if d.hash != nil {
 			d.hash.Write(p[:n])
 		}
-		if d.size >= 0 && d.out-d.start > d.size || d.packed >= 0 && d.in.pos()-d.data > d.packed {
+		if d.block.size >= 0 && d.out-d.start > d.block.size || d.block.packed >= 0 && d.in.pos()-d.data > d.block.packed {
 			return 0, corrupt("xz block is longer than it says")
 		}
 		switch {
@@ -162,37 +119,6 @@ func (d *xzReader) streamHeader() error {
 	return nil
 }
 
-func parseXZHeader(h []byte) (check uint8, err error) {
-	if !bytes.Equal(h[:6], xzMagic) {
-		return 0, corrupt("no xz header")
-	}
-	if crc32.ChecksumIEEE(h[6:8]) != binary.LittleEndian.Uint32(h[8:]) {
-		return 0, corrupt("xz header checksum")
-	}
-	return parseXZFlags(h[6:8])
-}
-
-func parseXZFlags(f []byte) (uint8, error) {
-	if f[0] != 0 || f[1]&0xf0 != 0 {
-		return 0, unsupported("xz stream flags")
-	}
-	return f[1], nil
-}
-
-// vli takes a variable-length integer off b: at most 63 bits in nine bytes, no longer than needed.
-func vli(b []byte) (v int64, rest []byte, ok bool) {
-	for i, c := range b {
-		if i == 9 {
-			break
-		}
-		v |= int64(c&0x7f) << (7 * i)
-		if c < 0x80 {
-			return v, b[i+1:], c != 0 || i == 0
-		}
-	}
-	return 0, nil, false
-}
-
 // blockHeader begins a block, or reads the index that follows the last one.
 func (d *xzReader) blockHeader() error {
 	began := d.in.pos()
@@ -208,42 +134,15 @@ func (d *xzReader) blockHeader() error {
 	if err := d.in.full(h[1:]); err != nil {
 		return err
 	}
-	body := h[:len(h)-4]
-	if crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(h[len(h)-4:]) {
-		return corrupt("xz block header checksum")
+	b, err := parseXZBlock(h)
+	if err != nil {
+		return err
 	}
-	flags, b, ok := body[1], body[2:], true
-	if flags&0x3c != 0 {
-		return unsupported("xz block flags")
+	if err := b.fits(d.maxWindow); err != nil {
+		return err
 	}
-	d.packed, d.size = -1, -1
-	if flags&0x40 != 0 {
-		if d.packed, b, ok = vli(b); !ok || d.packed == 0 {
-			return corrupt("xz block header")
-		}
-	}
-	if flags&0x80 != 0 {
-		if d.size, b, ok = vli(b); !ok {
-			return corrupt("xz block header")
-		}
-	}
-	id, b, ok := vli(b)
-	if flags&3 != 0 || ok && id != 0x21 {
-		return unsupported("xz filter other than LZMA2")
-	}
-	n, b, ok2 := vli(b)
-	if !ok || !ok2 || n != 1 || len(b) < 1 || len(bytes.Trim(b[1:], "\x00")) != 0 {
-		return corrupt("xz block header")
-	}
-	if b[0] > 40 {
-		return corrupt("xz dictionary size")
-	}
-	dict := min(int64(2|b[0]&1)<<(b[0]/2+11), 1<<32-1)
-	if dict > d.maxWindow && (d.size < 0 || d.size > d.maxWindow) {
-		return limited("xz dictionary", dict)
-	}
-	if d.size >= 0 {
-		dict = min(dict, d.size) // more would stay empty
+	if b.size >= 0 {
+		b.dict = min(b.dict, b.size) // more would stay empty
 	}
 	p := point{out: d.out, in: began * 8, aux: d.check + 1}
 	if d.out > 0 && d.x.wanted(d.run, d.out, false) {
@@ -252,11 +151,15 @@ func (d *xzReader) blockHeader() error {
 		}
 	}
 	d.began, d.data, d.start, d.hash = began, d.in.pos(), d.out, xzCheck(d.check)
-	if err := d.mem.take(dict, func() { d.plain.ring = nil }); err != nil {
+	if err := d.mem.take(b.dict, func() { d.lzma.ring = nil }); err != nil {
 		return err
 	}
-	d.open = true
-	d.plain.reset(d.in, dict)
+	d.open, d.block = true, b
+	d.lzma.reset(d.in, b.dict)
+	d.plain = &d.lzma
+	for _, f := range slices.Backward(b.filters) {
+		d.plain = &filtered{filter: f, src: d.plain}
+	}
 	return nil
 }
 
@@ -264,7 +167,7 @@ func (d *xzReader) blockHeader() error {
 func (d *xzReader) blockEnd() error {
 	d.open = false
 	packed := d.in.pos() - d.data
-	if d.size >= 0 && d.size != d.out-d.start || d.packed >= 0 && d.packed != packed {
+	if d.block.size >= 0 && d.block.size != d.out-d.start || d.block.packed >= 0 && d.block.packed != packed {
 		return corrupt("size of an xz block")
 	}
 	var tail [3 + 64]byte
@@ -351,13 +254,4 @@ func (d *xzReader) index() error {
 	}
 	d.stream = false
 	return nil
-}
-
-// parseXZFooter gives the kind of check and the size of the index before it.
-func parseXZFooter(f []byte) (check uint8, index int64, err error) {
-	if !bytes.Equal(f[10:], xzFooter) || crc32.ChecksumIEEE(f[4:10]) != binary.LittleEndian.Uint32(f) {
-		return 0, 0, corrupt("xz footer")
-	}
-	check, err = parseXZFlags(f[8:10])
-	return check, (int64(binary.LittleEndian.Uint32(f[4:])) + 1) * 4, err
 }

@@ -107,7 +107,7 @@ func TestC1XZ(t *testing.T) {
 	if _, _, err := r.Size(background); !errors.Is(err, ErrLimit) {
 		t.Error(err)
 	}
-	data = command(t, disk(100_000, 1), "xz", "--x86", "--lzma2=preset=0")
+	data = command(t, disk(100_000, 1), "xz", "--sparc", "--lzma2=preset=0")
 	if _, err := readFrom(newReader(t, XZ, data, Options{}), 0, -1); !errors.Is(err, ErrUnsupported) {
 		t.Error(err)
 	}
@@ -157,6 +157,7 @@ func FuzzXZ(f *testing.F) {
 	for _, n := range []int{0, 1, 5000} {
 		f.Add(command(f, disk(n, 1), "xz", "-0", "--block-size=2000"), uint16(n))
 	}
+	f.Add(command(f, machineCode(3000, 1), "xz", "--delta=dist=4", "--x86", "--arm64", "--lzma2=preset=0"), uint16(5))
 	f.Fuzz(func(t *testing.T, data []byte, chunk uint16) {
 		// Against another decoder: what it takes has to be the same here.
 		if r, err := xz.NewReader(bytes.NewReader(data)); err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 )
 
@@ -107,12 +108,23 @@ func (r *Reader) xzStreamBefore(ctx context.Context, end, budget *int64, more bo
 	if s.off < 0 {
 		return s, corrupt("size of the xz index")
 	}
-	var head [xzHeaderLen]byte
-	if err := r.readAt(ctx, head[:], s.off); err != nil {
+	head := make([]byte, min(*end-s.off, xzHeaderLen+xzBlockHeaderMax))
+	if err := r.readAt(ctx, head, s.off); err != nil {
 		return s, err
 	}
-	if c, err := parseXZHeader(head[:]); err != nil || c != check {
+	if c, err := parseXZHeader(head[:xzHeaderLen]); err != nil || c != check {
 		return s, corrupt("xz header and footer do not fit")
+	}
+	if block := head[xzHeaderLen:]; len(records) > 0 && len(block) > 0 {
+		if n := (int(block[0]) + 1) * 4; n <= len(block) && block[0] != 0 {
+			b, err := parseXZBlock(block[:n])
+			if err == nil {
+				err = b.fits(r.o.MaxWindow)
+			}
+			if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
+				return s, &refusal{s.off + xzHeaderLen, err}
+			}
+		}
 	}
 	*end = s.off
 	return s, nil

@@ -3,6 +3,7 @@ package seekable
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -19,6 +20,9 @@ const (
 )
 
 func (r *Reader) zstdTable(ctx context.Context) error {
+	if err := r.zstdHead(ctx); err != nil {
+		return err
+	}
 	if err := r.seekTable(ctx); err == nil || err != errNoTable {
 		return err
 	}
@@ -28,7 +32,21 @@ func (r *Reader) zstdTable(ctx context.Context) error {
 	return r.walkZstd(ctx)
 }
 
-var errNoTable = unsupported("zstd file without a seek table")
+// zstdHead refuses a file whose first frame is of a kind that is not decoded here.
+func (r *Reader) zstdHead(ctx context.Context) error {
+	head := make([]byte, min(r.stored, zstdHeaderMax))
+	if err := r.readAt(ctx, head, 0); err != nil {
+		return err
+	}
+	f, _, err := parseZstd(head)
+	if err == nil && f.window > r.o.MaxWindow {
+		err = limited("zstd window", f.window)
+	}
+	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
+		return &refusal{0, err}
+	}
+	return nil // what is wrong otherwise is found by decoding
+}
 
 // seekTable shows the index what the seek table says, errNoTable if there is none.
 func (r *Reader) seekTable(ctx context.Context) error {
@@ -44,7 +62,7 @@ func (r *Reader) seekTable(ctx context.Context) error {
 	}
 	n, flags := int64(binary.LittleEndian.Uint32(foot[:])), foot[4]
 	if flags&0x7c != 0 {
-		return unsupported("zstd seek table")
+		return errNoTable // of a version to come
 	}
 	entry := int64(8)
 	if flags&0x80 != 0 {
@@ -109,7 +127,7 @@ func (r *Reader) walkZstd(ctx context.Context) error {
 			continue
 		}
 		if f.size < 0 {
-			return unsupported("zstd frame of unknown size")
+			return errNoTable
 		}
 		if size += f.size; size > maxPlain {
 			return corrupt("zstd frame size")
