@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -132,6 +133,38 @@ func (p *Poller) Refresh(ctx context.Context) error {
 	default:
 	}
 	return err
+}
+
+// First is Refresh until there is a feed. An attempt is repeated for at most
+// patience, if its error has a method Temporary() bool that says true, and no name
+// server knows better. The first pause is a second; each is twice as long as the
+// one before, up to ten seconds, and never shorter than the server asks for.
+func (p *Poller) First(ctx context.Context, patience time.Duration) error {
+	end := time.Now().Add(patience)
+	for pause := time.Second; ; pause = min(2*pause, firstRetry) {
+		err := p.Refresh(ctx)
+		wait := max(pause-jitter(pause/4), retryAfter(err))
+		if !isTemporary(err) || time.Now().Add(wait).After(end) {
+			return err
+		}
+		p.o.Logger.Warn("the feed is asked for again", "url", p.url, "in", wait.Round(time.Second/10), "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// isTemporary reports whether another attempt may do better. A host name that does
+// not exist is taken for a mistake.
+func isTemporary(err error) bool {
+	var name *net.DNSError
+	if errors.As(err, &name) && name.IsNotFound {
+		return false
+	}
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }
 
 // poll fetches once and takes what it gets if that is good.

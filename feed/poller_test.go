@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -215,6 +216,68 @@ func TestPollerRetryAfter(t *testing.T) {
 	if retryAfter(retryError{-time.Hour}) != 0 {
 		t.Error("negative Retry-After")
 	}
+}
+
+// passing is an error of which its type says whether it may pass.
+type passing bool
+
+func (passing) Error() string     { return "passing" }
+func (p passing) Temporary() bool { return bool(p) }
+
+// TestFirst: the first feed is asked for again only while that may help.
+func TestFirst(t *testing.T) {
+	good := Document{Body: []byte(rssOf(item("a", "1", "")))}
+	busy := func(after time.Duration) error {
+		return fmt.Errorf("get: %w", errors.Join(retryError{after}, passing(true)))
+	}
+	for name, tc := range map[string]struct {
+		err      error
+		until    time.Duration // when the server is well again; 0: never
+		patience time.Duration
+		ok       bool
+		tries    int           // 0: several
+		took     time.Duration // at most
+	}{
+		"at once":             {nil, 0, 0, true, 1, 0},
+		"well after a while":  {busy(0), 20 * time.Second, time.Minute, true, 0, 30 * time.Second},
+		"no patience":         {busy(0), 20 * time.Second, 0, false, 1, 0},
+		"never well":          {busy(0), 0, time.Minute, false, 0, time.Minute},
+		"as the server asks":  {busy(30 * time.Second), 20 * time.Second, time.Minute, true, 2, 31 * time.Second},
+		"the server asks all": {busy(time.Hour), 20 * time.Second, time.Minute, false, 1, 0},
+		"for good":            {passing(false), 20 * time.Second, time.Minute, false, 1, 0},
+		"of no such kind":     {errors.New("x"), 20 * time.Second, time.Minute, false, 1, 0},
+		"no such host":        {errors.Join(passing(true), &net.DNSError{IsNotFound: true}), 20 * time.Second, time.Minute, false, 1, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &fakeServer{err: tc.err, doc: good}
+			p, err := NewPoller(PollerOptions{URL: "https://h.example/feed.xml", Fetch: s.fetch})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.until > 0 {
+				time.AfterFunc(tc.until, func() { s.set(func() { s.err = nil }) })
+			}
+			began := time.Now()
+			err = p.First(t.Context(), tc.patience)
+			tries := len(s.take())
+			if took := time.Since(began); (err == nil) != tc.ok || took > tc.took || tc.tries > 0 && tries != tc.tries || tc.tries == 0 && (tries < 4 || tries > 12) {
+				t.Errorf("%s: %v after %d tries in %v", name, err, tries, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeServer{err: busy(0)}
+		p, err := NewPoller(PollerOptions{URL: "https://h.example/feed.xml", Fetch: s.fetch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if err := p.First(ctx, time.Minute); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 500*time.Millisecond {
+			t.Errorf("stopped: %v after %v", err, time.Since(began))
+		}
+	})
 }
 
 func TestF4F8F15PollerKeepsLastGood(t *testing.T) {

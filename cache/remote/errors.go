@@ -39,6 +39,17 @@ func (e *StatusError) Error() string {
 // does not say. It is as the server wrote it: the caller bounds it.
 func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 
+// Temporary reports whether the server may answer otherwise soon.
+func (e *StatusError) Temporary() bool {
+	switch e.Code {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return e.Code >= 500
+}
+
 // Is makes 404 and 410 match [ErrNotFound].
 func (e *StatusError) Is(target error) bool {
 	return target == ErrNotFound && (e.Code == http.StatusNotFound || e.Code == http.StatusGone)
@@ -54,3 +65,6 @@ type TemporaryError struct {
 func (e *TemporaryError) Error() string { return fmt.Sprintf("%s: %v", e.URL, e.Err) }
 
 func (e *TemporaryError) Unwrap() error { return e.Err }
+
+// Temporary is true.
+func (e *TemporaryError) Temporary() bool { return true }

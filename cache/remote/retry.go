@@ -148,13 +148,7 @@ func temporary(err error) bool {
 		}
 	}
 	if status, ok := errors.AsType[*StatusError](err); ok {
-		switch status.Code {
-		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-			return true
-		case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-			return false
-		}
-		return status.Code >= 500
+		return status.Temporary()
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false

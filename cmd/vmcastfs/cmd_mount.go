@@ -134,6 +134,9 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 // serve mounts and stays until the mount ends.
 func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, log *logFile, ready *readiness) error {
 	o := call.opts
+	if o.Retry < 0 && ready.daemon() {
+		o.Retry = time.Minute
+	}
 	s, err := openSession(ctx, feedURL, o, log.Logger)
 	if err != nil {
 		return err

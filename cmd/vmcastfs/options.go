@@ -26,6 +26,7 @@ type options struct {
 	Verify     string        // lazy or strict
 	Complete   bool          // fetch the rest of an opened image in the background
 	Refresh    time.Duration // between looks at the feed; 0: as the feed says
+	Retry      time.Duration // how long a mount without a copy of the feed asks for it again; negative: by the form of the mount
 	Hard       bool          // reads wait for an unreachable server
 	Timeo      time.Duration // how long they wait when soft
 	Stall      time.Duration // how long a silent server is listened to before it is asked anew
@@ -55,7 +56,7 @@ type options struct {
 func defaultOptions() options {
 	o := options{
 		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
-		Verify: "lazy", Complete: true, Hard: true, Timeo: 60 * time.Second, Stall: 30 * time.Second,
+		Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
 		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
 	if holdsKeys(defaultKeyring) {

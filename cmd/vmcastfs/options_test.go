@@ -20,6 +20,8 @@ func TestParseOptions(t *testing.T) {
 		{"cache-size=1.5GiB,memory=0", func(o options) bool { return o.CacheSize == 3<<29 && o.Memory == 0 }, ""},
 		{"bwlimit=1000", func(o options) bool { return o.Bandwidth == 1000 }, ""},
 		{"soft,timeo=5", func(o options) bool { return !o.Hard && o.Timeo == 5*time.Second }, ""},
+		{"retry=0", func(o options) bool { return o.Retry == 0 }, ""},
+		{"retry=90", func(o options) bool { return o.Retry == 90*time.Second }, ""},
 		{"soft,hard,timeo=2m", func(o options) bool { return o.Hard && o.Timeo == 2*time.Minute }, ""},
 		{`cache=/a\,b,verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
 		{`context="system_u:object_r:x_t:s0:c1,c2",cache="/a,b",verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},

@@ -127,6 +127,7 @@ func optionTable() []option {
 		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(func(o *options) *time.Duration { return &o.Refresh }, time.Second)},
 		{"hard", "", network, "reads wait for an unreachable server (default)", flag(func(o *options) *bool { return &o.Hard }, true)},
 		{"soft", "", network, "reads fail after timeo", flag(func(o *options) *bool { return &o.Hard }, false)},
+		{"retry", "DURATION", network, "how long a first mount asks again for a feed that cannot be had just now; default 1m, in the foreground 0", duration(func(o *options) *time.Duration { return &o.Retry }, 0)},
 		{"timeo", "DURATION", network, "how long soft reads wait", duration(func(o *options) *time.Duration { return &o.Timeo }, time.Second)},
 		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(func(o *options) *time.Duration { return &o.Stall }, time.Second)},
 		{"netrc", "FILE", network, "logins and passwords", path(func(o *options) *string { return &o.Netrc })},

@@ -36,6 +36,7 @@ type Config struct {
 	Profile       bool              // record which blocks a boot reads, and fetch by such records
 	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package
 	Refresh       time.Duration     // between looks at the feed; 0: as the feed says
+	Retry         time.Duration     // how long Start asks again for a feed that cannot be had just now; 0: not at all
 	Logger        *slog.Logger
 
 	inflate budgets // zero: inflateMemory of each kind

@@ -19,8 +19,8 @@ const (
 )
 
 // Start loads the feed and begins to keep it up to date. With a last good feed
-// on disk it succeeds without the server; else the feed must be had. On
-// success Snapshot shows the feed.
+// on disk it succeeds without the server. Without one it asks the server, for as
+// long as Config.Retry allows. On success Snapshot shows the feed.
 func (c *Catalog) Start(ctx context.Context) error {
 	var save []byte // OnFeed is called right after Save
 	poller, err := feed.NewPoller(feed.PollerOptions{
@@ -38,7 +38,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 	c.poller = poller
 	f, raw := poller.Feed()
 	if f == nil {
-		if err := poller.Refresh(ctx); err != nil {
+		if err := poller.First(ctx, c.cfg.Retry); err != nil {
 			return err
 		}
 	} else {

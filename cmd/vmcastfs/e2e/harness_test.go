@@ -141,9 +141,9 @@ func buildAppliance(o appliance.Options) (*appliance.Appliance, error) {
 	return app, nil
 }
 
-// options is the -o list.
+// options is the -o list. A mount that cannot succeed is not tried again.
 func (w *world) options(more ...string) string {
-	list := append([]string{"cache=" + w.cache, "state=" + w.cache + "-state", "cache_free=0"}, w.opts...)
+	list := append([]string{"retry=0", "cache=" + w.cache, "state=" + w.cache + "-state", "cache_free=0"}, w.opts...)
 	return strings.Join(append(list, more...), ",")
 }
 
