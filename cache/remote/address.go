@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"syscall"
 )
 
 // A class says where on the network an address is.
@@ -77,16 +76,14 @@ func classOf(ip netip.Addr) class {
 	return public
 }
 
-// control returns a net.Dialer.Control that lets only addresses pass which from may
-// reach. It sees the address that is being connected to, after all name resolution.
-func control(from class) func(network, address string, _ syscall.RawConn) error {
-	return func(_, address string, _ syscall.RawConn) error {
-		addr, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fmt.Errorf("connect to an unreadable address: %w", ErrRefused)
-		}
-		return allow(from, addr.Addr())
+// allowAddress lets only addresses pass which from may reach. It is asked about the address
+// that is being connected to, after all name resolution.
+func allowAddress(from class, address string) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("connect to an unreadable address: %w", ErrRefused)
 	}
+	return allow(from, addr.Addr())
 }
 
 func allow(from class, ip netip.Addr) error {

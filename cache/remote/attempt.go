@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"vmcastfs/cache/source"
@@ -44,7 +45,7 @@ func (c *Client) attempt(ctx context.Context, method string, r *route, to *url.U
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	a.watch.start()
-	resp, final, err := c.do(a.ctx, method, r, to, header)
+	resp, final, err := c.ask(a.ctx, a.slot, method, r, to, header)
 	a.watch.stop(minProgress)
 	a.peer = c.peer(originOf(final))
 	if err != nil {
@@ -64,7 +65,7 @@ func (a *attempt) fail(err error) {
 	if cause == nil || cause == errStalled {
 		a.peer.failed(err)
 	}
-	if cause == errStalled {
+	if cause == errStalled || errors.Is(err, syscall.ETIMEDOUT) {
 		a.peer.renew() // what broke this connection may have broken them all
 	}
 }

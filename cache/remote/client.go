@@ -126,10 +126,11 @@ func newRoute(raw, base string) (*route, error) {
 }
 
 // do sends a request to url, which is that of the route or one to which it led before, and
-// follows redirects. It returns the final answer, whatever its status, and its URL.
-func (c *Client) do(ctx context.Context, method string, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
+// follows redirects. It returns the final answer, whatever its status, and its URL. fresh has
+// it use no connection that is there already.
+func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
 	for hop := 0; ; hop++ {
-		resp, err := c.hop(ctx, method, r, to, header)
+		resp, err := c.hop(ctx, fresh, method, r, to, header)
 		if err != nil {
 			return nil, to, err
 		}
@@ -194,7 +195,7 @@ func (c *Client) proxyOf(to *url.URL) (*url.URL, error) {
 }
 
 // hop sends one request and returns its answer.
-func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, header http.Header) (*http.Response, error) {
+func (c *Client) hop(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (*http.Response, error) {
 	from := anywhere
 	if !r.configured || originOf(to) != r.origin {
 		from = c.classOfBase(ctx, r.base)
@@ -230,6 +231,9 @@ func (c *Client) hop(ctx context.Context, method string, r *route, to *url.URL, 
 		}})
 	}
 	peer := c.peer(key)
+	if fresh {
+		peer.renew() // what a network has forgotten of one connection it has forgotten of all
+	}
 	begun := time.Now()
 	resp, err := c.roundTrip(peer, path{from, proxy != nil, key == r.baseOrigin}, req.WithContext(ctx))
 	if err != nil {

@@ -47,8 +47,13 @@
 // more than seconds once it is back. Retry-After goes before: the scout keeps to it, and
 // after 429 good answers to others end nothing.
 //
+// A request whose answer does not begin within 3 s, or four usual latencies of its origin, is
+// made a second time on a fresh connection; the first answer wins. TCP itself ends a connection
+// whose other end has acknowledged nothing for 4 s, and asks when it was silent for 2 s. So a
+// path that died without a word costs less than 5 s, and a slow server is waited for.
+//
 // When a connection goes silent all others to its origin are given up too: a network that
-// forgot one has forgotten them all, and each would cost StallTimeout to find out.
+// forgot one has forgotten them all.
 //
 // Two timers watch an attempt: one for connecting, one that ends it when less than 4 KiB
 // arrive in StallTimeout. They stand still while the reader is busy elsewhere.

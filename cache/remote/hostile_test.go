@@ -724,7 +724,7 @@ func TestH17Stalls(t *testing.T) {
 		s.Inject(f)
 		begun := time.Now()
 		mustFetch(t, o, want, 0, 20_000)
-		if took := time.Since(begun); took < 100*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(begun); took < 50*time.Millisecond || took > 5*time.Second {
 			t.Errorf("%s: took %v", f.Kind, took)
 		}
 	}

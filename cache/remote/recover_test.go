@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -104,104 +103,6 @@ func TestRecoveryWakesAll(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestHalfOpenConnections has the network forget the connections of a client:
-// nothing comes on them any more, not even a reset.
-func TestHalfOpenConnections(t *testing.T) {
-	s, b := serve(t)
-	relay := newRelay(t, s)
-	c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, 300*time.Millisecond })
-	o := open(t, c, relay.url("/f"))
-	// Eight connections that will be idle.
-	var wg sync.WaitGroup
-	s.SetLatency(20 * time.Millisecond)
-	for i := range 8 {
-		wg.Go(func() { mustFetch(t, o, b, int64(i*1000), 1000) })
-	}
-	wg.Wait()
-	relay.forget()
-	begun := time.Now()
-	mustFetch(t, o, b, 200_000, 1000)
-	if d := time.Since(begun); d > time.Second {
-		t.Errorf("the fetch took %s: it tried the dead connections one by one", d)
-	}
-}
-
-// relay is a TCP relay that can lose its connections without telling.
-type relay struct {
-	listener net.Listener
-	mu       sync.Mutex
-	conns    []net.Conn
-	lost     chan struct{}
-}
-
-func newRelay(t *testing.T, s *origin.Server) *relay {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{listener: l, lost: make(chan struct{})}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", s.URL()[len("http://"):])
-			if err != nil {
-				in.Close()
-				continue
-			}
-			r.mu.Lock()
-			r.conns = append(r.conns, in, out)
-			lost := r.lost
-			r.mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				wg.Go(func() {
-					buf := make([]byte, 32<<10)
-					for {
-						n, err := pair[0].Read(buf)
-						select {
-						case <-lost:
-							return // and leave both open
-						default:
-						}
-						if n > 0 {
-							_, err = pair[1].Write(buf[:n])
-						}
-						if err != nil {
-							in.Close()
-							out.Close()
-							return
-						}
-					}
-				})
-			}
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		r.mu.Lock()
-		for _, c := range r.conns {
-			c.Close()
-		}
-		r.mu.Unlock()
-		wg.Wait()
-	})
-	return r
-}
-
-func (r *relay) url(path string) string { return "http://" + r.listener.Addr().String() + path }
-
-// forget loses all connections there are.
-func (r *relay) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.lost)
-	r.lost = make(chan struct{})
 }
 
 func TestCheck(t *testing.T) {

@@ -71,6 +71,7 @@ type peer struct {
 	queue      queue
 	stats      OriginStats
 	used       time.Time
+	latency    time.Duration // the usual one, of the last answers
 	since      time.Time     // the first failure in a row; of no meaning unless stats.Failing
 	scout      bool          // one of the retries that wait is to look soon
 	again      chan struct{} // closed when the origin recovers; nil while nobody asked
@@ -100,6 +101,7 @@ func (p *peer) answered(status int, latency time.Duration) {
 		p.stats.Answers[status]++
 	}
 	p.stats.Latency.add(latency)
+	p.latency += (latency - p.latency) / 8
 	p.mu.Unlock()
 }
 

@@ -8,16 +8,25 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sys/unix"
 )
 
 const (
 	// maxHeader is how large the header of an answer may be, in bytes.
 	maxHeader = 64 << 10
 	idleTime  = 90 * time.Second
-	pingTime  = 15 * time.Second
+
+	// probeIdle is how long a connection may be silent before TCP asks whether its other
+	// end is there, once in probeTime.
+	probeIdle = 2 * time.Second
+	probeTime = time.Second
+	// deadTime is how long that end may leave bytes or probes unacknowledged. This tells a
+	// dead path from a slow server, which acknowledges.
+	deadTime = 4 * time.Second
 )
 
 // A path is one way to the network. Connections of different paths are never shared, so
@@ -74,7 +83,10 @@ func (p *peer) renew() {
 // httpTransport returns a transport for a path. It speaks HTTP/1.1 only: each range has a
 // connection of its own, so that one that stalls holds up no other.
 func (c *Client) httpTransport(w path) http.RoundTripper {
-	dialer := &net.Dialer{Timeout: c.options.ConnectTimeout, KeepAlive: pingTime}
+	dialer := &net.Dialer{
+		Timeout:         c.options.ConnectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeTime, Count: int(deadTime / probeTime)},
+	}
 	config := c.tls.Clone()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1) // not shared: a session keeps its client certificate
 	if !w.cert {
@@ -90,14 +102,32 @@ func (c *Client) httpTransport(w path) http.RoundTripper {
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
+	from := anywhere
 	if w.proxied {
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return c.proxyOf(r.URL) }
 		t.OnProxyConnectResponse = tunnelled
 	} else {
-		dialer.Control = control(w.from)
+		from = w.from
+	}
+	dialer.Control = func(_, address string, conn syscall.RawConn) error {
+		if err := allowAddress(from, address); err != nil {
+			return err
+		}
+		return setDeadTime(conn)
 	}
 	t.DialContext = dialer.DialContext
 	return t
+}
+
+// setDeadTime has a connection end once its other end has not acknowledged for deadTime.
+func setDeadTime(conn syscall.RawConn) error {
+	var err error
+	if control := conn.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadTime/time.Millisecond))
+	}); control != nil {
+		return control
+	}
+	return err
 }
 
 // tunnelled decides whether a proxy's answer to CONNECT is a tunnel. A login that is missing

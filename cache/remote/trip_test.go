@@ -80,7 +80,7 @@ func TestStuckTransport(t *testing.T) {
 						r.Close()
 					}
 					cancel()
-					if took := time.Since(begun); !stuck.close && (!errors.Is(err, context.DeadlineExceeded) || took != 3*time.Second) {
+					if took := time.Since(begun); stuck.read && (!errors.Is(err, context.DeadlineExceeded) || took != 3*time.Second) {
 						t.Errorf("ended after %v: %v", took, err)
 					}
 					// One that waits: it is served once the transport is known to be stuck.
@@ -122,7 +122,7 @@ func TestStuckTransportsAreBounded(t *testing.T) {
 		if _, err := o.Fetch(ctx, 0, 1000, source.Demand); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if n := c.stuck.Load(); n < maxStuck || n > maxStuck+1 { // one may be between its end and being counted
+		if n := c.stuck.Load(); n < maxStuck || n > maxStuck+2 { // two may be between their end and being counted
 			t.Errorf("%d requests are stuck", n)
 		}
 		close(stuck.free)
