@@ -24,6 +24,7 @@ type Clock struct {
 	mu      sync.Mutex // guards what follows
 	elapsed time.Duration
 	last    time.Time
+	share   float64 // of a processor that a thread got when last looked
 }
 
 const clockTick = 10 * time.Millisecond
@@ -39,7 +40,7 @@ func StartClock(t testing.TB) *Clock {
 		for {
 			select {
 			case <-tick.C:
-				c.advance()
+				c.look()
 			case <-stop:
 				return
 			}
@@ -50,20 +51,30 @@ func StartClock(t testing.TB) *Clock {
 }
 
 // newClock is a clock that goes by what it sees when it is looked at.
-func newClock() *Clock { return &Clock{slowness: slowness(), last: time.Now()} }
+func newClock() *Clock {
+	c := &Clock{slowness: slowness(), last: time.Now(), share: 1}
+	c.look()
+	return c
+}
 
 // Elapsed is the time since the clock was started. It may be called from any
 // goroutine.
-func (c *Clock) Elapsed() time.Duration { return c.advance() }
-
-func (c *Clock) advance() time.Duration {
-	share := min(1, float64(runtime.NumCPU())/float64(max(1, runnable())))
+func (c *Clock) Elapsed() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	c.elapsed += time.Duration(float64(now.Sub(c.last)) * share / c.slowness)
+	c.elapsed += time.Duration(float64(now.Sub(c.last)) * c.share / c.slowness)
 	c.last = now
 	return c.elapsed
+}
+
+// look finds out how busy the machine is now.
+func (c *Clock) look() {
+	c.Elapsed()
+	share := min(1, float64(runtime.NumCPU())/float64(max(1, runnable())))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.share = share
 }
 
 // runnable is how many threads of the machine run or want to; 0: not known.
@@ -102,10 +113,11 @@ func slowness() float64 {
 // within limit on a [Clock].
 func Eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
-	for c := newClock(); c.Elapsed() < limit; time.Sleep(clockTick) {
+	for c := newClock(); c.Elapsed() < limit; c.look() {
 		if ok() {
 			return
 		}
+		time.Sleep(clockTick)
 	}
 	t.Fatalf("not within %s: %s", limit, what)
 }

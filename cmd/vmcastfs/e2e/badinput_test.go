@@ -52,9 +52,9 @@ func TestBadFeed(t *testing.T) {
 		{"ftp://example.org/vmcast.xml", exitFailed, []string{"ftp://", "http or https"}},
 		{"http://user:secret@example.org/vmcast.xml", exitFailed, []string{"netrc"}},
 	} {
-		began := time.Now()
+		began := w.now()
 		wantFailure(t, exec.Command(binary, "mount", "-o", w.options(), c.feed, w.dir), c.code, c.words...)
-		if d := time.Since(began); d > 20*time.Second {
+		if d := w.now() - began; d > 20*time.Second {
 			t.Errorf("%s: it took %s", c.feed, d)
 		}
 	}
@@ -178,17 +178,17 @@ func TestUnreachablePackage(t *testing.T) {
 	w.mount()
 	done := make(chan time.Duration)
 	go func() {
-		began := time.Now()
+		began := w.now()
 		_, _ = os.ReadDir(w.path("gone"))
-		done <- time.Since(began)
+		done <- w.now() - began
 	}()
-	began := time.Now()
+	began := w.now()
 	w.wantFile(disk.content, "good", "disk.img")
 	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) != 4 {
 		t.Errorf("%v, %v", entries, err)
 	}
 	w.status()
-	if d := time.Since(began); d > 5*time.Second {
+	if d := w.now() - began; d > 5*time.Second {
 		t.Errorf("the neighbours of an unreachable release waited %s", d)
 	}
 	if d := <-done; d > 40*time.Second {

@@ -73,6 +73,8 @@ type world struct {
 	items  []item   // what publish has put into the feed
 	relay  *relay   // before the origin, or nil
 	netns  string   // the network that the binary runs in; "": this one
+
+	clock func() *testkit.Clock // for limits of time
 }
 
 // bareWorld prepares a mount of an origin that serves nothing yet.
@@ -82,6 +84,7 @@ func bareWorld(t *testing.T) *world {
 		testkit.Missing(t, "/dev/fuse")
 	}
 	w := &world{t: t, origin: origin.New(), app: &appliance.Appliance{}, dir: t.TempDir(), cache: t.TempDir()}
+	w.clock = sync.OnceValue(func() *testkit.Clock { return testkit.StartClock(t) })
 	if err := w.origin.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +143,10 @@ func buildAppliance(o appliance.Options) (*appliance.Appliance, error) {
 	appliances.built[o] = app
 	return app, nil
 }
+
+// now is the time of the world's clock, which goes slower on a busy machine: what
+// must not take longer than some time is measured by it.
+func (w *world) now() time.Duration { return w.clock().Elapsed() }
 
 // options is the -o list. A mount that cannot succeed is not tried again.
 func (w *world) options(more ...string) string {
@@ -242,13 +249,10 @@ func (w *world) waitGone(pid int) {
 	w.t.Helper()
 	// A process that has ended but that nobody has waited for yet has no
 	// command line any more.
-	for range 500 {
-		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(line) == 0 {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	w.t.Fatalf("the daemon %d does not end", pid)
+	testkit.Eventually(w.t, fmt.Sprintf("the daemon %d ends", pid), 10*time.Second, func() bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err != nil || len(line) == 0
+	})
 }
 
 // path is a file of the mount.

@@ -95,7 +95,7 @@ func TestT1T2T3T4T5T6T7T8T9T10T11T12T13T14T15T16T17T18Packages(t *testing.T) {
 	}
 	w.serve(hostileFeed(items...))
 	log := w.logged("complete=off")
-	began := time.Now()
+	began := w.now()
 	shown := make([]string, len(packages))
 	for i := range packages {
 		root := w.path(fmt.Sprint("p", i))
@@ -107,11 +107,11 @@ func TestT1T2T3T4T5T6T7T8T9T10T11T12T13T14T15T16T17T18Packages(t *testing.T) {
 			return nil
 		})
 	}
-	if d := time.Since(began); d > 20*time.Second {
+	if d := w.now() - began; d > 20*time.Second {
 		t.Errorf("looking at all took %v", d)
 	}
 	files := w.wantTame()
-	t.Logf("%d entries in the mount, %v", files, time.Since(began))
+	t.Logf("%d entries in the mount, %v", files, w.now() - began)
 	for i, p := range packages {
 		r := w.release(fmt.Sprint("p", i))
 		for _, text := range append(append(r.Hidden, r.Warnings...), r.Error) {
@@ -220,12 +220,12 @@ func TestC1C2Bombs(t *testing.T) {
 		member{"isize.img.gz", wrongSize},
 	))
 	w.mount("complete=off", "soft", "timeo=10s", "cache_size=64M")
-	began := time.Now()
+	began := w.now()
 	entries, err := os.ReadDir(w.path("bombs"))
-	if d := time.Since(began); err != nil || d > 20*time.Second {
+	if d := w.now() - began; err != nil || d > 20*time.Second {
 		t.Fatalf("listing took %v, %v", d, err)
 	}
-	t.Logf("%d files after %v", len(entries), time.Since(began))
+	t.Logf("%d files after %v", len(entries), w.now() - began)
 
 	w.wantFile([]byte("plain"), "bombs", "good.img")
 	w.wantFile([]byte("plain"), "bombs", "garbage.img")

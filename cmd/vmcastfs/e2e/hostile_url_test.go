@@ -72,14 +72,14 @@ func TestH1H4H13H18URLs(t *testing.T) {
 			t.Errorf("%s is shown", title)
 		}
 	}
-	began := time.Now()
+	began := w.now()
 	for title := range rejected {
 		entries, err := os.ReadDir(w.path(title))
 		if r := w.release(title); err == nil || r.State != "rejected" || r.Error == "" {
 			t.Errorf("%s: %d entries, %v; state %s: %q", title, len(entries), err, r.State, r.Error)
 		}
 	}
-	if d := time.Since(began); d > 40*time.Second {
+	if d := w.now() - began; d > 40*time.Second {
 		t.Errorf("finding out took %v", d)
 	}
 	for _, title := range []string{"good", "h18-user", "h18-query"} {
@@ -146,7 +146,7 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 			}
 			defer f.Close()
 			p := make([]byte, len(disk))
-			began := time.Now()
+			began := w.now()
 			n, err := f.ReadAt(p, 0)
 			if string(p[:n]) != string(disk[:n]) && fault.Kind != origin.MislabelRange {
 				t.Errorf("wrong bytes among the first %d", n)
@@ -154,7 +154,7 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 			if err == nil && fault.Kind != origin.MislabelRange {
 				t.Error("the read succeeds")
 			}
-			if d := time.Since(began); d > 30*time.Second {
+			if d := w.now() - began; d > 30*time.Second {
 				t.Errorf("the read took %v", d)
 			}
 			f.Close()
@@ -251,7 +251,7 @@ func TestF4H15Feed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	began := time.Now()
+	began := w.now()
 	for range 20 {
 		w.wantFile(disk, "one", "disk.img")
 		_ = w.status()
@@ -259,7 +259,7 @@ func TestF4H15Feed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := w.now() - began; d > 5*time.Second {
 		t.Errorf("F4: the mount took %v to answer", d)
 	}
 }

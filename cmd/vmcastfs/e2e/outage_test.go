@@ -94,19 +94,19 @@ func TestOutageHard(t *testing.T) {
 		}
 
 		end()
-		back := time.Now()
+		back := w.now()
 		for range cap(reads) {
 			select {
 			case err := <-reads:
 				if err != nil {
 					t.Errorf("a read that waited: %v", err)
 				}
-			case <-time.After(15 * time.Second):
-				t.Fatal("a read still waits 15 s after the network is back")
+			case <-time.After(2 * time.Minute):
+				t.Fatal("a read still waits two minutes after the network is back")
 			}
 		}
-		t.Logf("the last read ended %s after the network was back", time.Since(back).Round(time.Millisecond))
-		if d := time.Since(back); d > 6*time.Second {
+		t.Logf("the last read ended %s after the network was back", (w.now() - back).Round(time.Millisecond))
+		if d := w.now() - back; d > 6*time.Second {
 			t.Errorf("the last read ended %s after the network was back", d)
 		}
 		testkit.Eventually(t, "the other release is listed", 15*time.Second, func() bool {
@@ -130,14 +130,14 @@ func TestOutageSoft(t *testing.T) {
 		testkit.Eventually(t, "all is well", 30*time.Second, func() bool { return compareAt(f, disk, 0) == nil })
 		end := begin(w)
 		for i := range 2 {
-			began := time.Now()
+			began, clock := time.Now(), w.now()
 			err := compareAt(f, disk, int64(i+1)*(2<<20))
 			took := time.Since(began)
 			if !errors.Is(err, syscall.EIO) {
 				t.Errorf("a soft read: %v", err)
 			}
 			// How exactly it keeps to the time: TestSoftReadKeepsToTimeo.
-			if took < time.Second || took > 15*time.Second {
+			if took < time.Second || w.now()-clock > 15*time.Second {
 				t.Errorf("a read with timeo=2s failed after %s", took)
 			}
 		}
@@ -316,12 +316,12 @@ func TestMountOffline(t *testing.T) {
 		w.publish("one", packListed(t, member{"disk.img", disk}))
 		w.publish("two", packListed(t, member{"disk.img", disk[1:]}))
 		end := begin(w)
-		began := time.Now()
+		began := w.now()
 		out, err := w.run("mount", "-o", w.options("stall=1s"), w.feed, w.dir)
 		if exitCode(err) != exitMount || !strings.Contains(out, "no earlier copy") && !strings.Contains(out, "503") {
 			t.Errorf("a mount of a feed never seen: %v\n%s", err, out)
 		}
-		if d := time.Since(began); d > 30*time.Second {
+		if d := w.now() - began; d > 30*time.Second {
 			t.Errorf("it took %s to fail", d)
 		}
 		end()
@@ -331,9 +331,9 @@ func TestMountOffline(t *testing.T) {
 
 		begin(w)
 		log := filepath.Join(t.TempDir(), "log")
-		began = time.Now()
+		began = w.now()
 		w.mount("stall=1s", "log="+log)
-		if d := time.Since(began); d > 20*time.Second { // three for the feed, and a busy machine
+		if d := w.now() - began; d > 20*time.Second { // three for the feed
 			t.Errorf("mounting took %s", d)
 		}
 		w.wantFile(disk, "one", "disk.img")
@@ -455,11 +455,11 @@ func (w *world) atOnce(release, file string) {
 			return nil
 		},
 	} {
-		began := time.Now()
+		began := w.now()
 		if err := do(); err != nil {
 			w.t.Errorf("%s: %v", what, err)
 		}
-		if d := time.Since(began); d > atOnceLimit {
+		if d := w.now() - began; d > atOnceLimit {
 			w.t.Errorf("%s took %s", what, d)
 		}
 	}
@@ -480,11 +480,11 @@ func statAll(dir string) (n int, err error) {
 // waited for without end.
 func (w *world) slowListing(release string) {
 	w.t.Helper()
-	began := time.Now()
+	began := w.now()
 	if _, err := os.ReadDir(w.path(release)); !errors.Is(err, syscall.EIO) {
 		w.t.Errorf("ls of a release that was never indexed: %v", err)
 	}
-	if d := time.Since(began); d > 8*time.Second {
+	if d := w.now() - began; d > 8*time.Second {
 		w.t.Errorf("ls of a release that was never indexed failed after %s", d)
 	}
 }

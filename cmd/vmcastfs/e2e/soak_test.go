@@ -149,11 +149,11 @@ func (s *soak) publishImages() {
 // start mounts in the foreground, as a child of the test.
 func (s *soak) start() {
 	s.t.Helper()
-	began := time.Now()
+	began := s.now()
 	for !s.mountOnce() {
 		// The last good feed may be lost to a flipped bit, and the server
 		// refuse: then mounting fails, and who mounts tries again.
-		if time.Since(began) > 30*time.Second {
+		if s.now()-began > 30*time.Second {
 			s.t.Fatal("not mounted within 30 s")
 		}
 	}
@@ -165,7 +165,7 @@ func (s *soak) mountOnce() bool {
 	log, err := os.OpenFile(s.stderr, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	must(s.t, err)
 	defer log.Close()
-	began := time.Now()
+	began := s.now()
 	// Passthrough is off because with it the kernel reads the cache's files by
 	// itself, and nobody looks at the bits that are flipped there.
 	limit := (3*soakImage + soakImage/2) / 4
@@ -176,9 +176,9 @@ func (s *soak) mountOnce() bool {
 	ended := make(chan error, 1)
 	go func() { ended <- s.daemon.Wait() }()
 	s.ended = ended
-	for time.Since(began) < 30*time.Second {
+	for s.now()-began < 30*time.Second {
 		if _, err := os.ReadFile(s.path(".vmcastfs/status.json")); err == nil {
-			s.mounting = max(s.mounting, time.Since(began))
+			s.mounting = max(s.mounting, s.now()-began)
 			return true
 		}
 		select {
@@ -342,7 +342,7 @@ func (s *soak) read(number int) {
 		if number%2 == 0 {
 			flags |= syscall.O_DIRECT
 		}
-		began := time.Now()
+		began := s.now()
 		f, err := os.OpenFile(s.path(name), flags, 0)
 		s.took(&s.slowest.open, began, soakOpen, "open of "+name)
 		if err != nil {
@@ -375,7 +375,7 @@ func (s *soak) replay(f *os.File, name string, rng *rand.Rand) {
 		}
 		off := s.trace[i].Off * size / boottrace.ImageSize &^ 4095
 		want := min(max(s.trace[i].Len, 4096), size-off, int64(len(buf)))
-		began := time.Now()
+		began := s.now()
 		n, err := f.ReadAt(buf[:want], off)
 		s.took(&s.slowest.read, began, soakRead, fmt.Sprintf("read of %d bytes of %s at %d", want, name, off))
 		s.reads.Add(1)
@@ -397,8 +397,8 @@ func (s *soak) replay(f *os.File, name string, rng *rand.Rand) {
 }
 
 // took notes a duration, which must not be longer than the limit.
-func (s *soak) took(most *time.Duration, began time.Time, limit time.Duration, what string) {
-	d := time.Since(began)
+func (s *soak) took(most *time.Duration, began, limit time.Duration, what string) {
+	d := s.now() - began
 	s.slowest.Lock()
 	defer s.slowest.Unlock()
 	*most = max(*most, d)
@@ -430,7 +430,7 @@ func (s *soak) look() {
 			return
 		case <-time.After(300 * time.Millisecond):
 		}
-		began := time.Now()
+		began := s.now()
 		_, _ = os.ReadDir(s.dir)
 		_ = unix.Statfs(s.dir, new(unix.Statfs_t))
 		_, _ = os.ReadFile(s.path(".vmcastfs/status.json"))
@@ -445,7 +445,7 @@ func (s *soak) afterwards() {
 	for name, contents := range s.images {
 		ok := false
 		var last error
-		for end := time.Now().Add(90 * time.Second); !ok && time.Now().Before(end); {
+		for end := s.now() + 90*time.Second; !ok && s.now() < end; {
 			got, err := os.ReadFile(s.path(name))
 			if last = err; err != nil {
 				time.Sleep(500 * time.Millisecond)

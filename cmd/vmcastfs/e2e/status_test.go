@@ -180,14 +180,14 @@ func TestPrefetchResumes(t *testing.T) {
 	}
 	testkit.Eventually(t, "something is fetched", 20*time.Second, func() bool { return w.file("demo-1.1", "disk.img").CachedBytes > 1<<20 })
 	remove := w.origin.Inject(origin.Fault{Path: "/*", Kind: origin.Stall})
-	began := time.Now()
+	began := w.now()
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); exitCode(err) != 8 {
 		t.Errorf("interrupted: %v\n%s", err, out.String())
 	}
-	if d := time.Since(began); d > 10*time.Second {
+	if d := w.now() - began; d > 10*time.Second {
 		t.Errorf("ending took %s", d)
 	}
 	remove()
