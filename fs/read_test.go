@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/fs/internal/fusetest"
+	"vmcastfs/internal/testkit"
 )
 
 // requirePassthrough skips where the kernel does not offer it to us.
@@ -288,10 +289,10 @@ func TestKilledReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		hanging(t, disk)
-		start := time.Now()
+		clock := testkit.StartClock(t)
 		c.cmd.Process.Signal(c.sig)
 		c.cmd.Wait()
-		if took := time.Since(start); took > 5*time.Second {
+		if took := clock.Elapsed(); took > 5*time.Second {
 			t.Errorf("%s needed %v to die of %v", c.cmd.Path, took, c.sig)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
+	"vmcastfs/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -211,9 +212,9 @@ func TestSoftGivesUp(t *testing.T) {
 		c := client(t, func(o *Options) { o.Timeo = 300 * time.Millisecond })
 		o := open(t, c, s.URL()+"/f")
 		s.Inject(f)
-		begun := time.Now()
+		begun, clock := time.Now(), testkit.StartClock(t)
 		_, err := fetch(t, o, 0, 100)
-		if _, ok := errors.AsType[*TemporaryError](err); !ok || time.Since(begun) < 250*time.Millisecond || time.Since(begun) > 5*time.Second {
+		if _, ok := errors.AsType[*TemporaryError](err); !ok || time.Since(begun) < 250*time.Millisecond || clock.Elapsed() > 5*time.Second {
 			t.Errorf("%s: %v after %v", f.Kind, err, time.Since(begun))
 		}
 		if f.Kind == origin.Status && !strings.Contains(err.Error(), "503") {
@@ -405,13 +406,13 @@ func TestBandwidth(t *testing.T) {
 	s, want := serve(t)
 	c := client(t, func(o *Options) { o.Bandwidth = 1_000_000; o.StallTimeout = time.Second })
 	o := open(t, c, s.URL()+"/f")
-	begun := time.Now()
+	begun, clock := time.Now(), testkit.StartClock(t)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() { mustFetch(t, o, want, 0, 100_000) })
 	}
 	wg.Wait()
-	if took := time.Since(begun); took < 150*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(begun); took < 150*time.Millisecond || clock.Elapsed() > 2*time.Second {
 		t.Errorf("200 kB at 1 MB/s took %v", took)
 	}
 }

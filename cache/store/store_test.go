@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/internal/testkit"
 )
 
 const bs = MinBlockSize
@@ -685,9 +687,10 @@ func TestRemovedAndMadeAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	s := openStore(t, Options{Dir: dir, settle: time.Millisecond})
 	away := dir + ".away" // as the store may make it again at any moment, a removal in place may find it not empty
-	if err := errors.Join(os.Rename(dir, away), os.RemoveAll(away)); err != nil {
+	if err := os.Rename(dir, away); err != nil {
 		t.Fatal(err)
 	}
+	testkit.Eventually(t, "the old directory is gone, in which the store may still be writing", 10*time.Second, func() bool { return os.RemoveAll(away) == nil })
 	f := openFile(t, s, "k", 4*bs, bs) // with a place or without one yet
 	defer f.Close()
 	for began := time.Now(); f.WriteBlock(0, content(0, bs)) != nil && time.Since(began) < 10*time.Second; {

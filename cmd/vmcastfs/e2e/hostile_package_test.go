@@ -111,7 +111,7 @@ func TestT1T2T3T4T5T6T7T8T9T10T11T12T13T14T15T16T17T18Packages(t *testing.T) {
 		t.Errorf("looking at all took %v", d)
 	}
 	files := w.wantTame()
-	t.Logf("%d entries in the mount, %v", files, w.now() - began)
+	t.Logf("%d entries in the mount, %v", files, w.now()-began)
 	for i, p := range packages {
 		r := w.release(fmt.Sprint("p", i))
 		for _, text := range append(append(r.Hidden, r.Warnings...), r.Error) {
@@ -225,7 +225,7 @@ func TestC1C2Bombs(t *testing.T) {
 	if d := w.now() - began; err != nil || d > 20*time.Second {
 		t.Fatalf("listing took %v, %v", d, err)
 	}
-	t.Logf("%d files after %v", len(entries), w.now() - began)
+	t.Logf("%d files after %v", len(entries), w.now()-began)
 
 	w.wantFile([]byte("plain"), "bombs", "good.img")
 	w.wantFile([]byte("plain"), "bombs", "garbage.img")

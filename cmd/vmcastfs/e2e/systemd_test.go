@@ -36,8 +36,14 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$1"
 cd "$1"
 mkdir upper work root
+# What a host may have of vmcastfs: the machine must be the same with it.
+mkdir -p upper/usr/sbin upper/usr/local/share/vmcastfs upper/usr/local/bin upper/etc/vmcastfs upper/var/cache/vmcastfs
+for f in usr/sbin/mount.vmcastfs usr/local/bin/vmcastfs etc/vmcastfs/other.conf var/cache/vmcastfs/version; do echo host >upper/$f; done
+echo /usr/local/bin/vmcastfs >upper/usr/local/share/vmcastfs/installed
 mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
 cd root
+rm -rf usr/local/* usr/sbin/mount.vmcastfs usr/bin/vmcastfs etc/vmcastfs etc/fstab var/cache/vmcastfs var/lib/vmcastfs
+rm -f usr/lib/tmpfiles.d/vmcastfs.conf
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
