@@ -10,10 +10,10 @@ func TestHitAllocates(t *testing.T) {
 	for _, memory := range []int64{0, 8 << 20} {
 		for _, whole := range []bool{true, false} {
 			f := localFile(t, memory, 1<<20)
-			f.f.whole.Store(whole)
+			f.e.standing.whole.Store(whole)
 			small, large := make([]byte, 4096), make([]byte, 256<<10)
 			f.ReadAt(ctx, small, 4096)
-			f.f.c.mem.wait()
+			f.e.s.mem.wait()
 			if n := testing.AllocsPerRun(200, func() {
 				f.ReadAt(ctx, small, 4096)
 				f.ReadAt(ctx, large, 0)

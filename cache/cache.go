@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
 
@@ -31,8 +29,9 @@ type Options struct {
 	// Abandon is after how long without progress a fetch ends that nobody
 	// waits for; 0 = 30 s.
 	Abandon time.Duration
-	// ClaimWait is how long a fetch waits for another process that is fetching
-	// the same block, before it does so itself; 0 is Abandon.
+	// ClaimWait is the longest that a fetch waits for another process that is
+	// fetching the same block, before it does so itself. It waits for about a
+	// round trip, 2 s at most; 0 sets no other bound.
 	ClaimWait time.Duration
 	Logger    *slog.Logger
 }
@@ -41,9 +40,9 @@ type Options struct {
 // rest of a region, completion). Demanded ranges are bounded by the readers.
 const fetchSlots = 8
 
-// Cache joins files of a store with sources of their missing blocks. Its
-// methods may be called from any goroutine.
-type Cache struct {
+// shared is what all files of a cache have in common. Only its fields' own
+// types guard it.
+type shared struct {
 	opts     Options
 	log      *slog.Logger
 	mem      *memory
@@ -53,15 +52,22 @@ type Cache struct {
 	demand   atomic.Int64  // demanded fetches under way
 	tables   atomic.Int64  // bytes of sums learned
 	lastMiss atomic.Int64  // when the last one began or ended, UnixNano
+	trip     atomic.Int64  // about how long a demanded fetch takes to its first block, ns
+}
 
-	// mu guards what follows. It is taken before any content.mu.
-	mu       sync.Mutex
-	closed   bool
-	contents map[store.Key]*content
-	handles  map[*File]struct{}
-	// ids number the contents for the memory tier, so that blocks stay known
-	// over a close and reopen. One small entry per file ever opened.
-	ids map[store.Key]uint32
+// Cache joins files of a store with sources of their missing blocks. Its
+// methods may be called from any goroutine.
+type Cache struct {
+	shared *shared
+
+	// mu guards what follows. Of all locks but File.use it comes first.
+	mu      sync.Mutex
+	closed  bool                 // guarded by mu
+	entries map[store.Key]*entry // guarded by mu
+	handles map[*File]struct{}   // guarded by mu
+	// ids number the entries for the memory tier, so that blocks stay known
+	// over a close and reopen. One small element per file ever opened.
+	ids map[store.Key]uint32 // guarded by mu
 }
 
 // New returns a cache over o.Store, which stays the caller's to close (after
@@ -85,9 +91,6 @@ func New(o Options) (*Cache, error) {
 	if o.Abandon == 0 {
 		o.Abandon = 30 * time.Second
 	}
-	if o.ClaimWait == 0 {
-		o.ClaimWait = o.Abandon
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -96,11 +99,10 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("memory tier of %d bytes: %w", o.Memory, err)
 	}
 	return &Cache{
-		opts: o, log: o.Logger, mem: mem,
-		slots:    make(chan struct{}, fetchSlots),
-		contents: make(map[store.Key]*content),
-		handles:  make(map[*File]struct{}),
-		ids:      make(map[store.Key]uint32),
+		shared:  &shared{opts: o, log: o.Logger, mem: mem, slots: make(chan struct{}, fetchSlots)},
+		entries: make(map[store.Key]*entry),
+		handles: make(map[*File]struct{}),
+		ids:     make(map[store.Key]uint32),
 	}, nil
 }
 
@@ -112,65 +114,84 @@ func (c *Cache) Open(spec Spec) (*File, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for f := c.contents[spec.Key]; f != nil && f.handles == 0; f = c.contents[spec.Key] {
+	for e := c.entries[spec.Key]; e != nil && e.handles == 0; e = c.entries[spec.Key] {
 		c.mu.Unlock() // it is closing; the store has one owner of a key at a time
-		<-f.gone
+		<-e.gone
 		c.mu.Lock()
 	}
 	if c.closed {
 		return nil, ErrClosed
 	}
-	f := c.contents[spec.Key]
-	if f == nil {
+	e := c.entries[spec.Key]
+	if e == nil {
 		var err error
-		if f, err = c.newContent(spec); err != nil {
+		if e, err = c.newEntry(spec); err != nil {
 			return nil, err
 		}
-		c.contents[spec.Key] = f
-		if spec.Label != "" {
-			f.spawn(func() { c.label(spec.Key, spec.Label) })
+		c.entries[spec.Key] = e
+		if !e.standing.whole.Load() && e.local.complete() {
+			e.completion.now()
 		}
-	} else if n := f.size.Load(); n >= 0 && spec.Size >= 0 && n != spec.Size || f.spec.BlockSize != spec.BlockSize {
+	} else if n := e.local.size.Load(); n >= 0 && spec.Size >= 0 && n != spec.Size || e.local.bs != int64(spec.BlockSize) {
 		return nil, fmt.Errorf("open %q: %w", spec.Label, store.ErrGeometry)
 	}
-	f.handles++
+	e.handles++
 	if spec.Policy == Strict {
-		f.strict.Store(true)
+		e.standing.strict.Store(true)
 	}
 	if spec.Complete {
-		c.lastMiss.Store(time.Now().UnixNano()) // its first reader comes before it
-		f.completeInBackground()
+		c.shared.lastMiss.Store(time.Now().UnixNano()) // its first reader comes before it
+		e.completion.inBackground(leisure)
+	} else if e.standing.needsWhole() {
+		e.completion.inBackground(follow)
 	}
-	h := &File{f: f, closing: make(chan struct{})}
+	h := &File{e: e, closing: make(chan struct{})}
+	h.drop = func() error { return c.forget(h) }
 	c.handles[h] = struct{}{}
 	return h, nil
 }
 
-// label has the store remember what a file is; only lists show it.
-func (c *Cache) label(key store.Key, label string) {
-	if err := c.opts.Store.SetLabel(key, label); err != nil {
-		c.log.Warn("the name of a cached file is not kept", "file", label, "err", err)
+// newEntry opens the local side of spec; mu is held.
+func (c *Cache) newEntry(spec Spec) (*entry, error) {
+	st := c.shared.opts.Store
+	sf, err := st.File(spec.Key, spec.Size, spec.BlockSize)
+	if err != nil {
+		return nil, fmt.Errorf("open %q in the cache: %w", spec.Label, err)
 	}
+	id, ok := c.ids[spec.Key]
+	if !ok && len(c.ids) < math.MaxUint32 {
+		id = uint32(len(c.ids) + 1)
+		c.ids[spec.Key] = id
+	}
+	e := newEntry(c.shared, spec, sf, id)
+	if spec.Label != "" {
+		e.tasks.run(func() { // only lists show it
+			if err := st.SetLabel(spec.Key, spec.Label); err != nil {
+				c.shared.log.Warn("the name of a cached file is not kept", "file", spec.Label, "err", err)
+			}
+		})
+	}
+	return e, nil
 }
 
-// forget drops a closed handle; after the last one of a content it ends the
-// content's fetches and waits for them, with no lock held: a source may sit on
+// forget drops a closed handle. After the last one of an entry it ends the
+// entry's fetches and waits for them, with no lock held: a source may sit on
 // another file of this cache.
 func (c *Cache) forget(h *File) error {
 	c.mu.Lock()
 	delete(c.handles, h)
-	f := h.f
-	f.handles--
-	last := f.handles == 0
+	e := h.e
+	e.handles--
+	last := e.handles == 0
 	c.mu.Unlock()
 	if !last {
 		return nil
 	}
-	err := f.close()
+	err := e.close()
 	c.mu.Lock()
-	delete(c.contents, f.spec.Key)
+	delete(c.entries, e.key)
 	c.mu.Unlock()
-	close(f.gone)
+	close(e.gone)
 	return err
 }
 
@@ -192,42 +213,9 @@ func (c *Cache) Close() error {
 	for _, h := range open {
 		errs = append(errs, h.Close())
 	}
-	c.mem.close()
+	c.shared.mem.close()
 	return errors.Join(errs...)
 }
 
 // Stats returns the counters so far.
-func (c *Cache) Stats() Stats { return c.count.stats() }
-
-// newContent opens the local side of spec; c.mu is held.
-func (c *Cache) newContent(spec Spec) (*content, error) {
-	sf, err := c.opts.Store.File(spec.Key, spec.Size, spec.BlockSize)
-	if err != nil {
-		return nil, fmt.Errorf("open %q in the cache: %w", spec.Label, err)
-	}
-	id, ok := c.ids[spec.Key]
-	if !ok && len(c.ids) < math.MaxUint32 {
-		id = uint32(len(c.ids) + 1)
-		c.ids[spec.Key] = id
-	}
-	f := &content{
-		c: c, spec: spec, sf: sf, id: id, bs: int64(spec.BlockSize),
-		gone:   make(chan struct{}),
-		flight: make(map[int64]*entry),
-	}
-	f.spec.Source = c.guard(spec.Source)
-	f.fwd, _ = f.spec.Source.(source.Forward)
-	f.data = mergeExtents(spec.Data, spec.Size)
-	f.ctx, f.cancel = context.WithCancelCause(context.Background())
-	f.size.Store(store.Unknown)
-	if n := sf.Size(); n >= 0 {
-		f.size.Store(n)
-	}
-	sf.Pin()
-	if sf.State() == store.Corrupt {
-		f.corrupt.Store(&CorruptError{spec.Label, sf.Note()})
-	} else {
-		f.whole.Store(f.finished())
-	}
-	return f, nil
-}
+func (c *Cache) Stats() Stats { return c.shared.count.stats() }

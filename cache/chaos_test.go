@@ -110,7 +110,7 @@ func TestChaos(t *testing.T) {
 								good[g]++
 							}
 							if r.IntN(20) == 0 {
-								storetest.Lose(t, c.opts.Store, f.f.spec.Key, r.Int64N(f.f.blocks()))
+								storetest.Lose(t, c.shared.opts.Store, f.e.key, r.Int64N(f.e.local.blocks()))
 							}
 							if i == 10 && g%2 == 0 {
 								go func() { f.Complete(wait); close(closer) }()
@@ -130,8 +130,8 @@ func TestChaos(t *testing.T) {
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if len(c.contents) != 0 || len(c.handles) != 0 || len(c.slots) != 0 || c.demand.Load() != 0 {
-				t.Error("something is left:", len(c.contents), len(c.handles), len(c.slots), c.demand.Load())
+			if len(c.entries) != 0 || len(c.handles) != 0 || len(c.shared.slots) != 0 || c.shared.demand.Load() != 0 {
+				t.Error("something is left:", len(c.entries), len(c.handles), len(c.shared.slots), c.shared.demand.Load())
 			}
 		})
 	}

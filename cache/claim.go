@@ -2,12 +2,40 @@ package cache
 
 import (
 	"context"
-	"io"
 	"time"
 )
 
 // What several processes over one directory owe each other: a block, or the
-// stream of a server without ranges, is fetched by one of them.
+// stream of a server without ranges, is fetched by one of them. A claim is a
+// hint: a process that is stopped or slow is not waited for.
+const (
+	// A job waits for one claimed block about a round trip: what a fetch of its
+	// own would take, and what the other process takes to journal it.
+	minClaimWait, maxClaimWait = 300 * time.Millisecond, 2 * time.Second
+	// claimWaits is how many such waits one job affords in all.
+	claimWaits = 4
+	// aloneFor is how long a process that had to go ahead alone does not wait
+	// for claims of the file again.
+	aloneFor = 30 * time.Second
+	// slowStream is what the stream of another process has to bring to be waited
+	// for, in bytes a second.
+	slowStream = 1 << 20
+)
+
+// tookTrip takes note of how long a demanded fetch took to its first block.
+func (s *shared) tookTrip(d time.Duration) {
+	old := s.trip.Load()
+	s.trip.Store(old + (int64(d)-old)/8)
+}
+
+// claimWait is how long another process is waited for without progress.
+func (s *shared) claimWait() time.Duration {
+	wait := min(max(2*time.Duration(s.trip.Load()), minClaimWait), maxClaimWait)
+	if most := s.opts.ClaimWait; most > 0 {
+		wait = min(wait, most)
+	}
+	return wait
+}
 
 // claim marks the longest possible run of what is left as ours among all
 // processes, and passes over blocks that have arrived from another one.
@@ -16,11 +44,11 @@ func (j *job) claim() (n int, claims []func()) {
 		if n > 0 && j.copyOf(j.left[n]).file != nil {
 			break // it need not be fetched
 		}
-		release, ok := j.f.sf.Claim(j.left[n].b)
+		release, ok := j.fl.local.sf.Claim(j.left[n].b)
 		if !ok {
 			break
 		}
-		if j.f.sf.Has(j.left[n].b) { // it came while we asked
+		if j.fl.local.sf.Has(j.left[n].b) { // it came while we asked
 			release()
 			if n > 0 {
 				break
@@ -36,6 +64,19 @@ func (j *job) claim() (n int, claims []func()) {
 	return n, claims
 }
 
+// claimAll is claim without regard to the claims of others.
+func (j *job) claimAll() (n int, claims []func()) {
+	claims = make([]func(), len(j.left))
+	for n < len(j.left) && (n == 0 || j.copyOf(j.left[n]).file == nil) && !j.fl.local.sf.Has(j.left[n].b) {
+		claims[n], _ = j.fl.local.sf.Claim(j.left[n].b)
+		n++
+	}
+	if n == 0 {
+		j.fromDisk()
+	}
+	return n, claims
+}
+
 // unclaim gives back claims that have not been yet.
 func unclaim(claims []func()) {
 	for i, release := range claims {
@@ -46,82 +87,65 @@ func unclaim(claims []func()) {
 	}
 }
 
+// awaitOther waits for the process that has claimed the first block. It reports
+// false if the job shall go ahead alone.
+func (j *job) awaitOther() bool {
+	fl, begun := j.fl, time.Now()
+	if j.patient <= 0 || begun.UnixNano() < fl.alone.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(j.ctx, min(j.patient, fl.s.claimWait()))
+	err := fl.local.sf.WaitClaim(ctx, j.left[0].b)
+	cancel()
+	j.patient -= time.Since(begun)
+	if err == nil { // the block is here, or the claim is free
+		j.fromDisk()
+		return true
+	}
+	fl.alone.Store(time.Now().Add(aloneFor).UnixNano())
+	return false
+}
+
 // fromDisk delivers the first block from the disk, where another process has
 // put it; if it is not there after all, nothing happens.
 func (j *job) fromDisk() {
-	if j.f.fromDisk(j.left[0]) {
+	if j.fl.fromDisk(j.left[0]) {
 		j.left = j.left[1:]
 		j.progress.Add(1)
 	}
 }
 
-// fromDisk delivers a block that another process has put on the disk.
-func (f *content) fromDisk(e *entry) bool {
-	buf := f.c.buffers.get(f.blockLen(e.b))
-	if _, err := f.sf.ReadBlock(e.b, buf.data); err != nil {
-		buf.discard()
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if e.err != nil {
-		buf.discard()
-		return true
-	}
-	f.handOver(e, buf)
-	f.remove(e)
-	buf.release()
-	return true
-}
-
-// claimRunner waits until this process may run the source of a server without
+// claimStream waits until this process may run the source of a server without
 // ranges: one process takes its stream, the others get their blocks from the
 // disk meanwhile. (Inflating twice costs no network, so other forward sources
-// do not bother.) A process that makes no progress is not waited for.
+// do not bother.) A process whose stream is slow or has stopped is not waited
+// for.
 //
 // The claim is that of the last block, which others get only when all the
 // blocks written before it have been journalled.
-func (f *content) claimRunner() (release func()) {
-	last, since := int64(-1), time.Now()
+func (r *runner) claimStream() (release func()) {
+	fl, sf := r.fl, r.fl.local.sf
+	_, had := sf.Present()
+	since := time.Now()
 	for {
-		token := f.blocks() - 1
-		release, ok := f.sf.Claim(token)
-		if f.deliverPresent() == 0 || f.ctx.Err() != nil || ok {
+		token := fl.local.blocks() - 1
+		release, ok := sf.Claim(token)
+		left := fl.deliverPresent()
+		if left == 0 || fl.tasks.ended() || ok {
 			if !ok {
 				release = func() {}
 			}
 			return release
 		}
-		if n, _ := f.sf.Present(); n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > f.c.opts.ClaimWait {
-			return func() {}
+		if window := claimWaits * fl.s.claimWait(); time.Since(since) > window {
+			_, has := sf.Present()
+			if has-had < int64(slowStream*window.Seconds()) {
+				return func() {}
+			}
+			had, since = has, time.Now()
 		}
-		ctx, cancel := context.WithTimeout(f.ctx, 50*time.Millisecond)
-		_ = f.sf.WaitClaim(ctx, token) // looked at again in any case
+		ctx, cancel := context.WithTimeout(fl.tasks.ctx, 50*time.Millisecond)
+		_ = sf.WaitClaim(ctx, token) // looked at again in any case
 		cancel()
 	}
-}
-
-// deliverPresent delivers what is wanted and has been put on the disk by
-// another process, and returns how many blocks are still wanted.
-func (f *content) deliverPresent() (left int) {
-	f.mu.Lock()
-	if n := f.sf.Size(); n >= 0 && f.size.Load() < 0 {
-		f.size.Store(n)
-		f.failFrom(f.blocks(), io.EOF)
-	}
-	var wanted []*entry
-	for _, e := range f.flight {
-		if e.buf == nil {
-			wanted = append(wanted, e)
-		}
-	}
-	f.mu.Unlock()
-	for _, e := range wanted {
-		if !f.sf.Has(e.b) || !f.fromDisk(e) {
-			left++
-		}
-	}
-	return left
 }

@@ -168,7 +168,7 @@ func TestLearned(t *testing.T) {
 			t.Error("all here again:", err, f.State())
 		}
 	}
-	if n := c.tables.Load(); n != 0 {
+	if n := c.shared.tables.Load(); n != 0 {
 		t.Errorf("%d bytes of tables are left", n)
 	}
 }
@@ -176,7 +176,7 @@ func TestLearned(t *testing.T) {
 // TestLearnedBound: when there is no room for sums a file does without.
 func TestLearnedBound(t *testing.T) {
 	c := newCache(t, Options{})
-	c.tables.Store(maxTables)
+	c.shared.tables.Store(maxTables)
 	data := truth(4096 * 10)
 	sum := sha256.Sum256(data)
 	f := mustOpen(t, c, Spec{
@@ -187,7 +187,7 @@ func TestLearnedBound(t *testing.T) {
 	if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
 		t.Error(err, f.State())
 	}
-	if n := c.tables.Load(); n != maxTables {
+	if n := c.shared.tables.Load(); n != maxTables {
 		t.Errorf("%d bytes of tables", n)
 	}
 }

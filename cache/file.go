@@ -13,18 +13,19 @@ import (
 	"vmcastfs/cache/store"
 )
 
-// File is an open handle. Its methods may be called from any goroutine; Close
+// File is an open handle. Its methods may be called from any goroutine. Close
 // wakes reads that wait, and returns after them.
 type File struct {
-	f       *content
+	e       *entry
 	ahead   tracker
-	once    sync.Once
 	closing chan struct{}
+	once    sync.Once
+	drop    func() error // tells the cache that the handle is closed
 
 	// use is held for reading by every method that touches the local files,
 	// and for writing by Close. It comes before all other locks.
 	use    sync.RWMutex
-	closed bool
+	closed bool // guarded by use
 }
 
 // ReadAt reads len(p) bytes from off, as io.ReaderAt has it: fewer only with
@@ -39,107 +40,135 @@ func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	begun := time.Now()
 	n, how, err := h.read(ctx, p, off)
-	count := &h.f.c.count
+	count := &h.e.s.count
 	count.served.Add(int64(n))
 	count.latency[how].add(time.Since(begun))
 	return n, err
 }
 
 func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcome, err error) {
-	f := h.f
+	l, st, fl, opts := h.e.local, h.e.standing, h.e.flights, &h.e.s.opts
 	if off < 0 {
-		return 0, hit, fmt.Errorf("read %q at negative offset %d", f.spec.Label, off)
-	}
-	if f.strict.Load() && !f.whole.Load() && !f.vouched.Load() {
-		how = miss
-		if err := h.complete(ctx, true); err != nil && !f.vouched.Load() {
-			return 0, how, err
-		}
+		return 0, hit, fmt.Errorf("read %q at negative offset %d", l.label, off)
 	}
 	if len(p) == 0 {
-		return 0, how, nil
+		return 0, hit, nil
 	}
-	var want window
-	if !f.whole.Load() {
-		want = h.ahead.note(off, int64(len(p)), int64(f.c.opts.Region), f.c.opts.ReadAhead)
-		f.noteFollow(off, int64(len(p)))
+	var ahead window
+	if !st.whole.Load() {
+		ahead = h.ahead.note(off, int64(len(p)), int64(opts.Region), opts.ReadAhead)
+		fl.followed(off, int64(len(p)))
 	}
 	for idle := 0; n < len(p); {
-		if e := f.corrupt.Load(); e != nil {
-			return n, how, e
-		}
 		pos := off + int64(n)
 		rest := p[n:]
-		if size := f.size.Load(); size >= 0 {
+		b, skip := pos/l.bs, int(pos%l.bs)
+		do, err := st.of(b)
+		if do == await && err == nil {
+			how = miss
+			err = h.awaitCheck(ctx, b)
+		}
+		if err != nil {
+			return n, how, err
+		}
+		if size := l.size.Load(); size >= 0 {
 			if pos >= size {
 				return n, how, io.EOF
 			}
 			rest = rest[:min(int64(len(rest)), size-pos)]
 		}
-		b, skip := pos/f.bs, int(pos%f.bs)
 		if b >= MaxBlocks {
 			return n, how, io.EOF
 		}
-		k, ok, err := f.local(b, skip, rest)
-		if err != nil && idle > 0 {
-			return n, how, fmt.Errorf("read %q at %d: %w", f.spec.Label, pos, err)
-		}
-		if ok {
-			if f.unread.Load().take(b) {
+		k, err := l.read(b, skip, rest)
+		if err == nil {
+			if fl.unread.Load().take(b) {
 				how = max(how, prefetchHit)
 			}
 			n += k
 			continue
 		}
-		if f.strict.Load() && !f.known(b) {
-			// Only a check of the whole vouches for this block.
+		if !errors.Is(err, store.ErrAbsent) {
+			if idle > 0 {
+				return n, how, fmt.Errorf("read %q at %d: %w", l.label, pos, err)
+			}
+		} else if damaged(err) {
+			h.e.s.log.Warn("damaged block in the cache, fetching it again", "file", l.label, "block", b)
+			h.e.completion.again()
+		}
+		if !st.fetchable(b) {
 			how = miss
 			if idle++; idle > 3 {
-				return n, how, fmt.Errorf("read %q at %d: the cache cannot keep the file: %w", f.spec.Label, pos, store.ErrFull)
+				return n, how, fmt.Errorf("read %q at %d: the cache cannot keep the file: %w", l.label, pos, store.ErrFull)
 			}
-			if err := h.complete(ctx, true); err != nil && !f.known(b) {
+			if err := h.e.completion.run(ctx, h.closing, reading); err != nil && !st.fetchable(b) {
 				return n, how, err
 			}
 			continue
 		}
-		wide := ctx.Value(narrowKey{}) == nil && !f.follows(b) && h.ahead.wide(pos, int64(f.c.opts.Region))
-		entries := f.acquire(b, (pos+int64(len(rest))-1)/f.bs, urgencyOf(ctx), wide)
-		h.readAhead(want)
-		want = window{}
-		if len(entries) == 0 {
+		w := want{urgency: urgencyOf(ctx)}
+		w.wide = ctx.Value(narrowKey{}) == nil && !fl.follows(b) && h.ahead.wide(pos, int64(opts.Region))
+		list := fl.acquire(b, (pos+int64(len(rest))-1)/l.bs, w)
+		h.readAhead(ahead)
+		ahead = window{}
+		if len(list) == 0 {
 			// It arrived between the two looks. More than a few times in a row
 			// means that the disk says "present" of what it cannot give.
 			if idle++; idle > 8 {
-				return n, how, fmt.Errorf("read %q at %d: block %d comes and goes", f.spec.Label, pos, b)
+				return n, how, fmt.Errorf("read %q at %d: block %d comes and goes", l.label, pos, b)
 			}
 			continue
 		}
 		idle = 0
-		how = max(how, arrival(entries))
-		k, err = h.collect(ctx, entries, skip, rest)
+		how = max(how, arrival(list))
+		k, err = h.collect(ctx, list, skip, rest)
 		n += k
 		if err != nil && !errors.Is(err, errAbandoned) {
 			return n, how, err
 		}
 	}
-	h.readAhead(want)
+	h.readAhead(ahead)
 	return n, how, nil
+}
+
+// awaitCheck waits for a check of the whole, until block b may be served.
+func (h *File) awaitCheck(ctx context.Context, b int64) error {
+	failed := h.e.completion.run(ctx, h.closing, reading)
+	switch do, err := h.e.standing.of(b); {
+	case err != nil:
+		return err
+	case do == await && failed == nil:
+		return fmt.Errorf("read block %d of %q: the file was checked, and has changed since", b, h.e.local.label)
+	case do == await:
+		return failed
+	}
+	return nil
 }
 
 // collect waits for consecutive blocks and copies them to p, from skip of the
 // first one on.
-func (h *File) collect(ctx context.Context, entries []*entry, skip int, p []byte) (n int, err error) {
-	for i, e := range entries {
-		buf, err := h.f.wait(ctx, h.closing, e)
+func (h *File) collect(ctx context.Context, list []*flight, skip int, p []byte) (n int, err error) {
+	fl := h.e.flights
+	for i, f := range list {
+		buf, err := fl.wait(ctx, h.closing, f)
+		if err == nil {
+			var do permit
+			if do, err = h.e.standing.ofFetched(f.b); do == await && err == nil {
+				err = h.awaitCheck(ctx, f.b)
+			}
+			if err != nil {
+				buf.release()
+			}
+		}
 		if err != nil {
-			for _, e := range entries[i+1:] {
-				h.f.leave(e)
+			for _, f := range list[i+1:] {
+				fl.leave(f)
 			}
 			return n, err
 		}
 		n += copy(p[n:], buf.data[min(skip, len(buf.data)):])
 		if len(p) < len(buf.data) {
-			h.f.keep(buf) // a small read: more of them are likely
+			h.e.local.keep(buf) // a small read: more of them are likely
 		}
 		buf.release()
 		skip = 0
@@ -147,25 +176,44 @@ func (h *File) collect(ctx context.Context, entries []*entry, skip int, p []byte
 	return n, nil
 }
 
+// readAhead starts ranges for what of w is missing, as far as there are slots.
+func (h *File) readAhead(w window) {
+	fl := h.e.flights
+	if fl.following.Load() != nil {
+		fl.mu.Lock()
+		defer fl.mu.Unlock()
+		fl.fetchProfile() // it knows better
+		return
+	}
+	if w.to == 0 || fl.full.Load() {
+		return
+	}
+	bs := fl.local.bs
+	if reached := fl.fetchAhead(w.from/bs, (w.to+bs-1)/bs, source.ReadAhead) * bs; reached < w.to {
+		h.ahead.settle(w, max(w.from, reached))
+	}
+}
+
 // Size returns the size in bytes, or store.Unknown.
-func (h *File) Size() int64 { return h.f.size.Load() }
+func (h *File) Size() int64 { return h.e.local.size.Load() }
 
 // WaitSize returns the size; if need be it has the source run to its end.
 func (h *File) WaitSize(ctx context.Context) (int64, error) {
 	h.use.RLock()
 	defer h.use.RUnlock()
+	fl := h.e.flights
 	for {
 		if h.closed {
 			return 0, ErrClosed
 		}
-		if n := h.f.size.Load(); n >= 0 {
+		if n := fl.local.size.Load(); n >= 0 {
 			return n, nil
 		}
-		if e := h.f.corrupt.Load(); e != nil {
-			return 0, e
+		if bad := h.e.standing.corrupt.Load(); bad != nil {
+			return 0, bad
 		}
-		for _, e := range h.f.acquire(endBlock, endBlock, source.Background, false) {
-			if _, err := h.f.wait(ctx, h.closing, e); err != nil && err != io.EOF && err != errAbandoned {
+		for _, f := range fl.acquire(endBlock, endBlock, want{urgency: source.Background}) {
+			if _, err := fl.wait(ctx, h.closing, f); err != nil && err != io.EOF && err != errAbandoned {
 				return 0, err
 			}
 		}
@@ -174,7 +222,7 @@ func (h *File) WaitSize(ctx context.Context) (int64, error) {
 
 // State returns what is known of the file as a whole.
 func (h *File) State() store.FileState {
-	if h.f.corrupt.Load() != nil {
+	if h.e.standing.corrupt.Load() != nil {
 		return store.Corrupt
 	}
 	h.use.RLock()
@@ -182,7 +230,7 @@ func (h *File) State() store.FileState {
 	if h.closed {
 		return store.Partial
 	}
-	return h.f.sf.State()
+	return h.e.sf.State()
 }
 
 // PassthroughFile returns the data file itself, for the kernel to read from,
@@ -190,40 +238,41 @@ func (h *File) State() store.FileState {
 func (h *File) PassthroughFile() (*os.File, bool) {
 	h.use.RLock()
 	defer h.use.RUnlock()
-	f := h.f
-	if h.closed || f.corrupt.Load() != nil || !f.whole.Load() || f.sf.State() != store.Verified || !f.finished() {
+	e, st := h.e, h.e.standing
+	if h.closed || st.corrupt.Load() != nil || !st.whole.Load() || e.sf.State() != store.Verified || !st.final() {
 		return nil, false
 	}
-	data := f.sf.Data()
+	data := e.sf.Data()
 	if data != nil {
-		f.minding.Do(func() { f.spawn(f.mind) })
+		e.watching.Do(func() { e.tasks.run(e.watchPassthrough) })
 	}
 	return data, data != nil
 }
 
-// mindEvery is how soon a block is fetched again that somebody has found damaged
-// in a file which the kernel reads by itself.
-const mindEvery = 5 * time.Second
+// watchEvery is how soon a block is fetched again that somebody has found
+// damaged in a file which the kernel reads by itself.
+const watchEvery = 5 * time.Second
 
-// mind watches a file that the kernel may read: none of its blocks is evicted, so
-// one that is missing has been found damaged, by another process, and is being
-// read all the same until it is written again.
-func (f *content) mind() {
-	for pause := mindEvery; ; {
+// watchPassthrough watches a file that the kernel may read. None of its blocks
+// is evicted, so one that is missing has been found damaged, by another process,
+// and is being read all the same until it is written again.
+func (e *entry) watchPassthrough() {
+	for pause := watchEvery; ; {
 		select {
-		case <-f.ctx.Done():
+		case <-e.tasks.ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		pause = mindEvery
-		if f.finished() || f.corrupt.Load() != nil {
+		pause = watchEvery
+		if e.standing.final() || e.standing.corrupt.Load() != nil {
 			continue
 		}
-		f.whole.Store(false)
-		f.c.log.Warn("damaged blocks in the cache, which the kernel reads by itself: fetching them again", "file", f.spec.Label)
-		if err := f.complete(f.ctx, nil, true, false); err != nil && f.ctx.Err() == nil {
-			f.c.log.Warn("damaged blocks are not replaced yet", "file", f.spec.Label, "err", err)
-			pause = 12 * mindEvery
+		e.standing.damaged()
+		log := e.s.log.With("file", e.local.label)
+		log.Warn("damaged blocks in the cache, which the kernel reads by itself: fetching them again")
+		if err := e.completion.run(e.tasks.ctx, nil, eager); err != nil && !e.tasks.ended() {
+			log.Warn("damaged blocks are not replaced yet", "err", err)
+			pause = 12 * watchEvery
 		}
 	}
 }
@@ -236,7 +285,7 @@ func (h *File) Close() (err error) {
 		h.use.Lock()
 		h.closed = true
 		h.use.Unlock()
-		err = h.f.c.forget(h)
+		err = h.drop()
 	})
 	return err
 }

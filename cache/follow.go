@@ -27,7 +27,7 @@ const (
 // an earlier boot read, in order. It fetches them ahead of the readers. While a
 // range is under way that a reader had to begin itself, it begins none unless
 // there is no other.
-// All but order and place is guarded by content.mu.
+// flights.mu guards all but order and place.
 type follower struct {
 	order []int64         // each block once
 	place map[int64]int32 // of a block in order
@@ -41,20 +41,20 @@ type follower struct {
 }
 
 // Follow has the blocks of profile fetched in its order, ahead of the readers
-// of this file, from the first read of one of its blocks on, until the profile
-// comes to its end or the readers do not follow it any more. What lies outside
-// of the file is ignored. It does nothing for a Forward source, under Strict,
-// and while another profile is being followed.
+// of this file. It begins with the first read of one of the blocks, and ends
+// where the profile ends or where the readers do not follow it any more. What
+// lies outside of the file is ignored. Follow does nothing for a Forward
+// source, under Strict, and while another profile is being followed.
 func (h *File) Follow(profile []Extent) {
-	f := h.f
-	size := f.size.Load()
-	if f.fwd != nil || size < 0 || f.strict.Load() || f.whole.Load() {
+	fl, st := h.e.flights, h.e.standing
+	size := fl.local.size.Load()
+	if fl.runner != nil || size < 0 || st.strict.Load() || st.whole.Load() {
 		return
 	}
-	fo, _ := newFollower(profile, size, f.bs)
+	fo, _ := newFollower(profile, size, fl.local.bs)
 	if len(fo.order) > 0 {
 		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
-		f.follow.CompareAndSwap(nil, fo)
+		fl.following.CompareAndSwap(nil, fo)
 	}
 }
 
@@ -81,8 +81,8 @@ func newFollower(profile []Extent, size, bs int64) (fo *follower, looked int) {
 }
 
 // follows reports whether block b is in a profile that is being followed.
-func (f *content) follows(b int64) bool {
-	fo := f.follow.Load()
+func (fl *flights) follows(b int64) bool {
+	fo := fl.following.Load()
 	if fo == nil {
 		return false
 	}
@@ -90,20 +90,20 @@ func (f *content) follows(b int64) bool {
 	return ok
 }
 
-// noteFollow tells the follower of a read.
-func (f *content) noteFollow(off, n int64) {
-	fo := f.follow.Load()
+// followed tells the follower of a read.
+func (fl *flights) followed(off, n int64) {
+	fo := fl.following.Load()
 	if fo == nil {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for b, last := off/f.bs, min((off+n-1)/f.bs, f.blocks()-1); b <= last; b++ {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for b, last := off/fl.local.bs, min((off+n-1)/fl.local.bs, fl.local.blocks()-1); b <= last; b++ {
 		p, ok := fo.place[b]
 		switch {
-		case !ok && f.flight[b] == nil && !f.here(b):
+		case !ok && fl.table[b] == nil && !fl.local.here(b):
 			if fo.strays++; fo.strays == followStrays {
-				f.follow.CompareAndSwap(fo, nil)
+				fl.following.CompareAndSwap(fo, nil)
 			}
 		case ok && !fo.read[p]:
 			fo.read[p] = true
@@ -117,19 +117,19 @@ func (f *content) noteFollow(off, n int64) {
 }
 
 // fetchProfile goes on fetching ahead as far as there is reason and room;
-// f.mu is held.
-func (f *content) fetchProfile() {
-	fo := f.follow.Load()
-	for fo != nil && fo.used > 0 && !f.closed && !f.full.Load() && f.corrupt.Load() == nil {
-		busy := len(f.c.slots)
-		if f.c.demand.Load() > 0 && busy > 0 || busy == cap(f.c.slots) {
+// mu is held.
+func (fl *flights) fetchProfile() {
+	fo := fl.following.Load()
+	for fo != nil && fo.used > 0 && fl.over() == nil && !fl.full.Load() {
+		busy := len(fl.s.slots)
+		if fl.s.demand.Load() > 0 && busy > 0 || busy == cap(fl.s.slots) {
 			return // the end of what is under way brings us back
 		}
-		for fo.next < len(fo.order) && !f.lacks(fo, fo.next) {
+		for fo.next < len(fo.order) && !fl.lacks(fo, fo.next) {
 			fo.next++
 		}
 		if fo.next == len(fo.order) {
-			f.follow.CompareAndSwap(fo, nil)
+			fl.following.CompareAndSwap(fo, nil)
 			return
 		}
 		far := min(followFirst+followGrow*fo.used, followFar+fo.used)
@@ -137,33 +137,33 @@ func (f *content) fetchProfile() {
 			return
 		}
 		b := fo.order[fo.next]
-		run := []*entry{f.askAhead(fo, b)}
+		run := []*flight{fl.askAhead(fo, b)}
 		for len(run) < followRange {
 			b++
 			p, ok := fo.place[b]
-			if !ok || int(p) >= fo.next+far || !f.lacks(fo, int(p)) {
+			if !ok || int(p) >= fo.next+far || !fl.lacks(fo, int(p)) {
 				break
 			}
-			run = append(run, f.askAhead(fo, b))
+			run = append(run, fl.askAhead(fo, b))
 		}
-		f.c.lastMiss.Store(time.Now().UnixNano()) // completion is for later
-		if !f.start(f.newJob(run, source.ReadAhead)) {
+		fl.s.lastMiss.Store(time.Now().UnixNano()) // completion is for later
+		if !fl.start(fl.newJob(run, source.ReadAhead)) {
 			return
 		}
 	}
 }
 
 // lacks reports whether the block at place p has to be fetched.
-func (f *content) lacks(fo *follower, p int) bool {
+func (fl *flights) lacks(fo *follower, p int) bool {
 	b := fo.order[p]
-	return !fo.asked[p] && f.flight[b] == nil && !f.here(b)
+	return !fo.asked[p] && fl.table[b] == nil && !fl.local.here(b)
 }
 
-func (f *content) askAhead(fo *follower, b int64) *entry {
+func (fl *flights) askAhead(fo *follower, b int64) *flight {
 	p := fo.place[b]
 	fo.asked[p] = true
 	if !fo.read[p] {
 		fo.ahead++
 	}
-	return f.newEntry(b, source.ReadAhead)
+	return fl.add(b, source.ReadAhead)
 }

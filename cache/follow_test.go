@@ -44,7 +44,7 @@ func TestFollowStopsWhenReadersGoElsewhere(t *testing.T) {
 		for i := range int64(2 * followStrays) {
 			readAt(t, f, (8200+50*i)*DefaultBlockSize)
 		}
-		if f.f.follow.Load() != nil {
+		if f.e.flights.following.Load() != nil {
 			t.Error("the profile is still followed")
 		}
 		if extra := src.bytes.Load() - ahead - 2*followStrays*DefaultBlockSize; extra != 0 {
@@ -72,7 +72,7 @@ func TestFollowDoesNotDelayDemand(t *testing.T) {
 			busy := 0
 			for i := range int64(20) {
 				readAt(t, f, profile[0].Off+2*i*DefaultBlockSize)
-				if len(c.slots) == cap(c.slots) {
+				if len(c.shared.slots) == cap(c.shared.slots) {
 					busy++
 				}
 				if took := readAt(t, f, 768<<20+50*i*DefaultBlockSize); took > alone+oneRange {
@@ -91,7 +91,7 @@ func TestFollowIgnoresNonsense(t *testing.T) {
 	c := newCache(t, Options{Store: newStoreAt(t, t.TempDir())})
 	f := mustOpen(t, c, Spec{Size: 1 << 20, Source: src})
 	f.Follow([]Extent{{-1, 5}, {0, -1}, {1 << 20, 1}, {1 << 62, 1 << 62}})
-	if f.f.follow.Load() != nil {
+	if f.e.flights.following.Load() != nil {
 		t.Error("a profile of nothing is followed")
 	}
 	f.Follow([]Extent{{1<<20 - 1, 1 << 62}})

@@ -17,249 +17,252 @@ const endBlock = MaxBlocks
 // produce.
 const jump = 1 << 20
 
-// forward is the runner of a forward source: one goroutine while anyone wants
-// anything, which makes passes. A pass begins at some offset and delivers every
-// block that it produces, wanted or not.
+// runner runs a forward source: one goroutine while anyone wants anything,
+// which makes passes. A pass begins at some offset and delivers every block
+// that it produces, wanted or not.
 //
 //	idle ──wanted──► pass from Start(target) ──nobody wants more──► idle
 //	                  │  ▲
 //	                  └──┘ the next target lies behind, or beyond a later start
-//
-// Its fields are guarded by content.mu.
-type forward struct {
-	running  bool
-	ahead    int64 // run on to this block, because a sequential reader comes
-	progress int64 // blocks produced
-	end      int64 // behind the last of them
-	doubts   int   // times that what was produced had to be given up
+type runner struct {
+	fl       *flights
+	source   source.Forward
+	maxSize  int64 // Spec.MaxSize
+	toTheEnd bool  // Spec.Whole
+
+	running  bool  // guarded by flights.mu
+	ahead    int64 // guarded by flights.mu; run on to this block, because a sequential reader comes
+	progress int64 // guarded by flights.mu; blocks produced
+	end      int64 // guarded by flights.mu; behind the last of them
+	doubts   int   // guarded by flights.mu; times that what was produced had to be given up
 }
 
-// wantForward sees to it that the runner knows of new entries; f.mu is held.
-func (f *content) wantForward(fresh []*entry) {
-	if len(fresh) == 0 {
-		return
-	}
-	if !f.forward.running {
-		f.forward.running = true
-		f.spawn(f.runForward)
+// want sees to it that the runner knows of new flights; mu of the flights is
+// held.
+func (r *runner) want(fresh []*flight) {
+	if len(fresh) > 0 && !r.running {
+		if r.running = r.fl.tasks.run(r.run); !r.running {
+			r.fl.fail(fresh, ErrClosed)
+		}
 	}
 }
 
-// aheadForward lets the runner go on up to block to, if something is missing
-// from block from on; f.mu is held.
-func (f *content) aheadForward(from, to int64, u source.Urgency) {
-	for from < to && f.here(from) {
+// wantAhead lets the runner go on up to block to, if something is missing from
+// block from on; mu of the flights is held.
+func (r *runner) wantAhead(from, to int64, u source.Urgency) {
+	for from < to && r.fl.local.here(from) {
 		from++
 	}
 	if from >= to {
 		return
 	}
-	f.forward.ahead = max(f.forward.ahead, to)
-	if !f.forward.running && f.flight[from] == nil {
-		f.wantForward([]*entry{f.newEntry(from, u)})
+	r.ahead = max(r.ahead, to)
+	if !r.running && r.fl.table[from] == nil {
+		r.want([]*flight{r.fl.add(from, u)})
 	}
 }
 
 // target picks what the runner should produce next: what is most urgent, and
-// of that what was asked for first; f.mu is held.
-func (f *content) target() *entry {
-	var t *entry
-	for _, e := range f.flight {
-		if e.buf != nil {
+// of that what was asked for first; mu of the flights is held.
+func (r *runner) target() *flight {
+	var t *flight
+	for _, f := range r.fl.table {
+		if f.buf != nil {
 			continue
 		}
-		if t == nil || e.urgency < t.urgency || e.urgency == t.urgency && e.seq < t.seq {
-			t = e
+		if t == nil || f.urgency < t.urgency || f.urgency == t.urgency && f.seq < t.seq {
+			t = f
 		}
 	}
 	return t
 }
 
-func (f *content) runForward() {
+// urgency is for whom the runner works just now.
+func (r *runner) urgency() source.Urgency {
+	r.fl.mu.Lock()
+	defer r.fl.mu.Unlock()
+	if t := r.target(); t != nil {
+		return t.urgency
+	}
+	return source.ReadAhead
+}
+
+func (r *runner) run() {
+	fl, l := r.fl, r.fl.local
 	for {
 		release := func() {}
-		if f.spec.Whole {
-			release = f.claimRunner()
+		if r.toTheEnd {
+			release = r.claimStream()
 		}
-		f.mu.Lock()
-		t, over := f.target(), f.over()
+		fl.mu.Lock()
+		t, over := r.target(), fl.over()
 		if t == nil || over != nil {
 			release()
-			f.forward.running = false
+			r.running = false
 			if over != nil {
-				f.failFrom(0, over)
+				fl.failFrom(0, over)
 			}
-			f.mu.Unlock()
+			fl.mu.Unlock()
 			return
 		}
 		first, u := t.b, t.urgency
 		// Run on to the end of the region, as with random access, unless more
 		// has been asked for ahead of just this place.
-		region := max(1, int64(f.c.opts.Region)/f.bs)
-		if a := f.forward.ahead; a < first || a > first+f.c.opts.ReadAhead/f.bs {
-			f.forward.ahead = first/region*region + region
+		region := max(1, int64(fl.s.opts.Region)/l.bs)
+		if a := r.ahead; a < first || a > first+fl.s.opts.ReadAhead/l.bs {
+			r.ahead = first/region*region + region
 		}
-		f.mu.Unlock()
+		fl.mu.Unlock()
 
 		// The first whole block at or after the start.
-		start := max(0, f.fwd.Start(first*f.bs))
-		from := min((start+f.bs-1)/f.bs, first)
-		if f.size.Load() < 0 {
+		start := max(0, r.source.Start(first*l.bs))
+		from := min((start+l.bs-1)/l.bs, first)
+		if l.size.Load() < 0 {
 			// The file may end in the block in which the source can begin, and
 			// a pass that began behind it would take its own place for the end.
-			from = min(start/f.bs, first)
+			from = min(start/l.bs, first)
 		}
-		ctx, cancel := context.WithCancelCause(f.ctx)
-		stop := f.watch(cancel, func() (int, int64) { return f.waiting(), f.forward.progress })
-		at, err := f.runPass(ctx, from, u)
+		ctx, cancel := context.WithCancelCause(fl.tasks.ctx)
+		stop := fl.watch(cancel, func() (int, int64) { return r.waiting(), r.progress })
+		at, err := r.pass(ctx, from, u)
 		stop()
 		release()
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = cause
 		}
 		cancel(nil)
-		if err = f.withdraw(err); err != nil {
-			f.mu.Lock()
-			f.forward.ahead = 0
+		if err = r.withdraw(err); err != nil {
+			fl.mu.Lock()
+			r.ahead = 0
 			// What lies before the place of the failure may still be had.
-			f.failFrom(min(at, first), err)
-			f.mu.Unlock()
+			fl.failFrom(min(at, first), err)
+			fl.mu.Unlock()
 		}
 	}
 }
 
-// waiting counts the readers that wait for the runner; f.mu is held.
-func (f *content) waiting() (n int) {
-	for _, e := range f.flight {
-		n += e.waiters
+// waiting counts the readers that wait for the runner; mu of the flights is
+// held.
+func (r *runner) waiting() (n int) {
+	for _, f := range r.fl.table {
+		n += f.waiters
 	}
 	return n
 }
 
-// failFrom fails all entries from block b on; f.mu is held.
-func (f *content) failFrom(b int64, err error) {
-	var list []*entry
-	for _, e := range f.flight {
-		if e.b >= b {
-			list = append(list, e)
-		}
-	}
-	f.fail(list, err)
-}
-
-// runPass runs the source from block b on, until there is no reason to go on.
-// It returns the block that it did not get, and why.
-func (f *content) runPass(ctx context.Context, b int64, u source.Urgency) (int64, error) {
-	body, err := f.fwd.Fetch(withUrgency(ctx, f.runnerUrgency), b*f.bs, store.Unknown, u)
+// pass runs the source from block b on, until there is no reason to go on. It
+// returns the block that it did not get, and why.
+func (r *runner) pass(ctx context.Context, b int64, u source.Urgency) (int64, error) {
+	l := r.fl.local
+	body, err := r.source.Fetch(withUrgency(ctx, r.urgency), b*l.bs, store.Unknown, u)
 	if err != nil {
-		return b, fmt.Errorf("run %q from %d: %w", f.spec.Label, b*f.bs, err)
+		return b, fmt.Errorf("run %q from %d: %w", l.label, b*l.bs, err)
 	}
 	defer body.Close()
 	for ; ; b++ {
 		if err := ctx.Err(); err != nil {
 			return b, err
 		}
-		off := b * f.bs
-		size := f.size.Load()
-		if b >= f.blocks() {
+		off := b * l.bs
+		size := l.size.Load()
+		if b >= l.blocks() {
 			if size >= 0 {
 				return b, nil // the runner goes on with what is wanted before
 			}
-			return b, f.tooLarge(off)
+			return b, r.tooLarge(off)
 		}
-		e := f.arriving(b)
-		buf := f.c.buffers.get(f.blockLen(b))
+		f := r.arriving(b)
+		buf := r.fl.s.buffers.get(l.blockLen(b))
 		n, err := fill(body, buf.data)
 		switch err {
 		case nil:
 		case io.EOF:
 			if size >= 0 {
 				buf.discard()
-				return b, &SizeError{f.spec.Label, size, off + int64(n)}
+				return b, &SizeError{l.label, size, off + int64(n)}
 			}
-			return b, f.learnSize(e, b, buf, n)
+			return b, r.learnSize(f, b, buf, n)
 		default:
 			buf.discard()
-			return b, fmt.Errorf("run %q at %d: %w", f.spec.Label, off+int64(n), err)
+			return b, fmt.Errorf("run %q at %d: %w", l.label, off+int64(n), err)
 		}
-		if limit := f.spec.MaxSize; limit > 0 && off+int64(n) > limit {
+		if r.maxSize > 0 && off+int64(n) > r.maxSize {
 			buf.discard()
-			return b, f.tooLarge(off + int64(n))
+			return b, r.tooLarge(off + int64(n))
 		}
 		if size >= 0 && off+int64(n) == size {
-			if err := f.passEnd(body, size); err != nil {
+			if err := r.checkEnd(body, size); err != nil {
 				buf.discard()
 				return b, err
 			}
-			f.produced(e, buf)
+			r.produced(f, buf)
 			return b + 1, nil
 		}
-		f.produced(e, buf)
-		f.mu.Lock()
-		f.forward.progress++
-		f.forward.end = max(f.forward.end, b+1)
-		on := f.goOn(b + 1)
-		f.mu.Unlock()
-		if !on {
+		r.produced(f, buf)
+		if !r.goOn(b + 1) {
 			return b + 1, nil
 		}
 	}
 }
 
-// arriving returns the entry of the block that a pass is about to produce. If
-// nobody wanted it, it gets one now, so that who wants it next will wait; nil if
-// the block is here already.
-func (f *content) arriving(b int64) *entry {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	e := f.flight[b]
-	if e == nil {
-		if f.here(b) {
+// arriving returns the flight of the block that a pass is about to produce. If
+// nobody wanted it, it gets one now, so that a reader that wants it next will
+// wait; nil if the block is here already.
+func (r *runner) arriving(b int64) *flight {
+	r.fl.mu.Lock()
+	defer r.fl.mu.Unlock()
+	f := r.fl.table[b]
+	if f == nil {
+		if r.fl.local.here(b) {
 			return nil
 		}
-		e = f.newEntry(b, source.ReadAhead)
+		f = r.fl.add(b, source.ReadAhead)
 	}
-	e.arrives = true
-	return e
+	f.arrives = true
+	return f
 }
 
-// produced checks block b and delivers it.
-func (f *content) produced(e *entry, buf *buffer) {
-	if e == nil {
+// produced checks a block and delivers it.
+func (r *runner) produced(f *flight, buf *buffer) {
+	if f == nil {
 		buf.discard()
 		return
 	}
-	bad := f.check(e.b, buf.data)
+	bad := r.fl.local.compare(f.b, buf.data)
 	if bad == nil {
-		f.publish(e, buf, place{})
+		r.fl.publish(f, buf, place{})
 		return
 	}
 	buf.discard()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	e.arrives = false
-	if e.tries++; e.tries > 1 {
-		f.fail([]*entry{e}, bad)
+	r.fl.mu.Lock()
+	defer r.fl.mu.Unlock()
+	f.arrives = false
+	if f.tries++; f.tries > 1 {
+		r.fl.fail([]*flight{f}, bad)
 	} // else it stays, and so becomes a target again: once more
 }
 
-// goOn decides, before block b, whether the pass continues; f.mu is held.
-func (f *content) goOn(b int64) bool {
-	if f.over() != nil {
+// goOn decides, before block b, whether the pass continues.
+func (r *runner) goOn(b int64) bool {
+	r.fl.mu.Lock()
+	defer r.fl.mu.Unlock()
+	r.progress++
+	r.end = max(r.end, b)
+	l := r.fl.local
+	if r.fl.over() != nil {
 		return false
 	}
-	if f.spec.Whole {
-		return f.size.Load() < 0 || f.sf.NextMissing(b) < f.blocks()
+	if r.toTheEnd {
+		return l.size.Load() < 0 || l.sf.NextMissing(b) < l.blocks()
 	}
-	t := f.target()
+	t := r.target()
 	if t == nil {
-		return b < f.forward.ahead
+		return b < r.ahead
 	}
 	if t.b < b {
 		return false
 	}
-	start := f.fwd.Start(t.b * f.bs)
-	return start-b*f.bs < jump
+	return r.source.Start(t.b*l.bs)-b*l.bs < jump
 }
 
 // fill reads until p is full. io.EOF means a clean end, also after some bytes:
@@ -283,48 +286,47 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 	return n, nil
 }
 
-// passEnd checks that the source ends where the file does.
-func (f *content) passEnd(body io.Reader, size int64) error {
+// checkEnd checks that the source ends where the file does.
+func (r *runner) checkEnd(body io.Reader, size int64) error {
 	var one [1]byte
 	n, err := fill(body, one[:])
 	if n == 0 {
 		if err == io.EOF {
 			return nil
 		}
-		return fmt.Errorf("run %q at its end: %w", f.spec.Label, err)
+		return fmt.Errorf("run %q at its end: %w", r.fl.local.label, err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.poison(fmt.Sprintf("its content goes on after the declared size of %d bytes", size))
+	return r.fl.standing.poison(fmt.Sprintf("its content goes on after the declared size of %d bytes", size))
 }
 
 // learnSize ends the first whole pass over a file of unknown size, with the n
 // bytes of its last block in buf.
-func (f *content) learnSize(e *entry, b int64, buf *buffer, n int) error {
-	size := b*f.bs + int64(n)
-	if limit := f.spec.MaxSize; limit > 0 && size > limit {
+func (r *runner) learnSize(f *flight, b int64, buf *buffer, n int) error {
+	l := r.fl.local
+	size := b*l.bs + int64(n)
+	if r.maxSize > 0 && size > r.maxSize {
 		buf.discard()
-		return f.tooLarge(size)
+		return r.tooLarge(size)
 	}
-	f.mu.Lock()
-	err := f.setSize(size)
-	f.mu.Unlock()
-	if err != nil {
+	if err := l.setSize(size); err != nil {
 		buf.discard()
-		return fmt.Errorf("size of %q: %w", f.spec.Label, err)
+		return fmt.Errorf("size of %q: %w", l.label, err)
 	}
 	if n > 0 {
 		buf.data = buf.data[:n]
-		f.produced(e, buf)
+		r.produced(f, buf)
 	} else {
 		buf.discard()
 	}
-	f.mu.Lock()
-	f.failFrom(f.blocks(), io.EOF)
-	f.mu.Unlock()
+	r.fl.mu.Lock()
+	r.fl.failFrom(l.blocks(), io.EOF)
+	r.fl.mu.Unlock()
+	if n == 0 && l.complete() {
+		r.fl.allHere()
+	}
 	return nil
 }
 
-func (f *content) tooLarge(n int64) error {
-	return fmt.Errorf("%q has at least %d bytes: %w", f.spec.Label, n, ErrTooLarge)
+func (r *runner) tooLarge(n int64) error {
+	return fmt.Errorf("%q has at least %d bytes: %w", r.fl.local.label, n, ErrTooLarge)
 }

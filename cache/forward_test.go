@@ -86,9 +86,9 @@ func TestForwardRuns(t *testing.T) {
 			t.Fatalf("read at %d: %v", off, err)
 		}
 		waitFor(t, func() bool {
-			f.f.mu.Lock()
-			defer f.f.mu.Unlock()
-			return !f.f.forward.running
+			f.e.flights.mu.Lock()
+			defer f.e.flights.mu.Unlock()
+			return !f.e.flights.runner.running
 		})
 	}
 	read(mib)       // from 0
@@ -99,7 +99,7 @@ func TestForwardRuns(t *testing.T) {
 	if got := src.starts(); len(got) != 3 || got[0] != 0 || got[1] != 16*mib || got[2] != 4*mib {
 		t.Errorf("passes began at %v", got)
 	}
-	if _, n := f.f.sf.Present(); n > 12*mib {
+	if _, n := f.e.sf.Present(); n > 12*mib {
 		t.Errorf("%d bytes produced for a few reads", n)
 	}
 }
@@ -124,7 +124,7 @@ func TestForwardWhole(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	waitFor(t, func() bool { _, n := f.f.sf.Present(); return n == int64(len(data)) })
+	waitFor(t, func() bool { _, n := f.e.sf.Present(); return n == int64(len(data)) })
 	if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
 		t.Error(err, f.State())
 	}
@@ -243,16 +243,14 @@ func TestForwardCorrupt(t *testing.T) {
 		c := newCache(t, Options{})
 		f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src})
 		poison := func() {
-			f.f.mu.Lock()
-			defer f.f.mu.Unlock()
-			f.f.poison("a test says so")
+			f.e.standing.poison("a test says so")
 		}
 		if !during {
 			poison()
 		}
-		var entries []*entry
+		var entries []*flight
 		for _, b := range []int64{3, 1} { // a pass for the first leaves the other behind
-			entries = append(entries, f.f.acquire(b, b, source.Demand, false)...)
+			entries = append(entries, f.e.flights.acquire(b, b, want{urgency: source.Demand})...)
 		}
 		if during {
 			<-begun
@@ -262,15 +260,15 @@ func TestForwardCorrupt(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, 20*time.Second)
 		for _, e := range entries {
 			var bad *CorruptError
-			if _, err := f.f.wait(short, nil, e); !errors.As(err, &bad) {
+			if _, err := f.e.flights.wait(short, nil, e); !errors.As(err, &bad) {
 				t.Errorf("found corrupt while a pass runs: %t; block %d: %v", during, e.b, err)
 			}
 		}
 		cancel()
 		waitFor(t, func() bool {
-			f.f.mu.Lock()
-			defer f.f.mu.Unlock()
-			return !f.f.forward.running
+			f.e.flights.mu.Lock()
+			defer f.e.flights.mu.Unlock()
+			return !f.e.flights.runner.running
 		})
 	}
 }

@@ -7,17 +7,9 @@ import (
 
 // learner computes the sum of each block of a file while the whole is checked.
 type learner struct {
-	f    *content
-	sums *SumTable // nil until the first block: the size is known then
-	full bool      // too many blocks
-}
-
-// newLearner returns nil if nobody wants the sums, or they are known.
-func (f *content) newLearner() *learner {
-	if f.spec.Learned == nil || f.blockSums() != nil {
-		return nil
-	}
-	return &learner{f: f}
+	local *local
+	sums  *SumTable // nil until the first block: the size is known then
+	full  bool      // too many blocks
 }
 
 // block adds the next block. Of a file whose size is unknown the sums are
@@ -27,7 +19,7 @@ func (l *learner) block(p []byte) {
 		return
 	}
 	if l.sums == nil {
-		l.sums = NewSumTable(maxTableSums*l.f.bs, int(l.f.bs))
+		l.sums = NewSumTable(maxTableSums*l.local.bs, int(l.local.bs))
 	}
 	if l.sums.count%tableStep == 0 && !l.reserve(tableStep*32) {
 		l.drop()
@@ -52,8 +44,8 @@ const (
 )
 
 func (l *learner) reserve(n int64) bool {
-	if l.f.c.tables.Add(n) > maxTables {
-		l.f.c.tables.Add(-n)
+	if l.local.s.tables.Add(n) > maxTables {
+		l.local.s.tables.Add(-n)
 		return false
 	}
 	l.sums.room += n
@@ -66,16 +58,8 @@ func (l *learner) drop() {
 		return
 	}
 	l.full = true
-	l.f.forgetTable(l.sums)
+	l.local.forget(l.sums)
 	l.sums = nil
-}
-
-// forgetTable gives back the room of a table that is not used any more.
-func (f *content) forgetTable(t *SumTable) {
-	if t != nil {
-		f.c.tables.Add(-t.room)
-		t.room = 0
-	}
 }
 
 // table returns the sums of the whole, or nil.
@@ -83,7 +67,7 @@ func (l *learner) table() *SumTable {
 	if l == nil || l.full || l.sums == nil {
 		return nil
 	}
-	l.sums.size = l.f.size.Load()
+	l.sums.size = l.local.size.Load()
 	if !l.sums.complete() {
 		l.drop()
 		return nil

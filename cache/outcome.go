@@ -83,20 +83,20 @@ func (u *unread) take(b int64) bool {
 	return p.Load() == b+1 && p.CompareAndSwap(b+1, 0)
 }
 
-// noteUnread: block b has come and no reader has asked for it; f.mu is held.
-func (f *content) noteUnread(b int64) {
-	u := f.unread.Load()
+// noteUnread: block b has come and no reader has asked for it; mu is held.
+func (fl *flights) noteUnread(b int64) {
+	u := fl.unread.Load()
 	if u == nil {
 		u = new(unread)
-		f.unread.Store(u)
+		fl.unread.Store(u)
 	}
 	u.note(b)
 }
 
-// arrival is the outcome for who waits for the entries.
-func arrival(entries []*entry) outcome {
-	for _, e := range entries {
-		if !e.ahead {
+// arrival is the outcome for a reader that waits for the flights.
+func arrival(list []*flight) outcome {
+	for _, f := range list {
+		if !f.ahead {
 			return miss
 		}
 	}

@@ -126,12 +126,12 @@ func TestOneFetch(t *testing.T) {
 		}()
 	}
 	for waiting := 0; waiting < 50; time.Sleep(time.Millisecond) {
-		f.f.mu.Lock()
+		f.e.flights.mu.Lock()
 		waiting = 0
-		for _, e := range f.f.flight {
+		for _, e := range f.e.flights.table {
 			waiting += e.waiters
 		}
-		f.f.mu.Unlock()
+		f.e.flights.mu.Unlock()
 	}
 	close(gate)
 	wg.Wait()
@@ -163,7 +163,7 @@ func TestFailure(t *testing.T) {
 			errs <- err
 		}()
 	}
-	waitFor(t, func() bool { return f.f.waitingNow() == 10 })
+	waitFor(t, func() bool { return waitingNow(f) == 10 })
 	close(gate)
 	for range 10 {
 		if err := <-errs; !errors.Is(err, boom) {
@@ -181,10 +181,14 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-func (f *content) waitingNow() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.waiting()
+func waitingNow(h *File) (n int) {
+	fl := h.e.flights
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for _, f := range fl.table {
+		n += f.waiters
+	}
+	return n
 }
 
 func waitFor(t *testing.T, ok func() bool) {
@@ -265,7 +269,7 @@ func TestCloseWakes(t *testing.T) {
 		_, err := f.ReadAt(ctx, make([]byte, 1), 0)
 		got <- err
 	}()
-	waitFor(t, func() bool { return f.f.waitingNow() == 1 })
+	waitFor(t, func() bool { return waitingNow(f) == 1 })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

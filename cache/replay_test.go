@@ -26,6 +26,17 @@ func readTrace(t testing.TB) (reads []Extent) {
 
 // TestReplayBoot replays a recorded boot of a raw 1 GiB image, cold, over a
 // modelled wide-area link (30 ms, 100 Mbit/s) and a local one, in fake time.
+// Other ways of fetching were tried, without a profile:
+//
+//	                                      30 ms, 100 Mbit/s    1 ms, 1 Gbit/s
+//	regions of 256 KiB                    8.0 s   56 MB        0.50 s
+//	regions of 512 KiB                    6.5 s   70 MB        0.57 s
+//	  the rest after the demanded block   7.9 s   71 MB        0.60 s
+//	  ... beside it                       6.8 s   69 MB        0.58 s
+//	regions of 1 MiB                      7.8 s   94 MB        0.77 s
+//
+// With a profile it takes 3.3 s and 41 MB, or 0.33 s: the blocks that are read,
+// at the speed of the wire.
 func TestReplayBoot(t *testing.T) {
 	reads := readTrace(t)
 	for _, tc := range []struct {

@@ -79,42 +79,47 @@ type Status struct {
 func (h *File) Status() Status {
 	h.use.RLock()
 	defer h.use.RUnlock()
-	f := h.f
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := Status{
-		Label: f.spec.Label, State: store.Partial.String(), Size: f.size.Load(),
-		InFlight: len(f.flight), Checked: f.checked, Sums: f.sums,
-	}
-	if f.lastErr != nil {
-		at := f.lastErrAt
-		s.LastError, s.LastErrorAt = f.lastErr.Error(), &at
-	}
+	l, st, fl := h.e.local, h.e.standing, h.e.flights
+	s := Status{Label: l.label, State: store.Partial.String(), Size: l.size.Load()}
+	st.report(&s)
+	fl.mu.Lock()
+	s.InFlight = len(fl.table)
+	fl.mu.Unlock()
 	if h.closed {
 		return s
 	}
-	state := f.sf.State()
-	if bad := f.corrupt.Load(); bad != nil {
+	state := l.sf.State()
+	if bad := st.corrupt.Load(); bad != nil {
 		state, s.Note = store.Corrupt, bad.Reason
 	} else {
-		s.Note = f.sf.Note()
+		s.Note = l.sf.Note()
 	}
 	s.State = state.String()
+	_, s.CachedBytes = l.sf.Present()
 	if s.Size < 0 {
-		_, s.CachedBytes = f.sf.Present()
 		return s
 	}
-	if f.data != nil {
+	if l.data != nil {
 		s.ZeroBytes = s.Size
-		for _, e := range f.data {
+		for _, e := range l.data {
 			s.ZeroBytes -= e.Len
 		}
 	}
-	_, s.CachedBytes = f.sf.Present()
 	if wanted := s.Size - s.ZeroBytes; wanted > 0 {
 		s.Percent = min(100, 100*float64(s.CachedBytes)/float64(wanted))
 	} else {
 		s.Percent = 100
 	}
 	return s
+}
+
+// report fills in what is known of checks and errors.
+func (st *standing) report(s *Status) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s.Checked, s.Sums = st.checked, st.matched
+	if st.lastErr != nil {
+		at := st.lastErrAt
+		s.LastError, s.LastErrorAt = st.lastErr.Error(), &at
+	}
 }

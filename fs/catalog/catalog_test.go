@@ -303,7 +303,12 @@ func TestCorruptMember(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(good, disk), good, bad))
 	h := s.open()
-	if err := h.complete("one", "root.img.gz"); !errors.Is(err, cache.ErrCorrupt) {
+	fh, err := h.pkg("one").byName["root.img.gz"].Open(t.Context())
+	if err == nil { // else it was read to its end for the size of what it holds
+		err = fh.(interface{ Complete(context.Context) error }).Complete(t.Context())
+		fh.Close()
+	}
+	if !errors.Is(err, cache.ErrCorrupt) {
 		t.Error(err)
 	}
 	if st := h.pkg("one").byName["root.img"].Status(); st.State != "corrupt" {

@@ -180,7 +180,7 @@ func TestJoinedOf(t *testing.T) {
 		"five":                 {many(5), numbered(5), true},
 		"too many":             {many(129), "", false},
 		"far too many":         {many(300), "", false},
-		"refused":              {[]file{{"a.img", ext}, {"manifest.txt", []byte(strings.Repeat("0", 40) + "  a.img\n")}}, "1 a.img\n", false},
+		"refused":              {[]file{{"a.img", fsImage(4<<20, 1)}, {"manifest.txt", []byte(strings.Repeat("0", 40) + "  a.img\n")}}, "1 a.img\n", false},
 	}
 	for name, c := range cases {
 		s.release(name, "/"+strings.ReplaceAll(name, " ", "-")+".xvm", tarOf(t, c.files...))

@@ -72,7 +72,7 @@ func TestOldSidecar(t *testing.T) {
 	for release, modes := range map[string][3]string{"one": {"whole", "block", "block"}, "two": {"whole", "whole", "whole"}} {
 		for i, name := range []string{"root.img", "root.img.gz", "data.img"} {
 			fh := h.open(release, name)
-			if st := h.file(release, name).Status(); st.Verify != modes[i] {
+			if st := h.file(release, name).Status(); st.Verify != modes[i] && !(modes[i] == "whole" && st.Verify == "kept") { // kept: it was read to its end, for its size
 				t.Errorf("%s/%s is read by %q, want %q", release, name, st.Verify, modes[i])
 			}
 			fh.Close()

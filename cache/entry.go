@@ -1,0 +1,96 @@
+package cache
+
+import (
+	"context"
+	"sync"
+
+	"vmcastfs/cache/source"
+	"vmcastfs/cache/store"
+)
+
+// entry is what all handles of one key share. It joins three parts: flights
+// brings the blocks, completion walks over all of them, and standing alone
+// decides whether a block may be served.
+type entry struct {
+	s          *shared
+	key        store.Key
+	local      *local
+	standing   *standing
+	flights    *flights
+	completion *completion
+	tasks      *tasks
+	sf         *store.File
+
+	handles  int           // guarded by Cache.mu; 0: closing
+	gone     chan struct{} // closed once it is closed
+	watching sync.Once     // of watchPassthrough
+}
+
+// newEntry opens the local side of spec. The first Open of a key decides.
+func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
+	l := &local{s: s, label: spec.Label, sf: sf, id: id, bs: int64(spec.BlockSize), given: spec.Blocks}
+	l.data = mergeExtents(spec.Data, spec.Size)
+	l.size.Store(sf.Size())
+	st := newStanding(l, &spec)
+	t := newTasks()
+	fl := &flights{
+		s: s, local: l, standing: st, tasks: t, copies: spec.Copies,
+		source: s.guard(spec.Source),
+		table:  make(map[int64]*flight),
+	}
+	if fwd, ok := fl.source.(source.Forward); ok {
+		fl.runner = &runner{fl: fl, source: fwd, maxSize: spec.MaxSize, toTheEnd: spec.Whole}
+	}
+	cp := &completion{local: l, standing: st, flights: fl, tasks: t, sums: spec.Sums, learned: spec.Learned}
+	fl.allHere = cp.now
+	sf.Pin()
+	return &entry{s: s, key: spec.Key, local: l, standing: st, flights: fl, completion: cp, tasks: t, sf: sf, gone: make(chan struct{})}
+}
+
+// close ends all work. No handle is left.
+func (e *entry) close() error {
+	e.tasks.close()
+	e.standing.settle()
+	e.local.forget(e.local.learned.Load())
+	e.sf.Unpin()
+	return e.sf.Close()
+}
+
+// tasks are the goroutines of an entry.
+type tasks struct {
+	ctx    context.Context // of all fetches; ends with the tasks
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup
+
+	// mu guards what follows. No lock is taken under it.
+	mu   sync.Mutex
+	over bool // guarded by mu
+}
+
+func newTasks() *tasks {
+	t := &tasks{}
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	return t
+}
+
+// run calls fn in a goroutine. It reports false if the tasks have ended.
+func (t *tasks) run(fn func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.work.Go(fn)
+	}
+	return !t.over
+}
+
+// ended reports whether the tasks have been told to end.
+func (t *tasks) ended() bool { return t.ctx.Err() != nil }
+
+// close ends the tasks and waits for them.
+func (t *tasks) close() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.cancel(ErrClosed)
+	t.work.Wait()
+}

@@ -1,0 +1,250 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"errors"
+	"sort"
+	"sync/atomic"
+
+	"vmcastfs/cache/store"
+)
+
+// local is what can be said and read of a file without a fetch: its layout,
+// what is known to be zero, the sums of its blocks, and the blocks that are on
+// the disk or in memory.
+type local struct {
+	s     *shared
+	label string
+	sf    *store.File
+	id    uint32 // for the memory tier; 0: not kept there
+	bs    int64
+	data  []Extent  // merged Spec.Data; nil: all is data
+	given BlockSums // Spec.Blocks
+
+	size    atomic.Int64             // or store.Unknown
+	learned atomic.Pointer[SumTable] // from a check of the whole
+	reached atomic.Int64             // the first block that was missing when complete last looked
+}
+
+// blocks returns the number of blocks, or MaxBlocks while the size is unknown.
+func (l *local) blocks() int64 {
+	size := l.size.Load()
+	if size < 0 {
+		return MaxBlocks
+	}
+	return (size + l.bs - 1) / l.bs
+}
+
+// blockLen returns the length of block b; 0 past the end.
+func (l *local) blockLen(b int64) int {
+	if size := l.size.Load(); size >= 0 {
+		return int(max(0, min(l.bs, size-b*l.bs)))
+	}
+	return int(l.bs)
+}
+
+// setSize makes the size known, after a forward source came to its end.
+func (l *local) setSize(n int64) error {
+	if err := l.sf.SetSize(n); err != nil {
+		return err
+	}
+	l.size.Store(n)
+	return nil
+}
+
+// zero reports whether block b is known to hold only zeros, without asking
+// either the disk or the source.
+func (l *local) zero(b int64) bool {
+	if sums := l.sums(); sums != nil {
+		if _, zero, ok := sums.Sum(b); ok && zero {
+			return true
+		}
+	}
+	if l.data == nil {
+		return false
+	}
+	off := b * l.bs
+	i := l.extent(off)
+	return i == len(l.data) || l.data[i].Off >= off+l.bs
+}
+
+// sums are what is known of single blocks: given, or learned since; nil:
+// nothing.
+func (l *local) sums() BlockSums {
+	if l.given != nil {
+		return l.given
+	}
+	if t := l.learned.Load(); t != nil {
+		return t
+	}
+	return nil
+}
+
+// known reports whether block b has a sum of its own.
+func (l *local) known(b int64) bool {
+	sums := l.sums()
+	if sums == nil {
+		return false
+	}
+	_, _, ok := sums.Sum(b)
+	return ok
+}
+
+// allKnown reports whether every block has a sum of its own.
+func (l *local) allKnown() bool {
+	if l.sums() == nil {
+		return false
+	}
+	for b := range l.blocks() {
+		if !l.known(b) {
+			return false
+		}
+	}
+	return true
+}
+
+// compare compares a fetched block with its sum, if it has one.
+func (l *local) compare(b int64, data []byte) error {
+	sums := l.sums()
+	if sums == nil {
+		return nil
+	}
+	want, zero, ok := sums.Sum(b)
+	if !ok || zero {
+		return nil
+	}
+	if got := sha256.Sum256(data); got != want {
+		l.s.count.wrong.Add(1)
+		return &BlockError{File: l.label, Block: b, Off: b * l.bs, Got: got, Want: want}
+	}
+	return nil
+}
+
+// here reports whether block b can be served without a fetch.
+func (l *local) here(b int64) bool { return l.sf.Has(b) || l.zero(b) }
+
+// nextMissing is the first block from b on that is not here, or blocks().
+func (l *local) nextMissing(b int64) int64 {
+	for n := l.blocks(); b < n; {
+		if b = l.sf.NextMissing(b); b >= n || !l.zero(b) {
+			return b
+		}
+		b = max(b+1, l.zeroEnd(b*l.bs)/l.bs)
+	}
+	return b
+}
+
+// complete reports whether every block is here. It is cheap as long as one that
+// was missing before is missing still.
+func (l *local) complete() bool {
+	if l.size.Load() < 0 {
+		return false
+	}
+	from := l.reached.Load()
+	b := l.nextMissing(from)
+	if b >= l.blocks() && from > 0 {
+		b = l.nextMissing(0) // what was here may have been evicted
+	}
+	l.reached.Store(min(b, l.blocks()))
+	return b >= l.blocks()
+}
+
+// read copies what p can take of block b, from skip on, if it is here. An error
+// that is no store.ErrAbsent means a broken disk.
+func (l *local) read(b int64, skip int, p []byte) (n int, err error) {
+	length := l.blockLen(b)
+	if skip >= length {
+		return 0, store.ErrAbsent // the size has just become known
+	}
+	if l.zero(b) {
+		n = min(length-skip, len(p))
+		clear(p[:n])
+		return n, nil
+	}
+	key := blockKey(l.id, b)
+	if l.id != 0 {
+		if buf := l.s.mem.get(key); buf != nil {
+			n = copy(p, buf.data[min(skip, len(buf.data)):])
+			buf.release()
+			l.s.count.memoryHits.Add(1)
+			return n, nil
+		}
+	}
+	if skip == 0 && len(p) >= length {
+		n, err = l.sf.ReadBlock(b, p[:length])
+	} else { // a part of the block; another part is likely to be wanted soon
+		buf := l.s.buffers.get(length)
+		if _, err = l.sf.ReadBlock(b, buf.data); err != nil {
+			buf.discard()
+		} else {
+			buf.publish(key, 1)
+			n = copy(p, buf.data[skip:])
+			l.keep(buf)
+			buf.release()
+		}
+	}
+	if err == nil {
+		l.s.count.diskHits.Add(1)
+	}
+	return n, err
+}
+
+// keep offers a published block to the memory tier.
+func (l *local) keep(buf *buffer) {
+	if l.id != 0 {
+		l.s.mem.put(buf)
+	}
+}
+
+// forget gives back the room of a table of sums that is not used any more.
+func (l *local) forget(t *SumTable) {
+	if t != nil {
+		l.s.tables.Add(-t.room)
+		t.room = 0
+	}
+}
+
+// extent returns the index of the first extent that ends after off.
+func (l *local) extent(off int64) int {
+	return sort.Search(len(l.data), func(i int) bool { return l.data[i].Off+l.data[i].Len > off })
+}
+
+// zeroRun returns how many blocks from b on are zero.
+func (l *local) zeroRun(b int64) (n int64) {
+	for b+n < l.blocks() && l.zero(b+n) {
+		n++
+	}
+	return n
+}
+
+// zeroEnd returns where the longest zeros known by any one authority end that
+// begin at off; off if there are none.
+func (l *local) zeroEnd(off int64) int64 {
+	size := l.size.Load()
+	end := min(size, l.sf.NextData(off))
+	if l.data != nil {
+		if i := l.extent(off); i == len(l.data) {
+			end = size
+		} else {
+			end = max(end, l.data[i].Off)
+		}
+	}
+	if sums := l.sums(); sums != nil {
+		b := off / l.bs
+		for ; b < l.blocks(); b++ {
+			if _, zero, ok := sums.Sum(b); !ok || !zero {
+				break
+			}
+		}
+		if b > off/l.bs {
+			end = max(end, min(size, b*l.bs))
+		}
+	}
+	return end
+}
+
+// damaged reports whether a block was lost because the disk had changed it.
+func damaged(err error) bool {
+	var d *store.DamagedError
+	return errors.As(err, &d)
+}
