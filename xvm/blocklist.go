@@ -12,10 +12,10 @@ import (
 const (
 	MinBlockSize     = 4 << 10   // bytes; block sizes are powers of two
 	MaxBlockSize     = 8 << 20   // bytes
-	MaxListImages    = 4096      // images in one list
+	maxListImages    = 4096      // images in one list
 	MaxListSums      = 4 << 20   // blocks with a sum, all images together
 	MaxListBlocks    = 1 << 26   // blocks, zeros included, all images together
-	MaxBlockListSize = 384 << 20 // bytes of the list
+	maxBlockListSize = 384 << 20 // bytes of the list
 	maxBlockListLine = 8 << 10   // bytes of one line
 	maxMemberSize    = 1 << 40   // bytes of a member compressed block by block
 	maxStoredBlock   = 1 << 24   // bytes of one compressed block, exclusive

@@ -49,8 +49,8 @@ func (p *blockListParser) next() ([]byte, error) {
 	b, err := p.r.ReadSlice('\n')
 	switch {
 	case err == nil:
-		if p.size += int64(len(b)); p.size > MaxBlockListSize {
-			return nil, fmt.Errorf("more than %d bytes", MaxBlockListSize)
+		if p.size += int64(len(b)); p.size > maxBlockListSize {
+			return nil, fmt.Errorf("more than %d bytes", maxBlockListSize)
 		}
 		return bytes.TrimSuffix(b[:len(b)-1], []byte("\r")), nil
 	case errors.Is(err, io.EOF):
@@ -100,8 +100,8 @@ func (p *blockListParser) parse() error {
 // image reads what follows the line "image NAME": a head of keywords, which
 // "blocks" ends, and as many blocks as that says.
 func (p *blockListParser) image(name string) error {
-	if len(p.list.images) == MaxListImages {
-		return fmt.Errorf("more than %d images", MaxListImages)
+	if len(p.list.images) == maxListImages {
+		return fmt.Errorf("more than %d images", maxListImages)
 	}
 	m := &ImageBlocks{Name: name, Size: -1}
 	for {

@@ -40,8 +40,8 @@ func (l *BlockListWriter) Begin(name, member string, size int64, blockSize int) 
 	if l.err == nil {
 		l.blocks += blockCount(size, blockSize)
 		switch {
-		case len(l.names) == MaxListImages:
-			l.fail(fmt.Errorf("more than %d images", MaxListImages))
+		case len(l.names) == maxListImages:
+			l.fail(fmt.Errorf("more than %d images", maxListImages))
 		case l.blocks > MaxListBlocks:
 			l.fail(fmt.Errorf("more than %d blocks", MaxListBlocks))
 		case l.names[name]:

@@ -22,8 +22,8 @@ const (
 var ErrDescription = errors.New("bad description")
 
 // Description is what xvm.xml, description.xml or an OVF descriptor tells of a
-// machine. Everything in it comes from a stranger and has been cut down to
-// plain values: short text without control characters, names from closed lists,
+// machine, as far as anything reads it. All of it comes from a stranger and has
+// been cut down to plain values: short text without control characters, names from closed lists,
 // numbers within limits. What does not fit is left out and, if it was more than
 // unknown, noted in Warnings.
 //
@@ -33,8 +33,6 @@ var ErrDescription = errors.New("bad description")
 type Description struct {
 	Kind      string // "xvm", "libvirt", "ovf" or "xva": what the document was
 	Name      string // one word or a few; may be empty
-	Summary   string // a sentence for people; may be empty
-	UUID      string // lower-case, canonical, or ""
 	MemoryMiB int    // 0: not said
 	CPUs      int    // 0: not said
 	Arch      string // "x86_64", "i686", "aarch64", …; "" when not said or not known
@@ -44,7 +42,7 @@ type Description struct {
 	Ramdisk   string // file, or ""
 	Cmdline   string // of the kernel; printable, one line
 	Drives    []Drive
-	NICs      []NIC
+	NICs      []string // models: "virtio", "e1000", …, or ""; one for each network interface
 	Warnings  []string // what was dangerous or out of range and therefore left out
 }
 
@@ -53,18 +51,10 @@ type Drive struct {
 	File     string // of the package, as stored or with its compression suffix removed
 	Target   string // "vda", "hda", "xvda1", … or ""
 	Bus      string // "virtio", "ide", "scsi", "sata", "usb", "xen", "nvme", "fdc", "sd" or ""
-	Format   string // "raw", "qcow2", … as the document says it, which proves nothing; or ""
 	CDROM    bool
 	Floppy   bool
 	ReadOnly bool
 	Boot     int // 1 for the drive to boot from, 2 for the next, …; 0 when not said
-}
-
-// NIC is a network interface.
-type NIC struct {
-	Model   string // "virtio", "e1000", … or ""
-	MAC     string // "52:54:00:12:34:56" or ""
-	Network string // the document's name for where it is attached; or ""
 }
 
 // ParseDescription reads xvm.xml, a libvirt domain, an OVF descriptor or the
@@ -114,10 +104,10 @@ func (d *Description) addDrive(v Drive) {
 	d.Drives = append(d.Drives, v)
 }
 
-func (d *Description) addNIC(n NIC) {
+func (d *Description) addNIC(model string) {
 	if len(d.NICs) == maxNICs {
 		d.warn("more than %d network interfaces", maxNICs)
 		return
 	}
-	d.NICs = append(d.NICs, n)
+	d.NICs = append(d.NICs, cleanNICModel(model))
 }

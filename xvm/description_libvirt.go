@@ -12,8 +12,6 @@ var neverUsed = []string{
 // fromLibvirt reads a <domain>.
 func (d *Description) fromLibvirt(root *xmlNode) {
 	d.Name = cleanText(root.child("name").value(), 255)
-	d.Summary = cleanText(root.first("title", "description").value(), 1000)
-	d.UUID = cleanUUID(root.child("uuid").value())
 	m := root.child("memory")
 	d.MemoryMiB = d.memory(m.value(), orElse(m.attr("unit"), "KiB"))
 	d.CPUs = d.cpus(root.child("vcpu").value())
@@ -37,12 +35,7 @@ func (d *Description) fromLibvirt(root *xmlNode) {
 	}
 	d.bootDevices(os.all("boot"))
 	for _, n := range devices.all("interface") {
-		source := n.child("source")
-		d.addNIC(NIC{
-			Model:   cleanNICModel(n.child("model").attr("type")),
-			MAC:     cleanMAC(n.child("mac").attr("address")),
-			Network: matching(source.attr("network", "bridge"), networkForm),
-		})
+		d.addNIC(n.child("model").attr("type"))
 	}
 	root.walk(func(n *xmlNode) {
 		if n.is(neverUsed...) {
@@ -65,7 +58,6 @@ func (d *Description) libvirtDisk(disk *xmlNode) {
 		File:     d.cleanFile(source.attr("file")),
 		Target:   matching(target.attr("dev"), targetForm),
 		Bus:      oneOf(target.attr("bus"), drivesOn),
-		Format:   cleanFormat(disk.child("driver").attr("type")),
 		CDROM:    device == "cdrom",
 		Floppy:   device == "floppy",
 		ReadOnly: disk.child("readonly") != nil || device == "cdrom",

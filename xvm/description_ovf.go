@@ -25,7 +25,6 @@ func (d *Description) fromOVF(root *xmlNode) {
 		}
 	})
 	d.Name = cleanText(orElse(system.child("Name").value(), system.attr("id")), 255)
-	d.Summary = cleanText(orElse(system.child("AnnotationSection", "Annotation").value(), system.child("Info").value()), 1000)
 
 	files := make(map[string]string) // id → name
 	for _, f := range root.child("References").all("File") {
@@ -69,11 +68,7 @@ func (d *Description) fromOVF(root *xmlNode) {
 		case ovfMemory:
 			d.MemoryMiB = d.memory(item.child("VirtualQuantity").value(), orElse(item.child("AllocationUnits").value(), "MiB"))
 		case ovfEthernet:
-			d.addNIC(NIC{
-				Model:   cleanNICModel(item.child("ResourceSubType").value()),
-				MAC:     cleanMAC(item.child("Address").value()),
-				Network: matching(item.child("Connection").value(), networkForm),
-			})
+			d.addNIC(item.child("ResourceSubType").value())
 		case ovfDisk, ovfCDROM, ovfDVD, ovfFloppy:
 			id := item.child("HostResource").value()
 			id = id[strings.LastIndexByte(id, '/')+1:]

@@ -2,7 +2,6 @@ package xvm
 
 import (
 	"math"
-	"net"
 	"path"
 	"regexp"
 	"slices"
@@ -11,18 +10,12 @@ import (
 )
 
 var (
-	targetForm  = regexp.MustCompile(`^(hd|sd|vd|xvd|ubd|fd|sr|nvme)[a-z0-9]{1,6}$`)
-	uuidForm    = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
-	networkForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-	numberForm  = regexp.MustCompile(`^([0-9]{1,18})(\.[0-9]{1,6})?\s*([A-Za-z]*)$`)
+	targetForm = regexp.MustCompile(`^(hd|sd|vd|xvd|ubd|fd|sr|nvme)[a-z0-9]{1,6}$`)
+	numberForm = regexp.MustCompile(`^([0-9]{1,18})(\.[0-9]{1,6})?\s*([A-Za-z]*)$`)
 
-	drivesOn   = []string{"virtio", "ide", "scsi", "sata", "usb", "xen", "nvme", "fdc", "sd"}
-	nicModels  = []string{"virtio", "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "netfront", "igb"}
-	formatName = map[string]string{
-		"raw": "raw", "qcow2": "qcow2", "qcow": "qcow", "vmdk": "vmdk", "vpc": "vhd", "vhd": "vhd", "vhdx": "vhdx", "vdi": "vdi",
-		"parallels": "parallels", "qed": "qed",
-	}
-	archName = map[string]string{
+	drivesOn  = []string{"virtio", "ide", "scsi", "sata", "usb", "xen", "nvme", "fdc", "sd"}
+	nicModels = []string{"virtio", "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "netfront", "igb"}
+	archName  = map[string]string{
 		"x86_64": "x86_64", "amd64": "x86_64", "x86-64": "x86_64", "i386": "i686", "i486": "i686", "i586": "i686", "i686": "i686", "x86": "i686",
 		"aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7l", "armhf": "armv7l", "ppc64": "ppc64", "ppc64le": "ppc64le",
 		"s390x": "s390x", "riscv64": "riscv64", "mips64el": "mips64el", "loongarch64": "loongarch64",
@@ -43,17 +36,6 @@ func matching(s string, form *regexp.Regexp) string {
 		return s
 	}
 	return ""
-}
-
-func cleanUUID(s string) string { return matching(strings.ToLower(s), uuidForm) }
-
-// cleanMAC accepts unicast Ethernet addresses only.
-func cleanMAC(s string) string {
-	mac, err := net.ParseMAC(strings.TrimSpace(s))
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-		return ""
-	}
-	return mac.String()
 }
 
 func cleanNICModel(s string) string {
@@ -150,5 +132,3 @@ func isYes(s string) bool {
 }
 
 func cleanArch(s string) string { return archName[strings.ToLower(strings.TrimSpace(s))] }
-
-func cleanFormat(s string) string { return formatName[strings.ToLower(strings.TrimSpace(s))] }

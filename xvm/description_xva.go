@@ -119,8 +119,6 @@ func (d *Description) fromXVA(root *xmlNode) {
 	objects := xvaObjects(root)
 	vm := xvaMachine(objects).snapshot
 	d.Name = cleanText(vm["name_label"], 255)
-	d.Summary = cleanText(vm["name_description"], 1000)
-	d.UUID = cleanUUID(vm["uuid"])
 	d.MemoryMiB = d.memory(vm["memory_static_max"], "B")
 	d.CPUs = d.cpus(vm["VCPUs_max"])
 	d.Machine = "pv"
@@ -145,7 +143,7 @@ func (d *Description) fromXVA(root *xmlNode) {
 	}
 	for _, o := range objects {
 		if o.class == "VIF" && o.snapshot["VM"] == xvaMachine(objects).id {
-			d.addNIC(NIC{MAC: cleanMAC(o.snapshot["MAC"])})
+			d.addNIC("")
 		}
 	}
 }

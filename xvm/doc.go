@@ -39,7 +39,7 @@
 // other than UTF-8, a NUL byte, armor around the manifest or no digest at all
 // refuse the manifest as a whole (S2, S3, S6, T18). A digest of unknown kind,
 // length or alphabet is reported by [Manifest.Unsupported] and proves nothing
-// (S4). MD5 is checked, since XVM2 has nothing else, but [Sum.Weak] says that
+// (S4). MD5 is checked, since XVM2 has nothing else, but weak says that
 // it excludes accidents only. A line in no known form is skipped with a
 // warning, as sha1sum -c does; what it was to list counts as unlisted.
 //

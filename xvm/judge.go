@@ -13,7 +13,7 @@ import (
 type Evidence struct {
 	Index *Index
 	// Small is the content of the members that were read whole, by name. It must
-	// have those of [Index.Small] whose bytes are in the archive.
+	// have those of Index.small whose bytes are in the archive.
 	Small   map[string][]byte
 	Release string           // id of the release that a feed offers the package as; "": it stands for itself
 	Sidecar *SidecarEvidence // nil: there is none
@@ -259,9 +259,9 @@ func (v *Verdict) OwnBlockList() (use bool, why string) {
 	switch {
 	case v.Sums == nil || !slices.ContainsFunc(v.Sums.Sums(m.Name), func(s Sum) bool { return s.Prefix == 0 }):
 		why = "no manifest lists it"
-	case v.policy.Required && v.Sums.Unvouched(m.Name) != "":
-		why = v.Sums.Unvouched(m.Name)
-	case m.Size > MaxBlockListSize || m.Segments != nil:
+	case v.policy.Required && v.Sums.unvouched(m.Name) != "":
+		why = v.Sums.unvouched(m.Name)
+	case m.Size > maxBlockListSize || m.Segments != nil:
 		why = "it is too large, or sparse"
 	}
 	return why == "", why
@@ -333,7 +333,7 @@ func (v *Verdict) unsigned(name string) string {
 	if v.Manifest.State != Good {
 		return "no trusted key signed the manifest"
 	}
-	return v.Sums.Unvouched(name)
+	return v.Sums.unvouched(name)
 }
 
 // Signer is who vouches for the package, as far as that was checked, or "".

@@ -20,7 +20,7 @@ type judged struct {
 }
 
 func newJudged(t testing.TB, key *Signer) *judged {
-	return &judged{t: t, key: key, e: Evidence{Index: &Index{Version: IndexVersion, Size: 1 << 30}, Small: map[string][]byte{}}}
+	return &judged{t: t, key: key, e: Evidence{Index: &Index{Version: indexVersion, Size: 1 << 30}, Small: map[string][]byte{}}}
 }
 
 // small adds a member that is read whole.

@@ -36,19 +36,11 @@ type Keyring struct {
 // trustedKey keeps the packets of a key rather than their parsed form, which
 // go-crypto changes while it verifies.
 type trustedKey struct {
-	info    KeyInfo
-	packets []byte
-	ids     []uint64    // of the primary key and the subkeys
-	moments []time.Time // at which it, or what it certifies, begins or stops to count
-}
-
-// KeyInfo describes a key of a keyring.
-type KeyInfo struct {
-	Fingerprint string    // of the primary key, upper-case hexadecimal
-	KeyID       string    // of the primary key, 16 upper-case hexadecimal digits
-	Identity    string    // one of its user ids, made harmless for a terminal; may be empty
-	Created     time.Time // of the primary key
-	File        string    // it was read from
+	fingerprint string // of the primary key, upper-case hexadecimal
+	identity    string // one of its user ids, made harmless for a terminal; may be empty
+	packets     []byte
+	ids         []uint64    // of the primary key, then of the subkeys
+	moments     []time.Time // at which it, or what it certifies, begins or stops to count
 }
 
 // ParseKeyring reads the trusted keys from one armored or binary document.
@@ -60,14 +52,8 @@ func ParseKeyring(b []byte) (*Keyring, error) {
 	return k, nil
 }
 
-// Keys describes the keys, in the order they were read.
-func (k *Keyring) Keys() []KeyInfo {
-	infos := make([]KeyInfo, len(k.keys))
-	for i, t := range k.keys {
-		infos[i] = t.info
-	}
-	return infos
-}
+// Len is the number of keys.
+func (k *Keyring) Len() int { return len(k.keys) }
 
 // Warnings tells which files and keys could not be used.
 func (k *Keyring) Warnings() []string { return slices.Clone(k.warnings) }
@@ -131,7 +117,7 @@ func (k *Keyring) addPackets(b []byte, file string) error {
 		if key.Len() == 0 {
 			return
 		}
-		if err := k.addKey(bytes.Clone(key.Bytes()), file); err != nil {
+		if err := k.addKey(bytes.Clone(key.Bytes())); err != nil {
 			k.warn("a key of %q: %v", file, err)
 		}
 		key.Reset()
@@ -162,7 +148,7 @@ func (k *Keyring) addPackets(b []byte, file string) error {
 	return nil
 }
 
-func (k *Keyring) addKey(packets []byte, file string) error {
+func (k *Keyring) addKey(packets []byte) error {
 	if len(packets) > maxKeySize {
 		return fmt.Errorf("larger than %d bytes", maxKeySize)
 	}
@@ -175,14 +161,10 @@ func (k *Keyring) addKey(packets []byte, file string) error {
 			return fmt.Errorf("a key of %d bits exceeds the limit of %d", n, maxKeyBits)
 		}
 	}
-	info := KeyInfo{
-		Fingerprint: fmt.Sprintf("%X", e.PrimaryKey.Fingerprint),
-		KeyID:       keyIDText(e.PrimaryKey.KeyId),
-		Identity:    identityOf(e),
-		Created:     e.PrimaryKey.CreationTime,
-		File:        file,
-	}
-	k.keys = append(k.keys, trustedKey{info: info, packets: packets, ids: keyIDs(e), moments: keyMoments(packets)})
+	k.keys = append(k.keys, trustedKey{
+		fingerprint: fmt.Sprintf("%X", e.PrimaryKey.Fingerprint), identity: identityOf(e),
+		packets: packets, ids: keyIDs(e), moments: keyMoments(packets),
+	})
 	return nil
 }
 

@@ -73,12 +73,12 @@ func TestKeyringBadFileCostsItself(t *testing.T) {
 				} else if !strings.Contains(warnings, place+".asc") || !strings.Contains(warnings, c.named) {
 					t.Errorf("warnings %q, want %q", warnings, c.named)
 				}
-				if len(ring.Keys()) != want {
-					t.Errorf("%d keys, want %d; %q", len(ring.Keys()), want, warnings)
+				if ring.Len() != want {
+					t.Errorf("%d keys, want %d; %q", ring.Len(), want, warnings)
 				}
 				if c.named != "" && name != "a directory" {
 					if k, err := LoadKeyring(filepath.Join(dir, place+".asc")); err == nil && name != "larger than one may be" {
-						t.Errorf("alone it is a keyring of %d keys", len(k.Keys()))
+						t.Errorf("alone it is a keyring of %d keys", k.Len())
 					}
 				}
 			})

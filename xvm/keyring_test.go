@@ -25,8 +25,8 @@ func TestLoadKeyringDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(k.Keys()) != 3 || len(k.Warnings()) != 2 {
-		t.Errorf("%d keys, warnings %q", len(k.Keys()), k.Warnings())
+	if k.Len() != 3 || len(k.Warnings()) != 2 {
+		t.Errorf("%d keys, warnings %q", k.Len(), k.Warnings())
 	}
 	if _, err := k.Verify(readKeyFile(t, "testdata/keys", "message.txt"), readKeyFile(t, "testdata/keys", "ed25519.sig"),
 		time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)); err != nil {
@@ -91,7 +91,7 @@ func FuzzParseKeyring(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(k.Keys()) == 0 {
+		if k.Len() == 0 {
 			t.Fatal("no error, no keys")
 		}
 		k.Verify(message, sig, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))

@@ -28,14 +28,14 @@ const (
 // ErrManifest is wrapped by every error of [ParseManifest].
 var ErrManifest = errors.New("bad manifest")
 
-// ManifestError says which line of a manifest made the whole of it unusable.
-type ManifestError struct {
+// manifestError says which line of a manifest made the whole of it unusable.
+type manifestError struct {
 	File   string // name of the manifest, as given to ParseManifest
 	Line   int    // counted from 1; 0 when the fault is not one line's
 	Reason string
 }
 
-func (e *ManifestError) Error() string {
+func (e *manifestError) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("bad manifest %q: %s", e.File, e.Reason)
 	}
@@ -43,7 +43,7 @@ func (e *ManifestError) Error() string {
 }
 
 // Unwrap makes errors.Is(err, ErrManifest) true.
-func (e *ManifestError) Unwrap() error { return ErrManifest }
+func (e *manifestError) Unwrap() error { return ErrManifest }
 
 // Digest algorithms of a [Sum].
 const (
@@ -60,9 +60,9 @@ type Sum struct {
 	Prefix int64  // 0: of the whole content; else of its first Prefix bytes only
 }
 
-// Weak reports whether the sum finds accidents but no longer resists an
+// weak reports whether the sum finds accidents but no longer resists an
 // attacker: MD5, and everything that covers a part only.
-func (s Sum) Weak() bool { return s.Algo == MD5 || s.Prefix != 0 }
+func (s Sum) weak() bool { return s.Algo == MD5 || s.Prefix != 0 }
 
 // NewHash begins the computation of such a sum; nil for an unknown algorithm.
 // What it is given has to end after Prefix bytes.
@@ -154,13 +154,13 @@ func (m *Manifest) Lists(member string) bool {
 	return false
 }
 
-// Unvouched says why the manifest, if it is signed, does not vouch for the member
+// unvouched says why the manifest, if it is signed, does not vouch for the member
 // against an attacker; "": it does. A nil manifest lists nothing.
-func (m *Manifest) Unvouched(member string) string {
+func (m *Manifest) unvouched(member string) string {
 	if m == nil || !m.Lists(member) {
 		return "the signed manifest does not list it"
 	}
-	if slices.ContainsFunc(m.Sums(member), func(s Sum) bool { return !s.Weak() }) {
+	if slices.ContainsFunc(m.Sums(member), func(s Sum) bool { return !s.weak() }) {
 		return ""
 	}
 	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
@@ -194,11 +194,11 @@ func (m *Manifest) lookup(name string) *manifestEntry {
 
 // ParseManifest reads a manifest in any of the forms that the package
 // documentation lists; file is its name, used in messages. The error is a
-// [*ManifestError]: a manifest that contradicts itself, names files outside the
+// [*manifestError]: a manifest that contradicts itself, names files outside the
 // package, exceeds a limit or holds no digest at all is refused as a whole.
 func ParseManifest(file string, b []byte) (*Manifest, error) {
 	fail := func(line int, format string, args ...any) (*Manifest, error) {
-		return nil, &ManifestError{File: file, Line: line, Reason: fmt.Sprintf(format, args...)}
+		return nil, &manifestError{File: file, Line: line, Reason: fmt.Sprintf(format, args...)}
 	}
 	if len(b) > MaxManifestSize {
 		return fail(0, "%d bytes exceed the limit of %d", len(b), MaxManifestSize)

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// XVM2Prefix is the number of bytes that Enomaly's packager hashed of a disk
+// xvm2Prefix is the number of bytes that Enomaly's packager hashed of a disk
 // while meaning all of it.
-const XVM2Prefix = 1 << 20
+const xvm2Prefix = 1 << 20
 
 // What digests and the names of their algorithms are written with. A token of
 // digestAlphabet that is no known digest is still taken for one, not for prose.
@@ -138,8 +138,8 @@ func parseXVM2(s string) (manifestLine, bool) {
 		return manifestLine{}, false
 	}
 	p := &Plain{Size: size, Any: []Sum{sum}}
-	if size > XVM2Prefix {
-		sum.Prefix = XVM2Prefix
+	if size > xvm2Prefix {
+		sum.Prefix = xvm2Prefix
 		p.Any = append(p.Any, sum)
 	}
 	return manifestLine{name: name, plain: p}, true

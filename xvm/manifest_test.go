@@ -180,7 +180,7 @@ func TestS4Unsupported(t *testing.T) {
 			t.Errorf("%s: sums %v, unsupported %q", name, m.Sums("a"), m.Unsupported("a"))
 		}
 	}
-	if !(Sum{Algo: MD5}).Weak() || !(Sum{Algo: SHA256, Prefix: 1}).Weak() || (Sum{Algo: SHA1}).Weak() {
+	if !(Sum{Algo: MD5}).weak() || !(Sum{Algo: SHA256, Prefix: 1}).weak() || (Sum{Algo: SHA1}).weak() {
 		t.Error("Weak")
 	}
 }

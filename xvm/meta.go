@@ -42,10 +42,10 @@ func (m Member) IsMeta() bool {
 // maxSmall bounds the members that are read whole, in bytes of all together.
 const maxSmall = 16 << 20
 
-// ReadSmall reads the members that [Index.Small] lists, by name.
+// ReadSmall reads the members that Index.small lists, by name.
 func ReadSmall(ctx context.Context, a ReaderAt, x *Index) (map[string][]byte, error) {
 	small := make(map[string][]byte)
-	for _, m := range x.Small() {
+	for _, m := range x.small() {
 		content := make([]byte, m.Size)
 		if n, err := a.ReadAt(ctx, content, m.Offset); err != nil && !(errors.Is(err, io.EOF) && int64(n) == m.Size) {
 			return nil, fmt.Errorf("read %q: %w", m.Name, err)
@@ -55,11 +55,11 @@ func ReadSmall(ctx context.Context, a ReaderAt, x *Index) (map[string][]byte, er
 	return small, nil
 }
 
-// Small lists the members that are read whole before anything is decided: those
+// small lists the members that are read whole before anything is decided: those
 // that describe the others, in the order of the archive, as far as they are in
 // the archive and within the limit. The block list is not among them: it is read
 // when an image is opened.
-func (x *Index) Small() []*Member {
+func (x *Index) small() []*Member {
 	var small []*Member
 	total := int64(0)
 	for i := range x.Members {

@@ -44,8 +44,8 @@ func FuzzOVF(f *testing.F) {
 		if d.Kind != "ovf" {
 			t.Fatalf("it is %q", d.Kind)
 		}
-		if _, err := d.MarshalXVM(); err != nil {
-			t.Fatalf("%v\n%+v", err, d)
+		if what := d.unclean(); what != "" {
+			t.Fatalf("%s\n%+v", what, d)
 		}
 		for _, v := range d.Drives {
 			if clean, slash, reason := tarName(v.File); clean != v.File || slash || reason != "" || !slices.Contains([]string{"", "ide", "scsi", "sata", "nvme"}, v.Bus) {

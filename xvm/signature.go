@@ -22,25 +22,25 @@ const (
 // ErrSignature is wrapped by every error of [Keyring.Verify].
 var ErrSignature = errors.New("no good signature")
 
-// SignatureFault says why one signature does not count.
-type SignatureFault struct {
+// signatureFault says why one signature does not count.
+type signatureFault struct {
 	KeyID  string // of the key that claims to have made it; "" when it names none
 	Reason string
 }
 
-func (f SignatureFault) String() string {
+func (f signatureFault) String() string {
 	if f.KeyID == "" {
 		return f.Reason
 	}
 	return "key " + f.KeyID + ": " + f.Reason
 }
 
-// SignatureError says why none of the signatures over a file counts.
-type SignatureError struct {
-	Faults []SignatureFault // one for each signature, or one about the file
+// signatureError says why none of the signatures over a file counts.
+type signatureError struct {
+	Faults []signatureFault // one for each signature, or one about the file
 }
 
-func (e *SignatureError) Error() string {
+func (e *signatureError) Error() string {
 	s := make([]string, len(e.Faults))
 	for i, f := range e.Faults {
 		s[i] = f.String()
@@ -49,7 +49,7 @@ func (e *SignatureError) Error() string {
 }
 
 // Unwrap makes errors.Is(err, ErrSignature) true.
-func (e *SignatureError) Unwrap() error { return ErrSignature }
+func (e *signatureError) Unwrap() error { return ErrSignature }
 
 // GoodSignature is a good signature by a trusted key.
 type GoodSignature struct {
@@ -57,20 +57,20 @@ type GoodSignature struct {
 	KeyID       string           // of the primary key or subkey that signed, 16 hexadecimal digits
 	Fingerprint string           // of the primary key
 	Time        time.Time        // the signature claims to have been made
-	Others      []SignatureFault // signatures beside it that do not count
+	Others      []signatureFault // signatures beside it that do not count
 }
 
 // Verify checks a detached signature, armored or binary, over exactly the bytes
 // of signed. Of several signatures one must be good. now is the time at which
 // keys and signatures must be unexpired. The rules are in the package
-// documentation; the error is a [*SignatureError].
+// documentation; the error is a [*signatureError].
 func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignature, error) {
 	sigs, err := splitSignatures(signature)
 	if err != nil {
-		return nil, &SignatureError{Faults: []SignatureFault{{Reason: err.Error()}}}
+		return nil, &signatureError{Faults: []signatureFault{{Reason: err.Error()}}}
 	}
 	var good *GoodSignature
-	var faults []SignatureFault
+	var faults []signatureFault
 	for _, raw := range sigs {
 		v, fault := k.verifyOne(signed, raw, now)
 		switch {
@@ -81,7 +81,7 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignatur
 		}
 	}
 	if good == nil {
-		return nil, &SignatureError{Faults: faults}
+		return nil, &signatureError{Faults: faults}
 	}
 	good.Others = faults
 	return good, nil

@@ -21,7 +21,7 @@ func weakDigest(h crypto.Hash) bool {
 }
 
 // verifyOne checks one signature packet. Without a good signature the fault says why.
-func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature, fault SignatureFault) {
+func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature, fault signatureFault) {
 	defer func() {
 		// The bytes are a stranger's and the parser is not ours: should it
 		// ever panic, one signature is bad, and no guest loses its disk.
@@ -49,17 +49,17 @@ func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature
 	fault.Reason = "not in the keyring"
 	revoked := make(map[string]string) // by fingerprint: of several copies of a key one may be newer
 	for _, i := range k.byID[*sig.IssuerKeyId] {
-		key := k.keys[i].info
-		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(k.keys[i].packets)))
+		key := &k.keys[i]
+		e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(key.packets)))
 		if err != nil {
 			continue // it was readable when the keyring was loaded
 		}
 		reason := verifyBy(e, signed, sig, now)
 		switch {
 		case reason == revokedKey || reason == revokedSubkey:
-			revoked[key.Fingerprint] = reason
+			revoked[key.fingerprint] = reason
 		case reason == "" && v == nil:
-			v = &GoodSignature{Signer: key.Identity, KeyID: fault.KeyID, Fingerprint: key.Fingerprint, Time: sig.CreationTime}
+			v = &GoodSignature{Signer: key.identity, KeyID: fault.KeyID, Fingerprint: key.fingerprint, Time: sig.CreationTime}
 		}
 		fault.Reason = reason
 	}

@@ -81,18 +81,18 @@ func checkSignatures(t *testing.T, dir string, now time.Time) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			info := k.Keys()[0]
+			info := k.keys[0]
 			if strings.HasPrefix(tt.key, "two") && !strings.HasPrefix(v.Signer, "rsa") {
-				info = k.Keys()[1]
+				info = k.keys[1]
 			}
-			if v.Signer != info.Identity || v.Fingerprint != info.Fingerprint || v.Time.IsZero() || len(v.KeyID) != 16 {
+			if v.Signer != info.identity || v.Fingerprint != info.fingerprint || v.Time.IsZero() || len(v.KeyID) != 16 {
 				t.Errorf("%+v by %+v", v, info)
 			}
 			if name, _, _ := strings.Cut(tt.sig, "."); strings.HasPrefix(tt.key, name) && v.Signer != name+" <"+name+"@example.org>" {
 				t.Errorf("signer %q", v.Signer)
 			}
-			if (v.KeyID != info.KeyID) != (tt.key == "subkey.key") {
-				t.Errorf("key id %s, primary %s", v.KeyID, info.KeyID)
+			if (v.KeyID != keyIDText(info.ids[0])) != (tt.key == "subkey.key") {
+				t.Errorf("key id %s, primary %s", v.KeyID, keyIDText(info.ids[0]))
 			}
 			// Whatever is flipped in the signed bytes, the signature is bad.
 			for i := range message {
@@ -147,13 +147,13 @@ func TestSignatureFaultsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := other.Keys()[0].KeyID
+	id := keyIDText(other.keys[0].ids[0])
 	v, err := k.Verify(message, readKeyFile(t, "testdata/keys", "both.sig"), now)
 	if err != nil || len(v.Others) != 1 || v.Others[0].KeyID != id {
 		t.Errorf("%+v, %v", v, err)
 	}
 	_, err = k.Verify(message, readKeyFile(t, "testdata/keys", "ed25519.sig"), now)
-	var se *SignatureError
+	var se *signatureError
 	if !errors.As(err, &se) || len(se.Faults) != 1 || se.Faults[0].KeyID != id || !strings.Contains(err.Error(), id) {
 		t.Errorf("%v", err)
 	}
@@ -272,7 +272,7 @@ func TestS9Subkeys(t *testing.T) {
 			}
 			v, err := k.Verify([]byte("x"), sig, now)
 			if tt.want == "" {
-				if err != nil || v.KeyID == k.Keys()[0].KeyID {
+				if err != nil || v.KeyID == keyIDText(k.keys[0].ids[0]) {
 					t.Errorf("%+v %v", v, err)
 				}
 			} else if err == nil || !strings.Contains(err.Error(), tt.want) {

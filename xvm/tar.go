@@ -21,13 +21,13 @@ type Limits struct {
 	Requests    int   // calls of ReadAt; 32768
 }
 
-// IndexVersion is the version of Index that Walk writes and Validate accepts.
-const IndexVersion = 1
+// indexVersion is the version of Index that Walk writes and Validate accepts.
+const indexVersion = 1
 
 // Index says where the content of each member of an archive is. It is plain data that survives JSON; whoever
 // reads one back from a disk calls Validate before use.
 type Index struct {
-	Version   int      // IndexVersion
+	Version   int      // indexVersion
 	Size      int64    // of the archive, in bytes
 	Root      string   `json:",omitempty"` // directory of the archive that is the package's root; "": the archive's own
 	Members   []Member // regular files, in the order of the archive; names are unique

@@ -8,8 +8,8 @@ import (
 // Validate says what is wrong with an index that was read back from a disk, if anything is: it holds whatever Walk
 // promises of names, offsets and sizes. Whether it is of the archive at hand is for the caller to know.
 func (x *Index) Validate() error {
-	if x.Version != IndexVersion {
-		return fmt.Errorf("tar index has version %d, not %d", x.Version, IndexVersion)
+	if x.Version != indexVersion {
+		return fmt.Errorf("tar index has version %d, not %d", x.Version, indexVersion)
 	}
 	if x.Size < 0 {
 		return errors.New("tar index has a negative size")
@@ -91,5 +91,5 @@ func (m *Member) validate(size int64) error {
 // BareIndex is the index of a disk image that is no archive: as if it were the
 // one member of one without headers.
 func BareIndex(name string, size int64) *Index {
-	return &Index{Version: IndexVersion, Size: size, Members: []Member{{Name: name, Stored: size, Size: size}}}
+	return &Index{Version: indexVersion, Size: size, Members: []Member{{Name: name, Stored: size, Size: size}}}
 }

@@ -63,7 +63,7 @@ func TestPackageDirectory(t *testing.T) {
 // Hard links go on to name what they are links to; an index made before
 // directories were entered is made anew.
 func TestPackageDirectoryIndex(t *testing.T) {
-	x := &Index{Version: IndexVersion, Size: 4096, Members: []Member{
+	x := &Index{Version: indexVersion, Size: 4096, Members: []Member{
 		{Name: "d/xvm.xml", Offset: 512, Stored: 5, Size: 5},
 		{Name: "d/again.xml", Offset: 512, Stored: 5, Size: 5, Link: "d/xvm.xml"},
 	}}

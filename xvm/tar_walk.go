@@ -59,7 +59,7 @@ func Walk(ctx context.Context, r ReaderAt, size int64, lim Limits) (*Index, erro
 	lim = lim.withDefaults()
 	w := &tarWalker{
 		win:         tarWindow{r: r, size: size, requests: lim.Requests},
-		idx:         &Index{Version: IndexVersion, Size: size},
+		idx:         &Index{Version: indexVersion, Size: size},
 		members:     lim.Members,
 		headerBytes: lim.HeaderBytes,
 		regions:     lim.Regions,

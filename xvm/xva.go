@@ -26,14 +26,14 @@ const maxXVAMembers = 1 << 18
 // LimitsFor are the limits for a [Walk] of the archive that begins so: an XVA
 // archive has two headers for each MiB.
 func LimitsFor(head []byte) Limits {
-	if IsXVA(head) {
+	if isXVA(head) {
 		return Limits{Members: maxXVAMembers, Requests: maxXVAMembers, HeaderBytes: 64 << 20}
 	}
 	return Limits{}
 }
 
-// IsXVA tells an XVA archive by its first 512 bytes.
-func IsXVA(head []byte) bool {
+// isXVA tells an XVA archive by its first 512 bytes.
+func isXVA(head []byte) bool {
 	return IsTar(head) && strings.HasPrefix(string(head), XVAName+"\x00")
 }
 

@@ -41,7 +41,7 @@ func xapi(size0, size1 int64) []byte {
 }
 
 func xvaIndex(names ...string) *Index {
-	x := &Index{Version: IndexVersion, Size: 1 << 40, Members: []Member{{Name: XVAName, Size: 10}}}
+	x := &Index{Version: indexVersion, Size: 1 << 40, Members: []Member{{Name: XVAName, Size: 10}}}
 	at := int64(1024)
 	for _, name := range names {
 		size := int64(XVAChunk)

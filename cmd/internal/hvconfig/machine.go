@@ -96,7 +96,7 @@ func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists f
 		}
 	}
 	for _, n := range d.NICs {
-		m.NICs = append(m.NICs, n.Model)
+		m.NICs = append(m.NICs, n)
 	}
 	return m, m.bootable()
 }
