@@ -7,6 +7,44 @@ import (
 	"slices"
 )
 
+// A block list is the member blocks.txt. The manifest lists it, and so the signature
+// covers it. It is text. Every line ends in LF or CRLF, fields are separated by one
+// blank, numbers are decimal digits:
+//
+//	list   = "vmcast-blocks 1" image* "end"
+//	image  = "image" NAME head* "blocks" COUNT block*
+//	head   = "size" BYTES | "block" BYTES | "member" NAME | KEYWORD anything
+//	block  = SHA256 [LENGTH] | "zero" COUNT [LENGTH]
+//
+// Each item is a line. "size" is that of the plain image. "block" is the size of a
+// block, a power of two from 4096 to 8388608; the last block may be short. COUNT is
+// the number of blocks. SHA256 is that of a block's plain content. A "zero" line
+// stands for so many blocks of zeros.
+//
+// With "member", the named member holds every block compressed on its own. Each
+// block is one gzip member, zeros included, in order and without gaps. LENGTH is
+// then on every line: the bytes of the compressed block, on a zero line of each of
+// them. The offset of a block is the sum of the lengths before it. Offsets are not
+// written, since hostile ones could overlap. Without "member" there is no LENGTH; the
+// image is stored plain, or in a way that the list does not describe.
+//
+// Unknown keywords in a head are ignored, so that they may carry hints. Whatever
+// changes the meaning of a list changes its version. Nothing follows the end, and a
+// list without an end was cut.
+//
+// Standard tools make a list, and check one without zero lines:
+//
+//	s=$(stat -c %s root.img)
+//	{ echo vmcast-blocks 1; echo image root.img; echo size $s; echo block 65536
+//	  echo blocks $(( (s + 65535) / 65536 ))
+//	  split -b 65536 --filter='sha256sum | cut -c1-64' root.img
+//	  echo end; } >blocks.txt
+//	split -b 65536 --filter='sha256sum | cut -c1-64' root.img |
+//	  diff - <(grep -xE '[0-9a-f]{64}' blocks.txt)
+//
+// A gigabyte in blocks of 64 KiB makes a list of 1.1 MB. In memory a block takes 32
+// bytes, 40 if it is compressed; zeros take 1.5 bits.
+
 // Limits of a block list. Together they keep a hostile list of any length below
 // some 200 MiB of memory.
 const (

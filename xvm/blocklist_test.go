@@ -233,7 +233,7 @@ func TestBlockListMemory(t *testing.T) {
 }
 
 // TestBlockListByShell makes a list, and blocks compressed one by one, with
-// nothing but standard tools, as the package documentation shows.
+// nothing but standard tools, as blocklist.go shows.
 func TestBlockListByShell(t *testing.T) {
 	dir := t.TempDir()
 	image := make([]byte, 300_000)

@@ -58,9 +58,20 @@ type Drive struct {
 }
 
 // ParseDescription reads xvm.xml, a libvirt domain, an OVF descriptor or the
-// ova.xml of an XVA archive, told apart by the root element. Unknown elements are ignored; a document with a
-// DOCTYPE, beyond a limit or of another kind is refused, with an error that
-// wraps [ErrDescription].
+// ova.xml of an XVA archive, told apart by the root element. A DOCTYPE, more than 1
+// MiB, 64 levels or 20 000 elements and attributes refuse the document, with an
+// error that wraps [ErrDescription].
+//
+// What a document may do to a host decides what is read of it (C4, T18, F1, F2,
+// F6). Files are names of members: of a path of the host the last component is left,
+// and "..", ":" and "\" are refused. Targets, buses, models and architectures come
+// from closed lists. Text loses control and bidirectional characters. Emulators,
+// their command lines, loaders, host devices and shared directories are left out,
+// and Warnings says so.
+//
+// Two ways in which OVF stores a file are not undone: ovf:compression under a name
+// without suffix, and ovf:chunkSize. Such members are shown as they are stored, and
+// Warnings says so.
 func ParseDescription(b []byte) (*Description, error) {
 	root, err := parseXML(b)
 	if err != nil {

@@ -5,9 +5,23 @@ import (
 	"strings"
 )
 
-// fromXVM reads an xvm.xml. The element list of the drafts is not known, so
-// beside those of our own schema the usual other names are understood, as
-// elements or attributes, wherever they stand.
+// The element list of the drafts is lost. This is the schema of ours, all of it
+// optional:
+//
+//	<xvm version="1">
+//	  <name>debian-12.5</name>  <arch>x86_64</arch>
+//	  <memory unit="MiB">512</memory>  <vcpu>2</vcpu>
+//	  <firmware>bios|uefi</firmware>  <machine>hvm|pv</machine>
+//	  <kernel>vmlinuz</kernel>  <ramdisk>initrd.img</ramdisk>  <cmdline>root=/dev/vda1 ro</cmdline>
+//	  <disk file="root.img" type="cdrom|floppy" target="vda" bus="virtio" readonly="yes" boot="1"/>
+//	  <interface model="virtio"/>
+//	</xvm>
+//
+// The usual other names of these things are understood as well (ram, cpus, initrd,
+// imagefile, vif, …), under any root element. Unknown elements are ignored.
+
+// fromXVM reads an xvm.xml. Values may be elements or attributes, wherever they
+// stand.
 func (d *Description) fromXVM(root *xmlNode) {
 	find := func(names ...string) *xmlNode {
 		if n := root.first(names...); n != nil {

@@ -7,6 +7,38 @@ import (
 	"unicode/utf8"
 )
 
+// A manifest is text. Each line is told apart by its form:
+//
+//	hex  name            md5sum, sha1sum, sha256sum, sha512sum; the algorithm by the length of hex
+//	hex *name            the same, binary mode
+//	\hex  na\\me         the same, with escapes (\\ \n \r)
+//	hex name             md5 -r
+//	SHA256 (name) = hex  BSD tags, as sha256sum --tag prints them; also with a leading \
+//	SHA256(name)= hex    OVF .mf files and openssl; also SHA-256, SHA2-256
+//	name size md5        XVM2 as Enomaly's packager wrote it
+//
+// CRLF, a byte-order mark, blank lines and comments (#) are accepted. An XVM2 line
+// looks like a GNU line with an odd name. The first line without a tag therefore
+// settles which of the two forms the manifest has. Names are brought to the form
+// that members have, and a question may use any spelling.
+//
+// A name may have one digest of each algorithm; all of them must match. These
+// refuse the whole manifest (S2, S3, S6, T18): two different digests of one
+// algorithm, a name with "..", control characters or no UTF-8, a NUL byte, armor
+// around it, no digest at all. A digest of an unknown kind proves nothing and is
+// reported (S4). MD5 counts, since XVM2 has nothing else, but it excludes accidents
+// only. A line in no known form is skipped with a warning, as sha1sum -c does; the
+// file that it was to list counts as unlisted.
+//
+// The MD5 of XVM2 is that of the plain disk, under its name without ".gz". By a
+// fault of the one packager known, it may be that of the first MiB. [Plain] has
+// both alternatives, one of which must match. The second one says nothing of the
+// rest of the disk.
+//
+// The comment "# vmcast-release: ID" says that the manifest is for the release with
+// this guid and no other. The first one counts. So a package that was signed for one
+// release cannot come back as another.
+
 // releaseLine begins the comment that names the release a manifest is for.
 const releaseLine = "# vmcast-release: "
 

@@ -8,6 +8,18 @@ import (
 	"strings"
 )
 
+// A boot profile is the member profile.txt, which the manifest lists. It tells what
+// a boot reads, so that it can be fetched before it is asked for. It is a hint and
+// changes nothing of what is checked. It is text; every line ends in LF or CRLF:
+//
+//	profile = "vmcast-profile 1" read*
+//	read    = NAME OFFSET LENGTH
+//
+// Each item is a line. NAME is that of a plain image. OFFSET and LENGTH are bytes in
+// decimal digits, separated by one blank each. A name may hold blanks, so that a
+// line is read from its end. Reads stand in the order of the boot; they may overlap
+// and come again.
+
 // ProfileName is the name of the boot profile in a package.
 const ProfileName = "profile.txt"
 

@@ -13,6 +13,37 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
+// A sidecar gives somebody else's package a block list and seek points for its
+// compressed members. The sidecar of the package P is called P.sidecar. It is a tar
+// archive of these files, in this order:
+//
+//	package.txt        what package it is of
+//	manifest.txt       SHA-1 and SHA-256 of package.txt, profile.txt, blocks.txt and points/…
+//	mf-signature.asc   detached signature of manifest.txt by whoever made it; may be missing
+//	profile.txt        boot profile; may be missing
+//	blocks.txt         block list
+//	points/NAME        seek points of the compressed member NAME, as package seekable saves them
+//
+// package.txt is text, each item a line:
+//
+//	package = "vmcast-sidecar 1" "archive" SIZE SHA256, member* "end"
+//	member  = "member" SIZE SHA256 NAME
+//
+// The archive line has the length and SHA-256 of the whole package; if the package
+// is compressed as a whole, those of its plain content. A member line has those of
+// one file, as it would be extracted. All files are there, in the order of the
+// archive. A disk image that is in no archive is the one file of a package without
+// headers. The disks of an XVA archive are images disk0.img, … of blocks of 1 MiB;
+// their chunks are none.
+//
+// In blocks.txt an image has the name of a member as stored (swap.img.gz), or of the
+// plain content of a compressed one (swap.img). It has no "member" line. Small files
+// that describe the others have no blocks.
+//
+// [Judge] decides whether a sidecar is used. If it is of another package in spite of
+// that, blocks will not match, and so no wrong byte is served. Its maker vouches for
+// having compared the package with its own manifest.
+
 // SidecarSuffix is what the name of a sidecar has behind that of its package.
 const SidecarSuffix = ".sidecar"
 

@@ -62,8 +62,8 @@ type GoodSignature struct {
 
 // Verify checks a detached signature, armored or binary, over exactly the bytes
 // of signed. Of several signatures one must be good. now is the time at which
-// keys and signatures must be unexpired. The rules are in the package
-// documentation; the error is a [*signatureError].
+// keys and signatures must be unexpired. The rules are in signature_policy.go; the
+// error is a [*signatureError].
 func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignature, error) {
 	sigs, err := splitSignatures(signature)
 	if err != nil {

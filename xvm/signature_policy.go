@@ -11,6 +11,26 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
+// A signature counts if all of this holds:
+//
+//   - It is a detached OpenPGP signature, armored or binary, over a binary or text
+//     document. A message that carries its own text is refused (S6). Text around the
+//     armor is ignored. Of several signatures one must be good, and the faults of the
+//     others are told (S7).
+//   - Its digest is not MD5, SHA-1 or RIPEMD-160 (S8). In self-signatures of the
+//     trusted keys SHA-1 is accepted: old keys have no other.
+//   - Its key and the primary key above that are not RSA or DSA below 2048 bits, not
+//     secp256k1, and not broken in other ways that go-crypto knows (S8).
+//   - Its key is in the keyring. Keys that come with a package are ignored (S11).
+//   - The key may sign, is bound to its primary key in both directions, and has not
+//     expired now (S9). As in GnuPG the latest self-signature tells, and a key
+//     without key flags may do what its algorithm can.
+//   - The key was not revoked. Of a key that was superseded or retired, earlier
+//     signatures still count (S9). Of two copies of a key the revoked one counts.
+//   - The signature is not expired, not older than its key, and at most ten minutes
+//     in the future (S9).
+//   - It has no critical notation, as none is known.
+
 // minKeyBits is the least size of an RSA or DSA key. GnuPG may make a key of one
 // bit less than it was asked for.
 const minKeyBits = 2047
