@@ -151,6 +151,7 @@ func TestOtherWaysToNameAPackage(t *testing.T) {
 		"media:content":     {`<m:content url="http://h/a.xvm" fileSize="5" type="application/x-xvm"><m:title>x</m:title></m:content>`, "http://h/a.xvm", 5, 0},
 		"media:group":       {`<m:group><m:content url="http://h/a.png" medium="image"/><m:content url="http://h/a.xvm" filesize="5"/></m:group>`, "http://h/a.xvm", 5, 0},
 		"an avatar":         {`<m:content url="http://h/avatar?s=96" medium="image"/>`, "", 0, 0},
+		"enc:enclosure":     {`<e:enclosure xmlns:e="http://purl.oclc.org/net/rss_2.0/enc#" xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" r:resource="http://h/a.xvm" e:length="7"/>`, "http://h/a.xvm", 7, 0},
 		"both":              {`<m:content url="http://h/a.xvm" fileSize="5"/><enclosure url="http://h/a.xvm" length="6"/><enclosure url="http://h/b.img"/>`, "http://h/a.xvm", 5, 1},
 		"with children":     {`<enclosure url="http://h/a.xvm"><title>no</title><guid>no</guid></enclosure>`, "http://h/a.xvm", 0, 0},
 		"content:encoded":   {`<content:encoded xmlns:content="http://purl.org/rss/1.0/modules/content/">x</content:encoded>`, "", 0, 0},
@@ -175,7 +176,7 @@ func TestOtherWaysToNameAPackage(t *testing.T) {
 			})
 		}
 	}
-	f := mustParse(t, "<!-- made by hand > -->\n<?xml version=\"1.1\" encoding=\"koi8-r\"?>\n"+rssOf(item("\xd4\xc5\xd3\xd4", "1", "")))
+	f := mustParse(t, "<!-- made by hand > -->\n<?xml-stylesheet href='x'?> <?xml version=\"1.1\" encoding=\"koi8-r\"?>\n"+rssOf(item("\xd4\xc5\xd3\xd4", "1", "")))
 	if got := f.Releases[0].Title; got != "тест" {
 		t.Errorf("a comment before the XML declaration: title %q", got)
 	}

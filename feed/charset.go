@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	// xmlDecl is an XML declaration at the start of a document. Comments before
-	// it are not allowed there, and some generators write them.
-	xmlDecl  = regexp.MustCompile(`^\s*(?:<!--(?s:.*?)-->\s*)*(<\?xml\s[^>]{0,200}\?>)`)
+	// xmlDecl is an XML declaration at the start of a document. Comments and style
+	// sheets are not allowed before it, and some generators write them there.
+	xmlDecl  = regexp.MustCompile(`^\s*(?:(?:<!--(?s:.*?)-->|<\?xml-[^>]*>)\s*)*(<\?xml\s[^>]{0,200}\?>)`)
 	declared = regexp.MustCompile(`\sencoding\s*=\s*["']([^"'<>]{1,40})["']`)
 )
 

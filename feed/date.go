@@ -19,7 +19,7 @@ import (
 //     ("2016-11-07 09:51:30.123456"), Go's ("2026-02-03 10:00:00 +0000 UTC"),
 //     JavaScript's ("Tue Feb 03 2026 10:00:00 GMT+0100 (CET)");
 //   - asctime, with or without a zone: "Mon Nov  7 09:51:30 2016";
-//   - seconds since 1970 as a number of nine to eleven digits.
+//   - seconds since 1970 as a number of nine to eleven digits, milliseconds of 13.
 //
 // A date without a zone is taken as UTC, and so is one with a zone whose name is
 // not known. Numbers that may be month or day (03/02/2026) are no date. ok is
@@ -79,14 +79,18 @@ func parseISO(s string) (time.Time, bool) {
 	return at.Add(clock - offset), ok
 }
 
-// parseEpoch reads seconds since 1970, with or without a fraction.
+// parseEpoch reads seconds since 1970, with or without a fraction, and
+// milliseconds.
 func parseEpoch(s string) (time.Time, bool) {
 	whole, _, _ := strings.Cut(s, ".")
-	if len(whole) < 9 || len(whole) > 11 {
-		return time.Time{}, false
-	}
 	n, err := strconv.ParseUint(whole, 10, 63)
-	return time.Unix(int64(n), 0), err == nil
+	switch len(whole) {
+	case 9, 10, 11:
+		return time.Unix(int64(n), 0), err == nil
+	case 13:
+		return time.UnixMilli(int64(n)), err == nil
+	}
+	return time.Time{}, false
 }
 
 var (
@@ -212,7 +216,7 @@ var zoneName = regexp.MustCompile(`^[A-Z]{1,5}$`)
 func parseZones(zones []string) (offset time.Duration, ok bool) {
 	known := false
 	for _, z := range zones {
-		z = strings.Trim(strings.ToUpper(z), "()")
+		z, _, _ = strings.Cut(strings.ToUpper(z), "[") // Java: +01:00[Europe/Paris]
 		number := strings.TrimPrefix(strings.TrimPrefix(z, "GMT"), "UTC")
 		if number != "" && (number[0] == '+' || number[0] == '-') {
 			return parseOffset(number)

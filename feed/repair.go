@@ -2,9 +2,7 @@ package feed
 
 import (
 	"bytes"
-	"html"
 	"regexp"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -80,15 +78,11 @@ func escapeText(out *bytes.Buffer, text []byte) {
 
 // isEntity reports whether b begins with a character reference to a character.
 func isEntity(b []byte) bool {
-	end := bytes.IndexByte(b[:min(len(b), 34)], ';')
-	if end < 2 {
+	ref := reference.Find(b[:min(len(b), 34)])
+	if ref == nil || !bytes.HasPrefix(b, ref) {
 		return false
 	}
-	s := string(b[:end+1])
-	u := html.UnescapeString(s)
-	if u == s || strings.HasSuffix(u, ";") {
-		return false
-	}
+	u := unescape(string(ref))
 	r, _ := utf8.DecodeRuneInString(u)
-	return r >= ' ' && r != utf8.RuneError && r != 0xfffe && r != 0xffff
+	return u != string(ref) && r >= ' ' && r != utf8.RuneError && r != 0xfffe && r != 0xffff
 }

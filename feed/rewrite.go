@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/xml"
 	"net/url"
@@ -94,8 +95,8 @@ func (p *packageTags) add(root string, t xml.StartElement, base *url.URL) bool {
 	var address, length string
 	kind := attribute(t, "type")
 	switch name := strings.ToLower(t.Name.Local); {
-	case name == "enclosure":
-		address, length = attribute(t, "url"), attribute(t, "length")
+	case name == "enclosure": // RSS 1.0 has enc:enclosure with rdf:resource
+		address, length = cmp.Or(attribute(t, "url"), attribute(t, "resource")), attribute(t, "length")
 	case name == "link":
 		rel := strings.ToLower(strings.TrimSpace(attribute(t, "rel")))
 		if rel != "enclosure" && !strings.HasSuffix(rel, "/relation/enclosure") {
@@ -133,14 +134,19 @@ func (p *packageTags) add(root string, t xml.StartElement, base *url.URL) bool {
 
 func attr(name, value string) xml.Attr { return xml.Attr{Name: xml.Name{Local: name}, Value: value} }
 
-// attribute returns the value of an attribute without a prefix, in any case.
-func attribute(t xml.StartElement, name string) string {
+// attribute returns the value of an attribute in any case and with any prefix;
+// one without a prefix goes before.
+func attribute(t xml.StartElement, name string) (value string) {
 	for _, a := range t.Attr {
-		if a.Name.Space == "" && strings.EqualFold(a.Name.Local, name) {
+		switch {
+		case isNamespace(a) || !strings.EqualFold(a.Name.Local, name):
+		case a.Name.Space == "":
 			return a.Value
+		default:
+			value = cmp.Or(value, a.Value)
 		}
 	}
-	return ""
+	return value
 }
 
 func isNamespace(a xml.Attr) bool {
