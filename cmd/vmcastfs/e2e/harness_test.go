@@ -25,40 +25,23 @@ import (
 
 var binary string // path of the built vmcastfs
 
-func TestMain(m *testing.M) {
-	os.Exit(buildAndRun(m))
-}
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m, buildBinary)) }
 
-func buildAndRun(m *testing.M) int {
-	for _, arg := range os.Args[1:] {
-		if strings.HasPrefix(arg, "-test.fuzz") || strings.HasPrefix(arg, "-test.list") {
-			return m.Run() // needs no binary
-		}
-	}
+// buildBinary builds what VMCASTFS_TEST_BINARY does not name.
+func buildBinary() error {
 	if binary = os.Getenv("VMCASTFS_TEST_BINARY"); binary != "" {
-		return m.Run() // it is built already
+		return nil
 	}
-	dir, err := os.MkdirTemp("", "vmcastfs-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "vmcastfs")
+	binary = filepath.Join(os.TempDir(), "bin", "vmcastfs")
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
 		args = append(args, "-race")
 		os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each command takes a second more
 	}
 	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
+		return fmt.Errorf("build: %w\n%s", err, out)
 	}
-	if err := os.Symlink("vmcastfs", filepath.Join(dir, "mount.vmcastfs")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return os.Symlink("vmcastfs", filepath.Join(filepath.Dir(binary), "mount.vmcastfs"))
 }
 
 // world is a served appliance and the directories of one vmcastfs.
