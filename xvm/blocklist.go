@@ -3,8 +3,8 @@ package xvm
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
+	"vmcastfs/xvm/sums"
 )
 
 // A block list is the member blocks.txt. The manifest lists it, and so the signature
@@ -45,18 +45,16 @@ import (
 // A gigabyte in blocks of 64 KiB makes a list of 1.1 MB. In memory a block takes 32
 // bytes, 40 if it is compressed; zeros take 1.5 bits.
 
-// Limits of a block list. Together they keep a hostile list of any length below
-// some 200 MiB of memory.
+// Limits of a block list, beside those of a [sums.Table]. Together they keep a
+// hostile list of any length below some 200 MiB of memory.
 const (
-	MinBlockSize     = 4 << 10   // bytes; block sizes are powers of two
-	MaxBlockSize     = 8 << 20   // bytes
-	maxListImages    = 4096      // images in one list
-	MaxListSums      = 4 << 20   // blocks with a sum, all images together
-	MaxListBlocks    = 1 << 26   // blocks, zeros included, all images together
-	maxBlockListSize = 384 << 20 // bytes of the list
-	maxBlockListLine = 8 << 10   // bytes of one line
-	maxMemberSize    = 1 << 40   // bytes of a member compressed block by block
-	maxStoredBlock   = 1 << 24   // bytes of one compressed block, exclusive
+	maxListImages    = 4096           // images in one list
+	MaxListSums      = sums.MaxSums   // blocks with a sum, all images together
+	MaxListBlocks    = sums.MaxBlocks // blocks, zeros included, all images together
+	maxBlockListSize = 384 << 20      // bytes of the list
+	maxBlockListLine = 8 << 10        // bytes of one line
+	maxMemberSize    = 1 << 40        // bytes of a member compressed block by block
+	maxStoredBlock   = 1 << 24        // bytes of one compressed block, exclusive
 )
 
 // BlockListName is the name of the block list in a package.
@@ -92,8 +90,7 @@ func (l *BlockList) without(names []string) *BlockList {
 	return less
 }
 
-// ImageBlocks are the blocks of one image: about 32 bytes of memory for each
-// block that has a sum, 8 more when it is compressed, 1.5 bits for a zero one.
+// ImageBlocks are the blocks of one image.
 type ImageBlocks struct {
 	Name      string // of the plain image
 	Member    string // that holds the blocks compressed one by one, or ""
@@ -101,11 +98,8 @@ type ImageBlocks struct {
 	BlockSize int    // bytes of plain content in each block but the last
 	Stored    int64  // bytes of Member, which the blocks fill without a gap; 0 without Member
 
-	count  int64       // blocks appended so far
-	data   []uint64    // one bit a block: it has a sum
-	before []uint32    // blocks with a sum before each word of data
-	sums   [][32]byte  // of the blocks with a sum, in order
-	places []blockSpot // of the same blocks in Member
+	table  *sums.Table
+	places []blockSpot // in Member, of the blocks with a sum; 8 bytes each
 }
 
 // blockSpot is where a compressed block lies: offset below 2^40, length below 2^24.
@@ -117,58 +111,30 @@ func (s blockSpot) offset() int64 { return int64(s >> 24) }
 func (s blockSpot) length() int64 { return int64(s & (maxStoredBlock - 1)) }
 
 // Blocks is the number of blocks.
-func (b *ImageBlocks) Blocks() int64 { return blockCount(b.Size, b.BlockSize) }
+func (b *ImageBlocks) Blocks() int64 { return sums.Blocks(b.Size, b.BlockSize) }
 
-// Sum returns the SHA-256 of the plain content of block i, or says that this is
-// all zeros, in which case there is nothing to fetch. ok is false when there is
-// no such block.
-func (b *ImageBlocks) Sum(i int64) (sum [32]byte, zero, ok bool) {
-	if i < 0 || i >= b.count {
-		return sum, false, false
-	}
-	if j := b.rank(i); j >= 0 {
-		return b.sums[j], false, true
-	}
-	return sum, true, true
-}
+// Table has the sums of the blocks.
+func (b *ImageBlocks) Table() *sums.Table { return b.table }
+
+// Sum is that of Table.
+func (b *ImageBlocks) Sum(i int64) (sum [32]byte, zero, ok bool) { return b.table.Sum(i) }
 
 // Place returns where in Member the compressed form of block i lies. ok is
 // false for a zero block, for an image that is not compressed block by block
 // and when there is no such block.
 func (b *ImageBlocks) Place(i int64) (off, n int64, ok bool) {
-	if i < 0 || i >= b.count || b.Member == "" {
-		return 0, 0, false
-	}
-	j := b.rank(i)
-	if j < 0 {
+	j := b.table.Index(i)
+	if j < 0 || b.Member == "" {
 		return 0, 0, false
 	}
 	return b.places[j].offset(), b.places[j].length(), true
 }
 
-// rank counts the blocks with a sum before block i, or is -1 if i has none.
-func (b *ImageBlocks) rank(i int64) int {
-	word, bit := b.data[i/64], uint64(1)<<(i%64)
-	if word&bit == 0 {
-		return -1
+// append adds the next block.
+func (b *ImageBlocks) append(sum [32]byte, zero bool, stored int64) {
+	if b.table.Append(sum, zero) && !zero && b.Member != "" {
+		b.places = append(b.places, makeSpot(b.Stored, stored))
 	}
-	return int(b.before[i/64]) + bits.OnesCount64(word&(bit-1))
-}
-
-// append adds the next block; sum is nil for zeros.
-func (b *ImageBlocks) append(sum *[32]byte, stored int64) {
-	if b.count%64 == 0 {
-		b.data = append(b.data, 0)
-		b.before = append(b.before, uint32(len(b.sums)))
-	}
-	if sum != nil {
-		b.data[b.count/64] |= 1 << (b.count % 64)
-		b.sums = append(b.sums, *sum)
-		if b.Member != "" {
-			b.places = append(b.places, makeSpot(b.Stored, stored))
-		}
-	}
-	b.count++
 	b.Stored += stored
 }
 
@@ -203,18 +169,10 @@ func checkImage(name, member string, size int64, blockSize int) error {
 		return errors.New("an image without a name")
 	case size < 0:
 		return fmt.Errorf("size %d of %q is negative", size, name)
-	case blockSize < MinBlockSize || blockSize > MaxBlockSize || blockSize&(blockSize-1) != 0:
-		return fmt.Errorf("block size %d of %q is no power of two from %d to %d", blockSize, name, MinBlockSize, MaxBlockSize)
-	case blockCount(size, blockSize) > MaxListBlocks:
+	case blockSize < sums.MinBlockSize || blockSize > sums.MaxBlockSize || blockSize&(blockSize-1) != 0:
+		return fmt.Errorf("block size %d of %q is no power of two from %d to %d", blockSize, name, sums.MinBlockSize, sums.MaxBlockSize)
+	case sums.Blocks(size, blockSize) > MaxListBlocks:
 		return fmt.Errorf("%q has more than %d blocks", name, MaxListBlocks)
 	}
 	return nil
-}
-
-func blockCount(size int64, blockSize int) int64 {
-	n := size / int64(blockSize)
-	if size%int64(blockSize) != 0 {
-		n++
-	}
-	return n
 }

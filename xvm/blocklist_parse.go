@@ -9,6 +9,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"vmcastfs/xvm/sums"
 )
 
 const blockListMagic = "vmcast-blocks 1"
@@ -117,7 +119,7 @@ func (p *blockListParser) image(name string) error {
 			}
 		case "block":
 			n, err := parseCount(value)
-			if err != nil || n > MaxBlockSize {
+			if err != nil || n > sums.MaxBlockSize {
 				return fmt.Errorf("bad block size %.40q", value)
 			}
 			m.BlockSize = int(n)
@@ -149,7 +151,8 @@ func (p *blockListParser) table(m *ImageBlocks, n int64) error {
 	if p.blocks += n; p.blocks > MaxListBlocks {
 		return fmt.Errorf("more than %d blocks", MaxListBlocks)
 	}
-	for m.count < n {
+	m.table = sums.NewTable(m.Size, m.BlockSize)
+	for m.table.Len() < n {
 		b, err := p.next()
 		if err != nil {
 			return err
@@ -178,8 +181,8 @@ func (p *blockListParser) zeros(m *ImageBlocks, n int64, s string) error {
 	if err != nil {
 		return err
 	}
-	if count < 1 || count > n-m.count {
-		return fmt.Errorf("%d zero blocks where at most %d are left", count, n-m.count)
+	if count < 1 || count > n-m.table.Len() {
+		return fmt.Errorf("%d zero blocks where at most %d are left", count, n-m.table.Len())
 	}
 	var stored int64
 	if two {
@@ -191,7 +194,7 @@ func (p *blockListParser) zeros(m *ImageBlocks, n int64, s string) error {
 		return err
 	}
 	for range count {
-		m.append(nil, stored)
+		m.append([32]byte{}, true, stored)
 	}
 	return nil
 }
@@ -219,7 +222,7 @@ func (p *blockListParser) sum(m *ImageBlocks, b []byte) error {
 	if err := m.checkStored(stored, 1); err != nil {
 		return err
 	}
-	m.append(&sum, stored)
+	m.append(sum, false, stored)
 	return nil
 }
 

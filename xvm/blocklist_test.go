@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -355,7 +356,7 @@ func FuzzParseBlockList(f *testing.F) {
 			t.Fatal(err)
 		}
 		for i, m := range l.Images() {
-			if fmt.Sprint(*m) != fmt.Sprint(*again.Images()[i]) {
+			if !reflect.DeepEqual(m, again.Images()[i]) {
 				t.Fatalf("%v became %v", *m, *again.Images()[i])
 			}
 		}

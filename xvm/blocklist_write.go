@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"vmcastfs/xvm/sums"
 )
 
 // BlockListWriter writes a block list as a stream: for each image Begin, then
@@ -14,7 +16,8 @@ import (
 type BlockListWriter struct {
 	w      *bufio.Writer
 	err    error
-	image  *ImageBlocks // the current one; only its counters are kept up to date
+	image  *ImageBlocks // the current one, without its blocks
+	count  int64        // of its blocks, so far
 	names  map[string]bool
 	zeros  int64 // zero blocks not yet written ...
 	stored int64 // ... each compressed to this length
@@ -38,7 +41,7 @@ func (l *BlockListWriter) Begin(name, member string, size int64, blockSize int) 
 		l.fail(checkImage(name, member, size, blockSize))
 	}
 	if l.err == nil {
-		l.blocks += blockCount(size, blockSize)
+		l.blocks += sums.Blocks(size, blockSize)
 		switch {
 		case len(l.names) == maxListImages:
 			l.fail(fmt.Errorf("more than %d images", maxListImages))
@@ -52,6 +55,7 @@ func (l *BlockListWriter) Begin(name, member string, size int64, blockSize int) 
 		return l.err
 	}
 	l.names[name] = true
+	l.count = 0
 	l.image = &ImageBlocks{Name: name, Member: member, Size: size, BlockSize: blockSize}
 	l.print("image " + name)
 	l.print("size " + strconv.FormatInt(size, 10))
@@ -105,7 +109,7 @@ func (l *BlockListWriter) Close() error {
 func (l *BlockListWriter) room(stored int64) bool {
 	switch {
 	case l.err != nil:
-	case l.image == nil || l.image.count == l.image.Blocks():
+	case l.image == nil || l.count == l.image.Blocks():
 		l.fail(fmt.Errorf("a block too many"))
 	default:
 		l.fail(l.image.checkStored(stored, 1))
@@ -113,7 +117,7 @@ func (l *BlockListWriter) room(stored int64) bool {
 	if l.err != nil {
 		return false
 	}
-	l.image.count++
+	l.count++
 	l.image.Stored += stored
 	return true
 }
@@ -130,8 +134,8 @@ func (l *BlockListWriter) flushZeros() {
 // finish ends the current image.
 func (l *BlockListWriter) finish() {
 	l.flushZeros()
-	if m := l.image; m != nil && m.count != m.Blocks() {
-		l.fail(fmt.Errorf("%q has %d blocks instead of %d", m.Name, m.count, m.Blocks()))
+	if m := l.image; m != nil && l.count != m.Blocks() {
+		l.fail(fmt.Errorf("%q has %d blocks instead of %d", m.Name, l.count, m.Blocks()))
 	}
 	l.image = nil
 }

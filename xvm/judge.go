@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"vmcastfs/xvm/sums"
 )
 
 // Evidence is what a package shows of itself, and what its sidecar says of it.
@@ -257,7 +258,7 @@ func (v *Verdict) OwnBlockList() (use bool, why string) {
 	}
 	m := v.evidence.Index.Members[i]
 	switch {
-	case v.Sums == nil || !slices.ContainsFunc(v.Sums.Sums(m.Name), func(s Sum) bool { return s.Prefix == 0 }):
+	case v.Sums == nil || !slices.ContainsFunc(v.Sums.Sums(m.Name), func(s sums.Sum) bool { return s.Prefix == 0 }):
 		why = "no manifest lists it"
 	case v.policy.Required && v.Sums.unvouched(m.Name) != "":
 		why = v.Sums.unvouched(m.Name)

@@ -2,19 +2,15 @@ package xvm
 
 import (
 	"bytes"
-	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
 
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // Limits of a manifest.
@@ -45,40 +41,11 @@ func (e *manifestError) Error() string {
 // Unwrap makes errors.Is(err, ErrManifest) true.
 func (e *manifestError) Unwrap() error { return ErrManifest }
 
-// Digest algorithms of a [Sum].
-const (
-	MD5    = "md5"
-	SHA1   = "sha1"
-	SHA256 = "sha256"
-	SHA512 = "sha512"
-)
+// Sum is [sums.Sum], by the name that fs/catalog has for it until it is moved.
+type Sum = sums.Sum
 
-// Sum is one digest of a file's content.
-type Sum struct {
-	Algo   string // MD5, SHA1, SHA256 or SHA512
-	Hex    string // lower-case hexadecimal, of the algorithm's full length
-	Prefix int64  // 0: of the whole content; else of its first Prefix bytes only
-}
-
-// weak reports whether the sum finds accidents but no longer resists an
-// attacker: MD5, and everything that covers a part only.
-func (s Sum) weak() bool { return s.Algo == MD5 || s.Prefix != 0 }
-
-// NewHash begins the computation of such a sum; nil for an unknown algorithm.
-// What it is given has to end after Prefix bytes.
-func (s Sum) NewHash() hash.Hash {
-	switch s.Algo {
-	case MD5:
-		return md5.New()
-	case SHA1:
-		return sha1.New()
-	case SHA256:
-		return sha256.New()
-	case SHA512:
-		return sha512.New()
-	}
-	return nil
-}
+// SHA256 is [sums.SHA256], likewise.
+const SHA256 = sums.SHA256
 
 // Plain is what an XVM2 manifest says of a disk: the size of its plain
 // (uncompressed) content, and the digests one of which that content has.
@@ -88,7 +55,7 @@ type Plain struct {
 	// when one of them matches. Enomaly's packager meant the MD5 of the whole
 	// disk but hashed the first MiB only, so for a disk beyond that size both
 	// readings are listed.
-	Any []Sum
+	Any []sums.Sum
 }
 
 // Manifest is a parsed manifest. It is immutable, so that any number of
@@ -101,7 +68,7 @@ type Manifest struct {
 }
 
 type manifestEntry struct {
-	sums        []Sum
+	sums        []sums.Sum
 	plain       *Plain
 	unsupported []string
 }
@@ -123,7 +90,7 @@ func (m *Manifest) Names() []string {
 // Sums returns the digests of the member's bytes as stored in the archive,
 // the strongest algorithm first. All of them must match. It is nil when the
 // manifest does not list the member, or by digests only that are not supported.
-func (m *Manifest) Sums(member string) []Sum {
+func (m *Manifest) Sums(member string) []sums.Sum {
 	if e := m.lookup(member); e != nil {
 		return slices.Clone(e.sums)
 	}
@@ -160,7 +127,7 @@ func (m *Manifest) unvouched(member string) string {
 	if m == nil || !m.Lists(member) {
 		return "the signed manifest does not list it"
 	}
-	if slices.ContainsFunc(m.Sums(member), func(s Sum) bool { return !s.weak() }) {
+	if slices.ContainsFunc(m.Sums(member), func(s sums.Sum) bool { return !s.Weak() }) {
 		return ""
 	}
 	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
@@ -250,7 +217,7 @@ func ParseManifest(file string, b []byte) (*Manifest, error) {
 		return fail(0, "it holds no digest in any known form")
 	}
 	for _, e := range m.entries {
-		slices.SortStableFunc(e.sums, func(a, b Sum) int { return len(b.Hex) - len(a.Hex) })
+		slices.SortStableFunc(e.sums, func(a, b sums.Sum) int { return len(b.Hex) - len(a.Hex) })
 	}
 	return m, nil
 }

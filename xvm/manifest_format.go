@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+	"vmcastfs/xvm/sums"
 )
 
 // A manifest is text. Each line is told apart by its form:
@@ -58,7 +59,7 @@ func AppendRelease(dst []byte, id string) ([]byte, error) {
 
 // AppendGNU appends the line that md5sum, sha1sum, sha256sum or sha512sum
 // prints for a file ("hex  name"), ended by a newline.
-func AppendGNU(dst []byte, s Sum, name string) []byte {
+func AppendGNU(dst []byte, s sums.Sum, name string) []byte {
 	escaped, special := escapeName(name)
 	if special {
 		dst = append(dst, '\\')
@@ -71,7 +72,7 @@ func AppendGNU(dst []byte, s Sum, name string) []byte {
 
 // AppendTag appends the line that sha256sum --tag and its kin print for a file
 // ("SHA256 (name) = hex"), ended by a newline.
-func AppendTag(dst []byte, s Sum, name string) []byte {
+func AppendTag(dst []byte, s sums.Sum, name string) []byte {
 	escaped, special := escapeName(name)
 	if special {
 		dst = append(dst, '\\')

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"vmcastfs/xvm/sums"
 )
 
 // xvm2Prefix is the number of bytes that Enomaly's packager hashed of a disk
@@ -31,7 +32,7 @@ const (
 // cannot be checked (unsupported then says why).
 type manifestLine struct {
 	name        string
-	sum         Sum
+	sum         sums.Sum
 	plain       *Plain
 	unsupported string
 }
@@ -137,7 +138,7 @@ func parseXVM2(s string) (manifestLine, bool) {
 	if bad != "" {
 		return manifestLine{}, false
 	}
-	p := &Plain{Size: size, Any: []Sum{sum}}
+	p := &Plain{Size: size, Any: []sums.Sum{sum}}
 	if size > xvm2Prefix {
 		sum.Prefix = xvm2Prefix
 		p.Any = append(p.Any, sum)
@@ -157,51 +158,51 @@ func cutLastField(s string) (before, field string, ok bool) {
 // newSum makes a Sum of a digest in text. tag is the algorithm's name in any of
 // its spellings, or "" to tell it by the length. The second result is not empty
 // when the digest cannot be checked, and says why.
-func newSum(tag, hex string) (Sum, string) {
+func newSum(tag, hex string) (sums.Sum, string) {
 	algo := ""
 	if tag != "" {
 		switch strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(tag, "-", ""), "_", "")) {
 		case "md5":
-			algo = MD5
+			algo = sums.MD5
 		case "sha1", "sha":
-			algo = SHA1
+			algo = sums.SHA1
 		case "sha256", "sha2256":
-			algo = SHA256
+			algo = sums.SHA256
 		case "sha512", "sha2512":
-			algo = SHA512
+			algo = sums.SHA512
 		default:
-			return Sum{}, fmt.Sprintf("algorithm %q is not supported", tag)
+			return sums.Sum{}, fmt.Sprintf("algorithm %q is not supported", tag)
 		}
 	} else {
 		switch len(hex) {
 		case 32:
-			algo = MD5
+			algo = sums.MD5
 		case 40:
-			algo = SHA1
+			algo = sums.SHA1
 		case 64:
-			algo = SHA256
+			algo = sums.SHA256
 		case 128:
-			algo = SHA512
+			algo = sums.SHA512
 		default:
-			return Sum{}, fmt.Sprintf("a digest of %d characters belongs to no supported algorithm", len(hex))
+			return sums.Sum{}, fmt.Sprintf("a digest of %d characters belongs to no supported algorithm", len(hex))
 		}
 	}
 	if want := hexLen(algo); len(hex) != want {
-		return Sum{}, fmt.Sprintf("a %s digest of %d characters instead of %d", algo, len(hex), want)
+		return sums.Sum{}, fmt.Sprintf("a %s digest of %d characters instead of %d", algo, len(hex), want)
 	}
 	if strings.Trim(hex, hexAlphabet) != "" {
-		return Sum{}, fmt.Sprintf("a %s digest that is not hexadecimal", algo)
+		return sums.Sum{}, fmt.Sprintf("a %s digest that is not hexadecimal", algo)
 	}
-	return Sum{Algo: algo, Hex: strings.ToLower(hex)}, ""
+	return sums.Sum{Algo: algo, Hex: strings.ToLower(hex)}, ""
 }
 
 func hexLen(algo string) int {
 	switch algo {
-	case MD5:
+	case sums.MD5:
 		return 32
-	case SHA1:
+	case sums.SHA1:
 		return 40
-	case SHA256:
+	case sums.SHA256:
 		return 64
 	default:
 		return 128

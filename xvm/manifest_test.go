@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"vmcastfs/xvm/sums"
 )
 
 var (
@@ -22,35 +23,35 @@ var (
 func TestManifestForms(t *testing.T) {
 	for _, tt := range []struct {
 		name, text, member string
-		want               []Sum
+		want               []sums.Sum
 	}{
-		{"sha1sum text", hex40 + "  root.img\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"sha1sum binary", hex40 + " *root.img\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"md5sum", hex32 + "  root.img", "root.img", []Sum{{MD5, hex32, 0}}},
-		{"sha256sum", hex64 + "  root.img", "root.img", []Sum{{SHA256, hex64, 0}}},
-		{"sha512sum", hex128 + "  root.img", "root.img", []Sum{{SHA512, hex128, 0}}},
-		{"md5 -r", hex32 + " root.img", "root.img", []Sum{{MD5, hex32, 0}}},
-		{"tab", hex32 + "\troot.img", "root.img", []Sum{{MD5, hex32, 0}}},
-		{"upper case", strings.ToUpper(hex40) + "  root.img\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"crlf", hex40 + "  root.img\r\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"bom", "\xef\xbb\xbf" + hex40 + "  root.img\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"comment, blank", "# made by hand\n\n  \n" + hex40 + "  root.img\n", "root.img", []Sum{{SHA1, hex40, 0}}},
-		{"spaces in name", hex40 + "  my disk .img\n", "my disk .img", []Sum{{SHA1, hex40, 0}}},
-		{"name begins with a blank", hex40 + "   x\n", " x", []Sum{{SHA1, hex40, 0}}},
-		{"escaped", `\` + hex40 + `  a\\b` + "\n", `a\b`, []Sum{{SHA1, hex40, 0}}},
-		{"backslash not escaped", hex40 + `  a\nb` + "\n", `a\nb`, []Sum{{SHA1, hex40, 0}}},
-		{"bsd tag", "SHA256 (root.img) = " + hex64, "root.img", []Sum{{SHA256, hex64, 0}}},
-		{"bsd tag escaped", `\SHA256 (a\\b) = ` + hex64, `a\b`, []Sum{{SHA256, hex64, 0}}},
-		{"bsd tag, parentheses in name", "SHA1 (root (1).img) = " + hex40, "root (1).img", []Sum{{SHA1, hex40, 0}}},
-		{"ovf", "SHA256(a.vmdk)= " + hex64, "a.vmdk", []Sum{{SHA256, hex64, 0}}},
-		{"ovf sha1", "SHA1(a.vmdk)=" + hex40, "a.vmdk", []Sum{{SHA1, hex40, 0}}},
-		{"openssl 3", "SHA2-256(a.vmdk)= " + hex64, "a.vmdk", []Sum{{SHA256, hex64, 0}}},
-		{"dashed", "SHA-512 (a.vmdk) = " + hex128, "a.vmdk", []Sum{{SHA512, hex128, 0}}},
+		{"sha1sum text", hex40 + "  root.img\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"sha1sum binary", hex40 + " *root.img\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"md5sum", hex32 + "  root.img", "root.img", []sums.Sum{{Algo: sums.MD5, Hex: hex32}}},
+		{"sha256sum", hex64 + "  root.img", "root.img", []sums.Sum{{Algo: sums.SHA256, Hex: hex64}}},
+		{"sha512sum", hex128 + "  root.img", "root.img", []sums.Sum{{Algo: sums.SHA512, Hex: hex128}}},
+		{"md5 -r", hex32 + " root.img", "root.img", []sums.Sum{{Algo: sums.MD5, Hex: hex32}}},
+		{"tab", hex32 + "\troot.img", "root.img", []sums.Sum{{Algo: sums.MD5, Hex: hex32}}},
+		{"upper case", strings.ToUpper(hex40) + "  root.img\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"crlf", hex40 + "  root.img\r\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"bom", "\xef\xbb\xbf" + hex40 + "  root.img\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"comment, blank", "# made by hand\n\n  \n" + hex40 + "  root.img\n", "root.img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"spaces in name", hex40 + "  my disk .img\n", "my disk .img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"name begins with a blank", hex40 + "   x\n", " x", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"escaped", `\` + hex40 + `  a\\b` + "\n", `a\b`, []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"backslash not escaped", hex40 + `  a\nb` + "\n", `a\nb`, []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"bsd tag", "SHA256 (root.img) = " + hex64, "root.img", []sums.Sum{{Algo: sums.SHA256, Hex: hex64}}},
+		{"bsd tag escaped", `\SHA256 (a\\b) = ` + hex64, `a\b`, []sums.Sum{{Algo: sums.SHA256, Hex: hex64}}},
+		{"bsd tag, parentheses in name", "SHA1 (root (1).img) = " + hex40, "root (1).img", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"ovf", "SHA256(a.vmdk)= " + hex64, "a.vmdk", []sums.Sum{{Algo: sums.SHA256, Hex: hex64}}},
+		{"ovf sha1", "SHA1(a.vmdk)=" + hex40, "a.vmdk", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"openssl 3", "SHA2-256(a.vmdk)= " + hex64, "a.vmdk", []sums.Sum{{Algo: sums.SHA256, Hex: hex64}}},
+		{"dashed", "SHA-512 (a.vmdk) = " + hex128, "a.vmdk", []sums.Sum{{Algo: sums.SHA512, Hex: hex128}}},
 		{"mixed, strongest first", hex40 + "  a\nSHA256 (a) = " + hex64 + "\n" + hex32 + "  a\n", "a",
-			[]Sum{{SHA256, hex64, 0}, {SHA1, hex40, 0}, {MD5, hex32, 0}}},
-		{"said twice alike", hex40 + "  a\n" + hex40 + " *./a\n", "a", []Sum{{SHA1, hex40, 0}}},
-		{"garbage between", "hello\n" + hex40 + "  a\nbye bye\n", "a", []Sum{{SHA1, hex40, 0}}},
-		{"asked by another spelling", hex40 + "  d/a\n", "./d//a", []Sum{{SHA1, hex40, 0}}},
+			[]sums.Sum{{Algo: sums.SHA256, Hex: hex64}, {Algo: sums.SHA1, Hex: hex40}, {Algo: sums.MD5, Hex: hex32}}},
+		{"said twice alike", hex40 + "  a\n" + hex40 + " *./a\n", "a", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"garbage between", "hello\n" + hex40 + "  a\nbye bye\n", "a", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
+		{"asked by another spelling", hex40 + "  d/a\n", "./d//a", []sums.Sum{{Algo: sums.SHA1, Hex: hex40}}},
 		{"absent", hex40 + "  a\n", "b", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -75,12 +76,12 @@ func TestManifestXVM2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, prefix := Sum{Algo: MD5, Hex: hex32}, Sum{Algo: MD5, Hex: hex32, Prefix: 1 << 20}
+	whole, prefix := sums.Sum{Algo: sums.MD5, Hex: hex32}, sums.Sum{Algo: sums.MD5, Hex: hex32, Prefix: 1 << 20}
 	for name, want := range map[string]Plain{
-		"hd0.img":   {3221225472, []Sum{whole, prefix}},
-		"my cd.iso": {1048576, []Sum{whole}},
-		"empty":     {0, []Sum{whole}},
-		hex32:       {5, []Sum{whole}},
+		"hd0.img":   {3221225472, []sums.Sum{whole, prefix}},
+		"my cd.iso": {1048576, []sums.Sum{whole}},
+		"empty":     {0, []sums.Sum{whole}},
+		hex32:       {5, []sums.Sum{whole}},
 	} {
 		if got, ok := m.Plain(name); !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("Plain(%q) = %v %v, want %v", name, got, ok, want)
@@ -180,7 +181,7 @@ func TestS4Unsupported(t *testing.T) {
 			t.Errorf("%s: sums %v, unsupported %q", name, m.Sums("a"), m.Unsupported("a"))
 		}
 	}
-	if !(Sum{Algo: MD5}).weak() || !(Sum{Algo: SHA256, Prefix: 1}).weak() || (Sum{Algo: SHA1}).weak() {
+	if !(sums.Sum{Algo: sums.MD5}).Weak() || !(sums.Sum{Algo: sums.SHA256, Prefix: 1}).Weak() || (sums.Sum{Algo: sums.SHA1}).Weak() {
 		t.Error("Weak")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // A sidecar gives somebody else's package a block list and seek points for its
@@ -371,7 +372,7 @@ func (p *sidecarParser) whole(name string, size, limit int64) ([]byte, error) {
 // compare asks for a SHA-256 in the manifest, and that it is this one.
 func (p *sidecarParser) compare(name string, got [32]byte) error {
 	for _, sum := range p.manifest.Sums(name) {
-		if sum.Algo == SHA256 {
+		if sum.Algo == sums.SHA256 {
 			if sum.Hex != hex.EncodeToString(got[:]) {
 				return fmt.Errorf("%w: %s does not match its sum in %s", ErrSidecar, tarDisplay(name), SidecarManifest)
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"vmcastfs/xvm/sums"
 )
 
 type sidecarFile struct {
@@ -37,7 +38,7 @@ func sidecarParts(t testing.TB) []sidecarFile {
 	for _, f := range files {
 		if f.name != SidecarManifest && f.name != SidecarSignature {
 			sum := sha256.Sum256(f.content)
-			files[1].content = AppendTag(files[1].content, Sum{Algo: SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
+			files[1].content = AppendTag(files[1].content, sums.Sum{Algo: sums.SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
 		}
 	}
 	return append(files[:3:3], files[5], files[3], files[4])
@@ -112,7 +113,7 @@ func TestReadSidecarOfVersion1(t *testing.T) {
 	for i, f := range parts {
 		if i != 1 && i != partSignature {
 			sum := sha256.Sum256(f.content)
-			parts[1].content = AppendTag(parts[1].content, Sum{Algo: SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
+			parts[1].content = AppendTag(parts[1].content, sums.Sum{Algo: sums.SHA256, Hex: hex.EncodeToString(sum[:])}, f.name)
 		}
 	}
 	s, err := ReadSidecar(bytes.NewReader(sidecarTar(t, parts)))

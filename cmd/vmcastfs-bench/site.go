@@ -18,6 +18,7 @@ import (
 	"vmcastfs/cache/origin"
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // Paths on the origin.
@@ -144,8 +145,8 @@ func newPackage(image *os.File) (*joined, error) {
 		return nil, err
 	}
 	var manifest []byte
-	manifest = xvm.AppendGNU(manifest, xvm.Sum{Algo: xvm.SHA1, Hex: s1}, diskName)
-	manifest = xvm.AppendTag(manifest, xvm.Sum{Algo: xvm.SHA256, Hex: s256}, diskName)
+	manifest = xvm.AppendGNU(manifest, sums.Sum{Algo: sums.SHA1, Hex: s1}, diskName)
+	manifest = xvm.AppendTag(manifest, sums.Sum{Algo: sums.SHA256, Hex: s256}, diskName)
 	var head bytes.Buffer
 	w := tar.NewWriter(&head)
 	for _, m := range []struct {

@@ -18,9 +18,10 @@ var rooms = map[string][]string{
 	"cache/boottrace":       {},
 	"internal/testkit":      {}, // of tests alone
 	"feed":                  {"xvm/seekable"},
-	"xvm":                   {"xvm/seekable"},
+	"xvm/sums":              {},
+	"xvm":                   {"xvm/seekable", "xvm/sums"},
 	"xvm/seekable":          {},
-	"xvm/pack":              {"xvm", "xvm/seekable"},
+	"xvm/pack":              {"xvm", "xvm/seekable", "xvm/sums"},
 	"cache/source":          {},
 	"cache":                 {"cache/source", "cache/store"},
 	"cache/remote":          {"cache/source"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // archiveWriter writes a tar archive member by member. Headers are made by
@@ -108,8 +109,8 @@ func (m memory) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 type manifest []byte
 
 func (m *manifest) add(name string, sha1Hex, sha256Hex string) {
-	*m = xvm.AppendGNU(*m, xvm.Sum{Algo: xvm.SHA1, Hex: sha1Hex}, name)
-	*m = xvm.AppendTag(*m, xvm.Sum{Algo: xvm.SHA256, Hex: sha256Hex}, name)
+	*m = xvm.AppendGNU(*m, sums.Sum{Algo: sums.SHA1, Hex: sha1Hex}, name)
+	*m = xvm.AppendTag(*m, sums.Sum{Algo: sums.SHA256, Hex: sha256Hex}, name)
 }
 
 func (m *manifest) bytes(name string, content []byte) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // Archive is a package to be checked.
@@ -166,7 +167,7 @@ func (c *checker) between(s *stream, padding, to int64, headers bool) error {
 		if _, err := io.ReadFull(s, p); err != nil {
 			return err
 		}
-		if (padding > 0 || !headers) && !allZero(p) {
+		if (padding > 0 || !headers) && !sums.Zero(p) {
 			i := bytes.IndexFunc(p, func(r rune) bool { return r != 0 })
 			c.report.fault("byte %d of the archive belongs to no file and is not zero", at+int64(i))
 			return s.skip(to)

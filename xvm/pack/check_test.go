@@ -17,6 +17,7 @@ import (
 	"vmcastfs/internal/testkit"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // states are "name state" of all files.
@@ -219,12 +220,12 @@ func TestUnlistedBlockListProvesNothing(t *testing.T) {
 	disk := image(200_000, 6)
 	var list bytes.Buffer
 	w := xvm.NewBlockListWriter(&list)
-	var sums blockSums
-	h := newBlockHasher(4096, sums.add)
+	table := sums.NewTable(int64(len(disk)), 4096)
+	h := tableHasher(table)
 	if _, err := h.Write(disk); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(h.finish(), sums.list(w, "a.img", int64(len(disk)), 4096), w.Close()); err != nil {
+	if err := errors.Join(h.Finish(), listTable(w, "a.img", table), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	manifest := fmt.Appendf(nil, "%x  blocks.txt\n", sha1.Sum(list.Bytes()))
@@ -398,7 +399,7 @@ func TestIndex(t *testing.T) {
 			t.Fatalf("%s: %+v", name, b)
 		}
 		v := &comparison{image: b}
-		v.hasher = newBlockHasher(b.BlockSize, func(sum [32]byte, zero bool) error { v.see(v.blocks, sum, zero); return nil })
+		v.hasher = sums.NewHasher(b.BlockSize, func(sum [32]byte, zero bool) error { v.see(v.blocks, sum, zero); return nil })
 		if _, err := v.hasher.Write(disk); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // faultsTold is how many wrong blocks of an image are named one by one.
@@ -23,7 +24,7 @@ const faultsTold = 5
 // mu guards all but the first two.
 type comparison struct {
 	image  *xvm.ImageBlocks
-	hasher *blockHasher // of those compared in order
+	hasher *sums.Hasher // of those compared in order
 
 	mu     sync.Mutex
 	blocks int64 // compared so far
@@ -39,7 +40,7 @@ func (c *checker) blocksOf(name, member string) *comparison {
 		return nil
 	}
 	v := &comparison{image: image}
-	v.hasher = newBlockHasher(image.BlockSize, func(sum [32]byte, zero bool) error {
+	v.hasher = sums.NewHasher(image.BlockSize, func(sum [32]byte, zero bool) error {
 		v.see(v.blocks, sum, zero)
 		return nil
 	})
@@ -69,7 +70,7 @@ func (v *comparison) bad(i int64, how string) {
 
 // judge says what came out. size is the length of what was compared.
 func (v *comparison) judge(f *FileReport, size int64) {
-	if err := v.hasher.finish(); err != nil {
+	if err := v.hasher.Finish(); err != nil {
 		f.fault("%v", err)
 	}
 	v.mu.Lock()
@@ -236,7 +237,7 @@ func (in *inflater) inflate(v *comparison, u unit) error {
 		}
 		left -= int64(len(p))
 		if u.zero {
-			v.see(i, [32]byte{}, allZero(p))
+			v.see(i, [32]byte{}, sums.Zero(p))
 		}
 	}
 	var more [1]byte

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // ReadManifest reads the manifest of an archive; nil: it has none.
@@ -42,11 +43,11 @@ func (e *tooLarge) Error() string {
 }
 
 // wanted are the digests to be made of a member as stored.
-func (c *checker) wanted(name string) []*digest {
-	var d []*digest
+func (c *checker) wanted(name string) sums.Digests {
+	var d sums.Digests
 	if c.manifest != nil {
 		for _, sum := range c.manifest.Sums(name) {
-			if one := newDigest(sum); one != nil {
+			if one := sums.NewDigest(sum); one != nil {
 				d = append(d, one)
 			}
 		}
@@ -55,13 +56,13 @@ func (c *checker) wanted(name string) []*digest {
 }
 
 // judge compares the sums that the manifest has of a file.
-func (c *checker) judge(f *FileReport, digests []*digest) {
+func (c *checker) judge(f *FileReport, digests sums.Digests) {
 	var good []string
 	for _, d := range digests {
-		if got := d.hex(); got != d.want.Hex {
-			f.fault("its %s is %s, the manifest says %s", d.want.Algo, got, d.want.Hex)
+		if got := d.Got(); got != d.Hex {
+			f.fault("its %s is %s, the manifest says %s", d.Algo, got, d.Hex)
 		} else {
-			good = append(good, d.want.Algo)
+			good = append(good, d.Algo)
 		}
 	}
 	if len(good) > 0 && f.State != Corrupt {

@@ -11,12 +11,13 @@ import (
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // stream is the archive being read forward; what is read goes to tee as well.
 type stream struct {
 	r   io.Reader
-	tee *digest
+	tee *sums.Digest
 	pos int64
 }
 
@@ -96,10 +97,10 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	for _, d := range digests {
 		stored = append(stored, d)
 	}
-	var sha256 *digest
-	var blocks *blockHasher
+	var sha256 *sums.Digest
+	var blocks *sums.Hasher
 	if c.collect != nil || c.sidecar != nil {
-		sha256 = newDigest(xvm.Sum{Algo: xvm.SHA256})
+		sha256 = sums.NewDigest(sums.Sum{Algo: sums.SHA256})
 		stored = append(stored, sha256)
 	}
 	if c.xva != nil && c.xva.owned(m.Name) {
@@ -138,7 +139,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	}
 	c.look(m.Name, begin)
 	if blocks != nil {
-		if err := blocks.finish(); err != nil {
+		if err := blocks.Finish(); err != nil {
 			return err
 		}
 	}
@@ -167,7 +168,7 @@ func (c *checker) look(name string, begin *head) {
 }
 
 // piece checks a chunk of an XVA archive, or the checksum of one.
-func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *digest) error {
+func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *sums.Digest) error {
 	if err := c.xvaMember(&content{s: s, m: m}, stored); err != nil {
 		return err
 	}
@@ -201,13 +202,13 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 	}
 	defer r.Close()
 	var outs fan
-	var digests []*digest
+	var digests sums.Digests
 	var told xvm.Plain
 	if c.manifest != nil {
 		told, _ = c.manifest.Plain(plain.Name)
 	}
 	for _, sum := range told.Any {
-		if d := newDigest(sum); d != nil {
+		if d := sums.NewDigest(sum); d != nil {
 			digests = append(digests, d)
 			outs = append(outs, d)
 		}
@@ -218,7 +219,7 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 	}
 	begin := &head{}
 	outs = append(outs, begin)
-	var collected *blockHasher
+	var collected *sums.Hasher
 	if c.collect != nil {
 		collected = c.collect.image(plain.Name, -1, 0)
 		outs = append(outs, collected)
@@ -237,10 +238,10 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 	plain.Size = size
 	c.look(plain.Name, begin)
 	if collected != nil {
-		if err := collected.finish(); err != nil {
+		if err := collected.Finish(); err != nil {
 			return err
 		}
-		c.collect.images[len(c.collect.images)-1].size = size
+		c.collect.images[len(c.collect.images)-1].table.End(size)
 		if points, _ := r.Points(); len(points) > 0 {
 			c.collect.points[plain.From] = points
 		}
@@ -278,7 +279,7 @@ func decode(ctx context.Context, r *seekable.Reader, w io.Writer) (int64, error)
 }
 
 // judgePlain compares what an XVM2 manifest says of plain content.
-func judgePlain(f *FileReport, told xvm.Plain, digests []*digest) {
+func judgePlain(f *FileReport, told xvm.Plain, digests sums.Digests) {
 	if len(digests) == 0 {
 		return
 	}
@@ -287,23 +288,22 @@ func judgePlain(f *FileReport, told xvm.Plain, digests []*digest) {
 		return
 	}
 	for _, d := range digests {
-		if d.hex() != d.want.Hex {
+		if d.Got() != d.Hex {
 			continue
 		}
-		if d.want.Prefix > 0 && d.want.Prefix < f.Size {
-			f.Proofs = append(f.Proofs, fmt.Sprintf("%s of its first %d bytes only, in the manifest", d.want.Algo, d.want.Prefix))
+		if d.Prefix > 0 && d.Prefix < f.Size {
+			f.Proofs = append(f.Proofs, fmt.Sprintf("%s of its first %d bytes only, in the manifest", d.Algo, d.Prefix))
 			return
 		}
-		f.proof("%s in the manifest", d.want.Algo)
+		f.proof("%s in the manifest", d.Algo)
 		return
 	}
-	f.fault("its %s is %s, the manifest says %s", digests[0].want.Algo, digests[0].hex(), digests[0].want.Hex)
+	f.fault("its %s is %s, the manifest says %s", digests[0].Algo, digests[0].Got(), digests[0].Hex)
 }
 
 // image collects the blocks of an image; blockSize 0 is that which was asked for.
-func (c *collector) image(name string, size int64, blockSize int) *blockHasher {
-	sums := &blockSums{}
-	blockSize = cmp.Or(blockSize, c.blockSize)
-	c.images = append(c.images, collectedImage{name, size, blockSize, sums})
-	return newBlockHasher(blockSize, sums.add)
+func (c *collector) image(name string, size int64, blockSize int) *sums.Hasher {
+	table := sums.NewTable(size, cmp.Or(blockSize, c.blockSize))
+	c.images = append(c.images, collectedImage{name, table})
+	return tableHasher(table)
 }

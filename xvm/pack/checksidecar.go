@@ -3,15 +3,16 @@ package pack
 import (
 	"encoding/hex"
 	"fmt"
+	"vmcastfs/xvm/sums"
 )
 
 // judgeSidecar compares a file with the sidecar.
-func (c *checker) judgeSidecar(f *FileReport, name string, sha256 *digest) {
+func (c *checker) judgeSidecar(f *FileReport, name string, sha256 *sums.Digest) {
 	want, ok := c.sidecar[name]
 	if !ok || sha256 == nil {
 		return
 	}
-	if got := sha256.hex(); got != hex.EncodeToString(want[:]) {
+	if got := sha256.Got(); got != hex.EncodeToString(want[:]) {
 		f.fault("the sha256 of %s is %s, the sidecar says %x", name, got, want)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // xvaCheck puts the disks of an XVA archive together while it goes by, and
@@ -29,7 +30,7 @@ type xvaDisk struct {
 	pos       int64
 	got       map[int]string // checksums computed and not compared yet, by piece
 	listed    *comparison    // nil: no list has it
-	collected *blockHasher   // nil: nothing is collected
+	collected *sums.Hasher   // nil: nothing is collected
 	wrong     int
 }
 
@@ -105,7 +106,7 @@ func (d *xvaDisk) chunk(i int, p []byte) error {
 		return err
 	}
 	d.pos += int64(len(p))
-	return d.write(func(b *blockHasher) error {
+	return d.write(func(b *sums.Hasher) error {
 		_, err := b.Write(p)
 		return err
 	})
@@ -115,10 +116,10 @@ func (d *xvaDisk) chunk(i int, p []byte) error {
 func (d *xvaDisk) zeros(to int64) error {
 	n := to - d.pos
 	d.pos = to
-	return d.write(func(b *blockHasher) error { return b.zeros(n) })
+	return d.write(func(b *sums.Hasher) error { return b.Zeros(n) })
 }
 
-func (d *xvaDisk) write(fn func(*blockHasher) error) error {
+func (d *xvaDisk) write(fn func(*sums.Hasher) error) error {
 	if d.listed != nil {
 		if err := fn(d.listed.hasher); err != nil {
 			return err
@@ -149,7 +150,7 @@ func (x *xvaCheck) finish(r *Report) error {
 			return err
 		}
 		if d.collected != nil {
-			if err := d.collected.finish(); err != nil {
+			if err := d.collected.Finish(); err != nil {
 				return err
 			}
 		}

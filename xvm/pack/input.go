@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // Input is a file to be put into a package.
@@ -62,7 +63,7 @@ func (p *packer) uncompressed(content io.Reader, name string, size int64) (membe
 	if err := p.list.Begin(name, "", size, p.o.BlockSize); err != nil {
 		return member{}, err
 	}
-	blocks := newBlockHasher(p.o.BlockSize, func(sum [32]byte, zero bool) error {
+	blocks := sums.NewHasher(p.o.BlockSize, func(sum [32]byte, zero bool) error {
 		if zero {
 			return p.list.Zero(0)
 		}
@@ -76,7 +77,7 @@ func (p *packer) uncompressed(content io.Reader, name string, size int64) (membe
 	if err != nil {
 		return member{}, err
 	}
-	return m, blocks.finish()
+	return m, blocks.Finish()
 }
 
 // blockwise compresses an image, each block on its own.
@@ -124,14 +125,15 @@ func (p *packer) compressed(ctx context.Context, content io.Reader, begin *head,
 		return member{}, 0, err
 	}
 	defer s.Close()
-	var sums blockSums
-	blocks := newBlockHasher(p.o.BlockSize, sums.add)
+	table := sums.NewTable(sums.Unknown, p.o.BlockSize)
+	blocks := tableHasher(table)
 	size, err := io.CopyBuffer(fan{blocks, begin}, s, make([]byte, chunk))
 	if err == nil {
-		err = blocks.finish()
+		err = blocks.Finish()
 	}
 	if err == nil {
-		err = sums.list(p.list, plain, size, p.o.BlockSize)
+		table.End(size)
+		err = listTable(p.list, plain, table)
 	}
 	return m, size, err
 }

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // Block sizes: powers of two between the bounds.
 const (
 	DefaultBlockSize = 64 << 10
-	MinBlockSize     = xvm.MinBlockSize
-	MaxBlockSize     = xvm.MaxBlockSize
+	MinBlockSize     = sums.MinBlockSize
+	MaxBlockSize     = sums.MaxBlockSize
 )
 
 // blockSize is n, or the default for 0.
@@ -205,12 +206,12 @@ func checkProfile(profile []byte, sizes map[string]int64) error {
 func (p *packer) write(ctx context.Context, a *archiveWriter, list member, lists *spool) error {
 	m := p.manifest
 	m.bytes(p.description, p.o.Description)
-	m.add(list.name, list.sha1.hex(), list.sha256.hex())
+	m.add(list.name, list.sha1.Got(), list.sha256.Got())
 	if p.o.Profile != nil {
 		m.bytes(xvm.ProfileName, p.o.Profile)
 	}
 	for _, image := range p.members {
-		m.add(image.name, image.sha1.hex(), image.sha256.hex())
+		m.add(image.name, image.sha1.Got(), image.sha256.Got())
 	}
 	if err := a.bytes(p.description, p.o.Description); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // IndexOptions say how to make a sidecar.
@@ -45,11 +46,11 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 		}
 	}
 	c := newChecker(a, size, o.CheckOptions)
-	c.collect = &collector{blockSize: o.BlockSize, whole: newDigest(xvm.Sum{Algo: xvm.SHA256}), points: make(map[string][]byte)}
+	c.collect = &collector{blockSize: o.BlockSize, whole: sums.NewDigest(sums.Sum{Algo: sums.SHA256}), points: make(map[string][]byte)}
 	if err := c.run(ctx); err != nil {
 		return nil, err
 	}
-	c.report.SHA256 = c.collect.whole.hex()
+	c.report.SHA256 = c.collect.whole.Got()
 	switch {
 	case len(c.report.Faults) > 0:
 		return c.report, ErrFaults
@@ -62,7 +63,7 @@ func Index(ctx context.Context, a Archive, size int64, w io.Writer, o IndexOptio
 func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions) error {
 	sizes := make(map[string]int64)
 	for _, image := range c.collect.images {
-		sizes[image.name] = image.size
+		sizes[image.name] = image.table.Size()
 	}
 	if err := checkProfile(o.Profile, sizes); err != nil {
 		return err
@@ -82,10 +83,10 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 	listed := lists.newMember(xvm.BlockListName)
 	list := xvm.NewBlockListWriter(listed)
 	for _, image := range c.collect.images {
-		if image.size < 0 {
+		if !image.table.Complete() {
 			continue
 		}
-		if err := image.sums.list(list, image.name, image.size, image.blockSize); err != nil {
+		if err := listTable(list, image.name, image.table); err != nil {
 			return err
 		}
 	}
@@ -101,7 +102,7 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 	if o.Profile != nil {
 		m.bytes(xvm.ProfileName, o.Profile)
 	}
-	m.add(blocks.name, blocks.sha1.hex(), blocks.sha256.hex())
+	m.add(blocks.name, blocks.sha1.Got(), blocks.sha256.Got())
 	members := make([]string, 0, len(c.collect.points))
 	for name := range c.collect.points {
 		members = append(members, name)
@@ -178,21 +179,19 @@ func (c *checker) about() ([]byte, error) {
 // collector is what Index finds out beside.
 type collector struct {
 	blockSize int
-	whole     *digest // of the archive
+	whole     *sums.Digest // of the archive
 	files     []xvm.SidecarMember
 	images    []collectedImage
 	points    map[string][]byte
 }
 
 type collectedImage struct {
-	name      string
-	size      int64
-	blockSize int
-	sums      *blockSums
+	name  string
+	table *sums.Table
 }
 
-func (c *collector) file(name string, size int64, d *digest) error {
-	sum, err := hex.DecodeString(d.hex())
+func (c *collector) file(name string, size int64, d *sums.Digest) error {
+	sum, err := hex.DecodeString(d.Got())
 	c.files = append(c.files, xvm.SidecarMember{Name: name, Size: size, SHA256: [32]byte(sum)})
 	return err
 }

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // spool is a temporary file without a name.
@@ -44,7 +43,7 @@ func (s *spool) rewind() error {
 type member struct {
 	name         string
 	off, size    int64
-	sha1, sha256 *digest
+	sha1, sha256 *sums.Digest
 }
 
 // memberWriter writes one member to a spool.
@@ -58,7 +57,7 @@ type memberWriter struct {
 // the same bytes.
 func (s *spool) newMember(name string, more ...io.Writer) *memberWriter {
 	m := &memberWriter{spool: s, member: member{
-		name: name, off: s.size, sha1: newDigest(xvm.Sum{Algo: xvm.SHA1}), sha256: newDigest(xvm.Sum{Algo: xvm.SHA256}),
+		name: name, off: s.size, sha1: sums.NewDigest(sums.Sum{Algo: sums.SHA1}), sha256: sums.NewDigest(sums.Sum{Algo: sums.SHA256}),
 	}}
 	m.Writer = bufio.NewWriterSize(append(fan{s, m.sha1, m.sha256}, more...), chunk)
 	return m

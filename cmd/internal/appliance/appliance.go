@@ -14,6 +14,7 @@ import (
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
+	"vmcastfs/xvm/sums"
 )
 
 // Names in the package.
@@ -152,8 +153,8 @@ func tarred(version string, disk, data []byte, signer *xvm.Signer, at time.Time)
 	var manifest []byte
 	for _, m := range members {
 		s1, s256 := sha1.Sum(m.content), sha256.Sum256(m.content)
-		manifest = xvm.AppendGNU(manifest, xvm.Sum{Algo: xvm.SHA1, Hex: hex.EncodeToString(s1[:])}, m.name)
-		manifest = xvm.AppendTag(manifest, xvm.Sum{Algo: xvm.SHA256, Hex: hex.EncodeToString(s256[:])}, m.name)
+		manifest = xvm.AppendGNU(manifest, sums.Sum{Algo: sums.SHA1, Hex: hex.EncodeToString(s1[:])}, m.name)
+		manifest = xvm.AppendTag(manifest, sums.Sum{Algo: sums.SHA256, Hex: hex.EncodeToString(s256[:])}, m.name)
 	}
 	overManifest, err := signer.Sign(manifest, at)
 	if err != nil {
