@@ -80,6 +80,10 @@ type Verdict struct {
 	Sums        *Manifest `json:"-"` // the manifest; nil: there is none, or none that can be used
 	ManifestSum string    `json:"-"` // SHA-256 of the manifest in hexadecimal; "": there is none
 
+	// Disks are those that an XVA archive has in chunks.
+	Disks []XVADisk `json:"-"`
+
+	chunk    func(name string) bool // of a disk, or its checksum
 	policy   Policy
 	evidence Evidence
 	moments  []time.Time // at which a signature begins or stops to count
@@ -125,6 +129,9 @@ func (v *Verdict) Refuse(why string) *Verdict {
 func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 	v := &Verdict{policy: p, evidence: e}
 	err := v.readManifest()
+	if err == nil {
+		err = v.findDisks()
+	}
 	manifest, description := e.Index.ManifestName(), e.Index.Description()
 	v.Manifest = v.signature(manifest, ManifestSignatureName, now)
 	v.Description = v.signature(description, DescriptionSignatureName, now)
@@ -152,7 +159,11 @@ func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 func (v *Verdict) readManifest() error {
 	e := v.evidence
 	if len(e.Index.Members) == 0 {
-		return fmt.Errorf("%w: the archive holds no usable file", ErrNotPackage)
+		why := ""
+		if h := e.Index.Hidden; len(h) > 0 {
+			why = fmt.Sprintf("; of %d entries the first is %q: %s", len(h), h[0].Name, h[0].Reason)
+		}
+		return fmt.Errorf("%w: the archive holds no usable file%s", ErrNotPackage, why)
 	}
 	name := e.Index.ManifestName()
 	if name == "" {
@@ -174,6 +185,18 @@ func (v *Verdict) readManifest() error {
 	}
 	return nil
 }
+
+// findDisks looks for the disks of an XVA archive.
+func (v *Verdict) findDisks() (err error) {
+	if v.Disks, v.chunk, err = XVADisks(v.evidence.Index, v.evidence.Small[XVAName]); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotPackage, err)
+	}
+	return nil
+}
+
+// IsChunk tells whether a member is part of a disk in chunks, or its checksum, and
+// so no file of the package.
+func (v *Verdict) IsChunk(member string) bool { return v.chunk != nil && v.chunk(member) }
 
 // signature checks the signature over a member.
 func (v *Verdict) signature(name, signature string, now time.Time) Signature {

@@ -29,7 +29,8 @@ type listed struct {
 	TrustedBy string      `json:"trusted_by,omitempty"`       // whose signature counts: "publisher" or "sidecar"
 	State     string      `json:"state"`
 	Error     string      `json:"error,omitempty"`
-	Alarm     string      `json:"alarm,omitempty"` // in what the release is not what it was
+	Alarm     string      `json:"alarm,omitempty"`  // in what the release is not what it was
+	Hidden    []string    `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
 	Images    []listImage `json:"images"`
 }
 
@@ -52,8 +53,9 @@ func listCommand(e *env) *cobra.Command {
 		Long: `list shows the releases of a feed without mounting it: name, date, size, images,
 signature (good, bad, missing, unchecked; "sidecar": one that is signed vouches
 for it) and state. It reads the headers of the packages it has not seen yet,
-a few small requests each; a release that cannot be read is listed with the
-reason, and makes the exit status 1.`,
+a few small requests each. A release that cannot be read is listed with the
+reason, and makes the exit status 1. Below the table stand the entries of
+archives that are not shown, and why.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := softOptions(list)
@@ -142,7 +144,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	if row.TrustedBy = st.Trust.By; row.TrustedBy == "sidecar" {
 		row.Signer = st.Sidecar.Signer
 	}
-	row.Alarm = st.Alarm
+	row.Alarm, row.Hidden = st.Alarm, st.Hidden
 	for _, f := range st.Files {
 		if f.Image {
 			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused})
@@ -192,5 +194,19 @@ func printList(stdout io.Writer, rows []listed) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, feed.Sanitize(images))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
+			fmt.Fprintf(stdout, "%s: an entry is not shown: %s\n", row.Name, feed.Sanitize(text))
+		}
+		if more := len(row.Hidden) - listedHidden; more > 0 {
+			fmt.Fprintf(stdout, "%s: and %d more entries are not shown; --json has them all\n", row.Name, more)
+		}
+	}
+	return nil
 }
+
+// listedHidden is how many hidden entries of a release the table names.
+const listedHidden = 5

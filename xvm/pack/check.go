@@ -98,9 +98,7 @@ func (c *checker) run(ctx context.Context) error {
 	if err := c.readList(ctx); err != nil {
 		return err
 	}
-	if err := c.xvaDisks(c.small[xvm.XVAName]); err != nil {
-		c.report.fault("%v", err)
-	}
+	c.xvaDisks()
 	if err := c.pass(ctx); err != nil {
 		return err
 	}

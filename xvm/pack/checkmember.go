@@ -103,7 +103,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 		sha256 = sums.NewDigest(sums.Sum{Algo: sums.SHA256})
 		stored = append(stored, sha256)
 	}
-	if c.xva != nil && c.xva.owned(m.Name) {
+	if c.xva != nil && c.verdict.IsChunk(m.Name) {
 		return c.piece(s, m, stored, sha256)
 	}
 	if c.collect != nil && !m.IsMeta() {

@@ -11,7 +11,6 @@ import (
 // xvaCheck puts the disks of an XVA archive together while it goes by, and
 // compares their chunks with the checksums that the archive has of them.
 type xvaCheck struct {
-	owned  func(name string) bool // chunks and checksums: they are no files of the package
 	disks  []*xvaDisk
 	chunks map[int64]xvaPlace // by the offset of the chunk in the archive
 	sums   map[int64]xvaPlace // by that of its checksum
@@ -35,13 +34,12 @@ type xvaDisk struct {
 }
 
 // xvaDisks looks for disks in the archive.
-func (c *checker) xvaDisks(description []byte) error {
-	disks, owned, err := xvm.XVADisks(c.index, description)
-	if err != nil || len(disks) == 0 {
-		return err
+func (c *checker) xvaDisks() {
+	if len(c.verdict.Disks) == 0 {
+		return
 	}
-	c.xva = &xvaCheck{owned: owned, chunks: make(map[int64]xvaPlace), sums: make(map[int64]xvaPlace), buf: make([]byte, xvm.XVAChunk)}
-	for _, found := range disks {
+	c.xva = &xvaCheck{chunks: make(map[int64]xvaPlace), sums: make(map[int64]xvaPlace), buf: make([]byte, xvm.XVAChunk)}
+	for _, found := range c.verdict.Disks {
 		d := &xvaDisk{XVADisk: found, got: make(map[int]string)}
 		d.report = FileReport{Name: d.Name, Size: d.Size, State: Unverified, Proofs: []string{}}
 		for i, p := range d.Chunks {
@@ -56,7 +54,6 @@ func (c *checker) xvaDisks(description []byte) error {
 		}
 		c.xva.disks = append(c.xva.disks, d)
 	}
-	return nil
 }
 
 // diskOf is the report of the disk that a chunk or checksum belongs to. Of two
