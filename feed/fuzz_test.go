@@ -21,18 +21,22 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(b)
+		f.Add(b, "text/xml")
 	}
 	for _, s := range []string{
 		rssOf(item("a", "1", ""), item("b", "1", "")), `<rss><item/></rss>`, `{"version":"jsonfeed.org","items":[null,{}]}`,
 		`<!DOCTYPE rss SYSTEM "x"><rss/>`, "<rss xml:base='a'><channel><item xml:base='b/'><enclosure url='c'/></item></channel></rss>",
 		"<feed><entry><link rel='enclosure' href='x'/><content type='xhtml'><div/></content></entry></feed>", rssOf("<item><title>a & <b</title></item>"),
+		rssOf(`<item><m:group xml:base="http://b/"><m:content url="a" medium="image"/><m:content URL="a.xvm" fileSize="1"/></m:group><a:link rel="enclosure" href="b.xvm"/></item>`),
+		atomOf(entry(1, `<id xml:base="http://b/">URN:ü#</id><title type="xhtml"><div>a<x>b</x></div></title><published>20260203T100000Z</published>`)),
+		"<!-- a --><?xml version='1.1' encoding='koi8-r'?><rss><channel><title><![CDATA[&#038;]]></title></channel></rss>",
+		`{"version":1,"items":[{"id":7,"title":{},"attachments":{"url":"a.xvm","size_in_bytes":"5"}}]}`,
 	} {
-		f.Add([]byte(s))
+		f.Add([]byte(s), "text/xml; charset=windows-1251")
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
+	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		var names nameTable
-		feed, err := parse(Document{Body: body, FinalURL: testBase}, &names)
+		feed, err := parse(Document{Body: body, ContentType: contentType, FinalURL: testBase}, &names)
 		if err != nil {
 			if feed != nil {
 				t.Error("a feed and an error")
@@ -80,7 +84,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%q", w)
 			}
 		}
-		again, err := parse(Document{Body: body, FinalURL: testBase}, &names)
+		again, err := parse(Document{Body: body, ContentType: contentType, FinalURL: testBase}, &names)
 		if err != nil || len(again.Releases) != len(feed.Releases) {
 			t.Fatalf("not repeatable: %v", err)
 		}

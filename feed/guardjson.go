@@ -130,7 +130,7 @@ func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
 		return jsonItem{}, false
 	}
 	item = jsonItem{
-		ID: opaque(strings.TrimSpace(jsonText(f.ID))), Title: plainTitle(jsonText(f.Title)), Summary: jsonText(f.Summary), HTML: jsonText(f.HTML), Text: jsonText(f.Text),
+		ID: opaque(jsonText(f.ID)), Title: plainTitle(jsonText(f.Title)), Summary: jsonText(f.Summary), HTML: jsonText(f.HTML), Text: jsonText(f.Text),
 		Published: jsonText(f.Published), Modified: jsonText(f.Modified), cost: jsonCost(raw),
 	}
 	if t, ok := parseDate(item.Published); ok {

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -234,22 +235,9 @@ func (r *Release) label() string {
 
 // identify returns the id of an item as it is written: its guid (Atom's and JSON
 // Feed's id), or the uuid of Enomalism and Archipel. An item without one has the
-// digest of its package's URLKey. An id that cannot be shown, or is too long, is
-// replaced by its digest.
+// digest of its package's URLKey.
 func identify(item *gofeed.Item, packageURL string) string {
-	for _, id := range []string{plainID(item.GUID), uuid(item)} {
-		if id = strings.TrimSpace(id); id != "" {
-			return printableID(id)
-		}
-	}
-	return "sha256:" + digest(URLKey(packageURL))
-}
-
-func printableID(id string) string {
-	if len(id) > maxID || Sanitize(id) != id {
-		return "sha256:" + digest(id)
-	}
-	return id
+	return cmp.Or(plainID(item.GUID), printableID(uuid(item)), "sha256:"+digest(URLKey(packageURL)))
 }
 
 // formerID is [Release.FormerID] for an id of Atom.

@@ -70,7 +70,17 @@ func titleText(root, kind, text string) string {
 
 // opaque hides an id from the parser, which takes some ids for URLs and writes
 // them anew. RFC 4287 compares ids as they are written.
-func opaque(id string) string { return "id:" + hex.EncodeToString([]byte(id)) }
+func opaque(id string) string { return "id:" + hex.EncodeToString([]byte(printableID(id))) }
+
+// printableID is an id with the white space around it cut, or its digest if it
+// cannot be shown or is too long.
+func printableID(id string) string {
+	id = strings.TrimSpace(id)
+	if len(id) > maxID || Sanitize(id) != id {
+		return "sha256:" + digest(id)
+	}
+	return id
+}
 
 // plainID undoes opaque.
 func plainID(id string) string {
