@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/bundle"
 )
 
 // Show makes a catalog a Tree.
@@ -51,7 +52,7 @@ func (r catalogRelease) Peek() (Package, bool) {
 	return catalogPackage{p}, ok
 }
 
-type catalogPackage struct{ *catalog.Package }
+type catalogPackage struct{ *bundle.Package }
 
 func (p catalogPackage) Files() []File {
 	inner := p.Package.Files()
@@ -70,6 +71,6 @@ func (p catalogPackage) Lookup(ctx context.Context, name string) (File, error) {
 	return catalogFile{f}, nil
 }
 
-type catalogFile struct{ *catalog.File }
+type catalogFile struct{ *bundle.File }
 
 func (f catalogFile) Open(ctx context.Context) (Handle, error) { return f.File.Open(ctx) }

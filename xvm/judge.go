@@ -368,6 +368,17 @@ func (v *Verdict) Signer() string {
 	return v.Manifest.Signer
 }
 
+// Identity tells the package from other packages of its release: the SHA-256 of
+// its manifest, or else of the sidecar's manifest that vouches for it, in
+// hexadecimal; "": it has neither.
+func (v *Verdict) Identity() string {
+	if v.ManifestSum == "" && v.By == BySidecar {
+		sum := sha256.Sum256(v.evidence.Sidecar.Manifest)
+		return hex.EncodeToString(sum[:])
+	}
+	return v.ManifestSum
+}
+
 func (x *Index) has(name string) bool {
 	return slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == name })
 }

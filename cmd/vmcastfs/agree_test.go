@@ -189,7 +189,7 @@ func TestMountListVerifyAgree(t *testing.T) {
 		}
 		var listed, checked []string
 		for _, f := range pkg.All() {
-			if f.IsImage() || f.Name() != "disk.img" { // that of partitions, which the mount makes
+			if f.Status().Image || f.Name() != "disk.img" { // that of partitions, which the mount makes
 				listed = append(listed, f.Name())
 			}
 		}

@@ -135,7 +135,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	if why := p.Index().Truncated; why != "" && row.Error == "" {
 		row.Error = "the archive is not whole: " + why
 	}
-	row.Size = p.Size()
+	row.Size = p.Index().Size
 	sig := st.Trust.Manifest
 	if d := st.Trust.Description; sig.State == "good" && d.State == "bad" {
 		sig = d

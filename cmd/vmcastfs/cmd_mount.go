@@ -15,8 +15,8 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/fs"
-	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 )
 
@@ -166,7 +166,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		return withCode(exitMount, err)
 	}
 	// Pages that the kernel has of a corrupt image must not be read any more.
-	defer s.catalog.OnCorrupt(func(f *catalog.File) { server.Distrust(f.Inode()) })()
+	defer s.catalog.OnCorrupt(func(f *bundle.File) { server.Distrust(f.Inode()) })()
 	log.Info("mounted", "feed", s.catalog.Status().Feed.URL, "on", dir)
 	if ready.daemon() {
 		log.detach()

@@ -14,7 +14,8 @@ import (
 	"sync"
 
 	"vmcastfs/cache/remote"
-	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -36,7 +37,7 @@ func (c *enclosed) Close() {
 
 // enclosedIn recognizes an enclosure, and inflates it if need be.
 func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) (*enclosed, error) {
-	enc, err := catalog.Recognize(ctx, a, a.size, address, nil)
+	enc, err := archive.Recognize(ctx, a, a.size, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, a
 		}
 		address = (&url.URL{Scheme: "file", Path: abs}).String()
 	}
-	from := catalog.SidecarURL(o.Sidecar, address)
+	from := bundle.SidecarURL(o.Sidecar, address)
 	if from == "" {
 		return nil, nil
 	}

@@ -28,8 +28,9 @@ var rooms = map[string][]string{
 	"fs/catalog/trust":      {"feed"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable"},
-	"fs/catalog":            {"fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
-	"fs":                    {"fs/catalog", "fs/catalog/trust", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs/catalog":            {"fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs":                    {"fs/catalog", "fs/catalog/bundle", "fs/catalog/image", "cache", "cache/store", "cache/remote"},
 }
 
 // owners says which room alone may import a library.

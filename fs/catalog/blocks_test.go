@@ -10,6 +10,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/store"
 	"vmcastfs/cache/store/storetest"
 	"vmcastfs/xvm"
 )
@@ -158,7 +159,7 @@ func TestBlockListWrong(t *testing.T) {
 		h := s.open()
 		p := h.pkg("one")
 		for _, f := range p.All() {
-			if !f.IsImage() {
+			if !f.Status().Image {
 				continue
 			}
 			_, err := f.Open(t.Context())
@@ -190,7 +191,7 @@ func TestBlockListUnlisted(t *testing.T) {
 	if got := h.read("one", "root.img"); !bytes.Equal(got, disk.content) {
 		t.Error("wrong content")
 	}
-	if w := strings.Join(h.pkg("one").Warnings(), "\n"); !strings.Contains(w, "blocks.txt is not used") {
+	if w := strings.Join(h.warnings("one"), "\n"); !strings.Contains(w, "blocks.txt is not used") {
 		t.Error("warnings:", w)
 	}
 }
@@ -232,7 +233,7 @@ func TestBlockListContradicts(t *testing.T) {
 		s := newSite(t)
 		l := file{xvm.BlockListName, c.list}
 		s.release("one", "/one.xvm", tarOf(t, manifestOf(l, c.image), l, c.image))
-		f := s.open().pkg("one").byName["root.img"]
+		f := s.open().listed("one", "root.img")
 		if _, err := f.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "blocks.txt") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -259,7 +260,7 @@ func TestUpgrade(t *testing.T) {
 	if err := h.complete("one", "root.img"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", string(h.file("one", "root.img").key)) })
+	eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", h.key("one", "root.img")) })
 	h.close()
 
 	s.release("two", "/two.xvm", packed(t, true, nil, file{"root.img", second}))
@@ -317,15 +318,15 @@ func TestSumsLearned(t *testing.T) {
 		if err := h.complete("one", name); err != nil {
 			t.Fatal(err)
 		}
-		key := h.file("one", name).key
-		eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", string(key)) })
+		key := h.key("one", name)
+		eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", key) })
 	}
 	f := h.file("one", "root.img")
 	if st := f.Status(); st.State != "verified" {
 		t.Fatalf("%+v", st)
 	}
 	// A block is evicted behind our back: the state says so at once.
-	storetest.Lose(t, h.cfg.Store, f.key, 4)
+	storetest.Lose(t, h.cfg.Store, store.Key(h.key("one", "root.img")), 4)
 	if st := f.Status(); st.State != "partial" || st.Percent == 100 {
 		t.Errorf("after an eviction: %+v", st)
 	}

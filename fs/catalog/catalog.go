@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
@@ -44,25 +44,19 @@ type Config struct {
 
 // Catalog is a feed with its packages, joined with the cache. It is safe for
 // any number of goroutines.
-//
-// mu guards what follows it and snapshot's replacement. It is a
-// leaf: nothing is called with it held but a Release's own mu is never taken
-// before it.
 type Catalog struct {
 	cfg    Config
 	poller *feed.Poller
+	around surroundings
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	archives archive.Env
-	images   image.Env
-	sidecars chan struct{} // one token: a sidecar is being read
-	watch    feedWatch
+	snapshot atomic.Pointer[Snapshot]
+	checking atomic.Bool // checkAll is under way
 
-	snapshot    atomic.Pointer[Snapshot]
-	checking    atomic.Bool // checkAll is under way
+	// mu guards what follows it, and the replacement of snapshot. It is a leaf.
 	mu          sync.Mutex
 	closed      bool
 	looked      time.Time           // when lookAgain last did
@@ -71,46 +65,8 @@ type Catalog struct {
 	releases    map[string]*Release // by id: the current generation
 	left        uint64              // the greatest generation of one that has left the feed
 	subscribers map[int]func()
-	onCorrupt   map[int]func(*File)
+	onCorrupt   map[int]func(*bundle.File)
 	nextSub     int
-}
-
-// Snapshot is one immutable state of the feed.
-type Snapshot struct {
-	feed     *feed.Feed
-	raw      []byte
-	time     time.Time
-	releases []*Release
-	byName   map[string]*Release
-}
-
-// FeedXML is the last good feed, verbatim.
-func (s *Snapshot) FeedXML() []byte { return s.raw }
-
-// FeedTime is when it was fetched.
-func (s *Snapshot) FeedTime() time.Time { return s.time }
-
-// Title is the channel's.
-func (s *Snapshot) Title() string { return s.feed.Title }
-
-// Warnings are what was wrong with the feed.
-func (s *Snapshot) Warnings() []string { return s.feed.Warnings }
-
-// Releases lists the releases, newest first.
-func (s *Snapshot) Releases() []*Release { return s.releases }
-
-// Release finds a release by its directory name.
-func (s *Snapshot) Release(name string) (*Release, bool) {
-	r, ok := s.byName[name]
-	return r, ok
-}
-
-// Latest is the newest release, or nil.
-func (s *Snapshot) Latest() *Release {
-	if len(s.releases) == 0 {
-		return nil
-	}
-	return s.releases[0]
 }
 
 // New makes a Catalog. It does no I/O; Start does.
@@ -125,22 +81,35 @@ func New(cfg Config) *Catalog {
 		cfg:         cfg,
 		releases:    make(map[string]*Release),
 		subscribers: make(map[int]func()),
-		onCorrupt:   make(map[int]func(*File)),
+		onCorrupt:   make(map[int]func(*bundle.File)),
 	}
-	c.sidecars = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.archives = archive.Env{
-		Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives,
-		Log: cfg.Logger, Go: c.background,
-	}
-	c.images = image.Env{
-		Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members,
-		Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, c.background), Pool: &image.BlockPool{},
-		Go: c.background, Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
-		Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
+	c.around = surroundings{
+		bundles: newEnv(cfg, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
+		run:     c.background,
+		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, lookAgain: c.lookAgain,
 	}
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
+}
+
+// newEnv is what packages work with. Run is Catalog.background.
+func newEnv(cfg Config, run func(func(context.Context)) bool) *bundle.Env {
+	return &bundle.Env{
+		Archives: archive.Env{
+			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Log: cfg.Logger, Go: run,
+		},
+		Images: image.Env{
+			Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members, Go: run,
+			Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, run), Pool: &image.BlockPool{},
+			Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
+			Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
+		},
+		Policy:  xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned},
+		Sidecar: cfg.Sidecar,
+		Reading: make(chan struct{}, 1),
+	}
 }
 
 // Close ends all background work and waits for it.
@@ -150,7 +119,7 @@ func (c *Catalog) Close() {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
-	c.images.Held.Close()
+	c.around.bundles.Images.Held.Close()
 }
 
 // background runs fn on the catalog's own context, until Close; false if that
@@ -218,13 +187,12 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		r := c.releases[item.ID]
 		switch {
 		case r == nil:
-			r = newRelease(c, item, f.From, c.left+1)
+			r = newRelease(&c.around, item, f.From, c.left+1)
 		case r.item.Length == item.Length && feed.URLKey(r.item.URL) == feed.URLKey(item.URL):
-			r.setFrom(f.From)
 			edited[r] = item
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
-			r = newRelease(c, item, f.From, r.generation+1)
+			r = newRelease(&c.around, item, f.From, r.generation+1)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -234,7 +202,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.snapshot.Store(s)
 	c.mu.Unlock()
 	for r, item := range edited {
-		r.edit(item)
+		r.edit(item, f.From)
 	}
 	c.notify()
 }
@@ -242,12 +210,13 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 // replace puts a new generation in the place of r, whose archive is not the
 // one it was any more.
 func (c *Catalog) replace(r *Release) {
+	r.record.Forget() // before the next generation looks for its own
+	next := newRelease(&c.around, r.Item(), r.feedFrom(), r.generation+1)
 	c.mu.Lock()
 	if c.releases[r.item.ID] != r {
 		c.mu.Unlock()
 		return // done already, or gone from the feed
 	}
-	next := newRelease(c, r.Item(), r.feedFrom(), r.generation+1)
 	c.releases[r.item.ID] = next
 	old := c.snapshot.Load()
 	s := *old
@@ -262,21 +231,18 @@ func (c *Catalog) replace(r *Release) {
 	}
 	c.snapshot.Store(&s)
 	c.mu.Unlock()
-	if err := c.cfg.Store.DeleteDoc(kindPackage, r.docName()); err != nil {
-		c.cfg.Logger.Warn("the old index is not deleted", "release", r.Name(), "err", err)
-	}
 	c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
 	c.notify()
 }
 
-// noteCorrupt announces that a file's content is wrong. It is called with
-// locks of the cache held.
-func (c *Catalog) noteCorrupt(f *File) {
-	c.cfg.Logger.Error("an image is corrupt; reading it fails from now on", "release", f.pkg.release.Name(), "file", f.name)
+// tellCorrupt announces that a file's content is wrong. It is called with locks
+// of the cache held.
+func (c *Catalog) tellCorrupt(f *bundle.File) {
+	c.cfg.Logger.Error("an image is corrupt; reading it fails from now on", "release", f.Release(), "file", f.Name())
 	c.background(func(context.Context) {
 		c.notify()
 		c.mu.Lock()
-		fns := make([]func(*File), 0, len(c.onCorrupt))
+		fns := make([]func(*bundle.File), 0, len(c.onCorrupt))
 		for _, fn := range c.onCorrupt {
 			fns = append(fns, fn)
 		}
@@ -284,21 +250,12 @@ func (c *Catalog) noteCorrupt(f *File) {
 		for _, fn := range fns {
 			fn(f)
 		}
-		// The plain content goes down with what it was inflated from.
-		for _, g := range f.pkg.byName {
-			if g.image != nil && f.image != nil && g.image.InflatedFrom(f.image) || g.joined != nil && g.joined.has(f) {
-				c.noteCorrupt(g)
-			}
-		}
-		if f.pkg.unpinned() { // nothing else would tell that it is another archive
-			c.replace(f.pkg.release)
-		}
 	})
 }
 
 // OnCorrupt has fn called with every file whose content turns out to be
 // wrong, after reads of it have begun to fail. It must not block.
-func (c *Catalog) OnCorrupt(fn func(*File)) (cancel func()) {
+func (c *Catalog) OnCorrupt(fn func(*bundle.File)) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nextSub
@@ -308,16 +265,5 @@ func (c *Catalog) OnCorrupt(fn func(*File)) (cancel func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.onCorrupt, n)
-	}
-}
-
-// saveDoc persists v; that it fails costs time later, nothing else.
-func (c *Catalog) saveDoc(kind, name string, v any) {
-	raw, err := json.Marshal(v)
-	if err == nil {
-		err = c.cfg.Store.PutDoc(kind, name, raw)
-	}
-	if err != nil {
-		c.cfg.Logger.Warn("not kept on disk", "what", kind, "err", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 )
 
@@ -77,18 +78,22 @@ func TestGenerationReplaced(t *testing.T) {
 	if got := h.read("one", "root.img"); !bytes.Equal(got, next.content) {
 		t.Error("the new generation has wrong content")
 	}
-	if a, b := mustPeek(t, first).byName["root.img"].Inode(), h.file("one", "root.img").Inode(); a == b {
+	if a, b := mustLookup(t, first, "root.img").Inode(), h.file("one", "root.img").Inode(); a == b {
 		t.Error("both generations have one inode")
 	}
 }
 
-func mustPeek(t *testing.T, r *Release) *Package {
+func mustLookup(t *testing.T, r *Release, name string) *bundle.File {
 	t.Helper()
 	p, ok := r.Peek()
 	if !ok {
 		t.Fatal("not indexed")
 	}
-	return p
+	f, err := p.Lookup(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // TestPlainSizes: what tells the size of compressed content, and that nothing
@@ -303,7 +308,7 @@ func TestCorruptMember(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(good, disk), good, bad))
 	h := s.open()
-	fh, err := h.pkg("one").byName["root.img.gz"].Open(t.Context())
+	fh, err := h.listed("one", "root.img.gz").Open(t.Context())
 	if err == nil { // else it was read to its end for the size of what it holds
 		err = fh.(interface{ Complete(context.Context) error }).Complete(t.Context())
 		fh.Close()
@@ -311,10 +316,10 @@ func TestCorruptMember(t *testing.T) {
 	if !errors.Is(err, cache.ErrCorrupt) {
 		t.Error(err)
 	}
-	if st := h.pkg("one").byName["root.img"].Status(); st.State != "corrupt" {
+	if st := h.listed("one", "root.img").Status(); st.State != "corrupt" {
 		t.Errorf("%+v", st)
 	}
-	if _, err := h.pkg("one").byName["root.img"].Open(t.Context()); !errors.Is(err, cache.ErrCorrupt) {
+	if _, err := h.listed("one", "root.img").Open(t.Context()); !errors.Is(err, cache.ErrCorrupt) {
 		t.Error(err)
 	}
 	if err := h.complete("one", "good.img"); err != nil {

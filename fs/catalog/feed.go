@@ -16,6 +16,9 @@ const (
 	// freshWait is how long a start waits for a newer feed when it has one
 	// already; the refresh goes on behind it.
 	freshWait = 3 * time.Second
+	// maxChecks bounds how many releases one look at the feed has checked, the
+	// newest first; the others are when they are opened.
+	maxChecks = 256
 )
 
 // Start loads the feed and begins to keep it up to date. With a last good feed
@@ -133,13 +136,46 @@ func (c *Catalog) failedBy(total int) map[string]int {
 	return by
 }
 
-func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
-	p := c.poller.Status()
-	st := FeedStatus{
-		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
-		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
-		Failed: p.Failed, FailedBy: c.failedBy(p.Failed),
+// lookAgain looks at the feed out of turn, once a minute at most: it may name
+// another URL by now. The channel is closed when that has ended.
+func (c *Catalog) lookAgain() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.looking == nil {
+		c.looking = make(chan struct{})
+		close(c.looking)
 	}
-	st.Rollback, st.Kept, st.TrustError = c.trustStatus()
-	return st
+	if c.poller == nil || c.closed || time.Since(c.looked) < time.Minute {
+		return c.looking
+	}
+	done := make(chan struct{})
+	c.looked, c.looking = time.Now(), done
+	c.work.Go(func() {
+		defer close(done)
+		_ = c.poller.Refresh(c.ctx) // the outcome is in its log and status
+	})
+	return c.looking
+}
+
+// checkAll checks the releases that are indexed, one after the other, until a
+// server fails.
+func (c *Catalog) checkAll(ctx context.Context) {
+	if !c.checking.CompareAndSwap(false, true) {
+		return
+	}
+	defer c.checking.Store(false)
+	n := 0
+	for _, r := range c.Snapshot().Releases() {
+		if n == maxChecks {
+			return
+		}
+		p, ok := r.Peek()
+		if !ok || !r.checker.due(0) {
+			continue
+		}
+		n++
+		if err := r.check(ctx, p); isDown(err) {
+			return
+		}
+	}
 }

@@ -201,14 +201,14 @@ func FuzzPackageDoc(f *testing.F) {
 	cat := fuzzCatalog(f, archive)
 	checkPackage(f, cat)
 	release := cat.Snapshot().Latest()
-	seed, err := cat.cfg.Store.GetDoc(kindPackage, release.docName())
+	seed, err := cat.cfg.Store.GetDoc("package", docName(release))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		cat := fuzzCatalog(t, archive)
-		if err := cat.cfg.Store.PutDoc(kindPackage, cat.Snapshot().Latest().docName(), doc); err != nil {
+		if err := cat.cfg.Store.PutDoc("package", docName(cat.Snapshot().Latest()), doc); err != nil {
 			t.Fatal(err)
 		}
 		used := allocated(func() { checkPackage(t, cat) })

@@ -51,13 +51,14 @@ func TestGolden(t *testing.T) {
 			continue
 		}
 		fmt.Fprintf(&got, "%s\n", item.ID)
-		for _, w := range p.Warnings() {
+		warnings, _ := p.Faults()
+		for _, w := range warnings {
 			fmt.Fprintf(&got, "  warning: %s\n", w)
 		}
 		h.settle(release.Name())
 		for _, f := range p.All() {
 			content := h.read(release.Name(), f.Name())
-			if f.IsImage() || f.joined != nil {
+			if st := f.Status(); st.Image || len(st.Parts) > 0 {
 				if err := h.complete(release.Name(), f.Name()); err != nil {
 					t.Errorf("%s/%s: %v", item.ID, f.Name(), err)
 				}
@@ -67,11 +68,10 @@ func TestGolden(t *testing.T) {
 			fmt.Fprintf(&got, "  %s %d %s %x %s %q\n", f.Name(), f.Size(), f.Status().State, sha256.Sum256(content), orDash(format), parts)
 		}
 		for _, f := range p.All() {
-			raw, ok := p.Meta(f.Name())
-			if !ok || !strings.HasSuffix(f.Name(), ".xml") && !strings.HasSuffix(f.Name(), ".ovf") {
+			if f.Status().Image || !strings.HasSuffix(f.Name(), ".xml") && !strings.HasSuffix(f.Name(), ".ovf") {
 				continue
 			}
-			d, err := xvm.ParseDescription(raw)
+			d, err := xvm.ParseDescription(h.read(release.Name(), f.Name()))
 			if err != nil {
 				t.Errorf("%s/%s: %v", item.ID, f.Name(), err)
 				continue

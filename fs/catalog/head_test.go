@@ -29,18 +29,16 @@ func TestPrefetchTail(t *testing.T) {
 		s := newSite(t)
 		s.release("one", "/one.xvm", tc.pkg)
 		h := s.open()
-		if p := h.pkg("one"); p.blocks == nil || h.file("one", "root.img") == nil {
-			t.Errorf("%s: no block list", name)
-		} else if err := p.blocks.Hold(t.Context()); err != nil {
-			t.Errorf("%s: %v", name, err)
-		} else {
-			p.blocks.LetGo()
-		}
+		h.pkg("one")
 		if n := s.origin.Stats("/one.xvm").Requests; n != tc.requests {
 			t.Errorf("%s: %d requests, want %d", name, n, tc.requests)
 			for _, r := range s.origin.Log() {
 				t.Logf("%s %d+%d", r.Path, r.Off, r.Len)
 			}
+		}
+		h.open("one", "root.img")
+		if st := h.file("one", "root.img").Status(); st.Verify != "block" {
+			t.Errorf("%s: checked by %q", name, st.Verify)
 		}
 		if got := h.read("one", "root.img"); !bytes.Equal(got, disk) {
 			t.Errorf("%s: wrong bytes", name)

@@ -2,45 +2,74 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/xvm"
 )
 
 const (
-	// kindPackage are the persisted packageDocs.
-	kindPackage = "package"
 	// indexTimeout bounds how long a listing waits for an archive that is not
 	// indexed yet, also under hard: a directory must not hang.
 	indexTimeout = 30 * time.Second
+	// longIndex is for archives that take long to index: those with many headers (an
+	// XVA has two for each MiB); one that is compressed or on a server without ranges
+	// must be read whole.
+	longIndex = 6 * time.Hour
 	// indexPause is how long a failed indexing is not tried again.
 	indexPause = 5 * time.Second
+	// renewWait bounds how long a read whose URL has expired waits for the feed to
+	// name a fresh one.
+	renewWait = 5 * time.Second
 )
+
+// surroundings are what all releases work with, and what they ask of the catalog.
+type surroundings struct {
+	bundles *bundle.Env
+	remote  *remote.Client
+	sentry  *sentry
+	feedURL string
+	log     *slog.Logger
+	// run runs a function in the background, on a context that ends with the
+	// catalog; false: that has ended.
+	run     func(func(context.Context)) bool
+	changed func()             // the files of a package are others
+	corrupt func(*bundle.File) // its content is wrong; called with locks of the cache held
+	// replace puts a new generation in the place of one whose archive is another.
+	replace func(*Release)
+	// lookAgain has the feed looked at; the channel is closed when that has ended.
+	lookAgain func() <-chan struct{}
+}
 
 // Release is one generation of one item of the feed: it stands for one
 // version of one archive. When the archive is replaced, or the item names
 // another one, a new Release takes its place in the snapshot; this one stays
-// usable for who holds it.
-//
-// mu guards what follows it. It is never held over I/O.
+// usable for whoever holds it. It is safe for any number of goroutines.
 type Release struct {
-	cat        *Catalog
+	around     *surroundings
 	item       feed.Release // as it was first seen: the id, the name, and which package
 	generation uint64
+	record     *bundle.Record
+	checker    checker
 
+	// mu guards what follows it. It is never held over I/O, and no other lock is
+	// taken under it.
 	mu      sync.Mutex
 	from    string       // who gave the feed that names it, see feed.Document
 	now     feed.Release // as the feed has it now: another title, date, notes, or URL of the same package
-	pkg     *Package
+	pkg     *bundle.Package
 	loading chan struct{}   // closed when the indexing under way ends; nil: none
 	taking  archive.Content // what is taken whole for that; nil: nothing
 	failed  *failure
-
-	checking bool      // its server is being asked whether the archive is the same
-	checked  time.Time // when that was last known, or tried; zero: never
 }
 
 type failure struct {
@@ -48,12 +77,16 @@ type failure struct {
 	at  time.Time
 }
 
+func newRelease(around *surroundings, item feed.Release, from string, generation uint64) *Release {
+	log := around.log.With("release", item.Name)
+	return &Release{
+		around: around, item: item, now: item, from: from, generation: generation,
+		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), log),
+	}
+}
+
 // Name is the directory name.
 func (r *Release) Name() string { return r.item.Name }
-
-func newRelease(c *Catalog, item feed.Release, from string, generation uint64) *Release {
-	return &Release{cat: c, item: item, now: item, from: from, generation: generation}
-}
 
 // Item is what the feed says now.
 func (r *Release) Item() feed.Release {
@@ -65,35 +98,6 @@ func (r *Release) Item() feed.Release {
 // URL is where the feed says the archive is, now.
 func (r *Release) URL() string { return r.Item().URL }
 
-func (r *Release) setFrom(from string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.from = from
-}
-
-func (r *Release) feedFrom() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.from
-}
-
-// edit takes over what the feed says now of the same package. Another URL of it
-// is asked from now on. That the archive there is the same is not believed: its
-// validators are compared with each answer.
-func (r *Release) edit(item feed.Release) {
-	r.mu.Lock()
-	moved := r.now.URL != item.URL
-	if r.now = item; moved {
-		r.failed = nil
-	}
-	p := r.pkg
-	r.mu.Unlock()
-	if moved && p != nil {
-		p.archive.Move()
-		r.checkSoon(0)
-	}
-}
-
 // Published is the item's date, or the zero time.
 func (r *Release) Published() time.Time { return r.Item().Published }
 
@@ -101,24 +105,93 @@ func (r *Release) Published() time.Time { return r.Item().Published }
 // from each other: it grows from one to the next.
 func (r *Release) Generation() uint64 { return r.generation }
 
+func (r *Release) key() string { return feed.URLKey(r.item.URL) }
+
+func (r *Release) feedFrom() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.from
+}
+
+// edit takes over what the feed, and whoever gave it, say now of the same package.
+// Another URL of it is asked from now on. That the archive there is the same is
+// not believed: its validators are compared with each answer.
+func (r *Release) edit(item feed.Release, from string) {
+	r.mu.Lock()
+	moved := r.now.URL != item.URL
+	r.now, r.from = item, from
+	if moved {
+		r.failed = nil
+	}
+	p := r.pkg
+	r.mu.Unlock()
+	if moved && p != nil {
+		p.Archive().Move()
+		r.checkSoon(0)
+	}
+}
+
 // place says where the release's archive is.
 func (r *Release) place() archive.Place {
 	return archive.Place{
-		Name: r.Name(), URL: r.URL, Key: feed.URLKey(r.item.URL), Base: r.cat.cfg.FeedURL, Writer: r.feedFrom,
-		Renew:    r.renewed,
-		Replaced: func() { r.cat.replace(r) },
+		Name: r.Name(), URL: r.URL, Key: r.key(), Base: r.around.feedURL, Writer: r.feedFrom,
+		Renew: r.renewed, Replaced: func() { r.around.replace(r) },
 	}
+}
+
+// told is what the package is told of the release.
+func (r *Release) told() bundle.Release {
+	a, id, name := r.around, r.item.ID, r.item.Name
+	return bundle.Release{
+		ID: id, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
+		Refusal:  func(v *xvm.Verdict) string { return a.sentry.refusal(id, name, v) },
+		Opened:   func() { r.checkSoon(checkEvery) },
+		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
+		Changed:  a.changed,
+		Corrupt:  a.corrupt,
+		Replaced: func() { a.replace(r) },
+	}
+}
+
+// renewed tells whether the feed names another URL for the archive than was,
+// after a look at it.
+func (r *Release) renewed(ctx context.Context, was string) bool {
+	if r.URL() != was {
+		return true
+	}
+	wait := time.NewTimer(renewWait)
+	defer wait.Stop()
+	select {
+	case <-r.around.lookAgain():
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return r.URL() != was
+}
+
+// checkSoon has the archive checked, in the background, unless that was done
+// a short while ago.
+func (r *Release) checkSoon(atMost time.Duration) {
+	if p, ok := r.Peek(); ok && r.checker.due(atMost) {
+		r.around.run(func(ctx context.Context) { _ = r.check(ctx, p) })
+	}
+}
+
+// check asks whether the archive is the same, after checker.due.
+func (r *Release) check(ctx context.Context, p *bundle.Package) error {
+	changed, err := r.checker.check(ctx, p.Archive(), r.URL, r.around.log.With("release", r.Name()))
+	if changed {
+		r.around.replace(r)
+	}
+	return err
 }
 
 // OpenFile opens the release's archive where that is a file of this machine
 // which its feed may name.
 func (r *Release) OpenFile() (f *os.File, isFile bool, err error) { return archive.OpenFile(r.place()) }
 
-// docName names the release's persisted package: another place is another one.
-func (r *Release) docName() string { return r.item.ID + "\n" + feed.URLKey(r.item.URL) }
-
 // Peek returns the package if it is indexed.
-func (r *Release) Peek() (*Package, bool) {
+func (r *Release) Peek() (*bundle.Package, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.pkg, r.pkg != nil
@@ -138,7 +211,7 @@ func (r *Release) LastError() error {
 // Package returns the indexed package. The first use reads what is persisted,
 // or walks the archive over the network, once for however many ask; ctx ends
 // only this caller's waiting.
-func (r *Release) Package(ctx context.Context) (*Package, error) {
+func (r *Release) Package(ctx context.Context) (*bundle.Package, error) {
 	for {
 		r.mu.Lock()
 		if r.pkg != nil {
@@ -151,7 +224,7 @@ func (r *Release) Package(ctx context.Context) (*Package, error) {
 		}
 		if r.loading == nil {
 			r.loading = make(chan struct{})
-			if !r.cat.background(r.load) {
+			if !r.around.run(r.load) {
 				close(r.loading)
 				r.loading = nil
 				defer r.mu.Unlock()
@@ -166,4 +239,95 @@ func (r *Release) Package(ctx context.Context) (*Package, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// load indexes the release and says how that went.
+func (r *Release) load(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	deadline := time.AfterFunc(indexTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer deadline.Stop()
+	ctx, stop := patience(ctx, r.around.remote, r.URL)
+	defer stop()
+	was := r.URL()
+	long := func() { deadline.Reset(longIndex) }
+	p, err := r.open(ctx, long)
+	if archive.IsLost(err) && r.renewed(ctx, was) {
+		p, err = r.open(ctx, long)
+	}
+	if err != nil {
+		for _, cause := range []error{errDown, context.DeadlineExceeded} {
+			if context.Cause(ctx) == cause && !errors.Is(err, cause) {
+				err = fmt.Errorf("%w: %w", cause, err)
+			}
+		}
+		err = r.explain(err)
+		r.around.log.Error("release cannot be opened", "release", r.Name(), "err", err)
+	} else {
+		r.around.sentry.remember(r.item, p.Verdict())
+		p.Prepare(ctx)
+	}
+	r.mu.Lock()
+	if err != nil {
+		r.failed = &failure{err, time.Now()}
+	} else {
+		r.pkg, r.failed = p, nil
+	}
+	close(r.loading)
+	r.loading, r.taking = nil, nil
+	r.mu.Unlock()
+	if err == nil {
+		p.Archive().Move() // it may have moved meanwhile
+	}
+}
+
+// open finds the package. It calls long when that is going to take long.
+func (r *Release) open(ctx context.Context, long func()) (_ *bundle.Package, err error) {
+	defer func() {
+		// A fault in what reads the archive must not end the process that
+		// serves the mount.
+		if p := recover(); p != nil {
+			r.around.log.Error("panic while indexing a release", "release", r.Name(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	taking := func(w archive.Content) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.taking = w
+	}
+	p, asked, err := bundle.Open(ctx, r.around.bundles, r.told(), r.place(), bundle.Progress{Long: long, Taking: taking})
+	if err == nil && asked {
+		r.checker.done()
+	}
+	return p, err
+}
+
+// indexing tells whether the release is being indexed, and how many bytes have
+// been taken of an archive that has to be read, or inflated, whole.
+func (r *Release) indexing() (taken int64, yes bool) {
+	r.mu.Lock()
+	w, yes := r.taking, r.loading != nil
+	r.mu.Unlock()
+	if w != nil {
+		taken = w.Taken()
+	}
+	return taken, yes
+}
+
+// explain says what was found instead of a package, and what to do.
+func (r *Release) explain(err error) error {
+	what := fmt.Sprintf("release %s: %s", r.Name(), displayURL(r.URL()))
+	var tar *xvm.TarError
+	switch {
+	case errors.Is(err, remote.ErrNotFound):
+		return fmt.Errorf("%s: the package is not on the server; tell the publisher: %w", what, err)
+	case errors.As(err, &tar):
+		return fmt.Errorf("%s: %w; tell the publisher", what, err)
+	case errors.Is(err, errDown):
+		return fmt.Errorf("%s: its server has been failing; it is tried again at the next use: %w", what, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no answer within %s; it is tried again at the next use: %w", what, indexTimeout, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

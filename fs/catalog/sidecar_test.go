@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
 )
@@ -65,7 +67,7 @@ func TestSidecar(t *testing.T) {
 			with := func(c *Config) { c.Sidecar = place }
 			h := s.open(with)
 			if st := h.file("one", "root.img").Status(); st.Size != int64(len(disk)) {
-				t.Fatalf("%+v; warnings %q", st, h.pkg("one").Warnings())
+				t.Fatalf("%+v; warnings %q", st, h.warnings("one"))
 			}
 			if got := h.names("one"); !strings.Contains(got, "root.img ") {
 				t.Error("listed:", got)
@@ -206,10 +208,8 @@ func TestSidecarTrust(t *testing.T) {
 		}
 		h := s.open(func(cfg *Config) { cfg.Sidecar = dir }, c.config)
 		p := h.pkg("one")
-		if used := p.blocks != nil; used != c.used {
-			t.Errorf("%s: used %v; %q", name, used, p.Warnings())
-		}
-		if got := strings.Join(p.Warnings(), "\n"); !strings.Contains(got, c.warning) || c.warning == "" && strings.Contains(got, "sidecar") {
+		warnings, _ := p.Faults()
+		if got := strings.Join(warnings, "\n"); !strings.Contains(got, c.warning) || c.warning == "" && strings.Contains(got, "sidecar") {
 			t.Errorf("%s: warnings %q", name, got)
 		}
 		if st := h.rel("one").Status(); (st.Sidecar != nil) != c.used {
@@ -238,7 +238,9 @@ func TestSidecarReplaced(t *testing.T) {
 	key, _ := publisher(t, "publisher")
 	mustWrite(t, path, sidecarOf(t, pkg, key))
 	h = s.open(with)
-	if h.pkg("one").doc.Sidecar.Signature == nil {
+	h.pkg("one")
+	var doc bundle.Doc
+	if raw, err := h.cfg.Store.GetDoc("package", docName(h.rel("one"))); err != nil || json.Unmarshal(raw, &doc) != nil || doc.Sidecar == nil || doc.Sidecar.Signature == nil {
 		t.Error("the new sidecar is not taken up")
 	}
 	h.close()
@@ -259,7 +261,7 @@ func TestSidecarReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	h = s.open(with)
-	if h.pkg("one").blocks != nil {
+	if h.pkg("one"); h.rel("one").Status().Sidecar != nil {
 		t.Error("a sidecar that is gone is used")
 	}
 	h.read("one", "root.img")

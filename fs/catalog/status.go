@@ -103,120 +103,32 @@ func (r *Release) Status() ReleaseStatus {
 		return st
 	}
 	st.State, st.Error = "indexed", ""
-	st.Trust = p.verdict
-	if p.verdict.UsesSidecar() {
-		st.Sidecar = p.verdict.Sidecar
+	st.Trust = p.Verdict()
+	if st.Trust.UsesSidecar() {
+		st.Sidecar = st.Trust.Sidecar
 	}
-	st.Alarm = p.alarm()
-	if why := p.refusal(); why != "" {
+	st.Alarm = r.around.sentry.alarm(item.ID, item.Name, st.Trust)
+	if why := p.Refusal(); why != "" {
 		st.State, st.Error = "refused", why
 	}
-	st.Transport = p.content.Transport()
-	st.Warnings, st.Hidden = p.faults()
+	st.Transport = p.Transport()
+	st.Warnings, st.Hidden = p.Faults()
 	for _, f := range p.All() {
 		st.Files = append(st.Files, f.Status())
 	}
 	return st
 }
 
-// faults are what is wrong with the archive and its manifest, and the entries
-// that are not shown, and why.
-func (p *Package) faults() (warnings, hidden []string) {
-	warnings = p.warnings
-	if why := p.doc.Index.Truncated; why != "" {
-		warnings = append(warnings[:len(warnings):len(warnings)], "the archive is not whole: "+why)
+func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
+	p := c.poller.Status()
+	st := FeedStatus{
+		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
+		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
+		Failed: p.Failed, FailedBy: c.failedBy(p.Failed),
 	}
-	for _, h := range p.doc.Index.Hidden {
-		hidden = append(hidden, h.Name+": "+h.Reason)
-	}
-	return warnings, hidden
-}
-
-// logFaults says them once, the first few of each.
-func (p *Package) logFaults() {
-	const most = 10
-	warnings, hidden := p.faults()
-	for _, w := range warnings[:min(most, len(warnings))] {
-		p.cat.cfg.Logger.Warn("package: "+w, "release", p.release.Name())
-	}
-	for _, h := range hidden[:min(most, len(hidden))] {
-		p.cat.cfg.Logger.Warn("package: an entry is not shown: "+h, "release", p.release.Name())
-	}
-}
-
-// Status describes the file.
-func (f *File) Status() (st image.Status) {
-	switch {
-	case f.joined != nil:
-		st = f.joined.status(f.name)
-	case f.image != nil:
-		st = f.image.Status()
-	default:
-		st = image.Status{Name: f.name, Size: f.size, State: f.state.String(), Note: f.note, CachedBytes: f.size, Percent: 100}
-	}
-	if f.pkg.verdict.Refused == "" {
-		st.Refused = f.standing().Refused
-	}
+	st.Rollback, st.Kept, st.TrustError = c.around.sentry.status()
 	return st
 }
-
-// Attr returns an extended attribute by its full name. It never touches the
-// network.
-func (f *File) Attr(name string) ([]byte, bool) {
-	var value string
-	switch name {
-	case "user.vmcast.state":
-		value = f.Status().State
-	case "user.vmcast.verify":
-		st := f.Status()
-		if value = st.Verify; st.VerifyNote != "" {
-			value += ": " + st.VerifyNote
-		}
-	case "user.vmcast.cached_bytes":
-		value = fmt.Sprint(f.Status().CachedBytes)
-	case "user.vmcast.source":
-		value = displayURL(f.pkg.release.URL())
-	case "user.vmcast.signer":
-		value = f.standing().Signer
-	case "user.vmcast.sha256":
-		value = f.sha256()
-	case "user.vmcast.format":
-		if f.joined != nil {
-			value = "raw"
-		} else if f.image != nil {
-			value = f.image.Format()
-		}
-	case "user.vmcast.parts":
-		if f.joined != nil {
-			value = f.joined.describe()
-		}
-	case "user.vmcast.key": // in the cache
-		if f.image != nil {
-			value = string(f.key)
-		}
-	case "user.vmcast.profile":
-		if f.image != nil {
-			value = string(f.image.Profile())
-		}
-	}
-	return []byte(value), value != ""
-}
-
-// sha256 is the digest the manifest gives.
-func (f *File) sha256() string {
-	if f.pkg.manifest != nil {
-		for _, s := range f.pkg.manifest.Sums(f.name) {
-			if s.Algo == "sha256" {
-				return s.Hex
-			}
-		}
-	}
-	return ""
-}
-
-// displayURL is a URL fit for logs and status, which others read: without a
-// password, and without a query, which may hold a token.
-func displayURL(raw string) string { return remote.Display(raw) }
 
 func timePtr(t time.Time) *time.Time {
 	if t.IsZero() {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 )
 
@@ -24,22 +25,22 @@ func TestOldDocument(t *testing.T) {
 	if err := h.complete("one", "root.img.gz"); err != nil {
 		t.Fatal(err)
 	}
-	st, name := h.cfg.Store, h.rel("one").docName()
-	raw, err := st.GetDoc(kindPackage, name)
+	st, name := h.cfg.Store, docName(h.rel("one"))
+	raw, err := st.GetDoc("package", name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var doc packageDoc
-	if err := json.Unmarshal(raw, &doc); err != nil || doc.Version != packageDocVersion {
+	var doc bundle.Doc
+	if err := json.Unmarshal(raw, &doc); err != nil || doc.Version != 3 {
 		t.Fatal(doc.Version, err)
 	}
 	doc.Version = 2
 	doc.Sizes = map[string]int64{"root.img": 3 * blk}
-	doc.Kinds = map[string]seenImage{"root.img": {Format: "qcow2"}}
+	doc.Kinds = map[string]bundle.SeenImage{"root.img": {Format: "qcow2"}}
 	if raw, err = json.Marshal(doc); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.PutDoc(kindPackage, name, raw); err != nil {
+	if err := st.PutDoc("package", name, raw); err != nil {
 		t.Fatal(err)
 	}
 	h.close()
@@ -48,8 +49,8 @@ func TestOldDocument(t *testing.T) {
 	if got := h.read("one", "root.img"); !bytes.Equal(got, disk) {
 		t.Errorf("%d bytes, which are not those of the disk", len(got))
 	}
-	if k, ok := h.pkg("one").kinds["root.img"]; ok && k.Format != "raw" {
-		t.Errorf("%+v", k)
+	if format, _ := h.file("one", "root.img").Attr("user.vmcast.format"); string(format) != "raw" {
+		t.Errorf("its format is %q", format)
 	}
 	if n := s.origin.Stats("/one.xvm").BytesSent; n > 1 { // whether it is still there
 		t.Errorf("%d bytes were fetched", n)

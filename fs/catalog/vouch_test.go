@@ -9,6 +9,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
 )
@@ -16,7 +17,7 @@ import (
 // sidecarFor makes the sidecar of whatever an enclosure may be.
 func sidecarFor(t testing.TB, enclosure, content []byte, address string, key *xvm.Signer) []byte {
 	t.Helper()
-	enc, err := Recognize(t.Context(), packageBytes(enclosure), int64(len(enclosure)), address, nil)
+	enc, err := archive.Recognize(t.Context(), packageBytes(enclosure), int64(len(enclosure)), address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestSidecarVouches(t *testing.T) {
 				if !bytes.Equal(h.read("one", name), want) {
 					t.Errorf("%s differs", name)
 				}
-				if h.file("one", name).IsImage() {
+				if h.file("one", name).Status().Image {
 					if err := h.complete("one", name); err != nil {
 						t.Errorf("%s: %v", name, err)
 					}

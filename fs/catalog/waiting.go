@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"time"
-)
 
-// longIndex is for archives that take long to index: those with many headers (an
-// XVA has two for each MiB); one that is compressed or on a server without ranges
-// must be read whole.
-const longIndex = 6 * time.Hour
+	"vmcastfs/fs/catalog/bundle"
+)
 
 // ErrIndexing: the archive of the release is still being read, and a listing
 // does not wait for that.
@@ -17,7 +14,7 @@ var ErrIndexing = errors.New("its archive is still being read; try again later")
 
 // PackageSoon is Package for a listing, which must not hang: it waits no longer
 // than an archive with ranges takes, and goes on behind.
-func (r *Release) PackageSoon(ctx context.Context) (*Package, error) {
+func (r *Release) PackageSoon(ctx context.Context) (*bundle.Package, error) {
 	if p, ok := r.Peek(); ok {
 		return p, nil
 	}

@@ -25,6 +25,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
@@ -122,6 +123,9 @@ func (s *site) open(change ...func(*Config)) *host {
 	return h
 }
 
+// docName names the kept index of a release.
+func docName(r *Release) string { return r.item.ID + "\n" + r.key() }
+
 func (h *host) rel(name string) *Release {
 	h.t.Helper()
 	r, ok := h.Snapshot().Release(name)
@@ -131,7 +135,7 @@ func (h *host) rel(name string) *Release {
 	return r
 }
 
-func (h *host) pkg(name string) *Package {
+func (h *host) pkg(name string) *bundle.Package {
 	h.t.Helper()
 	p, err := h.rel(name).Package(h.t.Context())
 	if err != nil {
@@ -140,7 +144,7 @@ func (h *host) pkg(name string) *Package {
 	return p
 }
 
-func (h *host) file(release, name string) *File {
+func (h *host) file(release, name string) *bundle.File {
 	h.t.Helper()
 	f, err := h.pkg(release).Lookup(h.t.Context(), name)
 	if err != nil {
@@ -149,11 +153,36 @@ func (h *host) file(release, name string) *File {
 	return f
 }
 
+// listed finds a file without waiting for its size.
+func (h *host) listed(release, name string) *bundle.File {
+	h.t.Helper()
+	for _, f := range h.pkg(release).All() {
+		if f.Name() == name {
+			return f
+		}
+	}
+	h.t.Fatalf("%s/%s is not listed", release, name)
+	return nil
+}
+
+// key is that of an image in the cache.
+func (h *host) key(release, name string) string {
+	h.t.Helper()
+	key, _ := h.file(release, name).Attr("user.vmcast.key")
+	return string(key)
+}
+
+func (h *host) warnings(release string) []string {
+	h.t.Helper()
+	warnings, _ := h.pkg(release).Faults()
+	return warnings
+}
+
 // settle waits for the look at the images behind the listing: from then on
 // every request is somebody's read.
 func (h *host) settle(release string) {
 	h.t.Helper()
-	_, _ = h.pkg(release).Lookup(h.t.Context(), joinedName)
+	_, _ = h.pkg(release).Lookup(h.t.Context(), "disk.img")
 }
 
 // open opens a file until the end of the test.

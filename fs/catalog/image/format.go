@@ -5,9 +5,9 @@ import (
 	"vmcastfs/xvm"
 )
 
-// Format names what an image's first bytes show, as far as they are in the
+// format names what an image's first bytes show, as far as they are in the
 // cache; "" until they are. It never touches the network.
-func (im *Image) Format() string {
+func (im *Image) format() string {
 	if known := im.disk.Load(); known != nil {
 		return known.Format
 	}

@@ -19,8 +19,7 @@ import (
 type Image struct {
 	set    *Set
 	member Member
-	base   *Image     // what it is the plain content of; nil: of nothing
-	blocks *BlockSums // nil: no block list is for it
+	base   *Image // what it is the plain content of; nil: of nothing
 
 	found  atomic.Int64             // one more than the size that was found, 0: none
 	head   atomic.Pointer[[]byte]   // its first bytes, since they have been examined; nil when it is not open
@@ -45,11 +44,7 @@ func New(set *Set, m Member, base *Image) *Image {
 	if m.Chunks != nil {
 		m = chunkMember(set, m)
 	}
-	im := &Image{set: set, member: m, base: base, blocks: set.Blocks}
-	if m.Name == xvm.BlockListName {
-		im.blocks = nil
-	}
-	return im
+	return &Image{set: set, member: m, base: base}
 }
 
 // Size in bytes, or store.Unknown for plain content whose size is still to be
@@ -61,18 +56,27 @@ func (im *Image) Size() int64 {
 	return im.member.Size
 }
 
-// Data lists what is not a known hole; nil: everything.
-func (im *Image) Data() []cache.Extent { return im.member.Data }
+// Blocks is the data in the image in units of 512 bytes, known holes left out.
+func (im *Image) Blocks() int64 {
+	n := im.Size()
+	if im.member.Data != nil {
+		n = 0
+		for _, e := range im.member.Data {
+			n += e.Len
+		}
+	}
+	return (n + 511) / 512
+}
 
 // Base is the compressed image that this one is the plain content of, or nil.
 func (im *Image) Base() *Image { return im.base }
 
 // Listed tells whether a block list is for the image, and the bytes of its text.
 func (im *Image) Listed() (text int64, ok bool) {
-	if im.blocks == nil {
+	if im.set.Blocks == nil {
 		return 0, false
 	}
-	return im.blocks.Text, true
+	return im.set.Blocks.Text, true
 }
 
 func (im *Image) label() string { return im.set.label(im.member.Name) }
@@ -82,12 +86,12 @@ func (im *Image) stored() Member { return im.member }
 // Acquire opens the file in the cache, or shares it, having waited for the
 // block list if there is one. Each success needs one Drop.
 func (im *Image) Acquire(ctx context.Context) (*cache.File, error) {
-	if err := im.blocks.Hold(ctx); err != nil {
+	if err := im.set.Blocks.Hold(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", im.label(), err)
 	}
 	file, err := im.acquireHeld()
 	if err != nil {
-		im.blocks.LetGo()
+		im.set.Blocks.LetGo()
 	}
 	return file, err
 }
@@ -95,7 +99,7 @@ func (im *Image) Acquire(ctx context.Context) (*cache.File, error) {
 // Drop undoes Acquire.
 func (im *Image) Drop() error {
 	err := im.dropHeld()
-	im.blocks.LetGo()
+	im.set.Blocks.LetGo()
 	return err
 }
 
@@ -157,9 +161,9 @@ func (im *Image) dropHeld() error {
 // not in there.
 func (im *Image) listed(size int64) (*xvm.ImageBlocks, error) {
 	if im.base == nil {
-		return im.blocks.image(im.member.Name, "", 0, size)
+		return im.set.Blocks.image(im.member.Name, "", 0, size)
 	}
-	return im.blocks.image(im.member.Name, im.base.member.Name, im.base.member.Size, size)
+	return im.set.Blocks.image(im.member.Name, im.base.member.Name, im.base.member.Size, size)
 }
 
 // common completes a spec with what all images have in common.
@@ -233,7 +237,7 @@ func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	}
 	if known {
 		im.found.Store(n + 1)
-		if im.blocks == nil || im.blocks.Own { // another sidecar may say otherwise
+		if im.set.Blocks == nil || im.set.Blocks.Own { // another sidecar may say otherwise
 			im.set.SizeFound(im.member.Name, n)
 		}
 		return n, nil

@@ -112,8 +112,7 @@ func (j *Joined) Describe() string {
 }
 
 // Status is made of that of the parts: the disk is as good as the worst.
-func (j *Joined) Status(name string) Status {
-	st := Status{Name: name, Size: j.size}
+func (j *Joined) Status() (st Status) {
 	order := []string{store.Verified.String(), store.Unverified.String(), store.Partial.String(), store.Corrupt.String()}
 	worst := 0
 	st.Note = "every partition is verified; the table is made by this program"

@@ -101,7 +101,7 @@ func (im *Image) verify() string {
 // verifyNote is Status.VerifyNote.
 func (im *Image) verifyNote() string {
 	mode := im.checks.mode()
-	likely := mode == unknownMode && im.blocks == nil // how it will be opened
+	likely := mode == unknownMode && im.set.Blocks == nil // how it will be opened
 	switch {
 	case im.set.Pinned:
 		return ""
@@ -115,11 +115,24 @@ func (im *Image) verifyNote() string {
 
 // Summed tells whether sums tell a replaced archive of the same size: of blocks,
 // or of the whole image.
-func (im *Image) Summed() bool { return im.blocks != nil || im.summed() }
+func (im *Image) Summed() bool { return im.set.Blocks != nil || im.summed() }
 
-// Profile is the recording of a boot from this image on this host, as far as it
-// has come, in the text form of package xvm.
-func (im *Image) Profile() []byte {
+// Attr is an extended attribute of the image by its full name: its format, its key
+// in the cache, or the recording of a boot from it on this host, as far as it has
+// come, in the text form of package xvm.
+func (im *Image) Attr(name string) string {
+	switch name {
+	case "user.vmcast.format":
+		return im.format()
+	case "user.vmcast.key":
+		return string(im.member.Key)
+	case "user.vmcast.profile":
+		return string(im.recording())
+	}
+	return ""
+}
+
+func (im *Image) recording() []byte {
 	im.mu.Lock() // a recording that has just ended is being written
 	defer im.mu.Unlock()
 	return im.profile.text(im.set.Store, im.member.Key)

@@ -1,4 +1,4 @@
-package catalog
+package archive
 
 import (
 	"context"
@@ -9,12 +9,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"vmcastfs/cache/store"
-	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -60,56 +57,6 @@ func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, 
 	return Enclosure{}, nil
 }
 
-// readEnclosure indexes a release's enclosure, whatever it is. For a compressed
-// archive it returns the inflated one, which takes the place of stored. The
-// caller holds stored.
-func (r *Release) readEnclosure(ctx context.Context, a *archive.Archive, stored archive.Content, more func()) (*packageDoc, archive.Content, error) {
-	size, err := stored.Size(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	enc, err := Recognize(ctx, stored, size, r.URL(), r.cat.cfg.inflate.archives)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case enc.Bare != "":
-		return bareDoc(enc.Bare, size), stored, nil
-	case enc.Inflate != "":
-		more()
-		return r.readInflated(ctx, a, enc.Inflate, size)
-	}
-	if a.Identity().Ranged {
-		a.PrefetchTail(ctx)
-	}
-	doc, err := readPackage(ctx, stored, size, more)
-	return doc, stored, err
-}
-
-// readInflated indexes a compressed archive, which takes all of it: who lists
-// the release waits for that, so the log tells of it.
-func (r *Release) readInflated(ctx context.Context, a *archive.Archive, format seekable.Format, stored int64) (*packageDoc, archive.Content, error) {
-	inflated := a.Inflated(format, stored, store.Unknown)
-	if err := inflated.Acquire(); err != nil {
-		return nil, nil, err
-	}
-	defer inflated.Release()
-	r.take(inflated)
-	log := r.cat.cfg.Logger.With("release", r.Name(), "format", format, "stored", stored)
-	log.Info("the archive is compressed as a whole: it is listed once it has been inflated")
-	begun := time.Now()
-	size, err := inflated.Size(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	log.Info("the archive has been inflated", "size", size, "took", time.Since(begun).Round(time.Millisecond))
-	doc, err := readPackage(ctx, inflated, size, func() {})
-	if err != nil {
-		return nil, nil, err
-	}
-	doc.Inflate, doc.Stored = format, stored
-	return doc, inflated, nil
-}
-
 // readHead reads what an enclosure is recognized by.
 func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {
 	head := make([]byte, min(max(size, 0), xvm.SniffHead))
@@ -122,7 +69,7 @@ func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {
 
 // inflatedHead is readHead of the plain content.
 func inflatedHead(ctx context.Context, format seekable.Format, a xvm.ReaderAt, size int64, memory *seekable.Budget) ([]byte, error) {
-	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: archive.MaxInflated, Budget: memory})
+	reader, err := seekable.Open(format, a, size, seekable.Options{MaxSize: MaxInflated, Budget: memory})
 	if err != nil {
 		return nil, err
 	}
@@ -196,14 +143,4 @@ func bareName(name string, format seekable.Format) string {
 		return name + ".img"
 	}
 	return plain + format.Suffix()
-}
-
-// bareDoc is the index of a disk image, as if it were the one member of an
-// archive without headers.
-func bareDoc(name string, size int64) *packageDoc {
-	return &packageDoc{
-		Version: packageDocVersion,
-		Index:   xvm.BareIndex(name, size),
-		Meta:    make(map[string][]byte),
-	}
 }

@@ -1,4 +1,4 @@
-package catalog
+package bundle
 
 import (
 	"context"
@@ -17,48 +17,48 @@ import (
 
 // candidate is an image that may be that of a partition.
 type candidate struct {
-	f      *File
+	file   *File  // of an image
 	target string // as described, "xvda1", or ""
 	told   bool   // by its target or its name: only a look can say otherwise
-}
-
-// seenImage is what the first bytes of an image showed, as kept with the index.
-type seenImage struct {
-	Format, Kind string
-	Boot         bool `json:",omitempty"` // its first sector ends in the boot signature
 }
 
 // candidates lists what may be images of partitions: the disks that the
 // description names, in its order, or else all that might be one, in the order
 // of the archive.
-func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
+func candidates(doc *Doc, xva []xvm.XVADisk, files map[string]*File) []candidate {
 	var d xvm.Description
-	if raw, ok := p.doc.Meta[p.doc.Index.Description()]; ok {
+	if raw, ok := doc.Meta[doc.Index.Description()]; ok {
 		if parsed, err := xvm.ParseDescription(raw); err == nil {
 			d = *parsed
 		}
 	}
 	var out []candidate
 	add := func(name, target string) {
-		f := p.byName[name]
-		if f == nil || f.image == nil || f.standing().Refused != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.f == f }) {
+		f := files[name]
+		if f == nil || f.image() == nil || f.Standing().Refused != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.file == f }) {
 			return
 		}
-		c := candidate{f: f, target: target}
+		c := candidate{file: f, target: target}
 		_, number := c.place()
 		c.told = number > 0
 		out = append(out, c)
 	}
+	plain := func(name string) string { // of the content of a compressed member
+		if format, plain := seekable.PlainName(name); format != "" && files[plain] != nil {
+			return plain
+		}
+		return name
+	}
 	for _, v := range d.Drives {
 		if !v.CDROM && !v.Floppy {
-			add(p.plainOf(v.File), v.Target)
+			add(plain(v.File), v.Target)
 		}
 	}
 	if len(out) > 0 {
 		return out
 	}
-	for _, m := range p.doc.Index.Members {
-		name := p.plainOf(m.Name)
+	for _, m := range doc.Index.Members {
+		name := plain(m.Name)
 		if name != d.Kernel && name != d.Ramdisk && mayBeRaw(name) {
 			add(name, "")
 		}
@@ -67,14 +67,6 @@ func (p *Package) candidates(xva []xvm.XVADisk) []candidate {
 		add(d.Name, "")
 	}
 	return out
-}
-
-// plainOf is the name of the plain content of a compressed member.
-func (p *Package) plainOf(name string) string {
-	if format, plain := seekable.PlainName(name); format != "" && p.byName[plain] != nil {
-		return plain
-	}
-	return name
 }
 
 // mayBeRaw leaves out what need not be looked at.
@@ -94,7 +86,7 @@ func mayBeRaw(name string) bool {
 // be: by its target ("xvda" and 1 of "xvda1"), or by the name that the draft
 // gives partition images (imagefile, imagefile2, …). Number 0: by nothing.
 func (c candidate) place() (disk string, number int) {
-	name := path.Base(c.f.name)
+	name := path.Base(c.file.name)
 	if c.target == "" && name == "imagefile" {
 		return name, 1
 	}
@@ -111,7 +103,7 @@ func (c candidate) place() (disk string, number int) {
 // isPartition tells what an image is: of a partition if it begins with a file
 // system and cannot boot by itself; one that is told to be a partition is
 // taken for it unless it shows to be something else.
-func (c candidate) isPartition(s seenImage) bool {
+func (c candidate) isPartition(s SeenImage) bool {
 	if s.Format != "raw" {
 		return false
 	}
@@ -126,26 +118,21 @@ func (c candidate) isPartition(s seenImage) bool {
 
 // look reads what the image is recognized by: its first block, which the cache
 // keeps, and no more than that.
-func (c candidate) look(ctx context.Context) (seenImage, error) {
-	c.f.pkg.mu.Lock()
-	s, ok := c.f.pkg.kinds[c.f.name]
-	c.f.pkg.mu.Unlock()
-	if ok {
-		return s, nil
+func (c candidate) look(ctx context.Context) (SeenImage, error) {
+	if err := c.file.refused(); err != nil {
+		return SeenImage{}, err
 	}
-	if err := c.f.refused(); err != nil {
-		return seenImage{}, err
-	}
-	file, err := c.f.image.Acquire(ctx)
+	im := c.file.image()
+	file, err := im.Acquire(ctx)
 	if err != nil {
-		return seenImage{}, err
+		return SeenImage{}, err
 	}
-	defer c.f.image.Drop()
+	defer im.Drop()
 	head := make([]byte, cache.DefaultBlockSize)
 	n, err := file.ReadAt(cache.Narrowly(ctx), head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return seenImage{}, err
+		return SeenImage{}, err
 	}
 	disk := xvm.Sniff(head[:n], nil)
-	return seenImage{disk.Format, disk.Kind, n >= 512 && head[510] == 0x55 && head[511] == 0xaa}, nil
+	return SeenImage{disk.Format, disk.Kind, n >= 512 && head[510] == 0x55 && head[511] == 0xaa}, nil
 }

@@ -1,4 +1,4 @@
-package catalog
+package bundle
 
 import (
 	"bufio"
@@ -25,19 +25,8 @@ import (
 // maxSidecar bounds a sidecar as it lies on its server.
 const maxSidecar = 1 << 30
 
-// sidecarDoc is what is kept of a package's sidecar, beside the package.
-type sidecarDoc struct {
-	From      string          // its URL
-	Identity  remote.Identity // of what was read there
-	Manifest  []byte          // what is signed
-	Signature []byte          // nil: nothing is
-	List      string          // SHA-256 of its block list
-	Profile   []byte          `json:",omitempty"`
-	Bytes     int64           // of memory that list and seek points take
-}
-
 // SidecarURL is where the sidecar of a package is looked for, or "". Where is
-// Config.Sidecar: a directory (of this machine, or an address), in which it is
+// Env.Sidecar: a directory (of this machine, or an address), in which it is
 // called as the package is, with ".sidecar" behind; or one sidecar.
 func SidecarURL(where, packageURL string) string {
 	u, err := url.Parse(packageURL)
@@ -65,49 +54,68 @@ func SidecarURL(where, packageURL string) string {
 	return (&url.URL{Scheme: "file", Path: where}).String()
 }
 
-// findSidecar brings doc.Sidecar up to date, and returns the sidecar itself if
-// it had to be read. One that is not there, or not fit, is no error: the
-// package is then read as any other, and warning says why; but one that cannot
-// be had now is.
-func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sidecar, warning string, err error) {
-	c := r.cat
-	from := SidecarURL(c.cfg.Sidecar, r.URL())
-	kept := doc.Sidecar
-	doc.Sidecar = nil
+// foundSidecar is a sidecar that was found for a package.
+type foundSidecar struct {
+	doc     *SidecarDoc
+	warning string       // why there is none, or what of it is not used; "": nothing is amiss
+	read    *xvm.Sidecar // nil: it did not have to be read
+}
+
+// findSidecar looks for the sidecar of a package, which is named packageURL. One
+// that is not there, or not fit, is no error: doc is nil then, the package is read
+// as any other, and warning says why. But one that cannot be had now is.
+func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string) (foundSidecar, error) {
+	from := SidecarURL(env.Sidecar, packageURL)
 	if from == "" {
-		return nil, "", nil
+		return foundSidecar{}, nil
 	}
-	verdict, err := r.judge(doc)
-	if err != nil || !verdict.WantsSidecar() {
-		return nil, "", nil // the error is told when the package is opened
+	verdictWith := func(d *SidecarDoc) (*xvm.Verdict, error) {
+		with := *doc
+		with.Sidecar = d
+		return judge(&with, env.Policy, id)
 	}
-	if kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) {
-		doc.Sidecar = kept
-		if verdict, err := r.judge(doc); err == nil && verdict.UsesSidecar() {
-			return nil, "", nil
+	if verdict, err := verdictWith(nil); err != nil || !verdict.WantsSidecar() {
+		return foundSidecar{}, nil // the error is told when the package is opened
+	}
+	if kept := doc.Sidecar; kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) {
+		if verdict, err := verdictWith(kept); err == nil && verdict.UsesSidecar() {
+			return foundSidecar{doc: kept}, nil
 		}
-		doc.Sidecar = nil
 	}
-	a, err := archive.Open(ctx, c.archives, sidecarPlace(from))
-	if errors.Is(err, remote.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return nil, "", nil
+	sc, identity, err := fetchSidecar(ctx, env, doc, from)
+	switch {
+	case errors.Is(err, remote.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return foundSidecar{}, nil
+	case errors.Is(err, xvm.ErrSidecar):
+		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %v", displayURL(from), err)}, nil
+	case err != nil:
+		return foundSidecar{}, fmt.Errorf("sidecar %s: %w", displayURL(from), err)
 	}
+	d := newSidecarDoc(sc, from, identity)
+	if verdict, err := verdictWith(d); err != nil || !verdict.UsesSidecar() {
+		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), verdict.SidecarUnused)}, nil
+	}
+	return foundSidecar{doc: d, warning: unused(sc, from), read: sc}, nil
+}
+
+// fetchSidecar reads the sidecar and compares it with the package.
+func fetchSidecar(ctx context.Context, env *Env, doc *Doc, from string) (*xvm.Sidecar, remote.Identity, error) {
+	a, err := archive.Open(ctx, env.Archives, sidecarPlace(from))
 	if err != nil {
-		return nil, "", fmt.Errorf("sidecar %s: %w", displayURL(from), err)
+		return nil, remote.Identity{}, err
 	}
-	if sc, err = c.readSidecar(ctx, from, a); err == nil {
+	sc, err := readSidecar(ctx, env, from, a)
+	if err == nil {
 		err = sc.Compare(doc.Index, doc.Meta)
 	}
 	if err == nil && sc.Version == 1 && doc.Inflate != "" {
 		err = fmt.Errorf("%w: it is of inflated content, and was made by an old version, which inflated some gzip streams wrongly: make it anew with vmcastfs index", xvm.ErrSidecar)
 	}
-	if err != nil && !errors.Is(err, xvm.ErrSidecar) {
-		return nil, "", fmt.Errorf("sidecar %s: %w", displayURL(from), err)
-	}
-	if err != nil {
-		return nil, fmt.Sprintf("the sidecar %s is not used: %v", displayURL(from), err), nil
-	}
-	d := &sidecarDoc{From: from, Identity: a.Identity(), Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
+	return sc, a.Identity(), err
+}
+
+func newSidecarDoc(sc *xvm.Sidecar, from string, id remote.Identity) *SidecarDoc {
+	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
 			if s.Algo == xvm.SHA256 {
@@ -115,12 +123,7 @@ func (r *Release) findSidecar(ctx context.Context, doc *packageDoc) (sc *xvm.Sid
 			}
 		}
 	}
-	doc.Sidecar = d
-	if verdict, err := r.judge(doc); err != nil || !verdict.UsesSidecar() {
-		doc.Sidecar = nil
-		return nil, fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), verdict.SidecarUnused), nil
-	}
-	return sc, unused(sc, from), nil
+	return d
 }
 
 // unused warns of what an old sidecar has and is not used; "": nothing.
@@ -143,14 +146,14 @@ func sidecarPlace(from string) archive.Place {
 
 // readSidecar reads a sidecar whole. That of a server comes through the cache,
 // so that it is there again when its package is opened without the network.
-func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive.Archive) (*xvm.Sidecar, error) {
+func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive) (*xvm.Sidecar, error) {
 	id := a.Identity()
 	if id.Size > maxSidecar {
 		return nil, fmt.Errorf("%w: %d bytes exceed the limit of %d", xvm.ErrSidecar, id.Size, maxSidecar)
 	}
 	select { // one at a time: they take memory
-	case c.sidecars <- struct{}{}:
-		defer func() { <-c.sidecars }()
+	case env.Reading <- struct{}{}:
+		defer func() { <-env.Reading }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -162,7 +165,7 @@ func (c *Catalog) readSidecar(ctx context.Context, from string, a *archive.Archi
 		defer body.Close()
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
-	file, err := c.cfg.Cache.Open(cache.Spec{
+	file, err := env.Archives.Cache.Open(cache.Spec{
 		Key:   archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size)),
 		Label: displayURL(from), Size: id.Size, Source: a.Whole(), Whole: true, MaxSize: maxSidecar,
 	})
@@ -190,39 +193,34 @@ func sidecarBytes(sc *xvm.Sidecar) int64 {
 	return n
 }
 
-// sidecarBlocks is the package's block list if a sidecar has it.
-func (p *Package) sidecarBlocks() *image.BlockSums {
-	d := p.doc.Sidecar
-	if d == nil {
-		return nil
-	}
+// sidecarBlocks is what the images of a package are checked against by its
+// sidecar.
+func sidecarBlocks(env *Env, release Release, d *SidecarDoc) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
 		Label: displayURL(d.From), ID: "sidecar " + d.List, Most: d.Bytes,
 		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
-			sc, err := p.rereadSidecar(ctx, d)
+			sc, err := rereadSidecar(ctx, env, d)
+			if errors.Is(err, remote.ErrChanged) {
+				env.Images.Log.Warn("the sidecar is another one now; its package is opened anew", "release", release.Name)
+				release.Replaced()
+				err = fmt.Errorf("%w: %w", archive.ErrReplaced, err)
+			}
 			if err != nil {
 				return nil, nil, err
 			}
 			if text := unused(sc, d.From); text != "" {
-				p.cat.cfg.Logger.Warn(text, "release", p.release.Name())
+				env.Images.Log.Warn(text, "release", release.Name)
 			}
 			return sc.Blocks, sc.Points, nil
 		},
-	}, p.cat.images.Lists, p.cat.background)
+	}, env.Images.Lists, env.Images.Go)
 }
 
-// rereadSidecar reads the package's sidecar again. One that has changed makes the
-// package open anew.
-func (p *Package) rereadSidecar(ctx context.Context, d *sidecarDoc) (*xvm.Sidecar, error) {
-	a := archive.Resume(p.cat.archives, sidecarPlace(d.From), d.Identity)
-	sc, err := p.cat.readSidecar(ctx, d.From, a)
+// rereadSidecar reads the sidecar again that the package was opened with.
+func rereadSidecar(ctx context.Context, env *Env, d *SidecarDoc) (*xvm.Sidecar, error) {
+	sc, err := readSidecar(ctx, env, d.From, archive.Resume(env.Archives, sidecarPlace(d.From), d.Identity))
 	if err == nil && string(sc.Manifest) != string(d.Manifest) {
 		err = remote.ErrChanged
-	}
-	if errors.Is(err, remote.ErrChanged) {
-		p.cat.cfg.Logger.Warn("the sidecar is another one now; its package is opened anew", "release", p.release.Name())
-		p.cat.replace(p.release)
-		return nil, fmt.Errorf("%w: %w", archive.ErrReplaced, err)
 	}
 	return sc, err
 }

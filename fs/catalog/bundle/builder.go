@@ -1,0 +1,287 @@
+package bundle
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
+	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
+)
+
+// builder makes the files of a package, step by step. It is for one goroutine.
+type builder struct {
+	env      *Env
+	shared   *shared
+	doc      *Doc
+	verdict  *xvm.Verdict
+	learned  *learned
+	identity identity
+	unlisted *image.Set // without a block list
+	set      *image.Set // with it, if there is one
+	list     *File      // the package's own block list, if it is used
+	files    map[string]*File
+	joined   *joined
+	warnings []string
+}
+
+func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, verdict *xvm.Verdict) *builder {
+	b := &builder{
+		env: env, shared: &shared{release: release}, doc: doc, verdict: verdict,
+		learned: newLearned(doc, release.Record.save), files: make(map[string]*File),
+		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), verdict.ManifestSum},
+	}
+	b.shared.ruling.Store(verdict)
+	files := b.files // complete before any image is used
+	b.unlisted = &image.Set{
+		Env: env.Images, Release: release.Name, Content: content, Pinned: doc.Identity.Pinned(),
+		Profile:   func() []xvm.ProfileRead { return profile(files, doc, env.Images) },
+		SizeFound: b.learned.size,
+		Corrupt: func(name string) {
+			tellCorrupt(release, files, files[name])
+			if !doc.Identity.Pinned() { // nothing else would tell that it is another archive
+				env.Images.Go(func(context.Context) { release.Replaced() })
+			}
+		},
+	}
+	b.set = b.unlisted
+	return b
+}
+
+// tellCorrupt tells of a file whose content is wrong, and of those that are made
+// of it.
+func tellCorrupt(release Release, files map[string]*File, f *File) {
+	release.Corrupt(f)
+	for _, g := range files {
+		switch c := g.content.(type) {
+		case *image.Image:
+			if f.image() != nil && c.InflatedFrom(f.image()) {
+				tellCorrupt(release, files, g)
+			}
+		case *joined:
+			if c.has(f) {
+				tellCorrupt(release, files, g)
+			}
+		}
+	}
+}
+
+func (b *builder) warn(format string, args ...any) {
+	b.warnings = append(b.warnings, fmt.Sprintf(format, args...))
+}
+
+// checkManifest warns of what the manifest lists and the archive lacks.
+func (b *builder) checkManifest() {
+	m := b.verdict.Sums
+	if m == nil {
+		return
+	}
+	b.warnings = append(b.warnings, m.Warnings()...)
+	have := make(map[string]bool, len(b.doc.Index.Members))
+	for _, member := range b.doc.Index.Members {
+		have[member.Name] = true
+		if _, plain := seekable.PlainName(member.Name); plain != member.Name {
+			have[plain] = true
+		}
+	}
+	for _, name := range m.Names() {
+		if !have[name] {
+			b.warn("the manifest lists %q, which is not in the archive", name)
+		}
+	}
+}
+
+// findBlocks finds what the images are checked against block by block: the list of
+// a sidecar, or else that of the package.
+func (b *builder) findBlocks() {
+	if d := b.doc.Sidecar; d != nil {
+		b.use(sidecarBlocks(b.env, b.shared.release, d))
+		return
+	}
+	use, why := b.verdict.OwnBlockList()
+	if why != "" {
+		b.warn("%s is not used: %s", xvm.BlockListName, why)
+	}
+	for _, m := range b.doc.Index.Members {
+		if use && m.Name == xvm.BlockListName {
+			b.list = b.member(m)
+			b.use(ownBlocks(b.env, b.shared.label(m.Name), b.list.image(), b.verdict.Sums))
+		}
+	}
+}
+
+func (b *builder) use(blocks *image.BlockSums) {
+	set := *b.unlisted
+	set.Blocks = blocks
+	b.set = &set
+}
+
+// addMembers shows the members as they are stored, but for chunks of disks.
+func (b *builder) addMembers(isChunk func(name string) bool) {
+	for _, m := range b.doc.Index.Members {
+		switch {
+		case isChunk != nil && isChunk(m.Name):
+		case m.Name == xvm.BlockListName && b.list != nil:
+			b.files[m.Name] = b.list
+		default:
+			b.files[m.Name] = b.member(m)
+		}
+	}
+}
+
+func (b *builder) member(m xvm.Member) *File {
+	f := &File{shared: b.shared, name: m.Name, modTime: m.ModTime, origin: stored}
+	if content, ok := b.doc.Meta[m.Name]; ok {
+		s := newSmall(b.shared.label(m.Name), m.Name, content, b.verdict.Sums)
+		s.markSigned(f.Standing())
+		f.content = s
+		f.key, _ = b.keys("member", m.Name)
+		return f
+	}
+	from, data := archive.Member(b.set.Content, m)
+	b.image(f, image.Member{Size: m.Size, Source: from, Data: data}, nil, "member", m.Name)
+	return f
+}
+
+// addPlain shows the plain content of compressed members.
+func (b *builder) addPlain() {
+	for _, m := range b.doc.Index.Members {
+		format, plain := seekable.PlainName(m.Name)
+		if format == "" || strings.HasSuffix(plain, "/") || b.files[plain] != nil || b.files[m.Name] == nil {
+			continue
+		}
+		base := b.files[m.Name].image()
+		if base == nil {
+			continue
+		}
+		f := &File{shared: b.shared, name: plain, modTime: m.ModTime, origin: inflated, base: m.Name}
+		b.image(f, image.Member{Size: b.plainSize(plain), Format: format}, base, plainKey, plain)
+		b.files[plain] = f
+	}
+}
+
+// plainSize is what is known of the size of plain content.
+func (b *builder) plainSize(name string) int64 {
+	if m := b.verdict.Sums; m != nil {
+		if told, ok := m.Plain(name); ok && told.Size != store.Unknown {
+			return told.Size
+		}
+	}
+	if n, ok := b.doc.Sizes[name]; ok {
+		return n
+	}
+	return store.Unknown
+}
+
+// addDisks shows the disks of an XVA archive.
+func (b *builder) addDisks(disks []xvm.XVADisk) {
+	for _, d := range disks {
+		if b.files[d.Name] != nil {
+			b.warn("%s of the archive is not shown: another file is called %s", d.Ref, d.Name)
+			continue
+		}
+		f := &File{shared: b.shared, name: d.Name, origin: chunked}
+		b.image(f, image.Member{Size: d.Size, Chunks: &d}, nil, "xva", d.Ref)
+		b.files[d.Name] = f
+	}
+}
+
+// keys is the key of a file, which kind and name tell from the others, and what it
+// would be without a block list.
+func (b *builder) keys(kind, name string) (key, bare store.Key) {
+	key = b.identity.key(kind, name)
+	if b.set.Blocks != nil && name != xvm.BlockListName {
+		return b.identity.key(kind, name, "blocks", b.set.Blocks.ID), key
+	}
+	return key, key
+}
+
+// image makes f an image, which kind and name tell from the others.
+func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name string) {
+	m.Name = f.name
+	m.Key, m.Bare = b.keys(kind, name)
+	f.key = m.Key
+	if sums := b.verdict.Sums; sums != nil {
+		for _, s := range sums.Sums(f.name) {
+			m.Sums = append(m.Sums, cache.Sum(s))
+		}
+		if told, ok := sums.Plain(f.name); ok {
+			for _, s := range told.Any {
+				m.PlainSums = append(m.PlainSums, cache.Sum(s))
+			}
+		}
+	}
+	m.ListOnly = b.env.Policy.Required && f.Standing().By == xvm.BySidecar
+	set := b.set
+	if name == xvm.BlockListName {
+		set = b.unlisted // it is not checked against itself
+	}
+	f.content = image.New(set, m, base)
+}
+
+// addJoined shows images of partitions as one disk, unless a file has its name.
+func (b *builder) addJoined(disks []xvm.XVADisk) {
+	if b.files[joinedName] != nil {
+		return
+	}
+	seed := fmt.Sprint(b.verdict.ManifestSum, " ", b.doc.Index.Size)
+	log := b.env.Images.Log.With("release", b.shared.release.Name)
+	b.joined = newJoined(b.shared.label(joinedName), log, seed, candidates(b.doc, disks, b.files), b.learned)
+	if b.joined != nil {
+		b.files[joinedName] = &File{shared: b.shared, name: joinedName, origin: partly, key: b.identity.key("joined 1"), content: b.joined}
+	}
+}
+
+// checkPinned tells what comes of a server without validators.
+func (b *builder) checkPinned() {
+	if b.set.Pinned {
+		return
+	}
+	var loose []string
+	for name, f := range b.files {
+		if im := f.image(); im != nil && !im.Summed() {
+			loose = append(loose, name)
+		}
+	}
+	const text = "its server sends neither an ETag nor a date, so only sums notice an archive of the same size that takes its place"
+	switch {
+	case len(loose) > 0:
+		slices.Sort(loose)
+		more := ""
+		if n := len(loose) - 3; n > 0 {
+			loose, more = loose[:3], fmt.Sprintf(" and %d more", n)
+		}
+		b.warn("%s; NOTHING DOES for %q%s: what is read of them may be of several versions", text, loose, more)
+	case b.set.Blocks == nil:
+		b.warn("%s: each image is checked whole before its first byte is served; with a block list (vmcastfs pack, vmcastfs index) each block is", text)
+	default:
+		b.warn("%s", text)
+	}
+}
+
+// profile is the boot profile in the package, or else in its sidecar. It is a
+// hint: a wrong one costs something, but has no say in what is right.
+func profile(files map[string]*File, doc *Doc, env image.Env) []xvm.ProfileRead {
+	var text []byte
+	if f := files[xvm.ProfileName]; f != nil && f.Standing().Refused == "" {
+		if s, ok := f.content.(*small); ok && s.state != store.Corrupt {
+			text = s.content
+		}
+	}
+	if text == nil && doc.Sidecar != nil {
+		text = doc.Sidecar.Profile
+	}
+	if text == nil {
+		return nil
+	}
+	reads, err := xvm.ParseProfile(text)
+	if err != nil {
+		env.Log.Warn("the boot profile of a package is not used", "err", err)
+	}
+	return reads
+}

@@ -1,0 +1,223 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/image"
+	"vmcastfs/xvm"
+)
+
+// Package is one indexed archive: one generation of a release. It is safe for
+// any number of goroutines.
+type Package struct {
+	shared   *shared
+	env      *Env
+	archive  *archive.Archive
+	content  archive.Content // what the members are cut from
+	doc      *Doc
+	blocks   *image.BlockSums // nil: there is no block list
+	files    map[string]*File
+	names    []string // sorted
+	joined   *joined  // nil: no image may be that of a partition
+	identity identity
+	warnings []string
+}
+
+// newPackage joins what was read of the archive and the verdict on it. It does no
+// I/O.
+func newPackage(env *Env, release Release, a *archive.Archive, content archive.Content, doc *Doc, verdict *xvm.Verdict) (*Package, error) {
+	disks, isChunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", xvm.ErrNotPackage, err)
+	}
+	b := newBuilder(env, release, content, doc, verdict)
+	b.checkManifest()
+	b.findBlocks()
+	b.addMembers(isChunk)
+	b.addPlain()
+	b.addDisks(disks)
+	b.addJoined(disks)
+	b.checkPinned()
+	p := &Package{
+		shared: b.shared, env: env, archive: a, content: content, doc: doc, blocks: b.set.Blocks,
+		files: b.files, joined: b.joined, identity: b.identity, warnings: b.warnings,
+	}
+	for name := range p.files {
+		p.names = append(p.names, name)
+	}
+	slices.Sort(p.names)
+	return p, nil
+}
+
+// offer gives a sidecar that has been read for the package to those that will want
+// it soon, and tells of what is amiss with it.
+func (p *Package) offer(sc foundSidecar) {
+	if sc.warning != "" {
+		p.warnings = append(p.warnings, sc.warning)
+		p.env.Images.Log.Warn(sc.warning, "release", p.shared.release.Name)
+	}
+	if sc.read != nil {
+		p.blocks.Offer(sc.read.Blocks, sc.read.Points)
+	}
+}
+
+// Prepare does what a listing wants done before it shows the package, and begins
+// what may go on behind it: the block list if it has come already, sizes, and the
+// disk made of partition images.
+func (p *Package) Prepare(ctx context.Context) {
+	p.logFaults()
+	p.earlyBlocks(ctx)
+	files := make([]*File, 0, len(p.names))
+	for _, name := range p.names {
+		files = append(files, p.files[name])
+	}
+	log := p.env.Images.Log
+	if rest := findSizes(ctx, files, log); len(rest) > 0 {
+		p.env.Images.Go(func(ctx context.Context) {
+			findRest(ctx, rest, log, p.shared.release.Changed)
+			p.findJoined(ctx)
+		})
+	}
+	p.findJoined(ctx)
+	p.archive.DropHead()
+}
+
+// earlyBlocks reads a block list that has come with the archive's first bytes.
+func (p *Package) earlyBlocks(ctx context.Context) {
+	if p.blocks == nil {
+		return
+	}
+	for _, m := range p.doc.Index.Members {
+		if m.Name == xvm.BlockListName && m.Offset+m.Stored <= p.archive.Reach() && p.blocks.Hold(ctx) == nil {
+			p.blocks.LetGo() // an error is told to whoever opens an image
+		}
+	}
+}
+
+// findJoined looks at the images that may be partitions, unless nothing of the
+// package is served.
+func (p *Package) findJoined(ctx context.Context) {
+	if p.joined == nil || p.shared.refusal() != "" {
+		return
+	}
+	atOnce, behind := p.joined.wanted()
+	switch {
+	case atOnce:
+		p.joined.find(ctx)
+	case behind:
+		p.env.Images.Go(func(ctx context.Context) {
+			p.joined.find(ctx)
+			p.shared.release.Changed()
+		})
+	}
+}
+
+// Files lists the files whose size is known, sorted by name.
+func (p *Package) Files() []*File {
+	return slices.DeleteFunc(p.All(), func(f *File) bool { return f.Size() == store.Unknown })
+}
+
+// All lists every file, also those whose size is not known yet, sorted by name.
+// A disk made of partition images is listed once it is known that there is one.
+func (p *Package) All() []*File {
+	files := make([]*File, 0, len(p.names)+1)
+	for _, name := range p.names {
+		if f := p.files[name]; f.origin != partly || f.Size() != store.Unknown {
+			files = append(files, f)
+		}
+	}
+	if f := p.notes(); f != nil {
+		at, _ := slices.BinarySearchFunc(files, f.name, func(f *File, name string) int { return strings.Compare(f.name, name) })
+		files = slices.Insert(files, at, f)
+	}
+	return files
+}
+
+// Lookup finds a file by its name; fs.ErrNotExist: there is none. It waits until
+// the size of the file is found, if that is not known.
+func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
+	f := p.files[name]
+	if f == nil && name == notesName {
+		f = p.notes()
+	}
+	if f == nil {
+		return nil, fs.ErrNotExist
+	}
+	if f.Size() != store.Unknown {
+		return f, nil
+	}
+	ctx, stop := p.shared.release.Patience(ctx)
+	defer stop()
+	if _, err := f.content.FindSize(ctx); err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// notesName is the file that shows the item's description, unless the package
+// has a file of that name. It is as the feed has it now.
+const notesName = "notes.html"
+
+// notes is that file; nil if there is none.
+func (p *Package) notes() *File {
+	item := p.shared.release.Item()
+	if item.NotesHTML == "" || p.files[notesName] != nil {
+		return nil
+	}
+	return &File{
+		shared: p.shared, name: notesName, modTime: item.Published, origin: ofFeed,
+		key:     p.identity.key("notes", item.NotesHTML, item.Published.String()),
+		content: &small{label: p.shared.label(notesName), content: []byte(item.NotesHTML), state: store.Unverified},
+	}
+}
+
+// Verdict is who vouches for the package, and for which of its files.
+func (p *Package) Verdict() *xvm.Verdict { return p.shared.verdict() }
+
+// Refusal says why nothing of the package is served, or "".
+func (p *Package) Refusal() string { return p.shared.refusal() }
+
+// Archive is what the package was read from.
+func (p *Package) Archive() *archive.Archive { return p.archive }
+
+// Transport says how its bytes come, see archive.Content.
+func (p *Package) Transport() string { return p.content.Transport() }
+
+// Index is the archive's index; nobody may write to it.
+func (p *Package) Index() *xvm.Index { return p.doc.Index }
+
+// Faults are what is wrong with the archive and its manifest, and the entries
+// that are not shown, and why.
+func (p *Package) Faults() (warnings, hidden []string) {
+	warnings = p.warnings
+	if why := p.doc.Index.Truncated; why != "" {
+		warnings = append(warnings[:len(warnings):len(warnings)], "the archive is not whole: "+why)
+	}
+	for _, h := range p.doc.Index.Hidden {
+		hidden = append(hidden, h.Name+": "+h.Reason)
+	}
+	return warnings, hidden
+}
+
+// logFaults says them once, the first few of each.
+func (p *Package) logFaults() {
+	const most = 10
+	warnings, hidden := p.Faults()
+	log := p.env.Images.Log.With("release", p.shared.release.Name)
+	for _, w := range warnings[:min(most, len(warnings))] {
+		log.Warn("package: " + w)
+	}
+	for _, h := range hidden[:min(most, len(hidden))] {
+		log.Warn("package: an entry is not shown: " + h)
+	}
+}
