@@ -18,6 +18,7 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 )
 
 // mountCall is one mount to make.
@@ -251,6 +252,8 @@ func errorRules() []fs.ErrorRule {
 		{Err: cache.ErrCorrupt, Errno: syscall.EIO, Corrupt: true},
 		{Err: archive.ErrRefused, Errno: syscall.EACCES},
 		{Err: archive.ErrReplaced, Errno: syscall.EIO},
+		{Err: seekable.ErrUnsupported, Errno: syscall.EOPNOTSUPP},
+		{Err: seekable.ErrLimit, Errno: syscall.EOPNOTSUPP},
 		{Err: xvm.ErrNotPackage, Errno: syscall.EIO},
 	}
 }

@@ -232,6 +232,10 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, seekable.ErrUnsupported) || errors.Is(err, seekable.ErrLimit) {
+			plain.Refused = fmt.Sprintf("not supported: %v", err)
+			return nil
+		}
 		plain.fault("%s cannot be decompressed: %v", plain.From, err)
 		return nil
 	}

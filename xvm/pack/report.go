@@ -38,8 +38,8 @@ type FileReport struct {
 	State  State    `json:"state"`
 	Proofs []string `json:"proofs"` // by what it is proven, each a clause
 	Faults []string `json:"faults,omitempty"`
-	// Refused is why a mount does not serve it, where signatures are required,
-	// though it serves others of the package.
+	// Refused is why a mount does not serve it, though it serves others of the
+	// package: signatures are required, or its compression is not supported.
 	Refused string `json:"refused,omitempty"`
 
 	listed string // what the block list proves of it, if the list itself is proven

@@ -52,7 +52,10 @@ func (c *checker) conclude() {
 		if c.o.RequireSigned && s.By == xvm.BySidecar && f.State == Unverified {
 			s.Refused = "the sidecar, which alone vouches for it, has no blocks of it"
 		}
-		if f.Refused = s.Refused; f.Refused != "" {
+		if s.Refused != "" {
+			f.Refused = s.Refused
+		}
+		if f.Refused != "" {
 			c.report.fault("%s: %s", f.Name, f.Refused)
 		}
 	}

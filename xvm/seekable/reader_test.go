@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -357,7 +358,12 @@ func TestContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(5*time.Millisecond, cancel)
+	go func() {
+		for src.calls.Load() == 0 {
+			runtime.Gosched()
+		}
+		cancel()
+	}()
 	if _, err := s.Read(make([]byte, 10)); err != context.Canceled {
 		t.Fatal(err)
 	}

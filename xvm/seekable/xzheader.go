@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
@@ -151,6 +152,26 @@ func (b *xzBlock) fits(maxWindow int64) error {
 		return limited("xz dictionary", b.dict)
 	}
 	return nil
+}
+
+// refuseXZ looks at the header of a stream and of its first block.
+func refuseXZ(head []byte, maxWindow int64) error {
+	if len(head) <= xzHeaderLen {
+		return nil
+	}
+	_, err := parseXZHeader(head[:xzHeaderLen])
+	if first := head[xzHeaderLen]; err == nil && first != 0 {
+		if n := (int(first) + 1) * 4; n <= len(head)-xzHeaderLen {
+			var b xzBlock
+			if b, err = parseXZBlock(head[xzHeaderLen:][:n]); err == nil {
+				err = b.fits(maxWindow)
+			}
+		}
+	}
+	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
+		return err
+	}
+	return nil // what is damaged is found by decoding
 }
 
 // parseXZFooter gives the kind of check and the size of the index before it.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 )
 
@@ -115,16 +114,8 @@ func (r *Reader) xzStreamBefore(ctx context.Context, end, budget *int64, more bo
 	if c, err := parseXZHeader(head[:xzHeaderLen]); err != nil || c != check {
 		return s, corrupt("xz header and footer do not fit")
 	}
-	if block := head[xzHeaderLen:]; len(records) > 0 && len(block) > 0 {
-		if n := (int(block[0]) + 1) * 4; n <= len(block) && block[0] != 0 {
-			b, err := parseXZBlock(block[:n])
-			if err == nil {
-				err = b.fits(r.o.MaxWindow)
-			}
-			if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
-				return s, &refusal{s.off + xzHeaderLen, err}
-			}
-		}
+	if err := refuseXZ(head, r.o.MaxWindow); err != nil {
+		return s, &refusal{s.off + xzHeaderLen, err}
 	}
 	*end = s.off
 	return s, nil

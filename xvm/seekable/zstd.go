@@ -109,6 +109,24 @@ func parseZstd(b []byte) (f zstdFrame, n int, err error) {
 	return f, n + size, nil
 }
 
+// refuseZstd looks at the header of the first frame that is not skipped.
+func refuseZstd(head []byte, maxWindow int64) error {
+	for {
+		f, n, err := parseZstd(head)
+		switch {
+		case errors.Is(err, ErrUnsupported):
+			return err
+		case err != nil || n == 0:
+			return nil // what is damaged is found by decoding
+		case f.skip < 0 && f.window > maxWindow:
+			return limited("zstd window", f.window)
+		case f.skip < 0 || f.skip >= int64(len(head)-n):
+			return nil
+		}
+		head = head[int64(n)+f.skip:]
+	}
+}
+
 // parseZstdBlock reads a block header: the bytes that follow it, and whether it is the last block.
 func parseZstdBlock(b []byte) (n int64, last bool, err error) {
 	v := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16

@@ -3,7 +3,6 @@ package seekable
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 )
 
@@ -20,8 +19,12 @@ const (
 )
 
 func (r *Reader) zstdTable(ctx context.Context) error {
-	if err := r.zstdHead(ctx); err != nil {
+	head := make([]byte, min(r.stored, HeadMax))
+	if err := r.readAt(ctx, head, 0); err != nil {
 		return err
+	}
+	if err := refuseZstd(head, r.o.MaxWindow); err != nil {
+		return &refusal{0, err}
 	}
 	if err := r.seekTable(ctx); err == nil || err != errNoTable {
 		return err
@@ -30,22 +33,6 @@ func (r *Reader) zstdTable(ctx context.Context) error {
 		return errNoTable
 	}
 	return r.walkZstd(ctx)
-}
-
-// zstdHead refuses a file whose first frame is of a kind that is not decoded here.
-func (r *Reader) zstdHead(ctx context.Context) error {
-	head := make([]byte, min(r.stored, zstdHeaderMax))
-	if err := r.readAt(ctx, head, 0); err != nil {
-		return err
-	}
-	f, _, err := parseZstd(head)
-	if err == nil && f.window > r.o.MaxWindow {
-		err = limited("zstd window", f.window)
-	}
-	if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrLimit) {
-		return &refusal{0, err}
-	}
-	return nil // what is wrong otherwise is found by decoding
 }
 
 // seekTable shows the index what the seek table says, errNoTable if there is none.

@@ -107,8 +107,8 @@ func (f *File) Open(ctx context.Context) (image.Handle, error) {
 func (f *File) Status() image.Status {
 	st := f.content.Status()
 	st.Name, st.Size = f.name, f.Size()
-	if f.shared.verdict().Refused == "" {
-		st.Refused = f.Standing().Refused
+	if why := f.Standing().Refused; why != "" && f.shared.verdict().Refused == "" {
+		st.Refused = why
 	}
 	return st
 }

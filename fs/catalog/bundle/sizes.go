@@ -24,15 +24,25 @@ const (
 	sizeFaults         = 8               // told of in the log, for a release
 )
 
-// findSizes sizes the small compressed members, as far as the time reaches, and
-// returns those that are to be sized behind the directory.
+// findSizes looks whether compressed members can be inflated here, and sizes the
+// small ones, as far as the time reaches. It returns those that are to be sized
+// behind the directory.
 func findSizes(ctx context.Context, files []*File, log *slog.Logger) (rest []*File) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
 	faults := 0
 	for _, f := range files {
 		im := f.image()
-		if im == nil || f.Size() != store.Unknown {
+		if im == nil {
+			continue
+		}
+		if f.refused() == nil {
+			if err := im.CheckDecodable(ctx); err != nil {
+				warnOfSize(err, log, &faults)
+				continue
+			}
+		}
+		if f.Size() != store.Unknown {
 			continue
 		}
 		cost := im.Base().Size()
@@ -67,9 +77,13 @@ func findSize(ctx context.Context, im *image.Image, log *slog.Logger, faults *in
 		return false
 	}
 	if err != nil {
-		if *faults++; *faults <= sizeFaults {
-			log.Warn("the plain size is not known yet", "err", err)
-		}
+		warnOfSize(err, log, faults)
 	}
 	return true
+}
+
+func warnOfSize(err error, log *slog.Logger, faults *int) {
+	if *faults++; *faults <= sizeFaults {
+		log.Warn("the plain size is not known", "err", err)
+	}
 }

@@ -25,6 +25,9 @@ type Image struct {
 	head   atomic.Pointer[[]byte]   // its first bytes, since they have been examined; nil when it is not open
 	disk   atomic.Pointer[xvm.Disk] // what its ends show; nil: not all has been seen yet
 	checks checks
+	// undecodable is why it cannot be inflated here, once its base's first bytes
+	// have shown that; nil: nothing is known against it.
+	undecodable atomic.Pointer[error]
 
 	// mu guards what follows it, and parts of checks and profile. It is held while
 	// the file is opened and closed in the cache (local work only): before the mu of
@@ -275,8 +278,5 @@ func (im *Image) provenSize(ctx context.Context) (int64, bool, error) {
 		return listed.Size, true, nil
 	}
 	n, known, err := archive.ProvenSize(ctx, im.member.Format, file, im.base.member.Size)
-	if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", im.base.label(), err)
-	}
-	return n, known, nil
+	return n, known, im.keepUndecodable(err)
 }

@@ -14,8 +14,12 @@ import (
 
 // Open opens the image for reading, once its size is known. The error wraps
 // archive.ErrRefused if nobody vouches for it, cache.ErrCorrupt if its content is
-// known to be wrong, *[ExternalError] if it names other files.
+// known to be wrong, *[ExternalError] if it names other files,
+// seekable.ErrUnsupported if it cannot be inflated here.
 func (im *Image) Open(ctx context.Context) (Handle, error) {
+	if why := im.undecodable.Load(); why != nil {
+		return nil, *why
+	}
 	if _, err := im.FindSize(ctx); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,8 @@ type Status struct {
 	Name  string `json:"name"`
 	Size  int64  `json:"size"`
 	State string `json:"state"` // partial, verified, unverified, corrupt
-	// Refused is why the file alone is not served, where signatures are required.
+	// Refused is why the file alone is not served: where signatures are required,
+	// or because it is compressed in a way that is not supported.
 	Refused string `json:"refused,omitempty"`
 	Note    string `json:"note,omitempty"`
 	// Verify is how what is read has been checked: "block" against a block
@@ -50,8 +51,13 @@ func (im *Image) Status() Status {
 	im.mu.Lock()
 	open := im.opens > 0
 	im.mu.Unlock()
+	refused := ""
+	if why := im.undecodable.Load(); why != nil {
+		refused = "not supported: " + (*why).Error()
+	}
 	return Status{
-		Name: im.member.Name, Size: im.Size(), Image: true, Open: open,
+		Refused: refused,
+		Name:    im.member.Name, Size: im.Size(), Image: true, Open: open,
 		State: is.State, Note: is.Note, Verify: im.verify(), VerifyNote: im.verifyNote(),
 		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
 		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
