@@ -53,6 +53,7 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	status   statusFile
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool // checkAll is under way
 
@@ -90,6 +91,7 @@ func New(cfg Config) *Catalog {
 		run:     c.background,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, lookAgain: c.lookAgain,
 	}
+	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
 }

@@ -75,5 +75,8 @@ func (s *small) Status() image.Status {
 	return image.Status{State: s.state.String(), Note: s.note, CachedBytes: s.Size(), Percent: 100}
 }
 
+// Known is Status.
+func (s *small) Known() image.Status { return s.Status() }
+
 // Attr has nothing to say.
 func (s *small) Attr(string) string { return "" }
