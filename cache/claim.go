@@ -11,12 +11,12 @@ import (
 const (
 	// A job waits for one claimed block about a round trip: what a fetch of its
 	// own would take, and what the other process takes to journal it.
-	minClaimWait, maxClaimWait = 300 * time.Millisecond, 2 * time.Second
-	// claimWaits is how many such waits one job affords in all.
+	minClaimWait, maxClaimWait = 500 * time.Millisecond, 2 * time.Second
+	// claimWaits is how many such waits one job affords in all, while blocks come.
 	claimWaits = 4
-	// aloneFor is how long a process that had to go ahead alone does not wait
-	// for claims of the file again.
-	aloneFor = 30 * time.Second
+	// A process that had to go ahead alone does not wait for claims of the file
+	// for some time, and twice as long the next time.
+	minAlone, maxAlone = 2 * time.Second, 32 * time.Second
 	// slowStream is what the stream of another process has to bring to be waited
 	// for, in bytes a second.
 	slowStream = 1 << 20
@@ -94,15 +94,29 @@ func (j *job) awaitOther() bool {
 	if j.patient <= 0 || begun.UnixNano() < fl.alone.Load() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(j.ctx, min(j.patient, fl.s.claimWait()))
-	err := fl.local.sf.WaitClaim(ctx, j.left[0].b)
-	cancel()
-	j.patient -= time.Since(begun)
-	if err == nil { // the block is here, or the claim is free
-		j.fromDisk()
-		return true
+	sf := fl.local.sf
+	for moved := true; moved && j.patient > 0; {
+		had, _ := sf.Present()
+		step := min(j.patient, fl.s.claimWait())
+		ctx, cancel := context.WithTimeout(j.ctx, step)
+		err := sf.WaitClaim(ctx, j.left[0].b)
+		cancel()
+		if err == nil { // the block is here, or the claim is free
+			j.patient -= time.Since(begun)
+			fl.aloneFor.Store(0)
+			j.fromDisk()
+			return true
+		}
+		if j.ctx.Err() != nil {
+			return false
+		}
+		j.patient -= step
+		has, _ := sf.Present()
+		moved = has > had
 	}
-	fl.alone.Store(time.Now().Add(aloneFor).UnixNano())
+	alone := min(max(2*time.Duration(fl.aloneFor.Load()), minAlone), maxAlone)
+	fl.aloneFor.Store(int64(alone))
+	fl.alone.Store(time.Now().Add(alone).UnixNano())
 	return false
 }
 

@@ -52,6 +52,7 @@ type flights struct {
 	following atomic.Pointer[follower] // nil: no profile
 	unread    atomic.Pointer[unread]   // nil: nothing was fetched ahead
 	alone     atomic.Int64             // claims of others are ignored until then, UnixNano
+	aloneFor  atomic.Int64             // for how long that was the last time, ns; 0 after a wait that paid
 
 	// mu guards what follows, and the fields of flights, jobs, the runner and
 	// the follower. It comes after Cache.mu and before the store's own locks and

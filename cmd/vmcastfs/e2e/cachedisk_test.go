@@ -1,12 +1,17 @@
 package e2e
 
 import (
+	"bytes"
+	"crypto/sha1"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/origin"
 	"vmcastfs/internal/testkit"
 )
 
@@ -73,6 +78,77 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 		out, err := w.run("status", w.dir)
 		if err != nil || !strings.Contains(out, "FAILING") {
 			t.Errorf("%v\n%s", err, out)
+		}
+	})
+}
+
+// TestReadOnlyCacheDisk: what is cached on a disk that is read-only at mount is
+// served, with the servers down too; the rest goes past the cache.
+func TestReadOnlyCacheDisk(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	w.cache = tmpfs(t, "32m")
+	disk, other := noise(2<<20, 83), noise(1<<20, 84)
+	w.publish("one", packListed(t, member{"disk.img", disk}))
+	w.publish("two", packListed(t, member{"disk.img", other}))
+	w.mount()
+	w.wantFile(disk, "one", "disk.img")
+	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
+	if _, err := os.ReadDir(w.path("two")); err != nil {
+		t.Fatal(err)
+	}
+	w.umount()
+	must(t, unix.Mount("", w.cache, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	w.mount()
+	w.wantFile(disk, "one", "disk.img")
+	w.wantFile(other, "two", "disk.img")
+	if state := attr(w.path("one", "disk.img"), "state"); state != "verified" {
+		t.Error("it is", state)
+	}
+	if st := w.status().Cache; !st.ReadOnly {
+		t.Errorf("%+v", st)
+	}
+	if out, err := w.run("status", w.dir); err != nil || !strings.Contains(out, "READ-ONLY") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	w.umount()
+	w.origin.Inject(origin.Fault{Kind: origin.Status, Status: 503})
+	w.mount()
+	w.wantFile(disk, "one", "disk.img")
+}
+
+// TestNobodyReadsACorruptImage: whoever reads all of an image that does not match
+// its sum gets an error, the first time and every time, and so does a reader of
+// what is inflated from it.
+func TestNobodyReadsACorruptImage(t *testing.T) {
+	t.Parallel()
+	together(t, map[string]string{"complete": "complete=on", "lazy": "complete=off"}, func(t *testing.T, option string) {
+		w := bareWorld(t)
+		good := noise(3<<20, 85)
+		bad := bytes.Clone(good)
+		bad[len(bad)/2] ^= 1
+		packed := filter(t, good, "gzip", "-1")
+		wrong := bytes.Clone(packed)
+		wrong[4] ^= 1 // the time in its head: it inflates all the same
+		sums := fmt.Sprintf("%x  disk.img\n%x  data.img.gz\n", sha1.Sum(good), sha1.Sum(packed))
+		w.publish("one", pack(t, member{"manifest.txt", []byte(sums)}, member{"disk.img", bad}, member{"data.img.gz", wrong}))
+		w.publish("two", pack(t, member{"manifest.txt", []byte(sums)}, member{"disk.img", good}, member{"data.img.gz", packed}))
+		w.mount(option)
+		for _, name := range []string{"disk.img", "data.img.gz", "data.img"} {
+			for range 2 {
+				if p, err := os.ReadFile(w.path("one", name)); err == nil {
+					t.Errorf("%s: %d bytes of a corrupt file were read to the end", name, len(p))
+				}
+				if state := attr(w.path("one", name), "state"); state != "corrupt" && name != "data.img" { // of which not even the size is known
+					t.Errorf("%s is %s", name, state)
+				}
+			}
+			if _, err := os.ReadFile(w.path("two", name)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if state := attr(w.path("two", name), "state"); state != "verified" {
+				t.Errorf("%s, which was read to its end, is %s", name, state)
+			}
 		}
 	})
 }

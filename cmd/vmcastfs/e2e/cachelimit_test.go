@@ -70,11 +70,11 @@ func readLoad(path string, published []byte, readers int, stop <-chan struct{}) 
 	return first
 }
 
-// diskUse is what the files of a directory take.
+// diskUse is what all files of a directory take.
 func diskUse(dir string) (sum int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		var st unix.Stat_t
-		if err == nil && strings.HasSuffix(path, ".data") && unix.Lstat(path, &st) == nil {
+		if err == nil && !d.IsDir() && unix.Lstat(path, &st) == nil {
 			sum += st.Blocks * 512
 		}
 		return nil
@@ -446,4 +446,83 @@ func tmpfs(t *testing.T, size string) string {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
+}
+
+// TestDocumentsAreInTheLimit: what the cache keeps beside blocks counts too. Many
+// releases whose packages hold many small files do not fill the disk, nor do they
+// push out an image.
+func TestDocumentsAreInTheLimit(t *testing.T) {
+	t.Parallel()
+	const limit = 12 << 20
+	w := bareWorld(t)
+	disk := noise(2<<20, 81)
+	w.publish("image", packListed(t, member{"disk.img", disk}))
+	texts := make([]member, 100)
+	for i := range texts {
+		texts[i] = member{fmt.Sprintf("doc%d.txt", i), noise(30<<10, byte(i))}
+	}
+	small := pack(t, texts...)
+	const releases = 12 // 3 MB each
+	for i := range releases {
+		w.publish(fmt.Sprint("text", i), small)
+	}
+	w.mount(fmt.Sprint("cache_size=", limit), "complete=off")
+	w.wantFile(disk, "image", "disk.img")
+	stop := make(chan struct{})
+	most := watchUse(func() int64 { return diskUse(w.cache) }, stop)
+	files := 0
+	if err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		files++
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	for i := range releases {
+		w.wantFile(texts[7].content, fmt.Sprint("text", i), texts[7].name)
+	}
+	close(stop)
+	if n := most(); n > limit || files < releases*len(texts) {
+		t.Errorf("%d bytes of %d on the disk, for %d files", n, limit, files)
+	} else {
+		t.Logf("at most %d KiB of %d on the disk, for %d files", n>>10, limit>>10, files)
+	}
+	if n := attr(w.path("image", "disk.img"), "cached_bytes"); n != fmt.Sprint(len(disk)) {
+		t.Errorf("%s bytes of the image are left", n)
+	}
+}
+
+// TestSlowNeighbour: beside a mount that shares the cache and is slow, or has been
+// stopped, a mount goes at its own speed.
+func TestSlowNeighbour(t *testing.T) {
+	t.Parallel()
+	together(t, map[string]bool{"slow": false, "stopped": true}, func(t *testing.T, stopped bool) {
+		const step = 512 << 10 // a region
+		w := bareWorld(t)
+		disk := noise(4<<20, 82)
+		w.publish("one", packListed(t, member{"disk.img", disk}))
+		second := *w
+		second.dir = t.TempDir()
+		w.mount("bwlimit=400K", "complete=off")
+		slow := w.daemons()[0]
+		second.mount("complete=off")
+		busy := w.open("one", "disk.img")
+		defer busy.Close()
+		var reads sync.WaitGroup
+		for off := int64(0); off < int64(len(disk)); off += step {
+			reads.Go(func() { _, _ = busy.ReadAt(make([]byte, 4096), off) }) // which claims the region
+		}
+		defer reads.Wait()
+		testkit.Eventually(t, "all is claimed", 20*time.Second, func() bool { return w.file("one", "disk.img").InFlight > len(disk)>>17 })
+		if stopped {
+			must(t, syscall.Kill(slow, syscall.SIGSTOP))
+			defer func() { _ = syscall.Kill(slow, syscall.SIGCONT) }()
+		}
+		clock := testkit.StartClock(t)
+		second.wantFile(disk, "one", "disk.img")
+		if took := clock.Elapsed(); took > 6*time.Second { // the slow one takes 10 s, a stopped one for ever
+			t.Errorf("it took %s", took)
+		} else {
+			t.Logf("it took %s", took.Round(time.Millisecond))
+		}
+	})
 }
