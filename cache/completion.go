@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm/sums"
 )
 
 // completion walks over a file in order. Each walk makes the blocks present and
@@ -18,9 +17,9 @@ type completion struct {
 	standing *standing
 	flights  *flights
 	tasks    *tasks
-	sums     []sums.Sum
-	learned  func(*sums.Table) // Spec.Learned
-	checking atomic.Bool       // now is at work
+	sums     []Sum
+	learned  func(*SumTable) // Spec.Learned
+	checking atomic.Bool     // now is at work
 
 	// mu guards what follows, and the fields of pass. Only tasks.mu is taken
 	// under it.
@@ -129,8 +128,8 @@ func (cp *completion) work(ctx context.Context, p *pass) {
 	var err error
 	for range 3 { // again if a block was lost behind our back
 		r := cp.standing.begin()
-		var d sums.Digests
-		var learned *sums.Table
+		var d *digests
+		var learned *SumTable
 		if d, learned, err = cp.walk(ctx, p, r); err != nil {
 			break
 		}

@@ -16,7 +16,6 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm/sums"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -338,7 +337,7 @@ func TestZeros(t *testing.T) {
 	src := &script{data: data}
 	c := newCache(t, Options{Region: 1 << 20})
 	f := mustOpen(t, c, Spec{Size: int64(len(data)), BlockSize: 4096, Source: src, Data: ext,
-		Sums: []sums.Sum{sumOf("sha256", data)}})
+		Sums: []Sum{sumOf("sha256", data)}})
 	p := make([]byte, len(data))
 	if _, err := f.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, data) {
 		t.Fatal(err)
@@ -374,8 +373,8 @@ func TestZeros(t *testing.T) {
 	}
 }
 
-func sumOf(algo string, p []byte) sums.Sum {
-	d := sums.NewDigest(sums.Sum{Algo: algo})
-	d.Write(p)
-	return sums.Sum{Algo: algo, Hex: d.Got()}
+func sumOf(algo string, p []byte) Sum {
+	h, _ := newHash(algo)
+	h.Write(p)
+	return Sum{Algo: algo, Hex: fmt.Sprintf("%x", h.Sum(nil))}
 }

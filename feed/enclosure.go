@@ -103,7 +103,6 @@ func rank(u *url.URL, mime string) int {
 type enclosure struct {
 	url    string
 	mime   string
-	sha256 string
 	length int64
 	rank   int
 	note   string // a warning
@@ -119,8 +118,8 @@ func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason 
 			reason = err
 			continue
 		}
-		mime, sum := splitDigest(e.Type)
-		c := enclosure{url: u.String(), mime: Sanitize(clip(strings.ToLower(mime), 100)), sha256: sum, length: parseLength(e.Length)}
+		mime, _, _ := strings.Cut(strings.ToLower(e.Type), ";")
+		c := enclosure{url: u.String(), mime: Sanitize(clip(mime, 100)), length: parseLength(e.Length)}
 		if c.rank = rank(u, c.mime); c.rank == rankOther {
 			reason = fmt.Errorf("its enclosure %s is no package", redact(u))
 			continue

@@ -129,7 +129,7 @@ func (p *packageTags) add(root string, t xml.StartElement, base *url.URL) bool {
 	}
 	// One that is too long stays so, and is refused for it.
 	address = clip(address, maxURL+1)
-	kind, length = withDigest(clip(kind, 100), attribute(t, "sha256")), clip(length, 100)
+	kind, length = clip(kind, 100), clip(length, 100)
 	name, link := "enclosure", "url"
 	attrs := []xml.Attr{{Name: xml.Name{Local: "xmlns"}}} // the parser knows it in no namespace
 	if root == "feed" {

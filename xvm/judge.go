@@ -360,6 +360,10 @@ func (v *Verdict) unsigned(name string) string {
 	return v.Sums.unvouched(name)
 }
 
+// Lists tells whether a signature over the manifest would vouch for the member,
+// by whichever key. Where there is no manifest that can be asked, it might.
+func (v *Verdict) Lists(member string) bool { return v.Sums == nil || v.Sums.unvouched(member) == "" }
+
 // Signer is who vouches for the package, as far as that was checked, or "".
 func (v *Verdict) Signer() string {
 	if v.By == BySidecar {

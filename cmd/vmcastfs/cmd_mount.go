@@ -42,7 +42,8 @@ func mountCommand(e *env) *cobra.Command {
 		Short: "mount a feed on a directory",
 		Long: `mount shows the feed FEED, an http(s) address or a local file, on the
 directory DIR. It returns when the mount answers; with -f it stays in the
-foreground and ends with the mount. Send it SIGHUP to look at the feed at once.
+foreground and ends with the mount. Send it SIGHUP to look at the feed and the
+keyring at once.
 
 OPTIONS are as in fstab, and those of mount(8) are accepted: see
 mount.vmcastfs(8). Exit status: 0 mounted; 1 wrong usage; 2 the system refused;
@@ -185,6 +186,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 			log.Info("unmounted", "dir", dir)
 			return nil
 		case <-hup:
+			with.lookAtKeys()
 			go with.watch.reload(func() error { return s.catalog.Refresh(ctx) })
 		case <-ctx.Done():
 			if with.watch.stopping() {

@@ -29,6 +29,7 @@ const (
 	eventReplaced  = "replaced"  // a release names another package, or its package was replaced
 	eventWithdrawn = "withdrawn" // a release has left the feed
 	eventCorrupt   = "corrupt"   // an image does not match its sums
+	eventRefused   = "refused"   // a release is not served any more, or not at all: nobody trusted vouches for it
 )
 
 const (
@@ -44,11 +45,11 @@ type event struct {
 	release known
 	name    string // of the release's directory
 	file    string // of a corrupt image
-	reason  string
+	reason  string // of a corrupt image, or why a release is refused
 }
 
 func (e event) rank() int {
-	if e.kind == eventCorrupt {
+	if e.kind == eventCorrupt || e.kind == eventRefused {
 		return 0
 	}
 	return 1
@@ -62,6 +63,7 @@ type known struct {
 	Published string   `json:"published"`
 	Gen       uint64   `json:"-"` // counts within this process only
 	Corrupt   []string `json:"corrupt,omitempty"`
+	Refused   bool     `json:"refused,omitempty"`
 }
 
 // hooks runs programs on events. What they have been told is kept in the cache
@@ -155,6 +157,11 @@ func (h *hooks) difference(st *catalog.Status) []event {
 			events = append(events, event{kind: eventReplaced, release: is, name: r.Name})
 		default:
 			is.Corrupt = was.Corrupt
+		}
+		is.Refused = was.Refused && r.State != "indexed" // until it is known to be served
+		if r.State == "refused" && !is.Refused {
+			is.Refused = true
+			events = append(events, event{kind: eventRefused, release: is, name: r.Name, reason: r.Error})
 		}
 		for _, f := range r.Files {
 			if f.State == "corrupt" && !slices.Contains(is.Corrupt, f.Name) {

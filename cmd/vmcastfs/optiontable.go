@@ -161,7 +161,7 @@ func optionTable() []option {
 			o.Metrics = v
 			return err
 		}},
-		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn or corrupt", path(func(o *options) *string { return &o.OnEvent })},
+		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn, corrupt or refused", path(func(o *options) *string { return &o.OnEvent })},
 		{"hooks", "DIR", access, "... and all programs in a directory", path(func(o *options) *string { return &o.Hooks })},
 		{"log", "FILE", access, "append the log to a file", path(func(o *options) *string { return &o.Log })},
 		{"debug", "", access, "log every FUSE request", flag(func(o *options) *bool { return &o.Debug }, true)},

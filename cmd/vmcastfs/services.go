@@ -14,12 +14,21 @@ type services struct {
 	metrics *metricsServer // or nil
 	hooks   *hooks         // or nil
 	watch   *supervisor
+	keys    chan struct{} // gets a value when the keyring is to be looked at
+}
+
+// lookAtKeys has the keyring looked at now.
+func (a *services) lookAtKeys() {
+	select {
+	case a.keys <- struct{}{}:
+	default: // that is about to happen
+	}
 }
 
 // newServices makes them before the mount, so that what they cannot do is an
 // error of the mount.
 func newServices(s *session, o options, feedURL, dir string, log *slog.Logger) (*services, error) {
-	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}}
+	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}, keys: make(chan struct{}, 1)}
 	if err := checkHooks(o); err != nil {
 		return nil, err
 	}
@@ -46,6 +55,9 @@ func (a *services) start(ctx context.Context, s *session, server *fs.Server, log
 	a.watch.answers = server.Answers
 	a.watch.ready()
 	work.Go(func() { a.watch.run(ctx) })
+	if s.keys != nil {
+		work.Go(func() { s.keys.run(ctx, a.keys) })
+	}
 	unsubscribe := func() {}
 	if a.hooks != nil {
 		changed := make(chan struct{}, 1)

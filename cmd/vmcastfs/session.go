@@ -32,6 +32,7 @@ type session struct {
 	remote  *remote.Client
 	catalog *catalog.Catalog
 	trust   *trust.State // nil: it cannot be kept
+	keys    *keyWatch    // nil: there is no keyring
 	log     *slog.Logger
 }
 
@@ -43,6 +44,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 			s.close()
 		}
 	}()
+	keysAre := xvm.KeyringStamp(o.Keyring)
 	keyring, err := loadKeyring(o, log)
 	if err != nil {
 		return nil, err
@@ -76,6 +78,9 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Logger: log,
 	})
+	if keyring != nil {
+		s.keys = &keyWatch{path: o.Keyring, set: s.catalog.SetKeyring, log: log, stamp: keysAre}
+	}
 	if filepath.IsAbs(o.Sidecar) {
 		if _, err := os.Stat(o.Sidecar); err != nil {
 			log.Warn("sidecars cannot be looked for", "err", err)

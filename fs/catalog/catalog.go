@@ -53,9 +53,9 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	status   statusFile
 	snapshot atomic.Pointer[Snapshot]
-	checking atomic.Bool // checkAll is under way
+	checking atomic.Bool                 // checkAll is under way
+	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
 
 	// mu guards what follows it, and the replacement of snapshot. It is a leaf.
 	mu          sync.Mutex
@@ -84,20 +84,20 @@ func New(cfg Config) *Catalog {
 		subscribers: make(map[int]func()),
 		onCorrupt:   make(map[int]func(*bundle.File)),
 	}
+	c.keyring.Store(cfg.Keyring)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.around = surroundings{
-		bundles: newEnv(cfg, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		bundles: newEnv(cfg, c.policy, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
 		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
 		run:     c.background,
-		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, lookAgain: c.lookAgain,
+		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 	}
-	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
 }
 
-// newEnv is what packages work with. Run is Catalog.background.
-func newEnv(cfg Config, run func(func(context.Context)) bool) *bundle.Env {
+// newEnv is what packages work with. Policy and run are Catalog's.
+func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)) bool) *bundle.Env {
 	return &bundle.Env{
 		Archives: archive.Env{
 			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Log: cfg.Logger, Go: run,
@@ -108,7 +108,7 @@ func newEnv(cfg Config, run func(func(context.Context)) bool) *bundle.Env {
 			Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
 			Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
 		},
-		Policy:  xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned},
+		Policy:  policy,
 		Sidecar: cfg.Sidecar,
 		Reading: make(chan struct{}, 1),
 	}
@@ -213,11 +213,29 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 // one it was any more.
 func (c *Catalog) replace(r *Release) {
 	r.record.Forget() // before the next generation looks for its own
+	if c.supersede(r) {
+		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
+		c.notify()
+	}
+}
+
+// reopen puts a new generation in the place of r, whose package has to be opened
+// anew: with a sidecar that counts by now, or without one that does not any more.
+func (c *Catalog) reopen(r *Release) {
+	if c.supersede(r) {
+		c.cfg.Logger.Info("the release is opened anew", "release", r.Name())
+		c.notify()
+	}
+}
+
+// supersede puts a new generation in the place of r; false: that has been done, or
+// it is gone from the feed.
+func (c *Catalog) supersede(r *Release) bool {
 	next := newRelease(&c.around, r.Item(), r.feedFrom(), r.generation+1)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.releases[r.item.ID] != r {
-		c.mu.Unlock()
-		return // done already, or gone from the feed
+		return false
 	}
 	c.releases[r.item.ID] = next
 	old := c.snapshot.Load()
@@ -232,9 +250,7 @@ func (c *Catalog) replace(r *Release) {
 		s.byName[x.Name()] = x
 	}
 	c.snapshot.Store(&s)
-	c.mu.Unlock()
-	c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
-	c.notify()
+	return true
 }
 
 // tellCorrupt announces that a file's content is wrong. It is called with locks

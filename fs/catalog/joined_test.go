@@ -13,6 +13,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 )
 
@@ -275,7 +276,7 @@ func TestJoinedUnsigned(t *testing.T) {
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, file{"imagefile", fsImage(1<<16, 1)}))
 	h := s.open(func(c *Config) { c.RequireSigned = true })
-	if _, err := h.pkg("one").Lookup(t.Context(), "disk.img"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.pkg("one").Lookup(t.Context(), "disk.img"); !errors.Is(err, archive.ErrRefused) {
 		t.Error(err)
 	}
 	if strings.Contains(h.names("one"), "disk.img") {

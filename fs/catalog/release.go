@@ -46,6 +46,9 @@ type surroundings struct {
 	corrupt func(*bundle.File) // its content is wrong; called with locks of the cache held
 	// replace puts a new generation in the place of one whose archive is another.
 	replace func(*Release)
+	// reopen puts a new generation in the place of one whose package has to be
+	// opened anew.
+	reopen func(*Release)
 	// lookAgain has the feed looked at; the channel is closed when that has ended.
 	lookAgain func() <-chan struct{}
 }
@@ -145,6 +148,7 @@ func (r *Release) told() bundle.Release {
 	return bundle.Release{
 		ID: id, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
 		Refusal:  func(v *xvm.Verdict) string { return a.sentry.refusal(id, name, v) },
+		Judged:   r.judged,
 		Opened:   func() { r.checkSoon(checkEvery) },
 		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
 		Changed:  a.changed,

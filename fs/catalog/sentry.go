@@ -25,6 +25,9 @@ type sentry struct {
 	rollback string    // why the last feed is older than what was seen; "": it is not
 	backward *heldFeed // that feed, if it is not shown
 	awaiting bool      // somebody looks whether it has been accepted
+	// expiring are the keys that expire soon and have been told of, by key and
+	// the day on which that was.
+	expiring map[string]bool
 }
 
 // heldFeed is a feed that is not shown, because it went back.
@@ -80,6 +83,42 @@ func (s *sentry) remember(item feed.Release, v *xvm.Verdict) {
 		s.log.Error("a release is not what it was", "release", item.Name, "reason", why, "hint", s.toAccept(item.Name))
 	}
 }
+
+// keyWarning is how long before it expires a key is warned of.
+const keyWarning = 30 * 24 * time.Hour
+
+// expiring says that a key expires soon which a package depends on, or "".
+func expiring(v *xvm.Verdict, now time.Time) string {
+	at, of := v.Expires()
+	if at.IsZero() || at.Sub(now) > keyWarning {
+		return ""
+	}
+	return fmt.Sprintf("the signature by %s (key %s) counts until %s: without a longer-lived key the release is refused then, where signatures are required",
+		of.Signer, of.KeyID, at.UTC().Format("2006-01-02 15:04 MST"))
+}
+
+// watchKey warns of a key that expires soon, once a day.
+func (s *sentry) watchKey(release string, v *xvm.Verdict, now time.Time) {
+	why := expiring(v, now)
+	if why == "" {
+		return
+	}
+	_, of := v.Expires()
+	told := of.KeyID + " " + now.UTC().Format(time.DateOnly)
+	s.mu.Lock()
+	known := s.expiring[told]
+	if s.expiring == nil || len(s.expiring) > maxExpiring {
+		s.expiring = make(map[string]bool)
+	}
+	s.expiring[told] = true
+	s.mu.Unlock()
+	if !known {
+		s.log.Warn("a key expires soon that releases depend on", "release", release, "warning", why)
+	}
+}
+
+// maxExpiring bounds sentry.expiring.
+const maxExpiring = 1000
 
 // alarm says in what a package contradicts what was seen before, or "".
 func (s *sentry) alarm(id, name string, v *xvm.Verdict) string {

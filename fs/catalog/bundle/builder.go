@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -15,25 +16,31 @@ import (
 
 // builder makes the files of a package, step by step. It is for one goroutine.
 type builder struct {
-	env      *Env
-	shared   *shared
-	doc      *Doc
-	verdict  *xvm.Verdict
-	learned  *learned
-	identity identity
-	unlisted *image.Set // without a block list
-	set      *image.Set // with it, if there is one
-	list     *File      // the package's own block list, if it is used
-	files    map[string]*File
-	joined   *joined
-	warnings []string
+	env     *Env
+	shared  *shared
+	doc     *Doc
+	verdict *xvm.Verdict
+	learned *learned
+	// described is what the description says, if there is one that can be read.
+	described xvm.Description
+	identity  identity
+	unlisted  *image.Set // without a block list
+	set       *image.Set // with it, if there is one
+	list      *File      // the package's own block list, if it is used
+	files     map[string]*File
+	joined    *joined
+	warnings  []string
 }
 
 func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, verdict *xvm.Verdict) *builder {
 	b := &builder{
-		env: env, shared: &shared{release: release}, doc: doc, verdict: verdict,
+		env: env, doc: doc, verdict: verdict,
 		learned: newLearned(doc, release.Record.save), files: make(map[string]*File),
 		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), verdict.ManifestSum},
+	}
+	b.shared = &shared{
+		release: release, policy: env.Policy,
+		judge: func() (*xvm.Verdict, error) { return judge(doc, env.Policy(), release.ID) },
 	}
 	b.shared.ruling.Store(verdict)
 	files := b.files // complete before any image is used
@@ -49,7 +56,23 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 		},
 	}
 	b.set = b.unlisted
+	if raw, ok := doc.Meta[doc.Index.Description()]; ok {
+		if d, err := xvm.ParseDescription(raw); err == nil {
+			b.described = *d
+		}
+	}
 	return b
+}
+
+// maxWholeFirst is up to what size a member is checked whole before its first byte
+// is served, where signatures are required: what a guest reads at once, such as a
+// kernel, must not be read before it is checked.
+const maxWholeFirst = 64 << 20
+
+// wholeFirst tells whether a member is checked whole first: one that is small, or
+// no disk image.
+func wholeFirst(name string, size int64, d xvm.Description) bool {
+	return size <= maxWholeFirst || name == d.Kernel || name == d.Ramdisk
 }
 
 // tellCorrupt tells of a file whose content is wrong, and of those that are made
@@ -136,9 +159,7 @@ func (b *builder) addMembers(isChunk func(name string) bool) {
 func (b *builder) member(m xvm.Member) *File {
 	f := &File{shared: b.shared, name: m.Name, modTime: m.ModTime, origin: stored}
 	if content, ok := b.doc.Meta[m.Name]; ok {
-		s := newSmall(b.shared.label(m.Name), m.Name, content, b.verdict.Sums)
-		s.markSigned(f.Standing())
-		f.content = s
+		f.content = newSmall(b.shared.label(m.Name), m.Name, content, b.verdict.Sums)
 		f.key, _ = b.keys("member", m.Name)
 		return f
 	}
@@ -206,12 +227,18 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 	m.Key, m.Bare = b.keys(kind, name)
 	f.key = m.Key
 	if sums := b.verdict.Sums; sums != nil {
-		m.Sums = sums.Sums(f.name)
+		for _, s := range sums.Sums(f.name) {
+			m.Sums = append(m.Sums, cache.Sum(s))
+		}
 		if told, ok := sums.Plain(f.name); ok {
-			m.PlainSums = told.Any
+			for _, s := range told.Any {
+				m.PlainSums = append(m.PlainSums, cache.Sum(s))
+			}
 		}
 	}
-	m.ListOnly = b.env.Policy.Required && f.Standing().By == xvm.BySidecar
+	required := b.env.Policy().Required
+	m.ListOnly = func() bool { return required && f.Standing().By == xvm.BySidecar }
+	m.WholeFirst = required && f.origin == stored && wholeFirst(f.name, m.Size, b.described)
 	set := b.set
 	if name == xvm.BlockListName {
 		set = b.unlisted // it is not checked against itself
@@ -226,7 +253,7 @@ func (b *builder) addJoined(disks []xvm.XVADisk) {
 	}
 	seed := fmt.Sprint(b.verdict.ManifestSum, " ", b.doc.Index.Size)
 	log := b.env.Images.Log.With("release", b.shared.release.Name)
-	b.joined = newJoined(b.shared.label(joinedName), log, seed, candidates(b.doc, disks, b.files), b.learned)
+	b.joined = newJoined(b.shared.label(joinedName), log, seed, b.candidates(disks), b.learned)
 	if b.joined != nil {
 		b.files[joinedName] = &File{shared: b.shared, name: joinedName, origin: partly, key: b.identity.key("joined 1"), content: b.joined}
 	}

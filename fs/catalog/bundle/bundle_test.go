@@ -91,9 +91,10 @@ func TestSmall(t *testing.T) {
 		{"other.txt", "x", m, xvm.BySidecar, "verified"},
 	} {
 		s := newSmall("one/"+c.name, c.name, []byte(c.content), c.sums)
-		s.markSigned(xvm.Standing{By: c.by})
-		if s.state.String() != c.want || s.note == "" {
-			t.Errorf("%+v: %s, %s", c, s.state, s.note)
+		st := s.Status()
+		s.signed(&st, xvm.Standing{By: c.by})
+		if st.State != c.want || st.Note == "" {
+			t.Errorf("%+v: %s, %s", c, st.State, st.Note)
 		}
 		if _, err := s.Open(t.Context()); (err != nil) != (c.want == "corrupt") {
 			t.Errorf("%+v: %v", c, err)

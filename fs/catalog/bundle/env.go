@@ -2,7 +2,9 @@ package bundle
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
@@ -15,9 +17,9 @@ import (
 type Env struct {
 	Archives archive.Env
 	Images   image.Env
-	Policy   xvm.Policy
-	Sidecar  string        // directory or address where sidecars are looked for; "": nowhere
-	Reading  chan struct{} // holds one token: a sidecar is being read
+	Policy   func() xvm.Policy // as it is now; safe for any number of goroutines
+	Sidecar  string            // directory or address where sidecars are looked for; "": nowhere
+	Reading  chan struct{}     // holds one token: a sidecar is being read
 }
 
 // Release is what a package is told of its release, and what it asks of it. Its
@@ -30,6 +32,9 @@ type Release struct {
 	// Refusal says why nothing of the release is served, whatever the verdict on its
 	// package, which it is given; "": it is.
 	Refusal func(*xvm.Verdict) string
+	// Judged is told of a verdict that took the place of another, as the keys or the
+	// time have changed.
+	Judged func(was, is *xvm.Verdict)
 	// Opened is told that an image is about to be opened.
 	Opened func()
 	// Patience bounds how long a listing waits for the release's server; the
@@ -47,10 +52,41 @@ type Release struct {
 // shared is what the files of one package have in common.
 type shared struct {
 	release Release
+	policy  func() xvm.Policy
+	judge   func() (*xvm.Verdict, error) // on the same package
+
+	judging sync.Mutex // held while a verdict takes the place of another; a leaf
 	ruling  atomic.Pointer[xvm.Verdict]
 }
 
-func (s *shared) verdict() *xvm.Verdict { return s.ruling.Load() }
+// verdict is the verdict on the package, which is made anew when the keys have
+// changed, or the time is one at which it no longer stands.
+func (s *shared) verdict() *xvm.Verdict {
+	v := s.ruling.Load()
+	if v.Stands(s.policy(), time.Now()) {
+		return v
+	}
+	was, is := s.judgeAnew()
+	if was != is {
+		s.release.Judged(was, is)
+	}
+	return is
+}
+
+func (s *shared) judgeAnew() (was, is *xvm.Verdict) {
+	s.judging.Lock()
+	defer s.judging.Unlock()
+	was = s.ruling.Load()
+	if was.Stands(s.policy(), time.Now()) {
+		return was, was
+	}
+	is, _ = s.judge() // an error would have been one when the package was opened
+	if was.UsesSidecar() && !is.UsesSidecar() {
+		is = is.Refuse("the sidecar that it was opened with does not count any more: " + is.SidecarUnused)
+	}
+	s.ruling.Store(is)
+	return was, is
+}
 
 // label names a file for people.
 func (s *shared) label(name string) string { return s.release.Name + "/" + name }

@@ -84,7 +84,7 @@ func (o opening) join(ctx context.Context, a *archive.Archive, content archive.C
 		return nil, err
 	}
 	doc.Sidecar = sidecar.doc
-	verdict, err := judge(doc, o.env.Policy, o.release.ID)
+	verdict, err := judge(doc, o.env.Policy(), o.release.ID)
 	if err != nil {
 		return nil, err
 	}

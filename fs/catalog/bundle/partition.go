@@ -25,17 +25,12 @@ type candidate struct {
 // candidates lists what may be images of partitions: the disks that the
 // description names, in its order, or else all that might be one, in the order
 // of the archive.
-func candidates(doc *Doc, xva []xvm.XVADisk, files map[string]*File) []candidate {
-	var d xvm.Description
-	if raw, ok := doc.Meta[doc.Index.Description()]; ok {
-		if parsed, err := xvm.ParseDescription(raw); err == nil {
-			d = *parsed
-		}
-	}
+func (b *builder) candidates(xva []xvm.XVADisk) []candidate {
+	d, files := b.described, b.files
 	var out []candidate
 	add := func(name, target string) {
 		f := files[name]
-		if f == nil || f.image() == nil || f.Standing().Refused != "" || slices.ContainsFunc(out, func(c candidate) bool { return c.file == f }) {
+		if f == nil || f.image() == nil || !b.mayBeVouched(f) || slices.ContainsFunc(out, func(c candidate) bool { return c.file == f }) {
 			return
 		}
 		c := candidate{file: f, target: target}
@@ -57,7 +52,7 @@ func candidates(doc *Doc, xva []xvm.XVADisk, files map[string]*File) []candidate
 	if len(out) > 0 {
 		return out
 	}
-	for _, m := range doc.Index.Members {
+	for _, m := range b.doc.Index.Members {
 		name := plain(m.Name)
 		if name != d.Kernel && name != d.Ramdisk && mayBeRaw(name) {
 			add(name, "")
@@ -67,6 +62,21 @@ func candidates(doc *Doc, xva []xvm.XVADisk, files map[string]*File) []candidate
 		add(d.Name, "")
 	}
 	return out
+}
+
+// mayBeVouched tells whether somebody could vouch for a file, with whatever keys:
+// an image that nobody lists is not looked at where signatures are required.
+func (b *builder) mayBeVouched(f *File) bool {
+	if !b.env.Policy().Required || b.verdict.UsesSidecar() {
+		return true
+	}
+	switch f.origin {
+	case stored:
+		return b.verdict.Lists(f.name)
+	case inflated:
+		return b.verdict.Lists(f.base)
+	}
+	return false
 }
 
 // mayBeRaw leaves out what need not be looked at.

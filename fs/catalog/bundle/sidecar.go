@@ -20,7 +20,6 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/sums"
 )
 
 // maxSidecar bounds a sidecar as it lies on its server.
@@ -73,7 +72,7 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 	verdictWith := func(d *SidecarDoc) (*xvm.Verdict, error) {
 		with := *doc
 		with.Sidecar = d
-		return judge(&with, env.Policy, id)
+		return judge(&with, env.Policy(), id)
 	}
 	if verdict, err := verdictWith(nil); err != nil || !verdict.WantsSidecar() {
 		return foundSidecar{}, nil // the error is told when the package is opened
@@ -119,7 +118,7 @@ func newSidecarDoc(sc *xvm.Sidecar, from string, id remote.Identity) *SidecarDoc
 	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
-			if s.Algo == sums.SHA256 {
+			if s.Algo == xvm.SHA256 {
 				d.List = s.Hex
 			}
 		}

@@ -2,13 +2,13 @@ package bundle
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/sums"
 )
 
 // small is a file that is held in memory.
@@ -27,10 +27,15 @@ func newSmall(label, name string, content []byte, m *xvm.Manifest) *small {
 		return s
 	}
 	for _, sum := range m.Sums(name) {
-		d := sums.NewDigest(sum)
-		d.Write(content)
-		if why := d.Mismatch(); why != "" {
-			s.state, s.note = store.Corrupt, why+" by the manifest"
+		h := sum.NewHash()
+		if h == nil {
+			continue
+		}
+		h.Write(content)
+		got := hex.EncodeToString(h.Sum(nil))
+		if got != sum.Hex {
+			s.state = store.Corrupt
+			s.note = fmt.Sprintf("%s is %s, the manifest says %s", sum.Algo, got, sum.Hex)
 			return s
 		}
 		if s.state != store.Verified {
@@ -40,16 +45,16 @@ func newSmall(label, name string, content []byte, m *xvm.Manifest) *small {
 	return s
 }
 
-// markSigned says what a signature proves of a file that no sum is known of.
-func (s *small) markSigned(standing xvm.Standing) {
+// signed says what a signature proves of a file that no sum is known of.
+func (s *small) signed(st *image.Status, standing xvm.Standing) {
 	if s.state != store.Unverified {
 		return
 	}
 	switch standing.By {
 	case xvm.ByPublisher:
-		s.state, s.note = store.Verified, "signed by "+standing.Signer
+		st.State, st.Note = store.Verified.String(), "signed by "+standing.Signer
 	case xvm.BySidecar:
-		s.state, s.note = store.Verified, "its SHA-256 is in the sidecar signed by "+standing.Signer
+		st.State, st.Note = store.Verified.String(), "its SHA-256 is in the sidecar signed by "+standing.Signer
 	}
 }
 
@@ -74,9 +79,6 @@ func (s *small) Open(context.Context) (image.Handle, error) {
 func (s *small) Status() image.Status {
 	return image.Status{State: s.state.String(), Note: s.note, CachedBytes: s.Size(), Percent: 100}
 }
-
-// Known is Status.
-func (s *small) Known() image.Status { return s.Status() }
 
 // Attr has nothing to say.
 func (s *small) Attr(string) string { return "" }

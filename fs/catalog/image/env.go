@@ -10,7 +10,6 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
-	"vmcastfs/xvm/sums"
 )
 
 // Env is what all images of a mount work with.
@@ -57,10 +56,13 @@ type Member struct {
 	Size int64     // bytes, or store.Unknown
 	// Sums are the digests of the image that its manifest gives, PlainSums those
 	// that an XVM2 manifest gives of plain content.
-	Sums, PlainSums []sums.Sum
-	// ListOnly: nobody but the block list vouches for the image, so that it is
-	// not served if the list does not have it.
-	ListOnly bool
+	Sums, PlainSums []cache.Sum
+	// ListOnly tells whether nobody but the block list vouches for the image, so
+	// that it is not served if the list does not have it; nil: somebody does.
+	ListOnly func() bool
+	// WholeFirst: if sums of the whole are all that there is, they are compared
+	// before the first byte is served.
+	WholeFirst bool
 
 	Source source.Source   // its bytes as stored; nil for plain content
 	Data   []cache.Extent  // what is not a hole of it; nil: everything

@@ -119,7 +119,7 @@ func TestStored(t *testing.T) {
 // one.
 func TestListOnly(t *testing.T) {
 	set := newSet(t, &memory{data: noise(blk, 1)})
-	im := New(set, Member{Name: "root.img", Key: archive.Key("test"), Size: blk, Source: set.Content, ListOnly: true}, nil)
+	im := New(set, Member{Name: "root.img", Key: archive.Key("test"), Size: blk, Source: set.Content, ListOnly: func() bool { return true }}, nil)
 	if h, err := im.Open(t.Context()); !errors.Is(err, archive.ErrRefused) {
 		t.Errorf("%v, %v", h, err)
 	}

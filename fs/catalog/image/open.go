@@ -41,7 +41,7 @@ func (im *Image) admit(ctx context.Context, file *cache.File) error {
 	if err := im.corrupt(file); err != nil {
 		return err
 	}
-	if im.member.ListOnly && im.checks.mode() != blockMode && (im.base == nil || im.base.checks.mode() != blockMode) {
+	if im.member.ListOnly != nil && im.member.ListOnly() && im.checks.mode() != blockMode && (im.base == nil || im.base.checks.mode() != blockMode) {
 		return fmt.Errorf("%s: %w: the sidecar, which alone vouches for it, has no blocks of it", im.label(), archive.ErrRefused)
 	}
 	return im.checkHeadAtOpen(ctx, file)

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"vmcastfs/xvm"
+)
+
+// keysEvery is how often the files of the keyring are looked at.
+const keysEvery = 5 * time.Second
+
+// keyWatch hands out the keys of a keyring anew when its files change. It is for
+// one goroutine. set may be called at any time.
+type keyWatch struct {
+	path string
+	set  func(*xvm.Keyring)
+	log  *slog.Logger
+
+	stamp string // of the files that the keys in use are from
+	bad   string // of files that could not be read
+}
+
+// run looks at the files until ctx ends, and at once whenever now gets a value.
+func (w *keyWatch) run(ctx context.Context, now <-chan struct{}) {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-now:
+		}
+		w.look()
+	}
+}
+
+// look reads the keys if their files have changed. Files that cannot be read may
+// be in the middle of being written, so that it takes two looks to believe it: from
+// then on nobody is trusted.
+func (w *keyWatch) look() {
+	stamp := xvm.KeyringStamp(w.path)
+	if stamp == w.stamp {
+		w.bad = ""
+		return
+	}
+	keyring, err := xvm.LoadKeyring(w.path)
+	switch {
+	case err == nil:
+		for _, text := range keyring.Warnings() {
+			w.log.Warn("keyring: " + text)
+		}
+		w.log.Info("the keys have changed; releases are judged anew", "keyring", w.path, "keys", keyring.Len())
+	case w.bad != stamp:
+		w.bad = stamp
+		return
+	default:
+		w.log.Error("the keys cannot be read any more; until they can, no key is trusted", "keyring", w.path, "err", err)
+		keyring = new(xvm.Keyring)
+	}
+	w.stamp, w.bad = stamp, ""
+	w.set(keyring)
+}
