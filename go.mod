@@ -25,7 +25,7 @@ require (
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
 	golang.org/x/net v0.62.0 // character sets, HTML tokens, proxy rules
-	golang.org/x/sync v0.24.0 // errgroup, semaphores
+	golang.org/x/sync v0.24.0 // errgroup
 	golang.org/x/sys v0.49.0 // system calls the standard library lacks
 	golang.org/x/term v0.47.0 // is this a terminal?
 	golang.org/x/text v0.43.0 // Unicode normalisation and case folding of names

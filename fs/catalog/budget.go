@@ -4,8 +4,8 @@ import "vmcastfs/xvm/seekable"
 
 // inflateMemory bounds what the decoders of each of the two kinds take
 // together, however many images are open: two of the largest windows there are,
-// or some 200 decoders of gzip. What is more waits for its turn, which comes
-// even if the servers of those that decode are dead: without input they yield.
+// or some 200 decoders of gzip. What is more waits for its turn. Servers take
+// turns, and a decoder whose server is dead or slow yields.
 const inflateMemory = 260 << 20
 
 // budgets are what decoders share. Decoders of members may have to wait for

@@ -40,15 +40,25 @@ type input struct {
 	pending bool
 	next    chunk                  // that is read ahead, if pending
 	stall   *atomic.Pointer[stall] // of the decoder: nil in it while the decoder has input
+	lost    time.Duration          // patience, see Budget
 	err     error
 }
 
 // A stall is a decoder's wait for its input.
 type stall struct {
 	since time.Time
-	off   int64 // the chunk it waits for
+	lost  time.Duration // patience that it had lost before
+	off   int64         // the chunk it waits for
 	n     int
 }
+
+// end is the patience that is lost once the chunk has come.
+func (s *stall) end() time.Duration {
+	return max(0, s.now()-time.Duration(s.n)*time.Second/inputPace)
+}
+
+// now is the patience that is lost by now.
+func (s *stall) now() time.Duration { return s.lost + time.Since(s.since) }
 
 type chunk struct {
 	buf []byte // data begins at inputTail
@@ -76,20 +86,23 @@ func (in *input) fill() error {
 	if in.err != nil {
 		return in.err
 	}
-	var c chunk
-	switch {
-	case in.pending:
-		in.stall.Store(&stall{time.Now(), in.next.off, in.next.n})
+	if !in.pending && in.at >= in.size {
+		return io.EOF
+	}
+	c := in.next
+	if !in.pending {
+		c = in.take()
+	}
+	wait := &stall{time.Now(), in.lost, c.off, c.n}
+	in.stall.Store(wait)
+	if in.pending {
 		c = <-in.ahead
 		in.pending = false
-	case in.at >= in.size:
-		return io.EOF
-	default:
-		c = in.take()
-		in.stall.Store(&stall{time.Now(), c.off, c.n})
+	} else {
 		c = in.load(c)
 	}
 	in.stall.Store(nil)
+	in.lost = wait.end()
 	if c.err != nil {
 		in.err = c.err
 		return c.err

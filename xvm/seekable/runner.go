@@ -19,6 +19,7 @@ type runner struct {
 	cancel context.CancelCauseFunc
 	full   chan piece
 	free   chan []byte
+	mem    share
 	stall  atomic.Pointer[stall] // the wait for input that the decoder is in
 	after  atomic.Pointer[stall] // the one that it had to yield in
 
@@ -67,6 +68,7 @@ func (r *Reader) start(ctx context.Context, p point, after *stall) *runner {
 		r: r, run: r.x.begin(p), ctx: &runnerContext{Context: life}, cancel: cancel,
 		full: make(chan piece, 1), free: make(chan []byte, pieceBuffers), off: p.out,
 	}
+	w.mem.b, w.mem.ctx, w.mem.origin = r.o.Budget, w.ctx, r.o.Origin
 	w.ctx.user.Store(&ctx)
 	for range pieceBuffers {
 		w.free <- nil
@@ -76,16 +78,24 @@ func (r *Reader) start(ctx context.Context, p point, after *stall) *runner {
 	return w
 }
 
-// yieldStalled ends the decoders that have been waiting for input for so long.
-func (r *Reader) yieldStalled(patience time.Duration) {
+// slowest is the decoder with memory that has lost most patience, and how much; nil and 0: none waits for input.
+func (r *Reader) slowest() (slowest *runner, lost time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for w := range r.used {
-		if s := w.stall.Load(); s != nil && time.Since(s.since) >= patience {
-			r.o.Logger.Debug("a decoder without input makes room for others", "format", r.codec.format, "stored", s.off)
-			w.after.Store(s)
-			w.cancel(errYielded)
+		if s := w.stall.Load(); s != nil && w.mem.held.Load() && s.now() > lost {
+			slowest, lost = w, s.now()
 		}
+	}
+	return slowest, lost
+}
+
+// yield ends a decoder that waits for input. Its stream begins another once that input is here.
+func (w *runner) yield() {
+	if s := w.stall.Load(); s != nil {
+		w.r.o.Logger.Debug("a decoder with slow input makes room for others", "format", w.r.codec.format, "stored", s.off)
+		w.after.Store(s)
+		w.cancel(errYielded)
 	}
 }
 
@@ -95,12 +105,11 @@ func (w *runner) decode(p point, after *stall) {
 	defer w.cancel(nil)
 	out, pos := p.out, func() int64 { return p.in / 8 }
 	var dec decoder
-	mem := &share{b: w.r.o.Budget, ctx: w.ctx}
 	defer func() {
 		if dec != nil {
 			dec.close()
 		}
-		mem.release()
+		w.mem.release()
 	}()
 	e := env{
 		open: func(off int64) *input {
@@ -108,7 +117,7 @@ func (w *runner) decode(p point, after *stall) {
 			in.stall = &w.stall
 			return in
 		},
-		x: w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow, mem: mem,
+		x: w.r.x, run: w.run, maxWindow: w.r.o.MaxWindow, mem: &w.mem,
 	}
 	step := func() (b []byte, err error) {
 		// zstd is decoded by a library, and no input may take the process down.

@@ -24,6 +24,7 @@ type Options struct {
 	MaxRatio   int64         // greatest plain:stored ratio of a file beyond 1 GiB plain; default 65536
 	MaxWindow  int64         // greatest dictionary or window of xz and zstd; default 128 MiB
 	Budget     *Budget       // memory of the decoders, shared with other Readers; default: as much as they need
+	Origin     string        // whom the file comes from, say a server; Budget is shared fairly between origins
 	Parked     int           // idle decoders kept for reuse; default 2
 	Idle       time.Duration // an idle decoder is closed after this; default 30 s
 	Logger     *slog.Logger

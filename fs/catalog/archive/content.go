@@ -78,7 +78,7 @@ func (a *Archive) Inflated(format seekable.Format, stored, plain int64) Content 
 			}
 			stream, err := OpenStream(StreamSpec{
 				Key: key, Label: label, Format: format, Stored: under, Size: stored,
-				Store: a.env.Store, Memory: a.env.Memory, Log: a.env.Log,
+				Store: a.env.Store, Memory: a.env.Memory, Origin: Origin(a.place.URL()), Log: a.env.Log,
 			})
 			if err != nil {
 				under.Release()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
@@ -28,10 +29,21 @@ type StreamSpec struct {
 	Size   int64 // bytes of Stored
 	Store  *store.Store
 	Memory *seekable.Budget
+	Origin string // whose share of Memory it takes, see Origin
 	Log    *slog.Logger
 	// Hint returns seek points of somebody else's; it is asked if none are kept.
 	// It may be nil, and return nil.
 	Hint func() []byte
+}
+
+// Origin names the server of an enclosure, by its URL: the enclosures of one share
+// what memory there is for decoders with those of others.
+func Origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // Stream is the plain content of a compressed stream, whose seek points are kept
@@ -44,7 +56,7 @@ type Stream struct {
 // OpenStream opens a compressed stream. It does no I/O but for the seek points.
 func OpenStream(spec StreamSpec) (*Stream, error) {
 	reader, err := seekable.Open(spec.Format, spec.Stored, spec.Size, seekable.Options{
-		MaxSize: MaxInflated, Budget: spec.Memory, Logger: spec.Log,
+		MaxSize: MaxInflated, Budget: spec.Memory, Origin: spec.Origin, Logger: spec.Log,
 	})
 	if err != nil {
 		return nil, err

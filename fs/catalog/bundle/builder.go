@@ -45,7 +45,7 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 	b.shared.ruling.Store(verdict)
 	files := b.files // complete before any image is used
 	b.unlisted = &image.Set{
-		Env: env.Images, Release: release.Name, Content: content, Pinned: doc.Identity.Pinned(),
+		Env: env.Images, Release: release.Name, Origin: archive.Origin(release.Item().URL), Content: content, Pinned: doc.Identity.Pinned(),
 		Profile:   func() []xvm.ProfileRead { return profile(files, doc, env.Images) },
 		SizeFound: b.learned.size,
 		Corrupt: func(name string) {

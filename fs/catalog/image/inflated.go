@@ -29,7 +29,7 @@ func (p *inflated) open() (cache.Spec, error) {
 	stored := p.base.stored()
 	p.stream, err = archive.OpenStream(archive.StreamSpec{
 		Key: p.member.Key, Label: p.member.Name, Format: p.member.Format, Stored: file, Size: stored.Size,
-		Store: p.set.Store, Memory: p.set.Memory, Log: p.set.Log,
+		Store: p.set.Store, Memory: p.set.Memory, Origin: p.set.Origin, Log: p.set.Log,
 		Hint: func() []byte { return p.set.Blocks.takePoints(stored.Name) },
 	})
 	if err != nil {
