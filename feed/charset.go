@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+	"vmcastfs/feed/show"
 
 	"golang.org/x/net/html/charset"
 	"golang.org/x/text/encoding"
@@ -89,7 +90,7 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 	switch {
 	case valid:
 	case unknown != "":
-		return nil, "", fmt.Errorf("%w: it declares %q", errCharset, Sanitize(clip(unknown, 40)))
+		return nil, "", fmt.Errorf("%w: it declares %q", errCharset, show.Text(show.Clip(unknown, 40)))
 	case bytes.IndexByte(b, 0) >= 0:
 		return nil, "", fmt.Errorf("%w: it looks like binary data", errCharset)
 	case multi:

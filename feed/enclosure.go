@@ -10,6 +10,7 @@ import (
 
 	"github.com/mmcdole/gofeed"
 
+	"vmcastfs/feed/show"
 	"vmcastfs/xvm/seekable"
 )
 
@@ -119,13 +120,13 @@ func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason 
 			continue
 		}
 		mime, _, _ := strings.Cut(strings.ToLower(e.Type), ";")
-		c := enclosure{url: u.String(), mime: Sanitize(clip(mime, 100)), length: parseLength(e.Length)}
+		c := enclosure{url: u.String(), mime: show.Text(show.Clip(mime, 100)), length: parseLength(e.Length)}
 		if c.rank = rank(u, c.mime); c.rank == rankOther {
-			reason = fmt.Errorf("its enclosure %s is no package", redact(u))
+			reason = fmt.Errorf("its enclosure %s is no package", show.ParsedURL(u))
 			continue
 		}
 		if u.User != nil {
-			c.note = fmt.Sprintf("enclosure %s carries a password in its URL", redact(u))
+			c.note = fmt.Sprintf("enclosure %s carries a password in its URL", show.ParsedURL(u))
 		}
 		if !slices.ContainsFunc(found, func(f enclosure) bool { return f.url == c.url }) {
 			found = append(found, c)
@@ -179,14 +180,7 @@ func enclosureURL(raw string, base *url.URL) (*url.URL, error) {
 	case u.Scheme == "":
 		return nil, fmt.Errorf("its enclosure's URL is relative, to nothing known")
 	default:
-		return nil, fmt.Errorf("its enclosure's URL has the scheme %q: only http and https are followed", Sanitize(clip(u.Scheme, 20)))
+		return nil, fmt.Errorf("its enclosure's URL has the scheme %q: only http and https are followed", show.Text(show.Clip(u.Scheme, 20)))
 	}
 	return u, nil
-}
-
-// redact is u without credentials and query, for messages.
-func redact(u *url.URL) string {
-	v := *u
-	v.User, v.RawQuery, v.ForceQuery, v.Fragment = nil, "", false, ""
-	return Sanitize(clip(v.String(), 200))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"vmcastfs/feed/show"
 )
 
 // Limits on what [Parse] accepts. They are far above what an honest feed
@@ -51,7 +52,7 @@ type syntaxError struct {
 }
 
 func (e *syntaxError) Error() string {
-	return fmt.Sprintf("feed is malformed near byte %d: %s", e.Offset, Sanitize(e.Err.Error()))
+	return fmt.Sprintf("feed is malformed near byte %d: %s", e.Offset, show.Text(e.Err.Error()))
 }
 
 func (e *syntaxError) Unwrap() error { return e.Err }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"time"
+	"vmcastfs/feed/show"
 )
 
 // fetch returns the feed to hold from now on: old itself if nothing has changed.
@@ -76,7 +77,7 @@ func checkFinal(asked, final string) error {
 	case a.Scheme == "https" && f.Scheme != "https":
 		return errDowngrade
 	case a.Scheme != "file" && f.Scheme != "http" && f.Scheme != "https":
-		return fmt.Errorf("feed was redirected to a URL of scheme %q", Sanitize(clip(f.Scheme, 20)))
+		return fmt.Errorf("feed was redirected to a URL of scheme %q", show.Text(show.Clip(f.Scheme, 20)))
 	}
 	return nil
 }
@@ -102,7 +103,7 @@ func (f *Feed) compare(old *Feed) {
 	for i := range f.Releases {
 		if o := was[f.Releases[i].ID]; o != nil && (o.URL != f.Releases[i].URL || o.Length != f.Releases[i].Length) {
 			if changed++; changed <= 10 {
-				f.warn("release %s has a new package under its old id", clip(f.Releases[i].label(), 80))
+				f.warn("release %s has a new package under its old id", show.Clip(f.Releases[i].label(), 80))
 			}
 		}
 	}

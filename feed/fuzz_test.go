@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"vmcastfs/feed/show"
 )
 
 // FuzzParse holds Parse to what its documentation promises, whatever the input.
@@ -57,13 +58,13 @@ func FuzzParse(f *testing.F) {
 		ids, taken := map[string]bool{}, map[string]bool{}
 		for i, r := range feed.Releases {
 			checkName(t, r.Name)
-			if r.ID == "" || ids[r.ID] || Sanitize(r.ID) != r.ID || len(r.ID) > maxID {
+			if r.ID == "" || ids[r.ID] || show.Text(r.ID) != r.ID || len(r.ID) > maxID {
 				t.Errorf("id %q", r.ID)
 			}
 			if !isName(r.Name) || taken[fold(r.Name)] {
 				t.Errorf("name %q", r.Name)
 			}
-			if Sanitize(r.Title) != r.Title || len(r.Title) > maxTitle || Sanitize(r.Type) != r.Type {
+			if show.Text(r.Title) != r.Title || len(r.Title) > maxTitle || show.Text(r.Type) != r.Type {
 				t.Errorf("title %q, type %q", r.Title, r.Type)
 			}
 			for _, raw := range append(slices.Clone(r.Alternates), r.URL) {
@@ -80,7 +81,7 @@ func FuzzParse(f *testing.F) {
 			ids[r.ID], taken[fold(r.Name)] = true, true
 		}
 		for _, w := range append(feed.Warnings, feed.Title) {
-			if Sanitize(w) != w {
+			if show.Text(w) != w {
 				t.Errorf("%q", w)
 			}
 		}

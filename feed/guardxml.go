@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"vmcastfs/feed/show"
 )
 
 // wanted are the elements of a channel or an item that have a meaning here, by
@@ -131,7 +132,7 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 	case depth > MaxDepth:
 		return fmt.Errorf("%w: more than %d levels", errTooDeep, MaxDepth)
 	case len(t.Attr) > maxAttrs:
-		return &syntaxError{int64(from), fmt.Errorf("<%s> has %d attributes", clip(t.Name.Local, 40), len(t.Attr))}
+		return &syntaxError{int64(from), fmt.Errorf("<%s> has %d attributes", show.Clip(t.Name.Local, 40), len(t.Attr))}
 	case depth == 1 && g.root != "":
 		return &syntaxError{int64(from), errors.New("a second root element")}
 	case depth == 1:
@@ -197,7 +198,7 @@ func (g *xmlGuard) enter(t xml.StartElement, from int) (base *url.URL, err error
 func (g *xmlGuard) close(t xml.EndElement, from, to int) error {
 	depth := len(g.names)
 	if depth == 0 || g.names[depth-1] != t.Name {
-		return &syntaxError{int64(from), fmt.Errorf("unexpected </%s>", clip(t.Name.Local, 40))}
+		return &syntaxError{int64(from), fmt.Errorf("unexpected </%s>", show.Clip(t.Name.Local, 40))}
 	}
 	g.names, g.bases, g.decls = g.names[:depth-1], g.bases[:depth-1], g.decls[:depth-1]
 	switch {
@@ -230,7 +231,7 @@ func (g *xmlGuard) rewritten(to int) {
 	text := strings.TrimSpace(r.text.String())
 	switch name := strings.ToLower(r.tag.Name.Local); {
 	case name == "title":
-		text = clip(titleText(g.root, attribute(r.tag, "type"), clip(text, 8*maxTitle)), maxTitle)
+		text = show.Clip(titleText(g.root, attribute(r.tag, "type"), show.Clip(text, 8*maxTitle)), maxTitle)
 	case name == "id" || name == "guid":
 		text = opaque(text)
 	default:
@@ -249,7 +250,7 @@ func (g *xmlGuard) rewritten(to int) {
 // checkDirective lets the bare DOCTYPE of RSS 0.91 pass: nothing ever loads
 // what it names. An internal subset is where entities are declared.
 func checkDirective(d []byte) error {
-	s := strings.ToUpper(clip(string(d), 1024))
+	s := strings.ToUpper(show.Clip(string(d), 1024))
 	f := strings.Fields(s)
 	switch {
 	case len(f) > 1 && f[0] == "DOCTYPE" && strings.HasPrefix(f[1], "HTML"):
@@ -276,7 +277,7 @@ func checkRoot(name string) error {
 	case "html", "head", "body", "script", "meta", "title", "div", "p", "h1", "center", "a", "br", "frameset":
 		return ErrHTML
 	}
-	return fmt.Errorf("%w: its root element is <%s>", ErrNotFeed, Sanitize(clip(name, 40)))
+	return fmt.Errorf("%w: its root element is <%s>", ErrNotFeed, show.Text(show.Clip(name, 40)))
 }
 
 func isItem(root, name, parent string, depth int) bool {

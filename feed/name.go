@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"unicode"
+	"vmcastfs/feed/show"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -27,7 +28,7 @@ var reserved = map[string]bool{"latest": true, "feed.xml": true, ".vmcastfs": tr
 func safeName(title string) string {
 	var b strings.Builder
 	gap, marks := false, 0
-	for _, r := range norm.NFC.String(Sanitize(clip(title, 4*maxTitle))) {
+	for _, r := range norm.NFC.String(show.Text(show.Clip(title, 4*maxTitle))) {
 		inside := !gap && b.Len() > 0
 		switch {
 		case r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
@@ -50,7 +51,7 @@ func safeName(title string) string {
 			break
 		}
 	}
-	return strings.TrimRight(clip(norm.NFC.String(b.String()), maxName), ".-~+")
+	return strings.TrimRight(show.Clip(norm.NFC.String(b.String()), maxName), ".-~+")
 }
 
 // maxMarks is how many combining marks may sit on one letter of a name.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+	"vmcastfs/feed/show"
 )
 
 func TestN1N2N3N4N5N8SafeName(t *testing.T) {
@@ -71,7 +72,7 @@ func checkName(t testing.TB, name string) {
 		t.Errorf("%q holds a character that hurts", name)
 	case strings.ContainsAny(name[:1], ".-~+"):
 		t.Errorf("%q begins badly", name)
-	case Sanitize(name) != name:
+	case show.Text(name) != name:
 		t.Errorf("%q is not fit for a terminal", name)
 	case len(name) <= maxName && safeName(name) != name:
 		t.Errorf("%q is not stable: %q", name, safeName(name))
@@ -234,34 +235,6 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
-func TestN3Sanitize(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                         "",
-		"plain text":               "plain text",
-		"  two  spaces ":           "two spaces",
-		"a\r\nb\tc\u00a0d\u2028e":  "a b c d e",
-		"\x1b[1;31mred\x1b[0m":     "red",
-		"\x1b[?1049hx":             "x",
-		"\x1b]0;title\x07x":        "x",
-		"\x1bP1$r\x1b\\x":          "x",
-		"\x1bcx\x1b(By\x1b":        "xBy",
-		"\x1b]never ends":          "never ends",
-		"\u009b31mx\u0090q\u009cy": "xy",
-		"\xff\xfea\xc3":            "a",
-		"a\x07\x08\x7fb":           "ab",
-		"é\u202e\u2067日本":          "é日本",
-		"日\ue000\U000f0000\u0378":  "日",
-	} {
-		got := Sanitize(in)
-		if got != want {
-			t.Errorf("Sanitize(%q) = %q, want %q", in, got, want)
-		}
-		if again := Sanitize(got); again != got {
-			t.Errorf("Sanitize(%q) = %q: not stable", got, again)
-		}
-	}
-}
-
 func TestSanitizeHTML(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                "",
@@ -301,8 +274,8 @@ func FuzzName(f *testing.F) {
 		f.Add(s, "id")
 	}
 	f.Fuzz(func(t *testing.T, title, id string) {
-		if s := Sanitize(title); Sanitize(s) != s {
-			t.Errorf("Sanitize is not stable: %q, %q", s, Sanitize(s))
+		if s := show.Text(title); show.Text(s) != s {
+			t.Errorf("Sanitize is not stable: %q, %q", s, show.Text(s))
 		}
 		checkName(t, safeName(title))
 		var n nameTable

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"vmcastfs/feed/show"
 
 	"github.com/microcosm-cc/bluemonday"
 	nethtml "golang.org/x/net/html"
@@ -16,14 +17,14 @@ import (
 // "<test>", "a < b") is text.
 func plainText(s string) string {
 	if !strings.Contains(s, "<") {
-		return Sanitize(unescape(s))
+		return show.Text(unescape(s))
 	}
 	var b strings.Builder
 	for z := nethtml.NewTokenizer(strings.NewReader(s)); ; {
 		switch z.Next() {
 		case nethtml.ErrorToken:
 			b.Write(z.Raw())
-			return Sanitize(unescape(b.String()))
+			return show.Text(unescape(b.String()))
 		case nethtml.CommentToken, nethtml.DoctypeToken:
 		case nethtml.TextToken:
 			b.Write(z.Raw())
@@ -69,11 +70,11 @@ var notesPolicy = func() *bluemonday.Policy {
 
 // sanitizeHTML makes release notes harmless to look at, in a browser or on a
 // terminal. Scripts, styles, frames, pictures, all attributes but the target of a
-// link, and the characters that [Sanitize] would remove go. Elements left open
+// link, and the characters that [show.Text] would remove go. Elements left open
 // are closed. The result is at most 64 KiB, the rest being cut off. Sanitising it
 // again changes nothing.
 func sanitizeHTML(s string) string {
-	s = cleanLines(clip(s, maxItemBytes))
+	s = cleanLines(show.Clip(s, maxItemBytes))
 	if strings.ContainsAny(s, "<&") {
 		s = cleanLines(notesPolicy.Sanitize(s)) // again: references have become characters
 	} else {
@@ -102,7 +103,7 @@ func balance(s string) string {
 		switch {
 		case kind == nethtml.TextToken:
 			if len(raw) > room {
-				raw = clip(raw, room)
+				raw = show.Clip(raw, room)
 				if cut := strings.LastIndexByte(raw, '&'); cut >= 0 && !strings.Contains(raw[cut:], ";") {
 					raw = raw[:cut]
 				}
@@ -137,7 +138,7 @@ func balance(s string) string {
 // cleanLines is Sanitize for text of several lines: white space stays.
 func cleanLines(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r == ' ' || visible(r) {
+		if r == '\n' || r == '\t' || r == ' ' || show.Visible(r) {
 			return r
 		}
 		if r == '\u00a0' || r == '\u2028' || r == '\u2029' {

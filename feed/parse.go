@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"vmcastfs/feed/show"
 
 	"github.com/mmcdole/gofeed"
 	ext "github.com/mmcdole/gofeed/extensions"
@@ -135,7 +136,7 @@ func runParser(doc []byte) (src *gofeed.Feed, err error) {
 
 // fill makes releases of items.
 func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
-	f.Title = Sanitize(src.Title)
+	f.Title = show.Text(src.Title)
 	f.Format = src.FeedType
 	if r, ok := src.OriginalFeed().(*rss.Feed); ok {
 		f.ttl = parseTTL(r.TTL)
@@ -149,7 +150,7 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 		if f.Format == "atom" {
 			r.FormerID = formerID(r.ID)
 		}
-		what := fmt.Sprintf("item %d (%s)", n+1, clip(r.label(), 80))
+		what := fmt.Sprintf("item %d (%s)", n+1, show.Clip(r.label(), 80))
 		switch {
 		case err != nil:
 			f.warn("%s is left out: %s", what, err)
@@ -160,7 +161,7 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 		case note != "":
 			f.warn("%s: %s", what, note)
 		case r.Published.IsZero() && item.Published != "":
-			f.warn("%s: its date %q is not understood", what, Sanitize(clip(item.Published, 60)))
+			f.warn("%s: its date %q is not understood", what, show.Text(show.Clip(item.Published, 60)))
 		case r.Published.After(soon):
 			f.warn("%s is dated in the future: %s", what, r.Published.Format(time.RFC3339))
 		}
@@ -186,7 +187,7 @@ func (f *Feed) order() {
 	seen := make(map[string]bool, len(f.Releases))
 	f.Releases = slices.DeleteFunc(f.Releases, func(r Release) bool {
 		if seen[r.ID] {
-			f.warn("release %s is left out: a newer one has the same id", clip(r.label(), 80))
+			f.warn("release %s is left out: a newer one has the same id", show.Clip(r.label(), 80))
 			return true
 		}
 		seen[r.ID] = true
@@ -197,7 +198,7 @@ func (f *Feed) order() {
 // release reads one item. note is a warning that does not keep it out.
 func release(item *gofeed.Item, base *url.URL) (r Release, note string, err error) {
 	r = Release{
-		Title: Sanitize(item.Title), // the guards made it plain and short
+		Title: show.Text(item.Title), // the guards made it plain and short
 	}
 	r.Published, _ = parseDate(item.Published)
 	r.Updated, _ = parseDate(item.Updated)
@@ -281,7 +282,7 @@ func values(list []ext.Extension) (v []string) {
 }
 
 // plainTitle is the text of a title that may be HTML, in one line.
-func plainTitle(s string) string { return clip(plainText(clip(s, 8*maxTitle)), maxTitle) }
+func plainTitle(s string) string { return show.Clip(plainText(show.Clip(s, 8*maxTitle)), maxTitle) }
 
 // parseTTL reads a ttl in minutes; nonsense is none.
 func parseTTL(s string) time.Duration {

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"vmcastfs/feed/show"
 	"vmcastfs/internal/testkit"
 )
 
@@ -535,7 +536,7 @@ func TestWarningsAreBoundedAndClean(t *testing.T) {
 		t.Errorf("%d warnings, the last %q", len(f.Warnings), f.Warnings[len(f.Warnings)-1])
 	}
 	for _, w := range f.Warnings {
-		if Sanitize(w) != w {
+		if show.Text(w) != w {
 			t.Errorf("%q", w)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"vmcastfs/feed/show"
 )
 
 // PollerOptions configure a [Poller]. URL and Fetch are required.
@@ -86,7 +87,7 @@ func NewPoller(o PollerOptions) (*Poller, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Poller{o: o, local: u.Scheme == "file", names: new(nameTable), busy: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
-	p.url = redact(u)
+	p.url = show.ParsedURL(u)
 	p.status.URL = p.url
 	p.status.Stale = true
 	p.load()
@@ -291,7 +292,7 @@ func (p *Poller) message(err error) string {
 		s = strings.ReplaceAll(s, u.User.String()+"@", "")
 	}
 	s = strings.TrimPrefix(strings.TrimPrefix(s, "get "), p.url+": ")
-	return clip(Sanitize(s), 500)
+	return show.Clip(show.Text(s), 500)
 }
 
 // levelOf keeps a long outage from filling the log: the first failure and every

@@ -182,7 +182,7 @@ func TestPollerBacksOff(t *testing.T) {
 		if f, raw := p.Feed(); f != nil || raw != nil {
 			t.Error("there is a feed")
 		}
-		if !st.Stale || st.Failures < 10 || !st.LastSuccess.IsZero() || st.URL != "https://h.example/feed.xml" {
+		if !st.Stale || st.Failures < 10 || !st.LastSuccess.IsZero() || st.URL != "https://h.example/feed.xml?..." {
 			t.Errorf("%+v", st)
 		}
 		if b, _ := json.Marshal(st); strings.Contains(string(b), "secret") || strings.Contains(string(b), "abc") || strings.Contains(string(b), "u001b") {

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"net/url"
 	"strings"
+	"vmcastfs/feed/show"
 
 	"golang.org/x/net/html/atom"
 )
@@ -63,7 +64,7 @@ func (r *rewrite) element(text string) []byte {
 func titleText(root, kind, text string) string {
 	kind = strings.ToLower(strings.TrimSpace(kind))
 	if root == "feed" && kind != "html" && kind != "text/html" { // in XHTML the tags are elements, and have gone
-		return Sanitize(text)
+		return show.Text(text)
 	}
 	return plainText(text)
 }
@@ -76,7 +77,7 @@ func opaque(id string) string { return "id:" + hex.EncodeToString([]byte(printab
 // cannot be shown or is too long.
 func printableID(id string) string {
 	id = strings.TrimSpace(id)
-	if len(id) > maxID || Sanitize(id) != id {
+	if len(id) > maxID || show.Text(id) != id {
 		return "sha256:" + digest(id)
 	}
 	return id
@@ -128,8 +129,8 @@ func (p *packageTags) add(root string, t xml.StartElement, base *url.URL) bool {
 		address = resolve(base, u).String()
 	}
 	// One that is too long stays so, and is refused for it.
-	address = clip(address, maxURL+1)
-	kind, length = clip(kind, 100), clip(length, 100)
+	address = show.Clip(address, maxURL+1)
+	kind, length = show.Clip(kind, 100), show.Clip(length, 100)
 	name, link := "enclosure", "url"
 	attrs := []xml.Attr{{Name: xml.Name{Local: "xmlns"}}} // the parser knows it in no namespace
 	if root == "feed" {

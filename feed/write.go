@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"vmcastfs/feed/show"
 )
 
 // Channel is a feed to be written.
@@ -86,21 +87,21 @@ func (c Channel) normal() ([]Entry, error) {
 		e := &items[i]
 		u, err := url.Parse(e.URL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || len(e.URL) > maxURL {
-			return nil, fmt.Errorf("write feed: %q is no http or https URL that a feed may carry", Sanitize(clip(e.URL, 200)))
+			return nil, fmt.Errorf("write feed: %q is no http or https URL that a feed may carry", show.Text(show.Clip(e.URL, 200)))
 		}
 		e.URL = u.String()
 		e.ID = cmp.Or(e.ID, e.URL)
-		e.Title = cmp.Or(plainTitle(e.Title), Sanitize(u.Path[strings.LastIndexByte(u.Path, '/')+1:]), e.ID)
+		e.Title = cmp.Or(plainTitle(e.Title), show.Text(u.Path[strings.LastIndexByte(u.Path, '/')+1:]), e.ID)
 		e.Type = cmp.Or(e.Type, typeOf(u.Path))
 		e.NotesHTML = sanitizeHTML(e.NotesHTML)
 		e.Published = e.Published.UTC().Truncate(time.Second)
 		switch {
 		case e.Length < 0:
-			return nil, fmt.Errorf("write feed: %s has a negative length", redact(u))
+			return nil, fmt.Errorf("write feed: %s has a negative length", show.ParsedURL(u))
 		case e.Published.Year() < 1970 || e.Published.Year() > 9999:
-			return nil, fmt.Errorf("write feed: %s has no date", redact(u))
-		case len(e.ID) > maxID || Sanitize(e.ID) != e.ID:
-			return nil, fmt.Errorf("write feed: %s has an id that readers could not show", redact(u))
+			return nil, fmt.Errorf("write feed: %s has no date", show.ParsedURL(u))
+		case len(e.ID) > maxID || show.Text(e.ID) != e.ID:
+			return nil, fmt.Errorf("write feed: %s has an id that readers could not show", show.ParsedURL(u))
 		case ids[e.ID]:
 			return nil, fmt.Errorf("write feed: two items have the id %q", e.ID)
 		}

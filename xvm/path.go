@@ -86,19 +86,3 @@ func tarComponent(p string) string {
 	}
 	return ""
 }
-
-// tarDisplay makes foreign text fit for a terminal, a log and JSON: valid UTF-8, printing characters only, at most
-// 255 bytes.
-func tarDisplay(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			r = utf8.RuneError
-		}
-		if b.Len()+utf8.RuneLen(r) > 255 {
-			break
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}

@@ -304,7 +304,7 @@ func (p *sidecarParser) parse() error {
 		case points && p.s.Blocks != nil && p.s.Points[member] == nil:
 			err = p.seekPoints(name, member, size)
 		default:
-			err = fmt.Errorf("%w: member %q is not expected here", ErrSidecar, tarDisplay(name))
+			err = fmt.Errorf("%w: member %q is not expected here", ErrSidecar, shownName(name))
 		}
 		if err != nil {
 			return err
@@ -353,18 +353,18 @@ func (p *sidecarParser) next() (string, int64, error) {
 		return "", 0, err
 	}
 	if h.Typeflag != tar.TypeReg || h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.map"] != "" {
-		return "", 0, fmt.Errorf("%w: member %q is no plain file", ErrSidecar, tarDisplay(h.Name))
+		return "", 0, fmt.Errorf("%w: member %q is no plain file", ErrSidecar, shownName(h.Name))
 	}
 	return h.Name, h.Size, nil
 }
 
 func (p *sidecarParser) whole(name string, size, limit int64) ([]byte, error) {
 	if size > limit {
-		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrSidecar, tarDisplay(name), limit)
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrSidecar, shownName(name), limit)
 	}
 	b, err := io.ReadAll(p.in) // grows with what is there, not with what the header says
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", tarDisplay(name), err)
+		return nil, fmt.Errorf("read %s: %w", shownName(name), err)
 	}
 	return b, nil
 }
@@ -374,12 +374,12 @@ func (p *sidecarParser) compare(name string, got [32]byte) error {
 	for _, sum := range p.manifest.Sums(name) {
 		if sum.Algo == sums.SHA256 {
 			if sum.Hex != hex.EncodeToString(got[:]) {
-				return fmt.Errorf("%w: %s does not match its sum in %s", ErrSidecar, tarDisplay(name), SidecarManifest)
+				return fmt.Errorf("%w: %s does not match its sum in %s", ErrSidecar, shownName(name), SidecarManifest)
 			}
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s gives no SHA-256 of %s", ErrSidecar, SidecarManifest, tarDisplay(name))
+	return fmt.Errorf("%w: %s gives no SHA-256 of %s", ErrSidecar, SidecarManifest, shownName(name))
 }
 
 func (p *sidecarParser) profile(size int64) (err error) {

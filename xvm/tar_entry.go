@@ -47,7 +47,7 @@ func (w *tarWalker) entry(ctx context.Context, e *tarEntry) (next int64, done bo
 	case (e.flag == 'S' || e.pax != nil && e.pax.sparse.any) && (kind != tarFile || e.flag == '1'):
 		return 0, false, w.refuse(e, "it is sparse and not a file")
 	case kind == tarFile && e.stored > w.size:
-		return 0, false, &TarError{Kind: ErrTarLimit, Offset: e.at, Name: tarDisplay(e.name), Reason: "it is too large"}
+		return 0, false, &TarError{Kind: ErrTarLimit, Offset: e.at, Name: shownName(e.name), Reason: "it is too large"}
 	}
 	m := Member{Offset: e.body, Stored: e.stored, Size: e.stored, ModTime: e.block.modTime(), Mode: e.block.mode()}
 	if e.pax != nil && !e.pax.modTime.IsZero() {
@@ -58,7 +58,7 @@ func (w *tarWalker) entry(ctx context.Context, e *tarEntry) (next int64, done bo
 		end, err = w.layOut(ctx, e, &m)
 	}
 	if errors.Is(err, errTarCut) || err == nil && e.stored > w.win.size-end {
-		w.truncate(fmt.Sprintf("archive ends within member %q", tarDisplay(e.name)))
+		w.truncate(fmt.Sprintf("archive ends within member %q", shownName(e.name)))
 		w.hide(e.name, "the archive ends before it does")
 		return 0, true, nil
 	}
@@ -194,7 +194,7 @@ func (w *tarWalker) wrap(e *tarEntry, err error) error {
 	var atRead *tarReadError
 	switch {
 	case err == errTarRegions:
-		return &TarError{Kind: ErrTarLimit, Offset: e.at, Name: tarDisplay(e.name), Reason: err.Error()}
+		return &TarError{Kind: ErrTarLimit, Offset: e.at, Name: shownName(e.name), Reason: err.Error()}
 	case errors.As(err, &atArchive), errors.As(err, &atRead):
 		return err
 	}
@@ -261,5 +261,5 @@ func (w *tarWalker) show(e *tarEntry, m Member) error {
 }
 
 func (w *tarWalker) hide(name, reason string) {
-	w.idx.Hidden = append(w.idx.Hidden, Hidden{Name: tarDisplay(name), Reason: tarDisplay(reason)})
+	w.idx.Hidden = append(w.idx.Hidden, Hidden{Name: shownName(name), Reason: shownName(reason)})
 }

@@ -136,7 +136,7 @@ func (w *tarWalker) end(ctx context.Context, off int64) error {
 
 func (w *tarWalker) truncate(reason string) {
 	if w.idx.Truncated == "" {
-		w.idx.Truncated = tarDisplay(reason)
+		w.idx.Truncated = shownName(reason)
 	}
 }
 
@@ -221,7 +221,7 @@ func (w *tarWalker) block(ctx context.Context, off int64) ([]byte, error) {
 }
 
 func (w *tarWalker) refuse(e *tarEntry, reason string) error {
-	return &TarError{Kind: ErrTarRefused, Offset: e.at, Name: tarDisplay(e.name), Reason: tarDisplay(reason)}
+	return &TarError{Kind: ErrTarRefused, Offset: e.at, Name: shownName(e.name), Reason: shownName(reason)}
 }
 
 // tarNext is the offset of the header after n bytes at body. n is less than 2^63-512-body.

@@ -229,7 +229,7 @@ func FuzzWalk(f *testing.F) {
 		}
 		if err != nil {
 			var tarErr *TarError
-			if !errors.As(err, &tarErr) || tarErr.Reason == "" || tarDisplay(err.Error()) != err.Error() && len(err.Error()) < 255 {
+			if !errors.As(err, &tarErr) || tarErr.Reason == "" || shownName(err.Error()) != err.Error() && len(err.Error()) < 255 {
 				t.Errorf("bad error %q", err)
 			}
 			return

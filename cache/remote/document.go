@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"vmcastfs/cache/source"
+	"vmcastfs/feed/show"
 )
 
 const (
@@ -46,9 +47,9 @@ func (c *Client) Get(ctx context.Context, url, etag, lastModified string, limit 
 	switch {
 	case err == nil || isStatus:
 	case temporary(err) && !isTemporary && !errors.Is(err, ErrProtocol):
-		return nil, &TemporaryError{Display(url), err}
+		return nil, &TemporaryError{show.URL(url), err}
 	default:
-		return nil, fmt.Errorf("get %s: %w", Display(url), err)
+		return nil, fmt.Errorf("get %s: %w", show.URL(url), err)
 	}
 	return d, err
 }
@@ -61,7 +62,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 	ctx, cancel := c.bind(ctx)
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, c.options.DocumentTimeout,
-		&TemporaryError{display(r.url), fmt.Errorf("not complete after %v", c.options.DocumentTimeout)})
+		&TemporaryError{show.ParsedURL(r.url), fmt.Errorf("not complete after %v", c.options.DocumentTimeout)})
 	defer stop()
 
 	header := http.Header{"Accept": {acceptFeed}, "Accept-Encoding": {"gzip"}}
@@ -92,7 +93,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 			err = fmt.Errorf("%w: status 304 for an unconditional request", ErrProtocol)
 		}
 	default:
-		err = statusError(a.resp, display(final))
+		err = statusError(a.resp, show.ParsedURL(final))
 	}
 	if err != nil {
 		return nil, a.reject(err)

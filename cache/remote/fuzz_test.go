@@ -12,6 +12,7 @@ import (
 	"runtime/metrics"
 	"strings"
 	"testing"
+	"vmcastfs/feed/show"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -113,7 +114,7 @@ func FuzzURL(f *testing.F) {
 		f.Add("https://h/a", s)
 	}
 	f.Fuzz(func(t *testing.T, raw, location string) {
-		if shown := Display(raw); strings.ContainsAny(shown, "\x00\x1b\n\r\u202e") || len(shown) > 2048 {
+		if shown := show.URL(raw); strings.ContainsAny(shown, "\x00\x1b\n\r\u202e") || len(shown) > 2048 {
 			t.Errorf("%q is shown as %q", raw, shown)
 		}
 		u, _, err := parseURL(raw)
@@ -123,8 +124,8 @@ func FuzzURL(f *testing.F) {
 		if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Opaque != "" {
 			t.Errorf("%q is fetched as %q", raw, u)
 		}
-		if strings.Contains(display(u), "@") && !strings.Contains(u.Host+u.EscapedPath(), "@") {
-			t.Errorf("%q is shown as %q", raw, display(u))
+		if strings.Contains(show.ParsedURL(u), "@") && !strings.Contains(u.Host+u.EscapedPath(), "@") {
+			t.Errorf("%q is shown as %q", raw, show.ParsedURL(u))
 		}
 		to, err := u.Parse(location)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+	"vmcastfs/feed/show"
 )
 
 const (
@@ -62,7 +63,7 @@ func (c *Client) ask(ctx context.Context, p *peer, method string, r *route, to *
 	for {
 		select {
 		case <-timer.C:
-			c.options.Logger.Debug("no answer yet, asking again", "url", display(to))
+			c.options.Logger.Debug("no answer yet, asking again", "url", show.ParsedURL(to))
 			send(true)
 		case r := <-replies:
 			ended++

@@ -12,9 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestHalfOpenConnections has the network forget the connections of a client:

@@ -776,20 +776,6 @@ func TestH18NoSecretsInMessages(t *testing.T) {
 	}
 }
 
-func TestDisplay(t *testing.T) {
-	for raw, want := range map[string]string{
-		"https://u:p@example.org/a%20b/c?q=1#f": "https://example.org/a%20b/c?...",
-		"http://h/\x1b]0;x":                     "(invalid URL)",
-		"http://h/%1b%5d":                       "http://h/%1b%5d",
-		"mailto:u@h":                            "(invalid URL)",
-		"http://h/" + strings.Repeat("x", 9000): "http://h/" + strings.Repeat("x", 1015) + "...",
-	} {
-		if got := Display(raw); got != want {
-			t.Errorf("%.50q is shown as %.80q", raw, got)
-		}
-	}
-}
-
 // certificate makes a self-signed one for 127.0.0.1.
 func certificate(t *testing.T, notAfter time.Time) (certPEM, keyPEM []byte, cert *tls.Certificate) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"vmcastfs/cache/source"
+	"vmcastfs/feed/show"
 )
 
 // headSize is how much of an object Open asks for, in bytes: enough for the metadata of a
@@ -39,7 +40,7 @@ type Object struct {
 func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	r, err := newRoute(url, base)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", Display(url), err)
+		return nil, fmt.Errorf("open %s: %w", show.URL(url), err)
 	}
 	ctx, cancel := c.bind(ctx)
 	defer cancel(nil)
@@ -61,7 +62,7 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 // Resume is Open from a persisted identity, without a request. If the URL is not usable,
 // every Fetch says so.
 func (c *Client) Resume(url, base string, id Identity) *Object {
-	o := &Object{client: c, base: base, id: id, shown: Display(url)}
+	o := &Object{client: c, base: base, id: id, shown: show.URL(url)}
 	o.route, o.final = newRoute(url, base)
 	return o
 }
@@ -98,16 +99,16 @@ func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) 
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
 	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
 	if err == nil && refusesRange(a.resp.StatusCode) {
-		_ = a.reject(statusError(a.resp, display(final)))
+		_ = a.reject(statusError(a.resp, show.ParsedURL(final)))
 		header.Del("Range")
 		a, final, err = c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
 	}
 	if err != nil {
 		return nil, final, err
 	}
-	o := &Object{client: c, route: r, shown: display(r.url), resolved: final}
+	o := &Object{client: c, route: r, shown: show.ParsedURL(r.url), resolved: final}
 	var want int64
-	o.id, want, err = identify(a.resp, display(final))
+	o.id, want, err = identify(a.resp, show.ParsedURL(final))
 	if err != nil {
 		return nil, final, a.reject(err)
 	}
@@ -331,7 +332,7 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 		err = o.checkWhole(a.resp)
 	}
 	if err != nil {
-		return true, fmt.Errorf("check %s: %w", display(final), a.reject(err))
+		return true, fmt.Errorf("check %s: %w", show.ParsedURL(final), a.reject(err))
 	}
 	a.peer.succeeded()
 	a.close(a.resp.StatusCode != http.StatusOK)

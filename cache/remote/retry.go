@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"vmcastfs/feed/show"
 
 	"github.com/cenkalti/backoff/v5"
 )
@@ -51,7 +52,7 @@ func (c *Client) newRetry(r *route, cancel context.CancelCauseFunc) *retry {
 	b.InitialInterval, b.MaxInterval = c.options.RetryMin, c.options.RetryMax
 	b.Multiplier, b.RandomizationFactor = 2, 0.5
 	b.Reset()
-	retry := &retry{url: display(r.url), options: &c.options, backoff: b}
+	retry := &retry{url: show.ParsedURL(r.url), options: &c.options, backoff: b}
 	if !c.options.Hard {
 		retry.soft = newWatch(cancel, c.options.Timeo, errTimeo)
 	}
@@ -167,7 +168,7 @@ func sortError(err error) error {
 	message := err.Error()
 	for _, part := range []string{"response header", "malformed HTTP", "malformed MIME"} {
 		if strings.Contains(message, part) {
-			return fmt.Errorf("%w: %s", ErrProtocol, truncate(message, 200))
+			return fmt.Errorf("%w: %s", ErrProtocol, show.Clip(message, 200))
 		}
 	}
 	return err

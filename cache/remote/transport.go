@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"syscall"
 	"time"
+	"vmcastfs/feed/show"
 
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
@@ -47,7 +48,7 @@ func (c *Client) roundTrip(p *peer, w path, req *http.Request) (*http.Response, 
 	}
 	t := p.transport(w, c.newTransport)
 	return roundTrip(t, req, &c.buffers, func(ended <-chan struct{}) {
-		c.options.Logger.Error("the HTTP transport is stuck and was replaced", "url", display(req.URL))
+		c.options.Logger.Error("the HTTP transport is stuck and was replaced", "url", show.ParsedURL(req.URL))
 		p.renew()
 		c.stuck.Add(1)
 		<-ended
@@ -137,9 +138,9 @@ func tunnelled(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Re
 	case http.StatusOK:
 		return nil
 	case http.StatusProxyAuthRequired:
-		return statusError(resp, display(proxy))
+		return statusError(resp, show.ParsedURL(proxy))
 	}
-	return fmt.Errorf("proxy %s refuses to connect: status %d", display(proxy), resp.StatusCode)
+	return fmt.Errorf("proxy %s refuses to connect: status %d", show.ParsedURL(proxy), resp.StatusCode)
 }
 
 // tlsConfig reads the certificate files of the options.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"vmcastfs/feed/show"
 )
 
 // maxURL is the longest URL followed, in bytes.
@@ -33,7 +34,7 @@ func parseURL(raw string) (*url.URL, *url.Userinfo, error) {
 func checkURL(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("URL scheme %q (only http and https are fetched): %w", truncate(u.Scheme, 32), ErrRefused)
+		return fmt.Errorf("URL scheme %q (only http and https are fetched): %w", show.Clip(u.Scheme, 32), ErrRefused)
 	case u.Opaque != "" || u.Hostname() == "":
 		return fmt.Errorf("URL without a host: %w", ErrRefused)
 	}
@@ -47,30 +48,4 @@ func originOf(u *url.URL) string {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
-}
-
-// Display returns a URL as it may be shown and logged: without userinfo, query values and
-// fragment. What is no URL becomes a fixed text.
-func Display(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil || u.Opaque != "" {
-		return "(invalid URL)"
-	}
-	return display(u)
-}
-
-func display(u *url.URL) string {
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	s := truncate(shown.String(), 1024)
-	if u.RawQuery != "" {
-		s += "?..."
-	}
-	return s
-}
-
-func truncate(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "..."
-	}
-	return s
 }

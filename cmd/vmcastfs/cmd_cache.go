@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 )
 
 // cacheFile is a cached file as `cache list --json` prints it.
@@ -151,7 +151,7 @@ func (e *env) openCache(dir string) (*store.Store, error) {
 }
 
 func cachedName(i store.Info) string {
-	return feed.Sanitize(cmp.Or(i.Label, string(i.Key)))
+	return show.Text(cmp.Or(i.Label, string(i.Key)))
 }
 
 // cachedFiles are the cached files, the most recently used first, and then what
@@ -212,7 +212,7 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 			state += ", pinned"
 		}
 		if i.Err != nil {
-			state = feed.Sanitize(i.Err.Error())
+			state = show.Text(i.Err.Error())
 		}
 		if i.Size >= 0 {
 			size = humanize.IBytes(uint64(i.Size))
@@ -224,7 +224,7 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 			used = i.Used.Format("2006-01-02 15:04")
 		}
 		total += i.Disk
-		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", dash(feed.Sanitize(i.Label)), i.Key, state, local, size,
+		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", dash(show.Text(i.Label)), i.Key, state, local, size,
 			humanize.IBytes(uint64(i.Disk)), used)
 	}
 	if err := w.Flush(); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cache/remote"
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -131,7 +131,7 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 			return withCode(exitFailed, fmt.Errorf("index %s: %w", c.address, err))
 		}
 		for _, text := range report.Warnings {
-			fmt.Fprintf(e.stderr, "vmcastfs: note: %s\n", feed.Sanitize(text))
+			fmt.Fprintf(e.stderr, "vmcastfs: note: %s\n", show.Text(text))
 		}
 		unproven := 0
 		for _, f := range report.Files {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 )
 
@@ -113,7 +113,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		return err
 	}
 	if why := c.Status().Feed.Rollback; why != "" {
-		fmt.Fprintf(e.stderr, "vmcastfs: ALARM: %s\n", feed.Sanitize(why))
+		fmt.Fprintf(e.stderr, "vmcastfs: ALARM: %s\n", show.Text(why))
 	}
 	if faults > 0 {
 		return withCode(exitFailed, fmt.Errorf("%d of %d releases cannot be used", faults, len(rows)))
@@ -178,10 +178,10 @@ func printList(stdout io.Writer, rows []listed) error {
 		}
 		state := row.State
 		if row.Error != "" {
-			state += ": " + feed.Sanitize(row.Error)
+			state += ": " + show.Text(row.Error)
 		}
 		if row.Alarm != "" && row.Error == "" {
-			state += "; ALARM: " + feed.Sanitize(row.Alarm)
+			state += "; ALARM: " + show.Text(row.Alarm)
 		}
 		signature := row.Signature
 		switch {
@@ -190,16 +190,16 @@ func printList(stdout io.Writer, rows []listed) error {
 		case row.TrustedBy == "sidecar":
 			signature = "sidecar"
 		case signature == "bad" && row.Error == "":
-			signature += ": " + feed.Sanitize(row.Reason)
+			signature += ": " + show.Text(row.Reason)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, feed.Sanitize(images))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, show.Text(images))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, row := range rows {
 		for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
-			fmt.Fprintf(stdout, "%s: an entry is not shown: %s\n", row.Name, feed.Sanitize(text))
+			fmt.Fprintf(stdout, "%s: an entry is not shown: %s\n", row.Name, show.Text(text))
 		}
 		if more := len(row.Hidden) - listedHidden; more > 0 {
 			fmt.Fprintf(stdout, "%s: and %d more entries are not shown; --json has them all\n", row.Name, more)

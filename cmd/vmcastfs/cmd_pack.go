@@ -14,7 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
@@ -83,7 +83,7 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	}
 	o := xvmpack.Options{Level: c.level, TempDir: filepath.Dir(c.out), Release: c.guid}
 	if c.guid != "" {
-		if _, err := xvm.AppendRelease(nil, c.guid); err != nil || feed.Sanitize(c.guid) != c.guid {
+		if _, err := xvm.AppendRelease(nil, c.guid); err != nil || show.Text(c.guid) != c.guid {
 			return usagef("--guid %q: must be printable text of at most %d bytes", c.guid, xvm.MaxReleaseID)
 		}
 	}
@@ -132,7 +132,7 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 		return withCode(exitFailed, fmt.Errorf("pack %s: %w", c.out, err))
 	}
 	for _, w := range res.Warnings {
-		fmt.Fprintf(e.stderr, "vmcastfs: warning: %s\n", feed.Sanitize(w))
+		fmt.Fprintf(e.stderr, "vmcastfs: warning: %s\n", show.Text(w))
 	}
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
 	for _, im := range res.Images {

@@ -14,7 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog/image"
 )
@@ -166,11 +166,11 @@ func (e *env) prefetched(ctx context.Context, w *wantedImage, bar *imageBar, err
 	bar.clear()
 	switch {
 	case known && f.State == "corrupt":
-		return fmt.Errorf("corrupt: %s", feed.Sanitize(f.Note))
+		return fmt.Errorf("corrupt: %s", show.Text(f.Note))
 	case errors.Is(err, syscall.ENOTTY):
 		return errors.New("the process of this mount is too old for prefetch: mount it again")
 	case err != nil && known && f.LastError != "":
-		return fmt.Errorf("%w: %s", err, feed.Sanitize(f.LastError))
+		return fmt.Errorf("%w: %s", err, show.Text(f.LastError))
 	case err != nil:
 		return err
 	case !known:
@@ -191,7 +191,7 @@ type imageBar struct {
 }
 
 func (e *env) bar(label string) *imageBar {
-	b := &imageBar{label: feed.Sanitize(label)}
+	b := &imageBar{label: show.Text(label)}
 	if f, ok := e.stderr.(*os.File); ok && isTerminal(f) {
 		b.out = f
 	}

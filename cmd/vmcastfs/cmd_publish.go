@@ -19,6 +19,7 @@ import (
 	"github.com/yuin/goldmark"
 
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	xvmpack "vmcastfs/xvm/pack"
 )
 
@@ -105,7 +106,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		if err != nil {
 			return withCode(exitSystem, err)
 		}
-		channel.Title = cmp.Or(feed.Sanitize(strings.Trim(filepath.Base(abs), "/.")), "virtual machines")
+		channel.Title = cmp.Or(show.Text(strings.Trim(filepath.Base(abs), "/.")), "virtual machines")
 	}
 	if channel.Items, err = e.publishedItems(ctx, c.dir, base, before); err != nil {
 		return withCode(exitFailed, err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/trust"
 )
 
@@ -101,7 +101,7 @@ func trustListCommand(e *env) *cobra.Command {
 			}
 			feeds = slices.DeleteFunc(feeds, func(t *trust.Feed) bool { return t.Feed != url })
 			if len(feeds) == 0 {
-				return fmt.Errorf("nothing is known of the feed %s", feed.Sanitize(args[0]))
+				return fmt.Errorf("nothing is known of the feed %s", show.Text(args[0]))
 			}
 		}
 		if asJSON {
@@ -116,12 +116,12 @@ func trustListCommand(e *env) *cobra.Command {
 
 func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 	for _, t := range feeds {
-		fmt.Fprintln(stdout, feed.Sanitize(t.Feed))
+		fmt.Fprintln(stdout, show.Text(t.Feed))
 		if n := t.Newest; n != nil {
-			fmt.Fprintf(stdout, "  newest release: %s, seen %s\n", feed.Sanitize(n.Name), n.Seen.Local().Format("2006-01-02 15:04"))
+			fmt.Fprintf(stdout, "  newest release: %s, seen %s\n", show.Text(n.Name), n.Seen.Local().Format("2006-01-02 15:04"))
 		}
 		for _, a := range t.Alarms {
-			fmt.Fprintf(stdout, "  ALARM (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
+			fmt.Fprintf(stdout, "  ALARM (%s) %s: %s\n", a.Kind, show.Text(a.Name), show.Text(a.Text))
 		}
 		w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 		ids := slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int {
@@ -137,7 +137,7 @@ func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 			if !r.Accepted.IsZero() {
 				accepted = "accepted " + r.Accepted.Local().Format("2006-01-02")
 			}
-			fmt.Fprintf(w, "  %s\t%.16s…\t%s\t%s\t%s\n", feed.Sanitize(r.Name), feed.Sanitize(r.Manifest), r.First.Local().Format("2006-01-02"), feed.Sanitize(signer), accepted)
+			fmt.Fprintf(w, "  %s\t%.16s…\t%s\t%s\t%s\n", show.Text(r.Name), show.Text(r.Manifest), r.First.Local().Format("2006-01-02"), show.Text(signer), accepted)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -167,7 +167,7 @@ exit status 1 if there was nothing.`,
 			return err
 		}
 		for _, a := range accepted {
-			fmt.Fprintf(e.stdout, "accepted (%s) %s: %s\n", a.Kind, feed.Sanitize(a.Name), feed.Sanitize(a.Text))
+			fmt.Fprintf(e.stdout, "accepted (%s) %s: %s\n", a.Kind, show.Text(a.Name), show.Text(a.Text))
 		}
 		if len(accepted) == 0 {
 			return errors.New("there is no alarm to accept; vmcastfs trust list shows what is known")

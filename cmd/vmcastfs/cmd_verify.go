@@ -14,6 +14,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
@@ -143,7 +144,7 @@ func (v *verifier) check(ctx context.Context, client *remote.Client, opened *ope
 	if err == nil && a.note != "" {
 		report.Warnings = append(report.Warnings, a.note)
 	}
-	return verifiedPackage{URL: shown(address), Report: report}, err
+	return verifiedPackage{URL: show.Address(address), Report: report}, err
 }
 
 // feed checks the packages of a feed.
@@ -171,7 +172,7 @@ func (v *verifier) feed(ctx context.Context, c verifyCall, o options, notPackage
 			return withCode(exitInterrupted, ctx.Err())
 		}
 		if err != nil {
-			p = verifiedPackage{URL: shown(r.Item().URL), Error: err.Error()}
+			p = verifiedPackage{URL: show.Address(r.Item().URL), Error: err.Error()}
 		}
 		p.Release = r.Name()
 		v.packages = append(v.packages, p)
@@ -231,7 +232,7 @@ func (v *verifier) conclude(asJSON bool) error {
 				name = p.Release + "  " + p.URL
 			}
 			if p.Error != "" {
-				fmt.Fprintf(v.stdout, "%s\n  FAULT: %s\n", feed.Sanitize(name), feed.Sanitize(p.Error))
+				fmt.Fprintf(v.stdout, "%s\n  FAULT: %s\n", show.Text(name), show.Text(p.Error))
 				continue
 			}
 			printReport(v.stdout, name, p.Report)
@@ -252,7 +253,7 @@ func plural(n int, one, many string) string {
 
 // printReport prints a report for people.
 func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
-	fmt.Fprintf(stdout, "%s  %s\n", feed.Sanitize(name), humanize.IBytes(uint64(r.Size)))
+	fmt.Fprintf(stdout, "%s  %s\n", show.Text(name), humanize.IBytes(uint64(r.Size)))
 	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "  FILE\tSIZE\tSTATE\tPROVEN BY")
 	verified := 0
@@ -268,7 +269,7 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 		if f.State == xvmpack.Verified {
 			verified++
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", feed.Sanitize(f.Name), size, f.State, feed.Sanitize(proofs))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", show.Text(f.Name), size, f.State, show.Text(proofs))
 	}
 	w.Flush() //nolint:errcheck // stdout
 	fmt.Fprintf(stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
@@ -276,10 +277,10 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 		fmt.Fprintf(stdout, "  signature of the sidecar: %s\n", signatureText(*r.Sidecar))
 	}
 	for _, text := range r.Warnings {
-		fmt.Fprintf(stdout, "  note: %s\n", feed.Sanitize(text))
+		fmt.Fprintf(stdout, "  note: %s\n", show.Text(text))
 	}
 	for _, text := range r.Faults {
-		fmt.Fprintf(stdout, "  FAULT: %s\n", feed.Sanitize(text))
+		fmt.Fprintf(stdout, "  FAULT: %s\n", show.Text(text))
 	}
 	fmt.Fprintf(stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
 }
@@ -292,12 +293,4 @@ func signatureText(s xvm.Signature) string {
 		return "not checked, no keyring is given"
 	}
 	return s.State
-}
-
-// shown is an address fit for output.
-func shown(address string) string {
-	if strings.Contains(address, "://") {
-		return remote.Display(address)
-	}
-	return address
 }

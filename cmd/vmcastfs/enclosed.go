@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
@@ -147,17 +148,17 @@ func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, a
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+		return nil, fmt.Errorf("sidecar %s: %w", show.Address(from), err)
 	}
 	defer a.close() //nolint:errcheck // only read
 	body, err := a.Stream(ctx, 0, a.size)
 	if err != nil {
-		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+		return nil, fmt.Errorf("sidecar %s: %w", show.Address(from), err)
 	}
 	defer body.Close()
 	sc, err := xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	if err != nil {
-		return nil, fmt.Errorf("sidecar %s: %w", shown(from), err)
+		return nil, fmt.Errorf("sidecar %s: %w", show.Address(from), err)
 	}
 	return sc, nil
 }

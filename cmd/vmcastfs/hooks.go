@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 )
 
@@ -284,7 +284,7 @@ func (h *hooks) exec(ctx context.Context, program string, e event) error {
 func (h *hooks) copy(program string, out io.Reader) {
 	lines := bufio.NewScanner(io.LimitReader(out, hookOutput))
 	for lines.Scan() {
-		if line := feed.Sanitize(lines.Text()); line != "" {
+		if line := show.Text(lines.Text()); line != "" {
 			h.log.Info("hook says", "hook", program, "line", line)
 		}
 	}
@@ -296,9 +296,9 @@ func (h *hooks) environment(e event) []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	for _, v := range [][2]string{
 		{"EVENT", e.kind}, {"FEED", string(scrub([]byte(h.feed)))}, {"DIR", h.mount},
-		{"RELEASE", e.name}, {"TITLE", feed.Sanitize(e.release.Title)}, {"PUBLISHED", e.release.Published},
+		{"RELEASE", e.name}, {"TITLE", show.Text(e.release.Title)}, {"PUBLISHED", e.release.Published},
 		{"URL", string(scrub([]byte(e.release.URL)))}, {"PATH", filepath.Join(h.mount, e.name, e.file)},
-		{"FILE", e.file}, {"REASON", feed.Sanitize(e.reason)},
+		{"FILE", e.file}, {"REASON", show.Text(e.reason)},
 	} {
 		env = append(env, "VMCASTFS_"+v[0]+"="+v[1])
 	}

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
 )
@@ -45,7 +45,7 @@ func TestHookFlood(t *testing.T) {
 		}
 		st := catalog.Status{Feed: catalog.FeedStatus{LastSuccess: &began}}
 		for _, r := range f.Releases {
-			st.Releases = append(st.Releases, catalog.ReleaseStatus{ID: r.ID, Name: r.Name, Title: r.Title, URL: remote.Display(r.URL), Generation: 1})
+			st.Releases = append(st.Releases, catalog.ReleaseStatus{ID: r.ID, Name: r.Name, Title: r.Title, URL: show.URL(r.URL), Generation: 1})
 		}
 		return st
 	}
@@ -58,7 +58,7 @@ func TestHookFlood(t *testing.T) {
 	for i, r := range now.Releases {
 		for _, v := range h.environment(event{kind: eventNew, release: known{Name: r.Name, Title: r.Title, URL: r.URL}, name: r.Name, reason: evil}) {
 			name, value, _ := strings.Cut(v, "=")
-			if feed.Sanitize(value) != value || len(v) > 2<<10 {
+			if show.Text(value) != value || len(v) > 2<<10 {
 				t.Errorf("release %d: %s is %.200q, %d bytes", i, name, value, len(v))
 			}
 		}

@@ -17,9 +17,10 @@ var rooms = map[string][]string{
 	"cache/origin":          {},
 	"cache/boottrace":       {},
 	"internal/testkit":      {}, // of tests alone
-	"feed":                  {"xvm/seekable"},
+	"feed/show":             {},
+	"feed":                  {"feed/show", "xvm/seekable"},
 	"xvm/sums":              {},
-	"xvm":                   {"xvm/seekable", "xvm/sums"},
+	"xvm":                   {"xvm/seekable", "xvm/sums", "feed/show"},
 	"xvm/seekable":          {},
 	"xvm/pack":              {"xvm", "xvm/seekable", "xvm/sums"},
 	"cache/source":          {},

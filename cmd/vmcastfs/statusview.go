@@ -13,7 +13,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
 )
@@ -39,10 +39,10 @@ func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
 }
 
 func printMount(w io.Writer, m *mountStatus, now time.Time) error {
-	fmt.Fprintf(w, "%s  %s\n", feed.Sanitize(m.Dir), feed.Sanitize(m.Feed))
+	fmt.Fprintf(w, "%s  %s\n", show.Text(m.Dir), show.Text(m.Feed))
 	st := m.Status
 	if st == nil {
-		_, err := fmt.Fprintf(w, "  %s: %s\n", m.State, feed.Sanitize(m.Error))
+		_, err := fmt.Fprintf(w, "  %s: %s\n", m.State, show.Text(m.Error))
 		return err
 	}
 	fmt.Fprintf(w, "  feed   %s\n", feedLine(st, now))
@@ -55,12 +55,12 @@ func printMount(w io.Writer, m *mountStatus, now time.Time) error {
 	for _, o := range st.Origins {
 		fault := "-"
 		if o.LastError != "" {
-			fault = feed.Sanitize(o.LastError) + ago(&o.LastTime, now)
+			fault = show.Text(o.LastError) + ago(&o.LastTime, now)
 			if o.Failing {
 				fault = "FAILING: " + fault
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", feed.Sanitize(o.Origin), latency(o.Latency), received(o), o.Requests, o.Errors, fault)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", show.Text(o.Origin), latency(o.Latency), received(o), o.Requests, o.Errors, fault)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -81,7 +81,7 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 	if r.Taken > 0 {
 		state += ", " + humanize.IBytes(uint64(r.Taken)) + " so far"
 	}
-	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", feed.Sanitize(r.Name), state, dash(feed.Sanitize(releaseFault(r))))
+	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", show.Text(r.Name), state, dash(show.Text(releaseFault(r))))
 	for _, f := range r.Files {
 		if !f.Image {
 			continue
@@ -103,11 +103,11 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 		if f.Open {
 			state += ", open"
 		}
-		fault := feed.Sanitize(cmp.Or(f.LastError, note(f)))
+		fault := show.Text(cmp.Or(f.LastError, note(f)))
 		if f.LastError != "" {
 			fault += ago(f.LastErrorAt, now)
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%.0f%%\t%s\t%s\t%s\t%s\n", feed.Sanitize(f.Name), state, f.Percent, size, rate, left, dash(fault))
+		fmt.Fprintf(t, "  %s\t%s\t%.0f%%\t%s\t%s\t%s\t%s\n", show.Text(f.Name), state, f.Percent, size, rate, left, dash(fault))
 	}
 }
 
@@ -147,15 +147,15 @@ func feedLine(st *catalog.Status, now time.Time) string {
 		parts = append(parts, "again in "+shortTime(t.Sub(now)))
 	}
 	if st.Feed.Stale {
-		parts = append(parts, "STALE: "+feed.Sanitize(st.Feed.LastError))
+		parts = append(parts, "STALE: "+show.Text(st.Feed.LastError))
 	}
 	if why := st.Feed.Rollback; why != "" {
-		parts = append(parts, "ALARM: "+feed.Sanitize(why))
+		parts = append(parts, "ALARM: "+show.Text(why))
 	}
 	if why := st.Feed.TrustError; why != "" {
-		parts = append(parts, "what is seen cannot be kept: "+feed.Sanitize(why))
+		parts = append(parts, "what is seen cannot be kept: "+show.Text(why))
 	}
-	if title := feed.Sanitize(st.Feed.Title); title != "" {
+	if title := show.Text(st.Feed.Title); title != "" {
 		parts = append(parts, title)
 	}
 	return strings.Join(parts, ", ")
@@ -199,7 +199,7 @@ func refusedBecause(c store.Stats) string {
 	if c.ReadOnly {
 		return "its disk is read-only"
 	}
-	return "its disk says: " + feed.Sanitize(c.FullWhy)
+	return "its disk says: " + show.Text(c.FullWhy)
 }
 
 func readsLine(m *mountStatus) string {

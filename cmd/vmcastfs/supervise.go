@@ -9,7 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/dustin/go-humanize"
 
-	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 )
 
@@ -84,7 +84,7 @@ func (s *supervisor) run(ctx context.Context) {
 }
 
 // line is STATUS=, which `systemctl status` shows.
-func (s *supervisor) line() string { return "STATUS=" + feed.Sanitize(summary(s.dir, s.status())) }
+func (s *supervisor) line() string { return "STATUS=" + show.Text(summary(s.dir, s.status())) }
 
 // summary is a mount in one line.
 func summary(dir string, st catalog.Status) string {

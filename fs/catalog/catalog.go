@@ -11,6 +11,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
@@ -193,7 +194,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		case r.item.Length == item.Length && feed.URLKey(r.item.URL) == feed.URLKey(item.URL):
 			edited[r] = item
 		default:
-			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", displayURL(item.URL))
+			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))
 			r = newRelease(&c.around, item, f.From, r.generation+1)
 		}
 		current[item.ID] = r

@@ -12,6 +12,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
@@ -321,7 +322,7 @@ func (r *Release) indexing() (taken int64, yes bool) {
 
 // explain says what was found instead of a package, and what to do.
 func (r *Release) explain(err error) error {
-	what := fmt.Sprintf("release %s: %s", r.Name(), displayURL(r.URL()))
+	what := fmt.Sprintf("release %s: %s", r.Name(), show.URL(r.URL()))
 	var tar *xvm.TarError
 	switch {
 	case errors.Is(err, remote.ErrNotFound):

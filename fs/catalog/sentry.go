@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -53,7 +53,7 @@ func (s *sentry) takeFeed(held heldFeed, shown bool) (why string, keep bool) {
 	}
 	s.mu.Unlock()
 	if why != "" && said != why {
-		s.log.Error("the feed went back", "feed", displayURL(s.feedURL), "err", why, "kept", keep, "hint", s.toAccept(""))
+		s.log.Error("the feed went back", "feed", show.URL(s.feedURL), "err", why, "kept", keep, "hint", s.toAccept(""))
 	}
 	return why, keep
 }
@@ -221,14 +221,10 @@ func (s *sentry) status() (rollback string, kept bool, problem string) {
 
 // toAccept says what to do about an alarm; release "" is the whole feed.
 func (s *sentry) toAccept(release string) string {
-	address := displayURL(s.feedURL)
+	address := show.URL(s.feedURL)
 	if address != s.feedURL {
 		address = "FEED"
 	}
 	command := strings.TrimSpace("vmcastfs trust accept " + address + " " + release)
 	return "ask the publisher; if it is meant so, accept it: " + command
 }
-
-// displayURL is a URL fit for logs and status, which others read: without a
-// password, and without a query, which may hold a token.
-func displayURL(raw string) string { return remote.Display(raw) }

@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
@@ -90,7 +91,7 @@ func (r *Release) Status() ReleaseStatus {
 	item := r.Item()
 	st := ReleaseStatus{
 		Name: item.Name, ID: item.ID, Title: item.Title, Published: timePtr(item.Published),
-		URL: displayURL(item.URL), Generation: r.generation, State: "listed",
+		URL: show.URL(item.URL), Generation: r.generation, State: "listed",
 	}
 	if err := r.LastError(); err != nil {
 		st.State, st.Error = "rejected", err.Error()

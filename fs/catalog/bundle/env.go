@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -99,7 +98,3 @@ func (s *shared) refusal() string {
 	}
 	return s.release.Refusal(v)
 }
-
-// displayURL is a URL fit for logs and status, which others read: without a
-// password, and without a query, which may hold a token.
-func displayURL(raw string) string { return remote.Display(raw) }

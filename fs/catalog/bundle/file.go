@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
@@ -159,7 +160,7 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	case "user.vmcast.cached_bytes":
 		value = fmt.Sprint(f.Status().CachedBytes)
 	case "user.vmcast.source":
-		value = displayURL(f.shared.release.Item().URL)
+		value = show.URL(f.shared.release.Item().URL)
 	case "user.vmcast.signer":
 		value = f.Standing().Signer
 	case "user.vmcast.sha256":

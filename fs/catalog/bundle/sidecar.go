@@ -17,6 +17,7 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
 	"vmcastfs/feed"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
@@ -87,13 +88,13 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 	case errors.Is(err, remote.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return foundSidecar{}, nil
 	case errors.Is(err, xvm.ErrSidecar):
-		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %v", displayURL(from), err)}, nil
+		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %v", show.URL(from), err)}, nil
 	case err != nil:
-		return foundSidecar{}, fmt.Errorf("sidecar %s: %w", displayURL(from), err)
+		return foundSidecar{}, fmt.Errorf("sidecar %s: %w", show.URL(from), err)
 	}
 	d := newSidecarDoc(sc, from, identity)
 	if verdict, err := verdictWith(d); err != nil || !verdict.UsesSidecar() {
-		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %s", displayURL(from), verdict.SidecarUnused)}, nil
+		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %s", show.URL(from), verdict.SidecarUnused)}, nil
 	}
 	return foundSidecar{doc: d, warning: unused(sc, from), read: sc}, nil
 }
@@ -135,13 +136,13 @@ func unused(sc *xvm.Sidecar, from string) string {
 	if n := len(sc.Unused) - 3; n > 0 {
 		names += fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("the sidecar %s was made by an old version, which inflated some gzip streams wrongly: its blocks of the content of %s are not used; make it anew with vmcastfs index", displayURL(from), names)
+	return fmt.Sprintf("the sidecar %s was made by an old version, which inflated some gzip streams wrongly: its blocks of the content of %s are not used; make it anew with vmcastfs index", show.URL(from), names)
 }
 
 // sidecarPlace is where a sidecar is. The operator named it, so the rules for
 // what a feed may name do not bind it.
 func sidecarPlace(from string) archive.Place {
-	return archive.Place{Name: displayURL(from), URL: func() string { return from }, Key: feed.URLKey(from)}
+	return archive.Place{Name: show.URL(from), URL: func() string { return from }, Key: feed.URLKey(from)}
 }
 
 // readSidecar reads a sidecar whole. That of a server comes through the cache,
@@ -167,7 +168,7 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive)
 	}
 	file, err := env.Archives.Cache.Open(cache.Spec{
 		Key:   archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size)),
-		Label: displayURL(from), Size: id.Size, Source: a.Whole(), Whole: true, MaxSize: maxSidecar,
+		Label: show.URL(from), Size: id.Size, Source: a.Whole(), Whole: true, MaxSize: maxSidecar,
 	})
 	if err != nil {
 		return nil, err
@@ -197,7 +198,7 @@ func sidecarBytes(sc *xvm.Sidecar) int64 {
 // sidecar.
 func sidecarBlocks(env *Env, release Release, d *SidecarDoc) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
-		Label: displayURL(d.From), ID: "sidecar " + d.List, Most: d.Bytes,
+		Label: show.URL(d.From), ID: "sidecar " + d.List, Most: d.Bytes,
 		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
 			sc, err := rereadSidecar(ctx, env, d)
 			if errors.Is(err, remote.ErrChanged) {

@@ -1,18 +1,22 @@
-package feed
+// Package show makes what strangers wrote fit for a terminal, a log, a status and
+// an error message: [Text] takes out what is not plainly visible, [URL] what is
+// secret. Everything that shows such text asks it.
+package show
 
 import (
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Sanitize makes foreign text fit for one line of a terminal, a log or an
+// Text makes foreign text fit for one line of a terminal, a log or an
 // error message. Escape sequences (CSI, OSC, DCS and their C1 forms) vanish
 // whole. So do other control characters, bidirectional controls, invisible
 // characters, private-use and unassigned code points, and invalid UTF-8. Runs of
 // white space become one space, and no space is left at either end. Text that
 // needs nothing is returned as it is.
-func Sanitize(s string) string {
+func Text(s string) string {
 	if isClean(s) {
 		return s
 	}
@@ -30,7 +34,7 @@ func Sanitize(s string) string {
 		case r == utf8.RuneError && n <= 1:
 		case unicode.IsSpace(r):
 			space = true
-		case !visible(r):
+		case !Visible(r):
 		default:
 			if space && b.Len() > 0 {
 				b.WriteByte(' ')
@@ -55,8 +59,8 @@ func isClean(s string) bool {
 	return s == "" || prev != ' '
 }
 
-// visible reports whether r takes room on a screen and stays where it is put.
-func visible(r rune) bool {
+// Visible reports whether r takes room on a screen and stays where it is put.
+func Visible(r rune) bool {
 	switch {
 	case r < 0x7f:
 		return r > ' '
@@ -117,8 +121,8 @@ func escapeLen(s string, r rune, n int) int {
 	return n
 }
 
-// clip cuts s to at most n bytes, between runes.
-func clip(s string, n int) string {
+// Clip cuts s to at most n bytes, between runes.
+func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -126,4 +130,38 @@ func clip(s string, n int) string {
 		n--
 	}
 	return s[:n]
+}
+
+// maxURL is the most of a URL that is shown, in bytes.
+const maxURL = 1024
+
+// URL shows a URL without userinfo, query and fragment, which may be secret. What
+// is no URL becomes a fixed text.
+func URL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Opaque != "" {
+		return "(invalid URL)"
+	}
+	return ParsedURL(u)
+}
+
+// ParsedURL is URL of one that has been parsed.
+func ParsedURL(u *url.URL) string {
+	bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	s := bare.String()
+	if len(s) > maxURL {
+		s = Clip(s, maxURL) + "..."
+	}
+	if u.RawQuery != "" {
+		s += "?..."
+	}
+	return Text(s)
+}
+
+// Address shows a URL, or the path of a file.
+func Address(s string) string {
+	if strings.Contains(s, "://") {
+		return URL(s)
+	}
+	return Text(s)
 }
