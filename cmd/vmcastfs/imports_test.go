@@ -25,12 +25,12 @@ var rooms = map[string][]string{
 	"xvm/pack":              {"xvm", "xvm/seekable", "xvm/sums"},
 	"cache/source":          {},
 	"cache":                 {"cache/source", "cache/store"},
-	"cache/remote":          {"cache/source"},
+	"cache/remote":          {"cache/source", "feed/show"},
 	"fs/catalog/trust":      {"feed"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable"},
-	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
-	"fs/catalog":            {"fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable"},
+	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "feed/show"},
+	"fs/catalog":            {"fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "feed/show"},
 	"fs":                    {"fs/catalog", "fs/catalog/bundle", "fs/catalog/image", "cache", "cache/store", "cache/remote"},
 }
 
