@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -200,9 +199,9 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(files)
 	}
-	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tKEY\tSTATE\tLOCAL\tSIZE\tDISK\tUSED")
-	total := int64(0)
+	var t table
+	t.row("NAME", "KEY", "STATE", "LOCAL", "SIZE", "DISK", "USED")
+	total, now := int64(0), time.Now()
 	for _, i := range infos {
 		state, local, size, used := cachedState(i), "-", "?", "-"
 		if i.InUse {
@@ -211,9 +210,6 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 		if i.Kept {
 			state += ", pinned"
 		}
-		if i.Err != nil {
-			state = show.Text(i.Err.Error())
-		}
 		if i.Size >= 0 {
 			size = humanize.IBytes(uint64(i.Size))
 			if i.Size > 0 {
@@ -221,13 +217,15 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 			}
 		}
 		if !i.Used.IsZero() {
-			used = i.Used.Format("2006-01-02 15:04")
+			used = strings.TrimSpace(ago(&i.Used, now))
 		}
 		total += i.Disk
-		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", dash(show.Text(i.Label)), i.Key, state, local, size,
-			humanize.IBytes(uint64(i.Disk)), used)
+		t.row(dash(show.Text(i.Label)), fmt.Sprintf("%.8s", i.Key), state, local, size, humanize.IBytes(uint64(i.Disk)), used)
+		if i.Err != nil {
+			t.note(show.Text(i.Err.Error()))
+		}
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.print(stdout, widthOf(stdout)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))

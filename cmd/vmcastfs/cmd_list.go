@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -154,58 +153,49 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 }
 
 func printList(stdout io.Writer, rows []listed) error {
-	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "RELEASE\tDATE\tSIZE\tSIGNATURE\tSTATE\tIMAGES")
+	var t table
+	t.row("RELEASE", "DATE", "SIZE", "SIGNATURE", "STATE")
 	for _, row := range rows {
-		date, images := "-", ""
+		date := "-"
 		if row.Published != nil {
 			date = row.Published.Format("2006-01-02")
 		}
-		for i, im := range row.Images {
-			if i > 0 {
-				images += ", "
-			}
-			images += im.Name
-			if im.Refused != "" {
-				images += " (refused: " + im.Refused + ")"
-			} else if im.Size >= 0 {
-				images += " (" + humanize.IBytes(uint64(im.Size)) + ", " + im.State
-				if im.Note != "" {
-					images += "; " + im.Note
-				}
-				images += ")"
-			}
-		}
-		state := row.State
-		if row.Error != "" {
-			state += ": " + show.Text(row.Error)
-		}
-		if row.Alarm != "" && row.Error == "" {
-			state += "; ALARM: " + show.Text(row.Alarm)
-		}
-		signature := row.Signature
-		switch {
-		case signature == "":
-			signature = "-"
-		case row.TrustedBy == "sidecar":
+		signature := dash(row.Signature)
+		if row.TrustedBy == "sidecar" {
 			signature = "sidecar"
-		case signature == "bad" && row.Error == "":
-			signature += ": " + show.Text(row.Reason)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, state, show.Text(images))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, row := range rows {
+		t.row(row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, row.State)
+		t.note(show.Text(row.Error))
+		if row.Alarm != "" && row.Error == "" {
+			t.note("ALARM: " + show.Text(row.Alarm))
+		}
+		if signature == "bad" && row.Error == "" {
+			t.note("signature: " + show.Text(row.Reason))
+		}
+		for _, im := range row.Images {
+			t.note(show.Text(im.text()))
+		}
 		for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
-			fmt.Fprintf(stdout, "%s: an entry is not shown: %s\n", row.Name, show.Text(text))
+			t.note("an entry is not shown: " + show.Text(text))
 		}
 		if more := len(row.Hidden) - listedHidden; more > 0 {
-			fmt.Fprintf(stdout, "%s: and %d more entries are not shown; --json has them all\n", row.Name, more)
+			t.note(fmt.Sprintf("and %d more entries are not shown; --json has them all", more))
 		}
 	}
-	return nil
+	return t.print(stdout, widthOf(stdout))
+}
+
+// text is an image in words.
+func (im listImage) text() string {
+	switch {
+	case im.Refused != "":
+		return im.Name + ": refused: " + im.Refused
+	case im.Size < 0:
+		return im.Name
+	case im.Note != "":
+		return fmt.Sprintf("%s: %s, %s; %s", im.Name, humanize.IBytes(uint64(im.Size)), im.State, im.Note)
+	}
+	return fmt.Sprintf("%s: %s, %s", im.Name, humanize.IBytes(uint64(im.Size)), im.State)
 }
 
 // listedHidden is how many hidden entries of a release the table names.

@@ -107,7 +107,7 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 		enc.SetIndent("", "  ")
 		err = enc.Encode(mounts)
 	} else {
-		err = printStatus(e.stdout, mounts, time.Now())
+		err = printStatus(e.stdout, widthOf(e.stdout), mounts, time.Now())
 	}
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 			err = newJSON(e.stdout).Encode(mounts)
 		} else {
 			var screen writer
-			_ = printStatus(&screen, mounts, time.Now())
+			_ = printStatus(&screen, widthOf(e.stdout), mounts, time.Now())
 			if redraw {
 				width, height, _ := term.GetSize(int(f.Fd()))
 				screen = onScreen(screen, width, height)

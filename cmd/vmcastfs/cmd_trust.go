@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -123,23 +122,22 @@ func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 		for _, a := range t.Alarms {
 			fmt.Fprintf(stdout, "  ALARM (%s) %s: %s\n", a.Kind, show.Text(a.Name), show.Text(a.Text))
 		}
-		w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-		ids := slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int {
+		var rows table
+		for _, id := range slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int {
 			return t.Releases[b].First.Compare(t.Releases[a].First)
-		})
-		for _, id := range ids {
+		}) {
 			r := t.Releases[id]
-			signer := "not signed"
+			rows.row("  "+show.Text(r.Name), fmt.Sprintf("%.16s…", show.Text(r.Manifest)), "first seen "+r.First.Local().Format("2006-01-02"))
 			if r.Signed {
-				signer = "signed by " + r.Signer
+				rows.note("signed by " + show.Text(r.Signer))
+			} else {
+				rows.note("no signature of a trusted key was seen")
 			}
-			accepted := ""
 			if !r.Accepted.IsZero() {
-				accepted = "accepted " + r.Accepted.Local().Format("2006-01-02")
+				rows.note("accepted " + r.Accepted.Local().Format("2006-01-02"))
 			}
-			fmt.Fprintf(w, "  %s\t%.16s…\t%s\t%s\t%s\n", show.Text(r.Name), show.Text(r.Manifest), r.First.Local().Format("2006-01-02"), show.Text(signer), accepted)
 		}
-		if err := w.Flush(); err != nil {
+		if err := rows.print(stdout, widthOf(stdout)); err != nil {
 			return err
 		}
 	}

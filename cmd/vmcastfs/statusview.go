@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -18,9 +17,10 @@ import (
 	"vmcastfs/fs/catalog/image"
 )
 
-// printStatus is the human form of status. All that came from elsewhere is made
+// printStatus is the human form of status, for a terminal of that width; 0: for
+// none. All that came from elsewhere is made
 // fit for a terminal.
-func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
+func printStatus(w io.Writer, width int, mounts []mountStatus, now time.Time) error {
 	if len(mounts) == 0 {
 		_, err := fmt.Fprintln(w, "no feed is mounted")
 		return err
@@ -30,7 +30,7 @@ func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
 		if i > 0 {
 			fmt.Fprintln(&text)
 		}
-		if err := printMount(&text, &mounts[i], now); err != nil {
+		if err := printMount(&text, width, &mounts[i], now); err != nil {
 			return err
 		}
 	}
@@ -38,42 +38,49 @@ func printStatus(w io.Writer, mounts []mountStatus, now time.Time) error {
 	return err
 }
 
-func printMount(w io.Writer, m *mountStatus, now time.Time) error {
-	fmt.Fprintf(w, "%s  %s\n", show.Text(m.Dir), show.Text(m.Feed))
+func printMount(w io.Writer, width int, m *mountStatus, now time.Time) error {
+	_, _ = io.WriteString(w, wrapped("", show.Text(m.Dir)+"  "+show.Text(m.Feed), width))
 	st := m.Status
 	if st == nil {
-		_, err := fmt.Fprintf(w, "  %s: %s\n", m.State, show.Text(m.Error))
+		_, err := io.WriteString(w, wrapped("  "+m.State+": ", show.Text(m.Error), width))
 		return err
 	}
-	fmt.Fprintf(w, "  feed   %s\n", feedLine(st, now))
-	fmt.Fprintf(w, "  cache  %s\n", cacheLine(st, now))
-	fmt.Fprintf(w, "  reads  %s\n", readsLine(m))
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	if len(st.Origins) > 0 {
-		fmt.Fprintln(t, "\nSERVER\tLATENCY\tRECEIVED\tREQUESTS\tERRORS\tLAST ERROR")
+	for _, line := range []struct{ label, text string }{
+		{"  feed   ", feedLine(st, now)}, {"  cache  ", cacheLine(st, now)}, {"  reads  ", readsLine(m)},
+	} {
+		_, _ = io.WriteString(w, wrapped(line.label, line.text, width))
 	}
-	for _, o := range st.Origins {
-		fault := "-"
-		if o.LastError != "" {
-			fault = show.Text(o.LastError) + ago(&o.LastTime, now)
-			if o.Failing {
-				fault = "FAILING: " + fault
+	for _, line := range latencyLines(m) {
+		fmt.Fprintln(w, "         "+line)
+	}
+	if len(st.Origins) > 0 {
+		var t table
+		t.row("SERVER", "LATENCY", "RECEIVED", "REQUESTS", "ERRORS")
+		for _, o := range st.Origins {
+			t.row(show.Text(o.Origin), latency(o.Latency), received(o), fmt.Sprint(o.Requests), fmt.Sprint(o.Errors))
+			if o.LastError != "" {
+				label := "last error: "
+				if o.Failing {
+					label = "FAILING: "
+				}
+				t.note(label + show.Text(o.LastError) + ago(&o.LastTime, now))
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", show.Text(o.Origin), latency(o.Latency), received(o), o.Requests, o.Errors, fault)
+		fmt.Fprintln(w)
+		if err := t.print(w, width); err != nil {
+			return err
+		}
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	t = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "\nRELEASE\tSTATE\tLOCAL\tSIZE\tRATE\tLEFT\tLAST ERROR")
+	var t table
+	t.row("RELEASE", "STATE", "LOCAL", "SIZE", "RATE", "LEFT")
 	for _, r := range st.Releases {
-		printRelease(t, m, r, now)
+		addRelease(&t, m, r, now)
 	}
-	return t.Flush()
+	fmt.Fprintln(w)
+	return t.print(w, width)
 }
 
-func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time.Time) {
+func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time) {
 	state := r.State
 	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
 		state += ", signed"
@@ -81,7 +88,8 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 	if r.Taken > 0 {
 		state += ", " + humanize.IBytes(uint64(r.Taken)) + " so far"
 	}
-	fmt.Fprintf(t, "%s\t%s\t\t\t\t\t%s\n", show.Text(r.Name), state, dash(show.Text(releaseFault(r))))
+	t.row(show.Text(r.Name), state, "", "", "", "")
+	t.note(show.Text(releaseFault(r)))
 	for _, f := range r.Files {
 		if !f.Image {
 			continue
@@ -107,7 +115,8 @@ func printRelease(t io.Writer, m *mountStatus, r catalog.ReleaseStatus, now time
 		if f.LastError != "" {
 			fault += ago(f.LastErrorAt, now)
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%.0f%%\t%s\t%s\t%s\t%s\n", show.Text(f.Name), state, f.Percent, size, rate, left, dash(fault))
+		t.row("  "+show.Text(f.Name), state, fmt.Sprintf("%.0f%%", f.Percent), size, rate, left)
+		t.note(fault)
 	}
 }
 
@@ -211,15 +220,21 @@ func readsLine(m *mountStatus) string {
 	if m.Rate != nil {
 		line += ", network " + perSecond(*m.Rate)
 	}
+	return line
+}
+
+// latencyLines say how fast the reads were that came from the cache, and others.
+func latencyLines(m *mountStatus) (lines []string) {
+	r := m.Status.Reads
 	for _, x := range []struct {
 		name string
 		l    cache.Latency
 	}{{"hits", r.Latency.Hit}, {"fetched ahead", r.Latency.PrefetchHit}, {"misses", r.Latency.Miss}} {
 		if n := x.l.Reads(); n > 0 {
-			line += fmt.Sprintf("\n         %s %s: half within %s, 99%% within %s", humanize.Comma(n), x.name, x.l.Most(0.5), x.l.Most(0.99))
+			lines = append(lines, fmt.Sprintf("%s %s: half within %s, 99%% within %s", humanize.Comma(n), x.name, x.l.Most(0.5), x.l.Most(0.99)))
 		}
 	}
-	return line
+	return lines
 }
 
 // latency is the mean time to the head of an answer.

@@ -226,7 +226,7 @@ func TestOVAAndOthersListed(t *testing.T) {
 			t.Errorf("%s is not listed", it.title)
 		}
 	}
-	for _, want := range []string{"box-disk1.vmdk", "disk0.img (3.0 MiB", "root.img (3.0 MiB", "hd0.img (3.0 MiB", "drive.qcow2", "bare.vmdk"} {
+	for _, want := range []string{"box-disk1.vmdk", "disk0.img: 3.0 MiB", "root.img: 3.0 MiB", "hd0.img: 3.0 MiB", "drive.qcow2", "bare.vmdk"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

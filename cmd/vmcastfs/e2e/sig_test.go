@@ -428,7 +428,7 @@ no verify unsigned.xvm
 v verify -o sig=ignore unsigned.xvm
 d=$(mktemp -d); chown $uid $d
 no list -o cache=$d/c,state=$d/s,cache_free=0 feed.xml >$d/list
-grep 'unsigned .*refused: the manifest is not signed by a trusted key' $d/list
+grep -A1 '^unsigned ' $d/list | grep 'the manifest is not signed by a trusted key'
 rm -r $d
 mount -t tmpfs -o mode=0 none /etc/vmcastfs/keys
 if [ $uid != 0 ]; then no verify unsigned.xvm; v verify -o sig=ignore unsigned.xvm; fi

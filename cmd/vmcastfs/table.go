@@ -1,0 +1,86 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// table is rows of aligned cells, each with notes below it: what is too long for
+// a column. The text of cells and notes must be fit for a terminal.
+type table struct {
+	rows  []string
+	notes [][]string // by row
+}
+
+func (t *table) row(cells ...string) {
+	t.rows = append(t.rows, strings.Join(cells, "\t"))
+	t.notes = append(t.notes, nil)
+}
+
+// note adds a line below the last row; an empty one is none.
+func (t *table) note(text string) {
+	if last := len(t.notes) - 1; text != "" {
+		t.notes[last] = append(t.notes[last], text)
+	}
+}
+
+// print writes the table; notes are broken where they are wider than width.
+func (t *table) print(w io.Writer, width int) error {
+	var text strings.Builder
+	aligned := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	_, _ = io.WriteString(aligned, strings.Join(t.rows, "\n")+"\n") // it writes to memory
+	_ = aligned.Flush()
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		for _, note := range t.notes[i] {
+			b.WriteString(wrapped("    ", note, width))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wrapped is text in lines of at most width characters, if it has words that
+// short, the first behind the words of label and the others below its end. A
+// width of 0 breaks nothing.
+func wrapped(label, text string, width int) string {
+	var b strings.Builder
+	indent := utf8.RuneCountInString(label)
+	b.WriteString(label)
+	at := indent
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case width > 0 && at+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+// widthOf is that of the terminal that w is; 0 if it is none.
+func widthOf(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}

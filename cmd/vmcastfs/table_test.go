@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// TestTable: rows are aligned whatever notes stand between them, and in a
+// terminal nothing that can be broken is wider than that.
+func TestTable(t *testing.T) {
+	var table table
+	table.row("NAME", "SIZE")
+	table.row("a", "1")
+	table.note("")
+	table.note("an " + strings.Repeat("error ", 20) + "and http://" + strings.Repeat("x", 90))
+	table.row("long-name", "22")
+	table.row("ünï", "")
+	for _, width := range []int{0, 20, 80, 120} {
+		var b strings.Builder
+		if err := table.print(&b, width); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(b.String(), "\n")
+		for _, want := range []string{"NAME       SIZE", "a          1", "long-name  22", "ünï"} {
+			found := false
+			for _, line := range lines {
+				found = found || line == want
+			}
+			if !found {
+				t.Errorf("at %d there is no line %q:\n%s", width, want, b.String())
+			}
+		}
+		for _, line := range lines {
+			if width > 0 && utf8.RuneCountInString(line) > width && strings.Contains(strings.TrimLeft(line, " "), " ") {
+				t.Errorf("at %d a line is wider: %q", width, line)
+			}
+		}
+		if n := strings.Count(b.String(), "error"); n != 20 {
+			t.Errorf("at %d there are %d words of the note", width, n)
+		}
+		if width == 0 && len(lines) != 6 {
+			t.Errorf("without a terminal a note has several lines:\n%s", b.String())
+		}
+	}
+}
