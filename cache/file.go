@@ -42,7 +42,7 @@ func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n, how, err := h.read(ctx, p, off)
 	count := &h.e.s.count
 	count.served.Add(int64(n))
-	count.latency[how].add(time.Since(begun))
+	count.latency[how].Add(time.Since(begun))
 	return n, err
 }
 

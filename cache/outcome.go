@@ -1,10 +1,6 @@
 package cache
 
-import (
-	"math/bits"
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // outcome is how a read was answered.
 type outcome int
@@ -17,56 +13,6 @@ const (
 	miss // it waited for what a reader had to ask for, itself or another
 	outcomes
 )
-
-// latencyBuckets covers 1 µs to about a minute.
-const latencyBuckets = 28
-
-// A Latency says how long reads took.
-type Latency struct {
-	// Counts[i] are those that took less than 1<<i µs, and at least half of that;
-	// the last one takes whatever was slower.
-	Counts [latencyBuckets]int64 `json:"log2_us"`
-	Nanos  int64                 `json:"nanos"` // all together
-}
-
-// Reads is how many there were.
-func (l *Latency) Reads() (n int64) {
-	for _, c := range l.Counts {
-		n += c
-	}
-	return n
-}
-
-// Most is a time that the given share of the reads did not exceed; it is up to
-// twice too long.
-func (l *Latency) Most(share float64) time.Duration {
-	left := int64(share * float64(l.Reads()))
-	for i, c := range l.Counts {
-		if left -= c; left <= 0 {
-			return time.Microsecond << i
-		}
-	}
-	return time.Microsecond << (latencyBuckets - 1)
-}
-
-// latency is a Latency as it is counted.
-type latency struct {
-	counts [latencyBuckets]atomic.Int64
-	nanos  atomic.Int64
-}
-
-func (l *latency) add(d time.Duration) {
-	l.counts[min(bits.Len64(uint64(max(d, 0)/time.Microsecond)), latencyBuckets-1)].Add(1)
-	l.nanos.Add(int64(d))
-}
-
-func (l *latency) snapshot() (out Latency) {
-	for i := range l.counts {
-		out.Counts[i] = l.counts[i].Load()
-	}
-	out.Nanos = l.nanos.Load()
-	return out
-}
 
 // unread remembers which blocks were fetched ahead and not read yet. It forgets
 // some: places are few, and each holds one block.

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcastfs/cache/meter"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 )
@@ -16,9 +17,9 @@ type Stats struct {
 	Misses       int64 `json:"misses"`        // ... that waited for a fetch on demand
 	// Latency of each of the three.
 	Latency struct {
-		Hit         Latency `json:"hit"`
-		PrefetchHit Latency `json:"prefetch_hit"`
-		Miss        Latency `json:"miss"`
+		Hit         meter.Histogram `json:"hit"`
+		PrefetchHit meter.Histogram `json:"prefetch_hit"`
+		Miss        meter.Histogram `json:"miss"`
 	} `json:"latency"`
 	AheadHits   int64 `json:"ahead_hits"`   // blocks a reader found already under way
 	MemoryHits  int64 `json:"memory_hits"`  // blocks served from memory
@@ -36,7 +37,7 @@ type Stats struct {
 
 // counters are Stats as they are counted.
 type counters struct {
-	latency                                    [outcomes]latency
+	latency                                    [outcomes]meter.Counter
 	aheadHits                                  atomic.Int64
 	memoryHits, diskHits, served               atomic.Int64
 	fetched                                    [source.Background + 1]atomic.Int64
@@ -53,8 +54,8 @@ func (c *counters) stats() Stats {
 		Uncached:        c.uncached.Load(), WrongBlocks: c.wrong.Load(), Abandoned: c.abandoned.Load(),
 	}
 	l := &s.Latency
-	l.Hit, l.PrefetchHit, l.Miss = c.latency[hit].snapshot(), c.latency[prefetchHit].snapshot(), c.latency[miss].snapshot()
-	s.Hits, s.PrefetchHits, s.Misses = l.Hit.Reads(), l.PrefetchHit.Reads(), l.Miss.Reads()
+	l.Hit, l.PrefetchHit, l.Miss = c.latency[hit].Histogram(), c.latency[prefetchHit].Histogram(), c.latency[miss].Histogram()
+	s.Hits, s.PrefetchHits, s.Misses = l.Hit.Total(), l.PrefetchHit.Total(), l.Miss.Total()
 	s.Reads = s.Hits + s.PrefetchHits + s.Misses
 	return s
 }

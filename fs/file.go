@@ -11,6 +11,8 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vmcastfs/cache/meter"
 )
 
 const xattrPrefix = "user.vmcast."
@@ -25,7 +27,7 @@ type fileNode struct {
 	size    int64
 	time    time.Time
 	io      ioMode
-	errs    limiter
+	errs    meter.Limiter
 	corrupt atomic.Bool // a read said so
 }
 

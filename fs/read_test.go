@@ -71,11 +71,11 @@ func TestReadOffsets(t *testing.T) {
 		}
 	}
 	s := m.Stats()
-	var latencies uint64
+	var latencies int64
 	for _, c := range s.Latency {
 		latencies += c
 	}
-	if s.Reads == 0 || s.Bytes < n || latencies != s.Reads || s.OpenFiles != 1 || s.Opens != 1 || s.Errors != 0 {
+	if s.Reads == 0 || s.Bytes < n || latencies != int64(s.Reads) || s.OpenFiles != 1 || s.Opens != 1 || s.Errors != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vmcastfs/cache/meter"
 )
 
 // releaseNode is the directory of one generation of a release.
@@ -18,7 +20,7 @@ type releaseNode struct {
 	key     releaseID
 	release Release
 	feed    time.Time // of the feed, which stands in for a missing publication date
-	errs    limiter
+	errs    meter.Limiter
 
 	dirsOnce sync.Once
 	dirs     map[string]struct{} // set by isDir

@@ -1,13 +1,11 @@
 package fs
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"time"
-)
 
-// latencyBuckets covers 1 µs to about a minute.
-const latencyBuckets = 28
+	"vmcastfs/cache/meter"
+)
 
 // Stats counts what came to this process; reads that the kernel answered from
 // its page cache or by passthrough did not.
@@ -24,7 +22,7 @@ type Stats struct {
 	ReadTime    time.Duration `json:"read_time_ns"`
 	// Latency[i] is the number of reads that took less than 1<<i µs, and at
 	// least half of that; the last one takes whatever was slower.
-	Latency [latencyBuckets]uint64 `json:"latency_log2_us"`
+	Latency [meter.Buckets]int64 `json:"latency_log2_us"`
 	// Ops are the other requests, by what the kernel asked for.
 	Ops map[string]OpStats `json:"ops"`
 }
@@ -40,23 +38,18 @@ type stats struct {
 	reads, bytes, errors, interrupted atomic.Uint64
 	panics, opens, passthrough        atomic.Uint64
 	stalled                           atomic.Int64
-	readTime                          atomic.Int64
-	latency                           [latencyBuckets]atomic.Uint64
+	latency                           meter.Counter
 	ops                               [opCount]struct{ requests, absent, errors atomic.Uint64 }
 }
 
 func (s *stats) read(n int, took time.Duration) {
 	s.reads.Add(1)
 	s.bytes.Add(uint64(n))
-	s.readTime.Add(int64(took))
-	s.latency[latencyBucket(took)].Add(1)
-}
-
-func latencyBucket(d time.Duration) int {
-	return min(bits.Len64(uint64(max(d, 0)/time.Microsecond)), latencyBuckets-1)
+	s.latency.Add(took)
 }
 
 func (s *stats) snapshot() Stats {
+	took := s.latency.Histogram()
 	out := Stats{
 		Reads:       s.reads.Load(),
 		Bytes:       s.bytes.Load(),
@@ -66,10 +59,8 @@ func (s *stats) snapshot() Stats {
 		Stalled:     int(s.stalled.Load()),
 		Opens:       s.opens.Load(),
 		Passthrough: s.passthrough.Load(),
-		ReadTime:    time.Duration(s.readTime.Load()),
-	}
-	for i := range s.latency {
-		out.Latency[i] = s.latency[i].Load()
+		ReadTime:    time.Duration(took.Nanos),
+		Latency:     took.Counts,
 	}
 	out.Ops = make(map[string]OpStats, opCount)
 	for i := range s.ops {

@@ -215,32 +215,6 @@ func TestDying(t *testing.T) {
 	}
 }
 
-func TestLatencyBucket(t *testing.T) {
-	for d, want := range map[time.Duration]int{
-		-1: 0, 0: 0, 999: 0, time.Microsecond: 1, 2 * time.Microsecond: 2, 3 * time.Microsecond: 2,
-		time.Millisecond: 10, time.Second: 20, time.Hour: latencyBuckets - 1,
-	} {
-		if got := latencyBucket(d); got != want {
-			t.Errorf("%v: bucket %d, want %d", d, got, want)
-		}
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	var l limiter
-	now := time.Unix(1, 0)
-	for i, c := range []struct {
-		after   time.Duration
-		ok      bool
-		dropped uint64
-	}{{0, true, 0}, {0, false, 0}, {quiet - 1, false, 0}, {1, true, 2}, {quiet, true, 0}} {
-		now = now.Add(c.after)
-		if dropped, ok := l.allow(now); ok != c.ok || dropped != c.dropped {
-			t.Errorf("step %d: %v, %d", i, ok, dropped)
-		}
-	}
-}
-
 func TestChanges(t *testing.T) {
 	v := func(feed byte, latest string, releases map[string]uint64) view {
 		return view{feed: [32]byte{feed}, latest: latest, releases: releases}

@@ -10,6 +10,8 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vmcastfs/cache/meter"
 )
 
 const (
@@ -35,7 +37,7 @@ type vfs struct {
 	reads  sync.Pool // of *readCall
 
 	started     time.Time
-	panicLog    limiter
+	panicLog    meter.Limiter
 	passthrough atomic.Bool // the kernel lets us
 	releasing   releases
 	wake        chan struct{} // of the notifier; holds one token
@@ -195,7 +197,7 @@ func (v *vfs) closeAll() {
 }
 
 // errno translates err for a caller whose wait was w, and logs it.
-func (v *vfs) errno(w *waiter, err error, l *limiter, what string, args ...any) (errno syscall.Errno, corrupt bool) {
+func (v *vfs) errno(w *waiter, err error, l *meter.Limiter, what string, args ...any) (errno syscall.Errno, corrupt bool) {
 	errno, corrupt = toErrno(w, v.opts.Errors, err)
 	v.report(l, err, errno, what, args...)
 	return errno, corrupt

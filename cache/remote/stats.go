@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"vmcastfs/cache/meter"
 	"vmcastfs/cache/source"
 )
 
@@ -21,33 +22,12 @@ const (
 	logPause = time.Minute
 )
 
-// LatencyBounds are the upper bounds of the buckets of a [Histogram], in seconds.
-func LatencyBounds() []float64 { return slices.Clone(latencyBounds[:]) }
-
-var latencyBounds = [...]float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
-
-// A Histogram counts the times from sending a request to the header of its answer.
-type Histogram struct {
-	Counts [len(latencyBounds) + 1]int64 `json:"counts"` // the last: above all bounds
-	Sum    float64                       `json:"sum"`    // seconds
-}
-
-func (h *Histogram) add(d time.Duration) {
-	s := d.Seconds()
-	i := 0
-	for i < len(latencyBounds) && s > latencyBounds[i] {
-		i++
-	}
-	h.Counts[i]++
-	h.Sum += s
-}
-
 // OriginStats is what has passed between the client and one origin.
 type OriginStats struct {
-	Origin   string    `json:"origin"`   // scheme://host:port
-	Requests int64     `json:"requests"` // sent, redirects and repetitions included
-	Errors   int64     `json:"errors"`   // requests and bodies that failed
-	Latency  Histogram `json:"latency"`
+	Origin   string          `json:"origin"`   // scheme://host:port
+	Requests int64           `json:"requests"` // sent, redirects and repetitions included
+	Errors   int64           `json:"errors"`   // requests and bodies that failed
+	Latency  meter.Histogram `json:"latency"`  // from sending a request to the header of its answer
 	// Bytes of bodies received, by urgency. Documents count as demand.
 	Bytes struct {
 		Demand     int64 `json:"demand"`
@@ -100,7 +80,7 @@ func (p *peer) answered(status int, latency time.Duration) {
 	if status >= 100 && status < 600 { // what else a server says is its own invention
 		p.stats.Answers[status]++
 	}
-	p.stats.Latency.add(latency)
+	p.stats.Latency.Add(latency)
 	p.latency += (latency - p.latency) / 8
 	p.mu.Unlock()
 }

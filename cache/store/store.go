@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/meter"
 )
 
 // Options of [Open]. The zero value of everything but Dir is a sensible default.
@@ -46,7 +48,7 @@ type Store struct {
 	refusal                                   atomic.Pointer[refusal] // the last one
 	refusing                                  atomic.Bool             // nothing has been written since
 	noClone                                   atomic.Bool             // the filesystem cannot share blocks
-	logged                                    atomic.Int64            // when the last limited line was written, ns
+	logged                                    meter.Limiter
 
 	// mu guards open and closed. It is held for memory only, and is taken after quota.mu and before anything of a File.
 	mu     sync.Mutex
@@ -311,8 +313,7 @@ func (s *Store) refused(err error) {
 
 // warn logs at most one line a second: a dying disk must not fill the log as well.
 func (s *Store) warn(msg string, args ...any) {
-	now := time.Now().UnixNano()
-	if last := s.logged.Load(); now-last >= int64(time.Second) && s.logged.CompareAndSwap(last, now) {
+	if _, ok := s.logged.Allow(time.Now(), time.Second); ok {
 		s.log.Warn(msg, args...)
 	}
 }

@@ -13,7 +13,8 @@ import (
 // rooms says which rooms of ours each room may import. What is not named here
 // may be imported by nobody but commands.
 var rooms = map[string][]string{
-	"cache/store":           {},
+	"cache/store":           {"cache/meter"},
+	"cache/meter":           {},
 	"cache/store/storetest": {"cache/store"},
 	"cache/origin":          {},
 	"cache/boottrace":       {},
@@ -25,14 +26,14 @@ var rooms = map[string][]string{
 	"xvm/seekable":          {},
 	"xvm/pack":              {"xvm", "xvm/seekable", "xvm/sums"},
 	"cache/source":          {},
-	"cache":                 {"cache/source", "cache/store"},
-	"cache/remote":          {"cache/source", "feed/show"},
+	"cache":                 {"cache/meter", "cache/source", "cache/store"},
+	"cache/remote":          {"cache/meter", "cache/source", "feed/show"},
 	"fs/catalog/trust":      {"feed"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "feed/show"},
 	"fs/catalog":            {"fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "feed/show"},
-	"fs":                    {"fs/catalog", "fs/catalog/bundle", "fs/catalog/image", "cache", "cache/store", "cache/remote"},
+	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image", "cache", "cache/store", "cache/remote"},
 }
 
 // everywhere is what every room may import: how foreign text is shown.

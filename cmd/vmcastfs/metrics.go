@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/meter"
 	"vmcastfs/cache/remote"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
@@ -248,7 +248,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(d.requests, float64(n), strconv.Itoa(code))
 	}
 	counter(d.errors, float64(all.Errors))
-	ch <- histogram(d.latency, remote.LatencyBounds(), all.Latency.Counts[:], all.Latency.Sum)
+	ch <- histogram(d.latency, all.Latency)
 	counter(d.received, float64(all.Bytes.Demand), "demand")
 	counter(d.received, float64(all.Bytes.ReadAhead), "readahead")
 	counter(d.received, float64(all.Bytes.Background), "prefetch")
@@ -258,10 +258,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(d.cacheLimit, float64(st.Cache.Limit))
 	counter(d.hits, float64(st.Reads.Hits+st.Reads.PrefetchHits))
 	counter(d.misses, float64(st.Reads.Misses))
-	for result, l := range map[string]cache.Latency{
+	for result, l := range map[string]meter.Histogram{
 		"hit": st.Reads.Latency.Hit, "prefetch_hit": st.Reads.Latency.PrefetchHit, "miss": st.Reads.Latency.Miss,
 	} {
-		ch <- histogram(d.reads, log2Bounds(len(l.Counts)-1), l.Counts[:], float64(l.Nanos)/1e9, result)
+		ch <- histogram(d.reads, l, result)
 	}
 	counter(d.evictions, float64(st.Cache.EvictedFiles))
 	counter(d.evicted, float64(st.Cache.EvictedBytes))
@@ -274,11 +274,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(d.openFiles, float64(m.OpenFiles))
 	counter(d.fuseRequests, float64(m.Reads), "read")
 	counter(d.fuseRequests, float64(m.Opens), "open")
-	counts := make([]int64, len(m.Latency))
-	for i := range counts {
-		counts[i] = int64(m.Latency[i])
-	}
-	ch <- histogram(d.fuseRead, log2Bounds(len(counts)-1), counts, m.ReadTime.Seconds())
+	ch <- histogram(d.fuseRead, meter.Histogram{Counts: m.Latency, Nanos: int64(m.ReadTime)})
 	counter(d.fuseBytes, float64(m.Bytes))
 	counter(d.fuseErrors, float64(m.Errors), "read")
 	for op, n := range m.Ops {
@@ -299,10 +295,7 @@ func sumOrigins(origins []remote.OriginStats) remote.OriginStats {
 		}
 		sum.Errors += o.Errors
 		sum.InFlight += o.InFlight
-		for i, n := range o.Latency.Counts {
-			sum.Latency.Counts[i] += n
-		}
-		sum.Latency.Sum += o.Latency.Sum
+		sum.Latency.Merge(&o.Latency)
 		sum.Bytes.Demand += o.Bytes.Demand
 		sum.Bytes.ReadAhead += o.Bytes.ReadAhead
 		sum.Bytes.Background += o.Bytes.Background
@@ -310,24 +303,16 @@ func sumOrigins(origins []remote.OriginStats) remote.OriginStats {
 	return sum
 }
 
-// log2Bounds are n bounds in seconds: 1 µs, 2 µs, 4 µs ...
-func log2Bounds(n int) []float64 {
-	bounds := make([]float64, n)
-	for i := range bounds {
-		bounds[i] = float64(int64(1)<<i) / 1e6
-	}
-	return bounds
-}
-
-// histogram makes one of counts per bucket, the last above all bounds.
-func histogram(desc *prometheus.Desc, bounds []float64, counts []int64, sum float64, labels ...string) prometheus.Metric {
+// histogram shows one, whose last bucket is above all bounds.
+func histogram(desc *prometheus.Desc, h meter.Histogram, labels ...string) prometheus.Metric {
+	bounds := meter.Bounds()
 	buckets := make(map[float64]uint64, len(bounds))
 	total := uint64(0)
-	for i, n := range counts {
+	for i, n := range h.Counts {
 		total += uint64(n)
 		if i < len(bounds) {
 			buckets[bounds[i]] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, total, sum, buckets, labels...)
+	return prometheus.MustNewConstHistogram(desc, total, float64(h.Nanos)/1e9, buckets, labels...)
 }

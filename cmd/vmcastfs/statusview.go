@@ -9,7 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"vmcastfs/cache"
+	"vmcastfs/cache/meter"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
@@ -228,9 +228,9 @@ func latencyLines(m *mountStatus) (lines []string) {
 	r := m.Status.Reads
 	for _, x := range []struct {
 		name string
-		l    cache.Latency
+		l    meter.Histogram
 	}{{"hits", r.Latency.Hit}, {"fetched ahead", r.Latency.PrefetchHit}, {"misses", r.Latency.Miss}} {
-		if n := x.l.Reads(); n > 0 {
+		if n := x.l.Total(); n > 0 {
 			lines = append(lines, fmt.Sprintf("%s %s: half within %s, 99%% within %s", humanize.Comma(n), x.name, x.l.Most(0.5), x.l.Most(0.99)))
 		}
 	}
@@ -238,15 +238,12 @@ func latencyLines(m *mountStatus) (lines []string) {
 }
 
 // latency is the mean time to the head of an answer.
-func latency(h remote.Histogram) string {
-	n := int64(0)
-	for _, c := range h.Counts {
-		n += c
-	}
+func latency(h meter.Histogram) string {
+	n := h.Total()
 	if n == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f ms", 1000*h.Sum/float64(n))
+	return fmt.Sprintf("%.0f ms", float64(h.Nanos)/1e6/float64(n))
 }
 
 func received(o remote.OriginStats) string {

@@ -72,7 +72,7 @@ func TestStatusCommand(t *testing.T) {
 	if m.Dir != w.dir || m.Feed != w.feed || m.State != "mounted" || m.Rate == nil || m.Status == nil || len(m.Status.Releases) != 2 {
 		t.Fatalf("status is\n%s", out)
 	}
-	if st := m.Status; len(st.Origins) != 1 || st.Origins[0].Requests == 0 || st.Cache.Bytes == 0 || st.Reads.Reads == 0 || st.Reads.Latency.Miss.Reads() == 0 || st.Reads.Latency.Miss.Nanos == 0 {
+	if st := m.Status; len(st.Origins) != 1 || st.Origins[0].Requests == 0 || st.Cache.Bytes == 0 || st.Reads.Reads == 0 || st.Reads.Latency.Miss.Total() == 0 || st.Reads.Latency.Miss.Nanos == 0 {
 		t.Errorf("counters are\n%s", out)
 	}
 	if m.Images[0].Release != "demo-1.1" || m.Images[0].File != "disk.img" || m.Images[0].Rate <= 0 || m.Images[0].ETA == nil {
