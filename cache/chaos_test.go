@@ -13,6 +13,7 @@ import (
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/store/storetest"
+	"vmcastfs/xvm/sums"
 )
 
 var errChaos = errors.New("chaos")
@@ -71,7 +72,7 @@ func TestChaos(t *testing.T) {
 			spec := tc.spec
 			spec.Key, spec.Label, spec.Source = testKey(1), "chaos", tc.src
 			spec.Size, spec.BlockSize, spec.Blocks = int64(len(data)), bs, sumsOf(data, bs)
-			spec.Sums = []Sum{sumOf("sha256", data)}
+			spec.Sums = []sums.Sum{sumOf("sha256", data)}
 			c := newCache(t, Options{
 				Store:  newStore(t, store.Options{Limit: 2 << 20}),
 				Memory: 1 << 20, Region: 128 << 10, Abandon: 5 * time.Millisecond,

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // blockSums is a BlockSums in memory.
@@ -93,9 +94,9 @@ func TestSpecRefused(t *testing.T) {
 		{Source: src, Size: store.Unknown},
 		{Source: src, Size: 1 << 62},
 		{Source: src, Size: 5, MaxSize: 4},
-		{Source: src, Sums: []Sum{{Algo: "crc32", Hex: "00000000"}}},
-		{Source: src, Sums: []Sum{{Algo: "md5", Hex: "00"}}},
-		{Source: src, Size: 5, Sums: []Sum{{Algo: "md5", Hex: sumOf("md5", nil).Hex, Prefix: 6}}},
+		{Source: src, Sums: []sums.Sum{{Algo: "crc32", Hex: "00000000"}}},
+		{Source: src, Sums: []sums.Sum{{Algo: "md5", Hex: "00"}}},
+		{Source: src, Size: 5, Sums: []sums.Sum{{Algo: "md5", Hex: sumOf("md5", nil).Hex, Prefix: 6}}},
 		{Source: src, Key: "../../etc/passwd"},
 	} {
 		if s.Key == "" {

@@ -15,9 +15,10 @@ import (
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/store/storetest"
+	"vmcastfs/xvm/sums"
 )
 
-func allSums(data []byte) (sums []Sum) {
+func allSums(data []byte) (sums []sums.Sum) {
 	for _, a := range []string{"md5", "sha1", "sha256", "sha512"} {
 		sums = append(sums, sumOf(a, data))
 		half := sumOf(a, data[:len(data)/2])
@@ -94,7 +95,7 @@ func TestS13Corrupt(t *testing.T) {
 		t.Run(algo, func(t *testing.T) {
 			dir := t.TempDir()
 			src := &script{data: bad}
-			spec := Spec{Size: int64(len(data)), Source: src, Sums: []Sum{sumOf("sha256", bad), sumOf(algo, data)}}
+			spec := Spec{Size: int64(len(data)), Source: src, Sums: []sums.Sum{sumOf("sha256", bad), sumOf(algo, data)}}
 			s := newStore(t, store.Options{Dir: dir})
 			c := newCache(t, Options{Store: s, Memory: 1 << 20})
 			f := mustOpen(t, c, spec)
@@ -137,7 +138,7 @@ func TestStrict(t *testing.T) {
 			src.data = bad
 		}
 		c := newCache(t, Options{})
-		f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Policy: Strict, Sums: []Sum{sumOf("sha1", data)}})
+		f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Policy: Strict, Sums: []sums.Sum{sumOf("sha1", data)}})
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Add(1)
@@ -166,7 +167,7 @@ func TestStrictRefetch(t *testing.T) {
 	data := truth(1 << 20)
 	src := &script{data: bytes.Clone(data)}
 	c := newCache(t, Options{})
-	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Policy: Strict, Sums: []Sum{sumOf("sha1", data)}})
+	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Policy: Strict, Sums: []sums.Sum{sumOf("sha1", data)}})
 	if _, err := f.ReadAt(ctx, make([]byte, 1), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestLazyRefetch(t *testing.T) {
 	data := truth(1 << 20)
 	src := &script{data: data}
 	c := newCache(t, Options{})
-	for i, sums := range [][]Sum{{sumOf("sha1", data)}, nil} {
+	for i, sums := range [][]sums.Sum{{sumOf("sha1", data)}, nil} {
 		f := mustOpen(t, c, Spec{Key: testKey(i + 1), Size: int64(len(data)), Source: src, Sums: sums})
 		if err := f.Complete(ctx); err != nil {
 			t.Fatal(err)
@@ -203,7 +204,7 @@ func TestL1Damage(t *testing.T) {
 	dir := t.TempDir()
 	src := &script{data: data}
 	c := newCache(t, Options{Store: newStoreAt(t, dir)})
-	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Sums: []Sum{sumOf("sha1", data)}})
+	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Sums: []sums.Sum{sumOf("sha1", data)}})
 	if _, err := f.ReadAt(ctx, make([]byte, len(data)), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +272,7 @@ func TestFull(t *testing.T) {
 	data := truth(2 << 20)
 	src := &script{data: data}
 	c := newCache(t, Options{Store: newStore(t, store.Options{Limit: 64 << 10}), Memory: 1 << 20})
-	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Sums: []Sum{sumOf("sha1", data)}})
+	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Sums: []sums.Sum{sumOf("sha1", data)}})
 	p := make([]byte, 100_000)
 	for off := 0; off+len(p) < len(data); off += len(p) {
 		if _, err := f.ReadAt(ctx, p, int64(off)); err != nil || !bytes.Equal(p, data[off:off+len(p)]) {
@@ -292,20 +293,20 @@ func TestStrictFull(t *testing.T) {
 	const bs = 4096
 	data := truth(1 << 20)
 	clear(data[9*bs : 12*bs])
-	sums := NewSumTable(int64(len(data)), bs)
+	table := sums.NewTable(int64(len(data)), bs)
 	for off := 0; off < len(data); off += bs {
-		sums.Append(sha256.Sum256(data[off:off+bs]), allZero(data[off:off+bs]))
+		table.Append(sha256.Sum256(data[off:off+bs]), sums.Zero(data[off:off+bs]))
 	}
 	for name, set := range map[string]func(*Spec){
-		"learned": func(s *Spec) { s.Learned = func(*SumTable) {} },
-		"given":   func(s *Spec) { s.Blocks, s.Sums = sums, nil },
+		"learned": func(s *Spec) { s.Learned = func(*sums.Table) {} },
+		"given":   func(s *Spec) { s.Blocks, s.Sums = table, nil },
 		"unknown": func(*Spec) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := &script{data: data}
 			c := newCache(t, Options{Store: newStore(t, store.Options{Limit: 64 << 10}), Region: bs, ReadAhead: bs})
 			spec := Spec{
-				Size: int64(len(data)), BlockSize: bs, Source: src, Policy: Strict, Sums: []Sum{sumOf("sha1", data)},
+				Size: int64(len(data)), BlockSize: bs, Source: src, Policy: Strict, Sums: []sums.Sum{sumOf("sha1", data)},
 				Data: []Extent{{0, 9 * bs}, {12 * bs, int64(len(data)) - 12*bs}},
 			}
 			set(&spec)

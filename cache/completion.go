@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // completion walks over a file in order. Each walk makes the blocks present and
@@ -17,9 +18,9 @@ type completion struct {
 	standing *standing
 	flights  *flights
 	tasks    *tasks
-	sums     []Sum
-	learned  func(*SumTable) // Spec.Learned
-	checking atomic.Bool     // now is at work
+	sums     []sums.Sum
+	learned  func(*sums.Table) // Spec.Learned
+	checking atomic.Bool       // now is at work
 
 	// mu guards what follows, and the fields of pass. Only tasks.mu is taken
 	// under it.
@@ -128,8 +129,8 @@ func (cp *completion) work(ctx context.Context, p *pass) {
 	var err error
 	for range 3 { // again if a block was lost behind our back
 		r := cp.standing.begin()
-		var d *digests
-		var learned *SumTable
+		var d sums.Digests
+		var learned *sums.Table
 		if d, learned, err = cp.walk(ctx, p, r); err != nil {
 			break
 		}

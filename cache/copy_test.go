@@ -9,6 +9,7 @@ import (
 
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/store/storetest"
+	"vmcastfs/xvm/sums"
 )
 
 // TestCopies: of a file that shares most blocks with another one of the store
@@ -85,11 +86,11 @@ func TestLearned(t *testing.T) {
 	st := newStore(t, store.Options{})
 	c := newCache(t, Options{Store: st})
 	for _, forward := range []bool{false, true} {
-		var table *SumTable
+		var table *sums.Table
 		spec := Spec{
 			Key: testKey(3), Size: int64(len(data)), BlockSize: bs, Source: &script{data: data},
-			Sums:    []Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
-			Learned: func(t *SumTable) { table = t },
+			Sums:    []sums.Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
+			Learned: func(t *sums.Table) { table = t },
 		}
 		if forward {
 			spec.Key, spec.Size, spec.Source = testKey(4), store.Unknown, &forwardScript{script: script{data: data}, points: bs}
@@ -126,7 +127,7 @@ func TestLearned(t *testing.T) {
 			t.Error(err, f.State())
 		}
 		f.Close()
-		back, err := DecodeSumTable(table.Encode())
+		back, err := sums.Decode(table.Encode())
 		if err != nil || back.Size() != int64(len(data)) || back.BlockSize() != bs {
 			t.Fatal("table is not what it was:", err)
 		}
@@ -181,8 +182,8 @@ func TestLearnedBound(t *testing.T) {
 	sum := sha256.Sum256(data)
 	f := mustOpen(t, c, Spec{
 		Size: int64(len(data)), BlockSize: 4096, Source: &script{data: data},
-		Sums:    []Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
-		Learned: func(*SumTable) { t.Error("learned beyond the limit") },
+		Sums:    []sums.Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
+		Learned: func(*sums.Table) { t.Error("learned beyond the limit") },
 	})
 	if err := f.Complete(ctx); err != nil || f.State() != store.Verified {
 		t.Error(err, f.State())
@@ -210,47 +211,4 @@ func TestWrongBlockAlone(t *testing.T) {
 	if st.State != "partial" || st.LastError == "" || st.CachedBytes != (n-1)*bs {
 		t.Errorf("%+v", st)
 	}
-}
-
-func TestSumTableMalformed(t *testing.T) {
-	t1 := NewSumTable(3*4096+1, 4096)
-	for i := range 4 {
-		if !t1.Append([32]byte{byte(i)}, i == 1) {
-			t.Fatal("no room")
-		}
-	}
-	if t1.Append([32]byte{}, false) {
-		t.Error("room for one too many")
-	}
-	good := t1.Encode()
-	for n := range good {
-		if _, err := DecodeSumTable(good[:n]); err == nil {
-			t.Errorf("%d of %d bytes are accepted", n, len(good))
-		}
-	}
-	if _, err := DecodeSumTable(append(bytes.Clone(good), 0)); err == nil {
-		t.Error("a byte too many is accepted")
-	}
-	for i := range 32 { // the head and the bits
-		p := bytes.Clone(good)
-		p[i] ^= 0x40
-		if back, err := DecodeSumTable(p); err == nil && back.Size() == t1.Size() && i >= 24 {
-			t.Errorf("byte %d changed is accepted", i)
-		}
-	}
-}
-
-func FuzzSumTable(f *testing.F) {
-	t1 := NewSumTable(3*4096+1, 4096)
-	for i := range 4 {
-		t1.Append([32]byte{byte(i)}, i == 1)
-	}
-	f.Add(t1.Encode())
-	f.Add(NewSumTable(0, 4096).Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := DecodeSumTable(b)
-		if err == nil && !bytes.Equal(x.Encode(), b) {
-			t.Error("encodes differently")
-		}
-	})
 }

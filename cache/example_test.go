@@ -13,6 +13,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // A file is read from a source once, and from the disk from then on.
@@ -41,7 +42,7 @@ func Example() {
 	key, sum := sha256.Sum256([]byte("https://example.org/root.img, version 1")), sha256.Sum256(image)
 	f, err := c.Open(cache.Spec{
 		Key: store.Key(hex.EncodeToString(key[:])), Label: "root.img", Size: int64(len(image)), Source: remote,
-		Sums: []cache.Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
+		Sums: []sums.Sum{{Algo: "sha256", Hex: hex.EncodeToString(sum[:])}},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // forwardScript is a script that can begin only at multiples of points
@@ -110,7 +111,7 @@ func TestForwardWhole(t *testing.T) {
 	data := truth(3<<20 + 77)
 	src := &forwardScript{script: script{data: data}}
 	c := newCache(t, Options{})
-	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Whole: true, Sums: []Sum{sumOf("sha1", data)}})
+	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Whole: true, Sums: []sums.Sum{sumOf("sha1", data)}})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Add(1)
@@ -139,7 +140,7 @@ func TestForwardUnknown(t *testing.T) {
 		data := truth(size)
 		s := newStore(t, store.Options{})
 		src := &forwardScript{script: script{data: data}}
-		spec := Spec{Size: store.Unknown, Source: src, MaxSize: 1 << 30, Sums: []Sum{sumOf("sha256", data)}}
+		spec := Spec{Size: store.Unknown, Source: src, MaxSize: 1 << 30, Sums: []sums.Sum{sumOf("sha256", data)}}
 		c := newCache(t, Options{Store: s, Region: 1})
 		f := mustOpen(t, c, spec)
 		if f.Size() != store.Unknown {

@@ -1,15 +1,15 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
+	"vmcastfs/xvm/sums"
 )
 
 // learner computes the sum of each block of a file while the whole is checked.
 type learner struct {
 	local *local
-	sums  *SumTable // nil until the first block: the size is known then
-	full  bool      // too many blocks
+	table *sums.Table // nil until the first block: the size is known then
+	full  bool        // too many blocks
 }
 
 // block adds the next block. Of a file whose size is unknown the sums are
@@ -18,19 +18,19 @@ func (l *learner) block(p []byte) {
 	if l.full {
 		return
 	}
-	if l.sums == nil {
-		l.sums = NewSumTable(maxTableSums*l.local.bs, int(l.local.bs))
+	if l.table == nil {
+		l.table = sums.NewTable(sums.Unknown, int(l.local.bs))
 	}
-	if l.sums.count%tableStep == 0 && !l.reserve(tableStep*32) {
+	if l.table.Len()%tableStep == 0 && !l.reserve(tableStep*32) {
 		l.drop()
 		return
 	}
-	zero := allZero(p)
+	zero := sums.Zero(p)
 	var sum [32]byte
 	if !zero {
 		sum = sha256.Sum256(p)
 	}
-	if !l.sums.Append(sum, zero) {
+	if !l.table.Append(sum, zero) {
 		l.drop()
 	}
 }
@@ -43,12 +43,14 @@ const (
 	tableStep = 1024
 )
 
+// roomOf is what reserve took for a table.
+func roomOf(t *sums.Table) int64 { return (t.Len() + tableStep - 1) / tableStep * tableStep * 32 }
+
 func (l *learner) reserve(n int64) bool {
 	if l.local.s.tables.Add(n) > maxTables {
 		l.local.s.tables.Add(-n)
 		return false
 	}
-	l.sums.room += n
 	return true
 }
 
@@ -58,21 +60,18 @@ func (l *learner) drop() {
 		return
 	}
 	l.full = true
-	l.local.forget(l.sums)
-	l.sums = nil
+	l.local.forget(l.table)
+	l.table = nil
 }
 
 // table returns the sums of the whole, or nil.
-func (l *learner) table() *SumTable {
-	if l == nil || l.full || l.sums == nil {
+func (l *learner) done() *sums.Table {
+	if l == nil || l.full || l.table == nil {
 		return nil
 	}
-	l.sums.size = l.local.size.Load()
-	if !l.sums.complete() {
+	if !l.table.End(l.local.size.Load()) {
 		l.drop()
 		return nil
 	}
-	return l.sums
+	return l.table
 }
-
-func allZero(p []byte) bool { return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) }

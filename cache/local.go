@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // local is what can be said and read of a file without a fetch: its layout,
@@ -21,9 +22,9 @@ type local struct {
 	data  []Extent  // merged Spec.Data; nil: all is data
 	given BlockSums // Spec.Blocks
 
-	size    atomic.Int64             // or store.Unknown
-	learned atomic.Pointer[SumTable] // from a check of the whole
-	reached atomic.Int64             // the first block that was missing when complete last looked
+	size    atomic.Int64               // or store.Unknown
+	learned atomic.Pointer[sums.Table] // from a check of the whole
+	reached atomic.Int64               // the first block that was missing when complete last looked
 }
 
 // blocks returns the number of blocks, or MaxBlocks while the size is unknown.
@@ -197,10 +198,9 @@ func (l *local) keep(buf *buffer) {
 }
 
 // forget gives back the room of a table of sums that is not used any more.
-func (l *local) forget(t *SumTable) {
+func (l *local) forget(t *sums.Table) {
 	if t != nil {
-		l.s.tables.Add(-t.room)
-		t.room = 0
+		l.s.tables.Add(-roomOf(t))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -337,7 +338,7 @@ func TestZeros(t *testing.T) {
 	src := &script{data: data}
 	c := newCache(t, Options{Region: 1 << 20})
 	f := mustOpen(t, c, Spec{Size: int64(len(data)), BlockSize: 4096, Source: src, Data: ext,
-		Sums: []Sum{sumOf("sha256", data)}})
+		Sums: []sums.Sum{sumOf("sha256", data)}})
 	p := make([]byte, len(data))
 	if _, err := f.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, data) {
 		t.Fatal(err)
@@ -373,8 +374,8 @@ func TestZeros(t *testing.T) {
 	}
 }
 
-func sumOf(algo string, p []byte) Sum {
-	h, _ := newHash(algo)
-	h.Write(p)
-	return Sum{Algo: algo, Hex: fmt.Sprintf("%x", h.Sum(nil))}
+func sumOf(algo string, p []byte) sums.Sum {
+	d := sums.NewDigest(sums.Sum{Algo: algo})
+	d.Write(p)
+	return sums.Sum{Algo: algo, Hex: d.Got()}
 }

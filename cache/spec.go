@@ -2,13 +2,12 @@ package cache
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"sort"
-	"strings"
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // BlockSums knows the content of single blocks beforehand, so that each is
@@ -35,13 +34,6 @@ type Judge func(ctx context.Context, matched []bool) (store.FileState, string)
 // Extent is a run of bytes of a plain file.
 type Extent struct{ Off, Len int64 }
 
-// Sum is the expected digest of a file.
-type Sum struct {
-	Algo   string // md5, sha1, sha256 or sha512
-	Hex    string
-	Prefix int64 // 0: the whole file; else its first Prefix bytes
-}
-
 // Policy says what a read gets before the whole file has been checked.
 type Policy int
 
@@ -56,8 +48,6 @@ const (
 // Limits of a Spec.
 const (
 	DefaultBlockSize = 64 << 10
-	MinBlockSize     = 4 << 10
-	MaxBlockSize     = 8 << 20
 	// MaxBlocks bounds the number of blocks of a file, as the store does: 64 TiB
 	// in blocks of 32 KiB or more.
 	MaxBlocks = store.MaxBlocks
@@ -88,7 +78,7 @@ type Spec struct {
 	Data []Extent
 	// Sums must all match once the file is complete. Without any (and without
 	// Blocks for every block) a complete file is "unverified".
-	Sums []Sum
+	Sums []sums.Sum
 	// Judge, if not nil, decides instead what the complete file is, from which
 	// of Sums matched.
 	Judge Judge
@@ -102,7 +92,7 @@ type Spec struct {
 	// Learned, if not nil, is called with the sums of all blocks once the whole
 	// has been verified by a walk over it, so that Blocks can have them the
 	// next time. It must not block and must not call the file.
-	Learned func(*SumTable)
+	Learned func(*sums.Table)
 	Policy  Policy
 	// Complete: fetch and check the whole in the background once opened.
 	Complete bool
@@ -117,8 +107,8 @@ func (s *Spec) normalize() error {
 	switch {
 	case s.Source == nil:
 		return fmt.Errorf("open %q: no source", s.Label)
-	case s.BlockSize < MinBlockSize || s.BlockSize > MaxBlockSize || s.BlockSize&(s.BlockSize-1) != 0:
-		return fmt.Errorf("open %q: block size %d is not a power of two from %d to %d", s.Label, s.BlockSize, MinBlockSize, MaxBlockSize)
+	case s.BlockSize < sums.MinBlockSize || s.BlockSize > sums.MaxBlockSize || s.BlockSize&(s.BlockSize-1) != 0:
+		return fmt.Errorf("open %q: block size %d is not a power of two from %d to %d", s.Label, s.BlockSize, sums.MinBlockSize, sums.MaxBlockSize)
 	case s.Size < 0 && s.Size != store.Unknown:
 		return fmt.Errorf("open %q: bad size %d", s.Label, s.Size)
 	case s.Size == store.Unknown && !forward:
@@ -133,15 +123,10 @@ func (s *Spec) normalize() error {
 		return fmt.Errorf("open %q: %d sums, at most %d are possible", s.Label, len(s.Sums), MaxSums)
 	}
 	for _, sum := range s.Sums {
-		h, ok := newHash(sum.Algo)
-		if !ok {
-			return fmt.Errorf("open %q: unknown digest algorithm %q", s.Label, sum.Algo)
+		if err := sum.Check(); err != nil {
+			return fmt.Errorf("open %q: %w", s.Label, err)
 		}
-		raw, err := hex.DecodeString(strings.ToLower(sum.Hex))
-		if err != nil || len(raw) != h.Size() {
-			return fmt.Errorf("open %q: %q is no %s digest", s.Label, sum.Hex, sum.Algo)
-		}
-		if sum.Prefix < 0 || s.Size >= 0 && sum.Prefix > s.Size {
+		if s.Size >= 0 && sum.Prefix > s.Size {
 			return fmt.Errorf("open %q: digest of the first %d bytes of %d", s.Label, sum.Prefix, s.Size)
 		}
 	}

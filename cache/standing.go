@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // standing is what is known of a file as a whole. It alone decides whether a
@@ -20,10 +21,10 @@ import (
 //	   └────── a sum differs ──► corrupt: sticky, also after a restart
 type standing struct {
 	local   *local
-	sums    []Sum
+	sums    []sums.Sum
 	judge   Judge
 	changed func(store.FileState)
-	keep    func(*SumTable)
+	keep    func(*sums.Table)
 
 	strict  atomic.Bool
 	corrupt atomic.Pointer[CorruptError]
@@ -192,7 +193,7 @@ func (s *standing) seen(r *review, n int64) {
 // conclude gives the verdict of a check that has seen all blocks. again: a
 // block was lost meanwhile, and the check has to be repeated. learned are the
 // sums of all blocks, or nil; they are forgotten unless they count from now on.
-func (s *standing) conclude(ctx context.Context, r *review, d *digests, learned *SumTable) (again bool, err error) {
+func (s *standing) conclude(ctx context.Context, r *review, d sums.Digests, learned *sums.Table) (again bool, err error) {
 	l := s.local
 	kept := false
 	defer func() {
@@ -238,8 +239,8 @@ func (s *standing) conclude(ctx context.Context, r *review, d *digests, learned 
 }
 
 // verdict says what the bytes that were hashed are, and why in a clause.
-func (s *standing) verdict(ctx context.Context, d *digests) (state store.FileState, note string, matched []string) {
-	ok, matched, mismatch := d.check(s.sums)
+func (s *standing) verdict(ctx context.Context, d sums.Digests) (state store.FileState, note string, matched []string) {
+	ok, matched, mismatch := d.Compare()
 	switch {
 	case s.judge != nil:
 		state, note = s.judge(ctx, ok)

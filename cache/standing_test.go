@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // readAll reads the blocks in the given order, and returns how many it got and the first error.
@@ -53,7 +54,7 @@ func TestReadToTheEnd(t *testing.T) {
 						data[wrong] ^= 1
 					}
 					spec := Spec{
-						Size: int64(len(data)), BlockSize: bs, Source: &script{data: data}, Sums: []Sum{sumOf("sha256", good)},
+						Size: int64(len(data)), BlockSize: bs, Source: &script{data: data}, Sums: []sums.Sum{sumOf("sha256", good)},
 						Data: []Extent{{0, 7 * bs}, {9 * bs, n * bs}},
 					}
 					switch kind {
@@ -119,7 +120,7 @@ func TestReadToTheEndLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			partial(t, dir, spec)
-			spec.Sums = []Sum{sumOf("sha1", good)}
+			spec.Sums = []sums.Sum{sumOf("sha1", good)}
 			f = mustOpen(t, newCache(t, Options{Store: newStoreAt(t, dir)}), spec)
 			if got, err := readAll(f, data, bs, order); !errors.Is(err, ErrCorrupt) {
 				t.Error(got, err)
@@ -127,7 +128,7 @@ func TestReadToTheEndLater(t *testing.T) {
 		})
 		t.Run("two processes "+name, func(t *testing.T) {
 			dir := t.TempDir()
-			spec := Spec{Size: n * bs, BlockSize: bs, Source: &script{data: data}, Sums: []Sum{sumOf("sha1", good)}}
+			spec := Spec{Size: n * bs, BlockSize: bs, Source: &script{data: data}, Sums: []sums.Sum{sumOf("sha1", good)}}
 			var files [2]*File
 			for i := range files {
 				s := newStore(t, store.Options{Dir: dir, SyncEvery: time.Millisecond})
@@ -203,7 +204,7 @@ func TestHashedAsItComes(t *testing.T) {
 	const bs, n = 4096, 100
 	data := truth(n * bs)
 	f := mustOpen(t, newCache(t, Options{Region: bs, ReadAhead: bs}), Spec{
-		Size: n * bs, BlockSize: bs, Source: &script{data: data}, Sums: []Sum{sumOf("sha256", data)},
+		Size: n * bs, BlockSize: bs, Source: &script{data: data}, Sums: []sums.Sum{sumOf("sha256", data)},
 	})
 	if _, err := readAll(f, data, bs, orders(n)["up"][:n/2]); err != nil {
 		t.Fatal(err)

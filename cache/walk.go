@@ -9,14 +9,15 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // walk makes every block present, in order, and returns the digests of them;
 // of single blocks too, if somebody wants to keep those. A block that does not
 // match its own sum does not keep it from the others.
-func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ *digests, _ *SumTable, err error) {
+func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ sums.Digests, _ *sums.Table, err error) {
 	l := cp.local
-	d := newDigests(cp.sums)
+	d := sums.NewDigests(cp.sums)
 	pipes := []*pipe{newPipe(l.bs, func(p []byte) { d.Write(p) })}
 	var learn *learner
 	if cp.learned != nil && l.sums() == nil {
@@ -40,7 +41,7 @@ func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ *digests,
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		if len(d.list) == 0 && learn == nil && l.size.Load() >= 0 {
+		if len(d) == 0 && learn == nil && l.size.Load() >= 0 {
 			// Nothing to compute: only what is missing matters.
 			if b = l.sf.NextMissing(b); b >= l.blocks() {
 				break
@@ -84,7 +85,7 @@ func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ *digests,
 	if wrong != nil {
 		return nil, nil, wrong
 	}
-	return d, learn.table(), nil
+	return d, learn.done(), nil
 }
 
 // load returns block b with a reference, fetching it and some more if need be.

@@ -12,6 +12,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm/sums"
 )
 
 // doubtful is a forward source whose place in the middle is false, until it has
@@ -84,7 +85,7 @@ func TestWithdraw(t *testing.T) {
 				var told []store.FileState
 				spec := Spec{Size: size, BlockSize: bs, Source: src, Changed: func(s store.FileState) { told = append(told, s) }}
 				if c.sums {
-					table := NewSumTable(int64(len(data)), bs)
+					table := sums.NewTable(int64(len(data)), bs)
 					for b := 0; b < len(data); b += bs {
 						table.Append(sha256.Sum256(data[b:b+bs]), false)
 					}

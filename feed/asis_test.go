@@ -288,3 +288,25 @@ func TestNamesOutliveTheirFormerIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestDigestOfTheEnclosure: in every kind of feed, of the package that is chosen.
+func TestDigestOfTheEnclosure(t *testing.T) {
+	sum := digest("package")
+	const url = `url="http://h/a.img"`
+	for name, tc := range map[string]struct{ doc, want string }{
+		"rss":           {rssOf(`<item xmlns:vmcast="urn:vmcast:feed:1"><enclosure ` + url + ` type="application/x; y=z" vmcast:sha256="` + sum + `"/></item>`), sum},
+		"another case":  {rssOf(`<item xmlns:v="urn:vmcast:feed:1"><enclosure ` + url + ` type="application/x" v:SHA256=" ` + strings.ToUpper(sum) + `"/></item>`), sum},
+		"atom":          {atomOf(`<entry xmlns:v="urn:vmcast:feed:1"><link rel="enclosure" href="http://h/a.img" type="application/x" v:sha256="` + sum + `"/></entry>`), sum},
+		"json":          {`{"version":"1","items":[{"attachments":[{"url":"http://h/a.img","mime_type":"application/x","_vmcast":{"sha256":"` + sum + `"}}]}]}`, sum},
+		"odd json":      {`{"version":"1","items":[{"attachments":[{"url":"http://h/a.img","mime_type":"application/x","_vmcast":[7]}]}]}`, ""},
+		"none":          {rssOf(`<item><enclosure ` + url + ` type="application/x"/></item>`), ""},
+		"too short":     {rssOf(`<item><enclosure ` + url + ` type="application/x" sha256="` + sum[1:] + `"/></item>`), ""},
+		"no hex":        {rssOf(`<item><enclosure ` + url + ` type="application/x" sha256="` + strings.Repeat("g", 64) + `"/></item>`), ""},
+		"in the type":   {rssOf(`<item><enclosure ` + url + ` type="application/x;vmcast-sha256=` + sum + `"/></item>`), ""},
+		"of the chosen": {rssOf(`<item><enclosure url="http://h/b" sha256="` + digest("b") + `"/><enclosure ` + url + ` type="application/x" sha256="` + sum + `"/></item>`), sum},
+	} {
+		if r := mustParse(t, tc.doc).Releases[0]; r.SHA256 != tc.want || r.Type != "application/x" {
+			t.Errorf("%s: SHA-256 %q of type %q, want %q", name, r.SHA256, r.Type, tc.want)
+		}
+	}
+}

@@ -104,6 +104,7 @@ func rank(u *url.URL, mime string) int {
 type enclosure struct {
 	url    string
 	mime   string
+	sha256 string
 	length int64
 	rank   int
 	note   string // a warning
@@ -119,8 +120,8 @@ func choose(list []*gofeed.Enclosure, base *url.URL) (found []enclosure, reason 
 			reason = err
 			continue
 		}
-		mime, _, _ := strings.Cut(strings.ToLower(e.Type), ";")
-		c := enclosure{url: u.String(), mime: show.Text(show.Clip(mime, 100)), length: parseLength(e.Length)}
+		mime, sum := splitDigest(e.Type)
+		c := enclosure{url: u.String(), mime: show.Text(show.Clip(strings.ToLower(mime), 100)), sha256: sum, length: parseLength(e.Length)}
 		if c.rank = rank(u, c.mime); c.rank == rankOther {
 			reason = fmt.Errorf("its enclosure %s is no package", show.ParsedURL(u))
 			continue

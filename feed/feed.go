@@ -73,6 +73,7 @@ type Document struct {
 type Feed struct {
 	Title    string    // sanitised
 	Format   string    // "rss", "atom" or "json"
+	Built    time.Time // when the feed says that it was made last, UTC; zero: it does not
 	Releases []Release // newest first
 	Warnings []string  // sanitised; at most 101, the last then counts the rest
 	From     string    // of the document, see [Document]; "" if not known
@@ -92,6 +93,7 @@ type Release struct {
 	URL        string    // of the package: absolute; http, https or, in a local feed, file
 	Length     int64     // bytes as the feed claims them: advice only; 0: unknown
 	Type       string    // MIME type as the feed claims it: lower case, no parameters
+	SHA256     string    // of the package as it is served, in lower-case hex, as the feed claims it; "": it does not
 	Alternates []string  // the item's other packages, best first
 	NotesHTML  string    // release notes as a harmless HTML fragment, ≤ 64 KiB
 }

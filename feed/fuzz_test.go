@@ -106,7 +106,7 @@ func roundTrip(t *testing.T, f *Feed) {
 		if r.Published.IsZero() || strings.Contains(r.URL, "@") {
 			return
 		}
-		c.Items = append(c.Items, Entry{ID: r.ID, Title: r.Title, URL: r.URL, Length: r.Length, Type: r.Type, Published: r.Published, NotesHTML: r.NotesHTML})
+		c.Items = append(c.Items, Entry{ID: r.ID, Title: r.Title, URL: r.URL, Length: r.Length, Type: r.Type, SHA256: r.SHA256, Published: r.Published, NotesHTML: r.NotesHTML})
 	}
 	b, err := c.Marshal()
 	if err != nil {

@@ -145,11 +145,14 @@ func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
 			URL  json.RawMessage
 			Type json.RawMessage `json:"mime_type"`
 			Size json.RawMessage `json:"size_in_bytes"`
+			Ours json.RawMessage `json:"_vmcast"`
 		}
+		var ours struct{ SHA256 json.RawMessage }
 		if json.Unmarshal(a, &e) != nil || jsonText(e.URL) == "" {
 			continue
 		}
-		kept := jsonAttachment{URL: jsonText(e.URL), Type: jsonText(e.Type)}
+		_ = json.Unmarshal(e.Ours, &ours) // what is odd is left out
+		kept := jsonAttachment{URL: jsonText(e.URL), Type: withDigest(jsonText(e.Type), jsonText(ours.SHA256))}
 		if jsonText(e.Size) != "" {
 			kept.Size = e.Size
 		}

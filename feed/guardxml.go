@@ -18,7 +18,7 @@ var wanted = map[string]bool{
 	"title": true, "description": true, "summary": true, "content": true, "encoded": true,
 	"guid": true, "id": true, "uuid": true,
 	"pubdate": true, "date": true, "published": true, "issued": true, "updated": true, "modified": true,
-	"ttl": true, "skiphours": true, "skipdays": true,
+	"lastbuilddate": true, "ttl": true, "skiphours": true, "skipdays": true,
 	"channel": true, "item": true, "entry": true,
 }
 

@@ -138,6 +138,7 @@ func runParser(doc []byte) (src *gofeed.Feed, err error) {
 func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 	f.Title = show.Text(src.Title)
 	f.Format = src.FeedType
+	f.Built, _ = parseDate(src.Updated)
 	if r, ok := src.OriginalFeed().(*rss.Feed); ok {
 		f.ttl = parseTTL(r.TTL)
 		f.skip = parseSkip(r.SkipHours, r.SkipDays)
@@ -210,7 +211,7 @@ func release(item *gofeed.Item, base *url.URL) (r Release, note string, err erro
 		return r, "", err
 	}
 	best := found[0]
-	r.URL, r.Length, r.Type = best.url, best.length, best.mime
+	r.URL, r.Length, r.Type, r.SHA256 = best.url, best.length, best.mime, best.sha256
 	for _, e := range found[1:] {
 		r.Alternates = append(r.Alternates, e.url)
 	}

@@ -82,7 +82,7 @@ func TestDialects(t *testing.T) {
 				URL: "http://vmcast.example.net/files/7c1d7f0e-1a97-11dd-9f3e-0019b9e3c0aa.xvm2", Length: 733184000, Type: "application/enomalism2-xvm2",
 				NotesHTML: "Base install.<br>Root password is <i>changeme</i>."},
 		}}},
-		{"archipel.xml", Feed{Title: "VMCasts of R&D hypervisor <node-07>", Format: "rss", ttl: time.Hour, Releases: []Release{
+		{"archipel.xml", Feed{Title: "VMCasts of R&D hypervisor <node-07>", Format: "rss", Built: day("2016-11-07T09:52:00.000113Z"), ttl: time.Hour, Releases: []Release{
 			{ID: "e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc", Name: "web-mail-production-" + digest("e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc")[:8], Title: "web & mail <production>",
 				Published: day("2016-11-07T09:51:30.123456Z"), URL: "http://node-07.lab.example.com:8088/e0f1a2b3-a4d2-11e6-9d5c-525400aabbcc.xvm2",
 				Length: 1510920192, Type: "application/enomalism2-xvm2", NotesHTML: "Sum of a &lt; b, made by &amp; for the R&amp;D team"},
@@ -90,7 +90,7 @@ func TestDialects(t *testing.T) {
 				Published: day("2016-10-01T00:00:00Z"), URL: "http://node-07.lab.example.com:8088/11111111-a4d2-11e6-9d5c-525400aabbcc.xvm2",
 				Length: 1510920000, Type: "application/enomalism2-xvm2", NotesHTML: "the same title again"},
 		}}},
-		{"atom.xml", Feed{Title: "Cloud images", Format: "atom", Releases: []Release{
+		{"atom.xml", Feed{Title: "Cloud images", Format: "atom", Built: day("2024-06-01T12:00:00Z"), Releases: []Release{
 			{ID: "urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a", Name: "Debian-12.5", Title: "Debian 12.5", Published: day("2024-05-31T06:00:00Z"), Updated: day("2024-06-01T12:00:00Z"),
 				URL: "https://cdn.example.org/images/v12/debian.xvm", Length: 1 << 31, Type: "application/x-xvm", NotesHTML: "Point release."},
 			{ID: "urn:uuid:1225c695-cfb8-4ebb-bbbb-80da344efa6a", Name: "Debian-11", Title: "Debian 11", Published: day("2023-06-01T12:00:00Z"), Updated: day("2023-06-01T12:00:00Z"),

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"net/url"
 	"strings"
+
 	"vmcastfs/feed/show"
 
 	"golang.org/x/net/html/atom"
@@ -130,7 +131,7 @@ func (p *packageTags) add(root string, t xml.StartElement, base *url.URL) bool {
 	}
 	// One that is too long stays so, and is refused for it.
 	address = show.Clip(address, maxURL+1)
-	kind, length = show.Clip(kind, 100), show.Clip(length, 100)
+	kind, length = withDigest(show.Clip(kind, 100), attribute(t, "sha256")), show.Clip(length, 100)
 	name, link := "enclosure", "url"
 	attrs := []xml.Attr{{Name: xml.Name{Local: "xmlns"}}} // the parser knows it in no namespace
 	if root == "feed" {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
 	"vmcastfs/feed/show"
 )
 
@@ -30,6 +31,7 @@ type Entry struct {
 	Title     string    // "": the last part of the URL
 	URL       string    // absolute, http or https, required
 	Length    int64     // bytes of the package, required
+	SHA256    string    // of the package, in lower-case hex; "": not said
 	Type      string    // MIME type; "": by the end of the URL
 	Published time.Time // required
 	NotesHTML string    // release notes; scripts, styles and the like are left out
@@ -51,7 +53,11 @@ func (c Channel) Marshal() ([]byte, error) {
 	}
 	w := &xmlWriter{}
 	w.raw(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
-	w.raw(`<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom">` + "\n<channel>\n")
+	w.raw(`<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom"`)
+	if slices.ContainsFunc(items, func(e Entry) bool { return e.SHA256 != "" }) {
+		w.raw(` xmlns:vmcast="` + namespace + `"`)
+	}
+	w.raw(">\n<channel>\n")
 	w.text("  ", "title", c.Title)
 	w.text("  ", "link", link)
 	w.text("  ", "description", cmp.Or(c.Description, c.Title))
@@ -72,7 +78,11 @@ func (c Channel) Marshal() ([]byte, error) {
 		}
 		w.raw(`    <guid isPermaLink="false">` + escapeXML(e.ID) + "</guid>\n")
 		w.text("    ", "pubDate", rfc822(e.Published))
-		w.raw(fmt.Sprintf(`    <enclosure url="%s" length="%d" type="%s"/>`+"\n", escapeXML(e.URL), e.Length, escapeXML(e.Type)))
+		w.raw(fmt.Sprintf(`    <enclosure url="%s" length="%d" type="%s"`, escapeXML(e.URL), e.Length, escapeXML(e.Type)))
+		if e.SHA256 != "" {
+			w.raw(` vmcast:sha256="` + e.SHA256 + `"`)
+		}
+		w.raw("/>\n")
 		w.raw("  </item>\n")
 	}
 	w.raw("</channel>\n</rss>\n")
@@ -102,6 +112,8 @@ func (c Channel) normal() ([]Entry, error) {
 			return nil, fmt.Errorf("write feed: %s has no date", show.ParsedURL(u))
 		case len(e.ID) > maxID || show.Text(e.ID) != e.ID:
 			return nil, fmt.Errorf("write feed: %s has an id that readers could not show", show.ParsedURL(u))
+		case e.SHA256 != "" && !isSHA256(e.SHA256):
+			return nil, fmt.Errorf("write feed: %s has a SHA-256 that is none", show.ParsedURL(u))
 		case ids[e.ID]:
 			return nil, fmt.Errorf("write feed: two items have the id %q", e.ID)
 		}
@@ -155,22 +167,12 @@ func (c Channel) Update(old []byte) ([]byte, error) {
 		}
 	}
 	built := c.Built
-	c.Built, _ = parseDate(lastBuilt(old))
+	c.Built = was.Built
 	if b, err := c.Marshal(); err != nil || bytes.Equal(b, old) {
 		return old, err
 	}
 	c.Built = built
 	return c.Marshal()
-}
-
-// lastBuilt finds the lastBuildDate that Marshal wrote.
-func lastBuilt(doc []byte) string {
-	_, rest, _ := bytes.Cut(doc, []byte("\n  <lastBuildDate>"))
-	date, _, found := bytes.Cut(rest, []byte("</lastBuildDate>\n"))
-	if !found {
-		return ""
-	}
-	return string(date)
 }
 
 // rfc822 is the date form of RSS 2.0, with the four-digit year it prefers.

@@ -14,7 +14,7 @@ func sampleChannel() Channel {
 		Items: []Entry{
 			{URL: "https://h.example/p/a b.xvm", Length: 10, Published: day(1), NotesHTML: "<p>first & <script>x</script>best</p>\n<p>ü</p>"},
 			{ID: "urn:x:2", Title: "Second & better", URL: "https://h.example/p/b.xvm2?x=1&y=2", Length: 1 << 40, Published: day(2)},
-			{URL: "https://h.example/p/c.img.gz", Title: "Disk", Length: 0, Published: day(2), Type: "application/x-disk"},
+			{URL: "https://h.example/p/c.img.gz", Title: "Disk", Length: 0, Published: day(2), Type: "application/x-disk", SHA256: digest("disk")},
 		},
 	}
 }
@@ -40,6 +40,9 @@ func TestWriteGolden(t *testing.T) {
 			t.Errorf("%d: %s", i, f.Releases[i].ID)
 		}
 	}
+	if r := f.Releases[1]; r.SHA256 != digest("disk") || r.Type != "application/x-disk" || f.Releases[0].SHA256 != "" {
+		t.Errorf("%+v", r)
+	}
 	c := sampleChannel()
 	c.Items[0], c.Items[2] = c.Items[2], c.Items[0]
 	if again, _ := c.Marshal(); string(again) != string(got) {
@@ -55,6 +58,7 @@ func TestWriteRefuses(t *testing.T) {
 		"file":          func(c *Channel) { c.Items[0].URL = "file:///a.xvm" },
 		"credentials":   func(c *Channel) { c.Items[0].URL = "https://u:p@h/a.xvm" },
 		"length":        func(c *Channel) { c.Items[0].Length = -1 },
+		"digest":        func(c *Channel) { c.Items[0].SHA256 = "abc" },
 		"no date":       func(c *Channel) { c.Items[0].Published = time.Time{} },
 		"same id":       func(c *Channel) { c.Items[0].ID = "urn:x:2" },
 		"control in id": func(c *Channel) { c.Items[0].ID = "a\x1b[0m" },

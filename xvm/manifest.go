@@ -41,12 +41,6 @@ func (e *manifestError) Error() string {
 // Unwrap makes errors.Is(err, ErrManifest) true.
 func (e *manifestError) Unwrap() error { return ErrManifest }
 
-// Sum is [sums.Sum], by the name that fs/catalog has for it until it is moved.
-type Sum = sums.Sum
-
-// SHA256 is [sums.SHA256], likewise.
-const SHA256 = sums.SHA256
-
 // Plain is what an XVM2 manifest says of a disk: the size of its plain
 // (uncompressed) content, and the digests one of which that content has.
 type Plain struct {

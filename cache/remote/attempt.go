@@ -17,6 +17,9 @@ const (
 	maxGulp = 32 << 10
 	// maxRest is how much of an unwanted body is read to keep its connection, in bytes.
 	maxRest = 4 << 10
+	// maxRefused is how often in a row one operation may be refused until that is taken to be
+	// its own affair, and no sign that its origin gets too many requests.
+	maxRefused = 5
 	// restTime is how long that may take.
 	restTime = time.Second
 )
@@ -36,24 +39,38 @@ type attempt struct {
 	eof    bool
 }
 
-// attempt sends a request (GET or HEAD) on a route, to its URL or one to which that led before.
-func (c *Client) attempt(ctx context.Context, method string, r *route, to *url.URL, header http.Header, u source.Urgency) (*attempt, *url.URL, error) {
-	a := &attempt{client: c, slot: c.peer(originOf(to)), urgency: u}
-	if err := a.slot.enter(ctx, u); err != nil {
-		return nil, to, err
+// A request says what an attempt asks for.
+type request struct {
+	method  string // GET or HEAD
+	route   *route
+	to      *url.URL // that of the route, or one to which it led before
+	header  http.Header
+	urgency source.Urgency
+	refused int // how often the same was refused for the number of requests
+}
+
+// attempt sends a request, and says where that ended.
+func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, error) {
+	a := &attempt{client: c, slot: c.peer(originOf(q.to)), urgency: q.urgency}
+	if err := a.slot.enter(ctx, q.urgency); err != nil {
+		return nil, q.to, err
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	a.watch.start()
-	resp, final, err := c.ask(a.ctx, a.slot, method, r, to, header)
+	begun := time.Now()
+	resp, final, err := c.ask(a.ctx, a.slot, q)
 	a.watch.stop(minProgress)
 	a.peer = c.peer(originOf(final))
 	if err != nil {
 		err = sortError(err)
 		a.fail(err)
 		a.cancel(nil)
-		a.slot.leave(u)
+		a.slot.leave(q.urgency)
 		return nil, final, err
+	}
+	if !refuses(resp.StatusCode) || q.refused < maxRefused {
+		a.slot.paced(resp.StatusCode, begun)
 	}
 	a.resp = resp
 	return a, final, nil

@@ -26,6 +26,7 @@ type Client struct {
 	options     Options
 	credentials *credentials
 	limiter     *rate.Limiter // nil without a bandwidth limit
+	hedge       time.Duration // how long at least until a request is made again
 	proxy       func(*url.URL) (*url.URL, error)
 
 	ctx    context.Context // ends at Close
@@ -61,6 +62,7 @@ func NewClient(o Options) (*Client, error) {
 		options:     o,
 		credentials: newCredentials(o),
 		proxy:       proxy,
+		hedge:       min(hedgeTime, o.StallTimeout/hedgeFactor),
 		tls:         config,
 		peers:       map[string]*peer{},
 		classes:     map[string]class{},

@@ -47,6 +47,10 @@
 // more than seconds once it is back. Retry-After goes before: the scout keeps to it, and
 // after 429 good answers to others end nothing.
 //
+// An origin that refuses requests for their number (429, 503) gets fewer: the number at once
+// halves, and a gap between requests is learned from what it bears. Both recover slowly. An
+// operation that alone is refused five times in a row is not taken for a sign of that.
+//
 // A request whose answer does not begin within 3 s, or four usual latencies of its origin, is
 // made a second time on a fresh connection; the first answer wins. TCP itself ends a connection
 // whose other end has acknowledged nothing for 4 s, and asks when it was silent for 2 s. So a

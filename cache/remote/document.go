@@ -71,7 +71,7 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 			header.Set(key, value)
 		}
 	}
-	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
+	a, final, err := c.attempt(ctx, request{method: http.MethodGet, route: r, to: r.url, header: header, urgency: source.Demand})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
 	"vmcastfs/feed/show"
 )
 
@@ -28,7 +29,7 @@ type reply struct {
 // ask is do, but makes the request a second time, on a fresh connection, if the first one
 // is not answered soon. The first answer wins. A network that has forgotten an idle
 // connection says nothing at all; waiting for it would cost StallTimeout.
-func (c *Client) ask(ctx context.Context, p *peer, method string, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
+func (c *Client) ask(ctx context.Context, p *peer, q request) (*http.Response, *url.URL, error) {
 	replies := make(chan reply, 2)
 	var cancel [2]context.CancelFunc
 	sent, ended := 0, 0
@@ -38,7 +39,7 @@ func (c *Client) ask(ctx context.Context, p *peer, method string, r *route, to *
 		cancel[n] = stop
 		sent++
 		go func() {
-			resp, final, err := c.do(one, fresh, method, r, to, header)
+			resp, final, err := c.do(one, fresh, q.method, q.route, q.to, q.header)
 			replies <- reply{resp, final, err, n}
 		}()
 	}
@@ -58,12 +59,12 @@ func (c *Client) ask(ctx context.Context, p *peer, method string, r *route, to *
 		}()
 	}
 	send(false)
-	timer := time.NewTimer(p.hedgeAfter(min(hedgeTime, c.options.StallTimeout/hedgeFactor)))
+	timer := time.NewTimer(p.hedgeAfter(c.hedge))
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-			c.options.Logger.Debug("no answer yet, asking again", "url", show.ParsedURL(to))
+			c.options.Logger.Debug("no answer yet, asking again", "url", show.ParsedURL(q.to))
 			send(true)
 		case r := <-replies:
 			ended++
@@ -74,7 +75,7 @@ func (c *Client) ask(ctx context.Context, p *peer, method string, r *route, to *
 			return r.resp, r.final, r.err
 		case <-ctx.Done():
 			abandon(-1)
-			return nil, to, context.Cause(ctx)
+			return nil, q.to, context.Cause(ctx)
 		}
 	}
 }

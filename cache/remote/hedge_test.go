@@ -53,6 +53,7 @@ func TestSilentDrop(t *testing.T) {
 				s, want := serve(t)
 				relay := newRelay(t, s)
 				c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, time.Hour })
+				c.hedge = hedgeTime
 				o := open(t, c, relay.url("/f"))
 				mustFetch(t, o, want, 0, 1000)
 				cut(relay, t)
@@ -74,6 +75,7 @@ func TestSilentDrop(t *testing.T) {
 		s, want := serve(t)
 		relay := newRelay(t, s)
 		c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, time.Hour })
+		c.hedge = hedgeTime
 		o := open(t, c, relay.url("/f"))
 		s.Inject(origin.Fault{Kind: origin.Stall, After: 10_000, Times: 1})
 		r, err := o.Fetch(t.Context(), 0, 100_000, source.Demand)
@@ -120,6 +122,7 @@ func TestHedge(t *testing.T) {
 		slow := &slowTransport{failUntil: failUntil{content: want}}
 		fast := &slowTransport{failUntil: failUntil{content: want}}
 		c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, time.Minute })
+		c.hedge = hedgeTime
 		first := true
 		c.newTransport = func(path) http.RoundTripper {
 			if first {

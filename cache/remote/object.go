@@ -48,7 +48,7 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	retry.soft.start()
 	defer retry.soft.stop(0)
 	for {
-		o, final, err := c.open(ctx, r)
+		o, final, err := c.open(ctx, r, retry.refused)
 		if err == nil {
 			o.base = base
 			return o, nil
@@ -94,14 +94,15 @@ func (o *Object) Head() []byte { return o.head }
 // URL returns the URL as given to Open, as it may be shown; see [Display].
 func (o *Object) URL() string { return o.shown }
 
-// open makes one attempt at Open, and says where that ended.
-func (c *Client) open(ctx context.Context, r *route) (*Object, *url.URL, error) {
+// open makes one attempt at Open, and says where that ended. It was refused before, so often.
+func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
-	a, final, err := c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
+	ask := request{method: http.MethodGet, route: r, to: r.url, header: header, urgency: source.Demand, refused: refused}
+	a, final, err := c.attempt(ctx, ask)
 	if err == nil && refusesRange(a.resp.StatusCode) {
 		_ = a.reject(statusError(a.resp, show.ParsedURL(final)))
 		header.Del("Range")
-		a, final, err = c.attempt(ctx, http.MethodGet, r, r.url, header, source.Demand)
+		a, final, err = c.attempt(ctx, ask)
 	}
 	if err != nil {
 		return nil, final, err
@@ -143,7 +144,7 @@ func (o *Object) findSize(ctx context.Context) error {
 		if method == http.MethodGet {
 			header.Set("Range", "bytes=-1")
 		}
-		a, _, err := o.client.attempt(ctx, method, o.route, o.resolved, header, source.Demand)
+		a, _, err := o.client.attempt(ctx, request{method: method, route: o.route, to: o.resolved, header: header, urgency: source.Demand})
 		if err != nil {
 			return err
 		}
@@ -320,7 +321,7 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 	if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
-	a, final, err := o.client.attempt(ctx, method, r, r.url, header, source.Background)
+	a, final, err := o.client.attempt(ctx, request{method: method, route: r, to: r.url, header: header, urgency: source.Background})
 	if err != nil {
 		return false, fmt.Errorf("check %s: %w", o.shown, err)
 	}

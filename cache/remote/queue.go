@@ -3,18 +3,19 @@ package remote
 import (
 	"context"
 	"slices"
+	"time"
 
 	"vmcastfs/cache/source"
 )
 
 const urgencies = int(source.Background) + 1
 
-// A queue admits a limited number of requests to one origin, the urgent first. One place
-// is kept free for demand, and background gets a quarter of the places, so that what
-// nobody waits for is never what a reader waits behind. The caller holds the lock that
-// guards it.
+// A queue admits requests to one origin at its pace, the urgent first. One place is kept
+// free for demand, and background gets a quarter of the places, so that what nobody waits
+// for is never what a reader waits behind. The caller holds the lock that guards it.
 type queue struct {
-	limit   int
+	pace    pace
+	timer   *time.Timer // admits when the pace allows it; nil unless it is to
 	busy    [urgencies]int
 	waiting [urgencies][]chan struct{} // first come first served; closed on admission
 }
@@ -28,21 +29,36 @@ func (q *queue) total() (n int) {
 
 // fits reports whether a request of urgency u may begin now.
 func (q *queue) fits(u source.Urgency) bool {
-	total := q.total()
+	total, places := q.total(), q.pace.places()
 	switch u {
 	case source.Demand:
-		return total < q.limit
+		return total < places
 	case source.ReadAhead:
-		return total < max(q.limit-1, 1)
+		return total < max(places-1, 1)
 	default:
-		return total < max(q.limit-1, 1) && q.busy[u] < max(q.limit/4, 1)
+		return total < max(places-1, 1) && q.busy[u] < max(places/4, 1)
 	}
 }
 
-// admit lets in all who may enter.
-func (q *queue) admit() {
+// admit lets in all who may enter. The caller holds p.mu.
+func (p *peer) admit() {
+	q := &p.queue
+	if q.timer != nil {
+		q.timer.Stop()
+		q.timer = nil
+	}
 	for u := range q.waiting {
 		for len(q.waiting[u]) > 0 && q.fits(source.Urgency(u)) {
+			now := time.Now()
+			if wait := q.pace.wait(now); wait > 0 {
+				q.timer = time.AfterFunc(wait, func() {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					p.admit()
+				})
+				return
+			}
+			q.pace.started(now)
 			q.busy[u]++
 			close(q.waiting[u][0])
 			q.waiting[u] = q.waiting[u][1:]
@@ -61,7 +77,7 @@ func (p *peer) enter(ctx context.Context, u source.Urgency) error {
 	admitted := make(chan struct{})
 	p.mu.Lock()
 	p.queue.waiting[u] = append(p.queue.waiting[u], admitted)
-	p.queue.admit()
+	p.admit()
 	p.mu.Unlock()
 	select {
 	case <-admitted:
@@ -75,13 +91,13 @@ func (p *peer) enter(ctx context.Context, u source.Urgency) error {
 	} else {
 		p.queue.busy[u]--
 	}
-	p.queue.admit()
+	p.admit()
 	return context.Cause(ctx)
 }
 
 func (p *peer) leave(u source.Urgency) {
 	p.mu.Lock()
 	p.queue.busy[u]--
-	p.queue.admit()
+	p.admit()
 	p.mu.Unlock()
 }

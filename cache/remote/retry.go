@@ -42,6 +42,7 @@ type retry struct {
 	soft    *watch // nil when hard
 
 	unusable int
+	refused  int // refusals for the number of requests, in a row
 	got      int64
 	last     error
 }
@@ -65,7 +66,7 @@ func (r *retry) progress(n int) bool {
 	if r.got += int64(n); r.got < goodProgress {
 		return false
 	}
-	r.got, r.unusable = 0, 0
+	r.got, r.unusable, r.refused = 0, 0, 0
 	r.backoff.Reset()
 	return true
 }
@@ -89,6 +90,9 @@ func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		asked = min(status.retryAfter, r.options.RetryAfterMax)
 		limited = status.Code == http.StatusTooManyRequests
+		if refuses(status.Code) {
+			r.refused++
+		}
 	}
 	recovered := p.recovery()
 	switch {

@@ -68,6 +68,7 @@ func run(t *testing.T, program string, args func(port string) []string) string {
 }
 
 func TestNginx(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
 	os.Mkdir(root, 0o755)
@@ -80,9 +81,11 @@ http {
 	client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
 	gzip on; gzip_types text/xml; gzip_min_length 10;
 	types { text/xml xml; application/x-tar xvm; }
+	limit_req_zone $server_port zone=few:1m rate=10r/s;
 	server {
 		listen 127.0.0.1:%[2]s; root %[1]s/root;
 		location /moved/ { return 302 /; }
+		location /few/ { limit_req zone=few; limit_req_status 429; alias %[1]s/root/; }
 		location = /moved/f.xvm { return 302 /f.xvm; }
 	}
 }`, dir, port)
@@ -128,6 +131,15 @@ http {
 		t.Errorf("gzip feed: %v", err)
 	} else if d, err := c.Get(t.Context(), url+"/feed.xml", d.ETag, d.LastModified, 10_000); err != nil || !d.NotModified {
 		t.Errorf("unchanged feed: %+v, %v", d, err)
+	}
+	// A limit of ten requests a second, which nginx keeps to without any burst.
+	few := open(t, client(t, func(o *Options) { o.Hard, o.StallTimeout, o.RetryMin, o.RetryMax = true, time.Minute, 0, 0 }), url+"/few/f.xvm")
+	for i := range int64(30) {
+		wg.Go(func() { mustFetch(t, few, want, i*1000, 1000) })
+	}
+	wg.Wait()
+	if n := few.client.Stats()[0].Answers[429]; n > 20 {
+		t.Errorf("%d requests were refused for 30 good ones", n)
 	}
 	put(append(want[:0:0], want...), time.Now().Add(-time.Minute)) // the same bytes, but who knows
 	if _, err := fetch(t, o, 0, 10); !errors.Is(err, ErrChanged) {

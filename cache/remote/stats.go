@@ -85,6 +85,14 @@ func (p *peer) answered(status int, latency time.Duration) {
 	p.mu.Unlock()
 }
 
+// paced has the pace of the origin learn from the answer to a request.
+func (p *peer) paced(status int, started time.Time) {
+	p.mu.Lock()
+	p.queue.pace.answered(status, started, time.Now())
+	p.admit()
+	p.mu.Unlock()
+}
+
 func (p *peer) received(n int, u source.Urgency) {
 	p.mu.Lock()
 	switch u {
@@ -197,7 +205,7 @@ func (c *Client) peer(key string) *peer {
 			c.forgetOrigin()
 		}
 		p = &peer{log: c.options.Logger, transports: map[path]http.RoundTripper{}}
-		p.queue.limit = c.options.MaxConns
+		p.queue.pace = pace{most: c.options.MaxConns, window: float64(c.options.MaxConns)}
 		p.stats.Origin = key
 		c.peers[key] = p
 	}

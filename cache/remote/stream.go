@@ -170,7 +170,7 @@ func (s *stream) connect() error {
 				header.Set("If-Range", v)
 			}
 		}
-		a, final, err := o.client.attempt(s.ctx, http.MethodGet, route, to, header, s.urgency)
+		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused})
 		if err == nil {
 			if o.id.Ranged {
 				s.until, err = o.checkRange(a.resp, s.off, s.end)

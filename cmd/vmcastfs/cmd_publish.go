@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"html"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -50,7 +54,8 @@ in directories below. Compressed archives are inflated to TMPDIR to be checked.
 
 A release is named after its file; its date is the file's the first time it is
 published, and stays. Its guid is the one it was packed with (pack --guid), else
-its first URL; that stays, too, wherever DIR is served later. Its release notes are in NAME.html, NAME.md or NAME.txt
+its first URL; that stays, too, wherever DIR is served later. Of a disk image the
+feed gives the SHA-256. Its release notes are in NAME.html, NAME.md or NAME.txt
 beside NAME.xvm or NAME.img.xz. Run again, publish changes only what has changed, and nothing
 at all if nothing has; readers see the old feed or the new one, never half of
 one. A file that is no package is an error, and the feed stays as it was. A
@@ -86,7 +91,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 	channel := feed.Channel{
 		Title: c.title, Link: base.String(), Self: base.JoinPath(publishedFeed).String(), TTL: ttl, Built: time.Now(),
 	}
-	before := make(map[string]feed.Release) // what was published, by file name
+	before := published{releases: make(map[string]feed.Release)}
 	if len(old) > 0 {
 		was, err := feed.Parse(feed.Document{Body: old, FinalURL: channel.Self})
 		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
@@ -94,9 +99,10 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		}
 		if was != nil {
 			channel.Title = cmp.Or(channel.Title, was.Title)
+			before.at = was.Built
 			for _, r := range was.Releases {
 				if u, err := url.Parse(r.URL); err == nil {
-					before[filepath.Base(u.Path)] = r
+					before.releases[filepath.Base(u.Path)] = r
 				}
 			}
 		}
@@ -126,6 +132,12 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 	return nil
 }
 
+// published is what an earlier call wrote into the feed.
+type published struct {
+	at       time.Time               // when that call began
+	releases map[string]feed.Release // by file name
+}
+
 func marshalFeed(c feed.Channel, old []byte) ([]byte, error) {
 	if len(old) == 0 {
 		return c.Marshal()
@@ -146,7 +158,7 @@ func baseURL(s string) (*url.URL, error) {
 }
 
 // publishedItems are the packages in dir.
-func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, before map[string]feed.Release) ([]feed.Entry, error) {
+func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, before published) ([]feed.Entry, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -168,11 +180,17 @@ func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, bef
 			return nil, fmt.Errorf("%s is no regular file", path)
 		}
 		address := base.JoinPath(url.PathEscape(name)).String()
-		id, err := e.isPackage(ctx, path, address, info.Size())
+		id, bare, err := e.isPackage(ctx, path, address, info.Size())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		was := before[name]
+		was := before.releases[name]
+		sum := ""
+		if bare { // it has no manifest
+			if sum, err = e.digest(ctx, path, info, was, before.at); err != nil {
+				return nil, err
+			}
+		}
 		id = cmp.Or(id, was.ID)
 		if was.ID == id && id != "" && was.Length > 0 && was.Length != info.Size() {
 			fmt.Fprintf(e.stderr, "vmcastfs: warning: %s is not the file that was published under this name before: who has seen that one is told that the release has changed, and refuses it where signatures are required; give a changed release a name (and --guid) of its own\n", path)
@@ -186,43 +204,74 @@ func (e *env) publishedItems(ctx context.Context, dir string, base *url.URL, bef
 			return nil, err
 		}
 		items = append(items, feed.Entry{
-			ID: id, Title: stem, URL: address, Length: info.Size(),
+			ID: id, Title: stem, URL: address, Length: info.Size(), SHA256: sum,
 			Published: info.ModTime(), NotesHTML: notes,
 		})
 	}
 	return items, nil
 }
 
-// isPackage refuses an archive that is not whole, or what no reader would show,
-// and returns the guid that its manifest says it is for, if any.
-func (e *env) isPackage(ctx context.Context, path, address string, size int64) (guid string, err error) {
+// digest is the SHA-256 of a file. It is that in the feed, was, if the file has not
+// been touched since that feed was made at the time given.
+func (e *env) digest(ctx context.Context, path string, info fs.FileInfo, was feed.Release, at time.Time) (string, error) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && was.SHA256 != "" && was.Length == info.Size() && time.Unix(st.Ctim.Unix()).Before(at) {
+		return was.SHA256, nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	add, done := e.progress("summing "+filepath.Base(path), info.Size())
+	defer done()
+	h := sha256.New()
+	for left := info.Size(); ; {
+		n, err := io.CopyN(h, f, 16<<20)
+		left -= n
+		switch add(n); {
+		case err == io.EOF && left != 0:
+			return "", fmt.Errorf("%s changes while it is read", path)
+		case err == io.EOF:
+			return hex.EncodeToString(h.Sum(nil)), nil
+		case err != nil:
+			return "", err
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		}
+	}
+}
+
+// isPackage refuses an archive that is not whole, or what no reader would show,
+// and returns the guid that its manifest says it is for, if any. bare: it is a disk
+// image, and no archive.
+func (e *env) isPackage(ctx context.Context, path, address string, size int64) (guid string, bare bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", false, err
+	}
+	defer f.Close()
 	a, err := e.enclosedIn(ctx, &openedArchive{Archive: fileArchive{f}, size: size}, address)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer a.Close()
 	if a.bare != "" {
-		return "", nil
+		return "", true, nil
 	}
 	index, err := xvmpack.Walk(ctx, a, a.size)
 	switch {
 	case err != nil:
-		return "", err
+		return "", false, err
 	case index.Truncated != "":
-		return "", fmt.Errorf("it is not whole: %s", index.Truncated)
+		return "", false, fmt.Errorf("it is not whole: %s", index.Truncated)
 	case len(index.Members) == 0:
-		return "", errors.New("it holds no usable file")
+		return "", false, errors.New("it holds no usable file")
 	}
 	m, err := xvmpack.ReadManifest(ctx, a, index)
 	if m == nil || err != nil {
-		return "", err
+		return "", false, err
 	}
-	return m.Release(), nil
+	return m.Release(), false, nil
 }
 
 // releaseNotes are those beside a package, as HTML; "" if there are none.

@@ -54,6 +54,7 @@ type Catalog struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	status   statusFile
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool                 // checkAll is under way
 	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
@@ -93,6 +94,7 @@ func New(cfg Config) *Catalog {
 		run:     c.background,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 	}
+	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c
 }

@@ -51,7 +51,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
 		}
 	}
-	if !c.background(poller.Run) || !c.background(c.keepJudging) {
+	if !c.background(c.keepLooking) || !c.background(c.keepJudging) || !c.background(poller.Run) {
 		return context.Canceled
 	}
 	return nil

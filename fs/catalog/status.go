@@ -1,14 +1,13 @@
 package catalog
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 )
@@ -65,29 +64,26 @@ type ReleaseStatus struct {
 	Files      []image.Status `json:"files,omitempty"`
 }
 
-// Status describes everything as it is now. It never touches the network.
-func (c *Catalog) Status() Status {
+// Status describes everything as it is now. It never touches the network, but it
+// looks at the disk.
+func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).Status) }
+
+// describe makes a Status of a look at the disk and the state of each file.
+func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
-	st := Status{Version: 1, Cache: c.cfg.Store.Stats(), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
+	st := Status{Version: 1, Cache: l.cache, Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
 	st.Feed = c.feedStatus(s)
 	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
 	for _, r := range s.releases {
-		st.Releases = append(st.Releases, r.Status())
+		st.Releases = append(st.Releases, r.describe(l, of))
 	}
 	return st
 }
 
-// StatusJSON is Status for .vmcastfs/status.json.
-func (c *Catalog) StatusJSON() []byte {
-	raw, err := json.MarshalIndent(c.Status(), "", "  ")
-	if err != nil {
-		return fmt.Appendf(nil, "{\"error\": %q}\n", err)
-	}
-	return append(raw, '\n')
-}
+// Status describes the release as it is now.
+func (r *Release) Status() ReleaseStatus { return r.describe(&look{}, (*bundle.File).Status) }
 
-// Status describes the release.
-func (r *Release) Status() ReleaseStatus {
+func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseStatus {
 	item := r.Item()
 	st := ReleaseStatus{
 		Name: item.Name, ID: item.ID, Title: item.Title, Published: timePtr(item.Published),
@@ -108,9 +104,9 @@ func (r *Release) Status() ReleaseStatus {
 	if st.Trust.UsesSidecar() {
 		st.Sidecar = st.Trust.Sidecar
 	}
-	st.Alarm = r.around.sentry.alarm(item.ID, item.Name, st.Trust)
-	if why := p.Refusal(); why != "" {
-		st.State, st.Error = "refused", why
+	seen := l.at(r, p)
+	if st.Alarm = seen.alarm; seen.refusal != "" {
+		st.State, st.Error = "refused", seen.refusal
 	}
 	st.Transport = p.Transport()
 	st.Warnings, st.Hidden = p.Faults()
@@ -118,7 +114,7 @@ func (r *Release) Status() ReleaseStatus {
 		st.Warnings = append(st.Warnings[:len(st.Warnings):len(st.Warnings)], why)
 	}
 	for _, f := range p.All() {
-		st.Files = append(st.Files, f.Status())
+		st.Files = append(st.Files, of(f))
 	}
 	return st
 }

@@ -13,6 +13,7 @@ import (
 
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // What an old version kept of plain content is not believed; what it kept of the
@@ -112,7 +113,7 @@ func asVersion1(t testing.TB, sidecar []byte) []byte {
 	for _, name := range names {
 		if name != xvm.SidecarManifest {
 			sum := sha256.Sum256(parts[name])
-			manifest = xvm.AppendTag(manifest, xvm.Sum{Algo: xvm.SHA256, Hex: hex.EncodeToString(sum[:])}, name)
+			manifest = xvm.AppendTag(manifest, sums.Sum{Algo: sums.SHA256, Hex: hex.EncodeToString(sum[:])}, name)
 		}
 	}
 	parts[xvm.SidecarManifest] = manifest

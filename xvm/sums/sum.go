@@ -55,10 +55,6 @@ func (s Sum) Check() error {
 	return nil
 }
 
-// NewHash begins the computation of such a sum; nil for an unknown algorithm.
-// What it is given has to end after Prefix bytes.
-func (s Sum) NewHash() hash.Hash { return newHash(s.Algo) }
-
 // newHash returns nil for an unknown algorithm.
 func newHash(algo string) hash.Hash {
 	switch algo {

@@ -19,6 +19,20 @@
 // goes on there. An answer of another version of the archive is [ErrReplaced], and
 // the place is told.
 //
+// # What an enclosure may be
+//
+// [Recognize] tells by its content, not by its name or type: a tar archive; an
+// archive compressed as a whole, which is inflated once, as one stream, into a file
+// of the cache; a bare disk image, or a compressed one, which becomes the one file
+// of its release. A raw image that begins like nothing known counts as an image if
+// its name ends like one's. Anything else is refused with what was found.
+//
+// # Indexing
+//
+// What the walk will want is asked for at once: the tail of the archive, and the
+// rest of a block list that begins in the first 128 KiB. Headers that are equally
+// far apart, as in an XVA archive, are read many at a time.
+//
 // # A file of this machine
 //
 // Its validator is its time and size. The feed of another user may name files of

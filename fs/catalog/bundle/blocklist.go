@@ -3,14 +3,15 @@ package bundle
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 
 	"vmcastfs/cache"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // ownList is the ID of a package's own block list: its identity is that of the
@@ -18,12 +19,12 @@ import (
 const ownList = "own"
 
 // ownBlocks is what the images are checked against by the block list of the
-// package itself, which list is.
-func ownBlocks(env *Env, label string, list *image.Image, sums *xvm.Manifest) *image.BlockSums {
+// package itself, which list is and m lists.
+func ownBlocks(env *Env, label string, list *image.Image, m *xvm.Manifest) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
 		Label: label, ID: ownList, Own: true, Text: list.Size(), Most: image.ListBytes(list.Size()),
 		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
-			parsed, err := readBlockList(ctx, list, sums)
+			parsed, err := readBlockList(ctx, list, m)
 			return parsed, nil, err
 		},
 	}, env.Images.Lists, env.Images.Go)
@@ -38,17 +39,8 @@ func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest) (*xv
 	}
 	defer list.Drop()
 	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, list.Size())}
-	var sums []xvm.Sum
-	for _, s := range m.Sums(xvm.BlockListName) {
-		if s.Prefix != 0 {
-			continue
-		}
-		h := s.NewHash()
-		if h == nil {
-			return nil, fmt.Errorf("unknown digest %q", s.Algo)
-		}
-		sums, in.hashes = append(sums, s), append(in.hashes, h)
-	}
+	whole := slices.DeleteFunc(m.Sums(xvm.BlockListName), func(s sums.Sum) bool { return s.Prefix != 0 })
+	in.sums = sums.NewDigests(whole)
 	parsed, parseErr := xvm.ParseBlockList(bufio.NewReaderSize(in, 1<<20))
 	if in.err != nil {
 		return nil, in.err // of the network, or it is known to be corrupt
@@ -58,13 +50,11 @@ func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest) (*xv
 			return nil, err
 		}
 	}
-	for i, h := range in.hashes {
-		if got := hex.EncodeToString(h.Sum(nil)); got != sums[i].Hex {
-			if err := file.Complete(ctx); err != nil { // which makes that official
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w: %s is %s, the manifest says %s", cache.ErrCorrupt, sums[i].Algo, got, sums[i].Hex)
+	if _, _, mismatch := in.sums.Compare(); mismatch != "" {
+		if err := file.Complete(ctx); err != nil { // which makes that official
+			return nil, err
 		}
+		return nil, fmt.Errorf("%w: %s", cache.ErrCorrupt, mismatch)
 	}
 	return parsed, parseErr
 }

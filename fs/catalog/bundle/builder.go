@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -227,13 +226,9 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 	m.Key, m.Bare = b.keys(kind, name)
 	f.key = m.Key
 	if sums := b.verdict.Sums; sums != nil {
-		for _, s := range sums.Sums(f.name) {
-			m.Sums = append(m.Sums, cache.Sum(s))
-		}
+		m.Sums = sums.Sums(f.name)
 		if told, ok := sums.Plain(f.name); ok {
-			for _, s := range told.Any {
-				m.PlainSums = append(m.PlainSums, cache.Sum(s))
-			}
+			m.PlainSums = told.Any
 		}
 	}
 	required := b.env.Policy().Required

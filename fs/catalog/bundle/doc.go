@@ -18,6 +18,10 @@
 // makes the files, one kind after the other. [Package.Prepare] does what a listing
 // wants done: sizes of plain content, and the disk made of partition images.
 //
+// A package that is one directory of an archive is shown as that directory; xvm.Walk
+// decides that. The manifest of an OVA is its .mf. Disks of an XVA archive are
+// disk0.img, …, in the order of the machine's devices.
+//
 // # Plain names
 //
 // A compressed image "x.gz" is shown as stored, and its plain content as "x". A
@@ -32,7 +36,13 @@
 // gives it such a name (sda1), or if it has the draft's (imagefile, imagefile2, …),
 // unless its content is a disk. Without either it is one if it begins with a file
 // system, swap or LVM, and has no boot sector. That needs the first block of each
-// image, which is read at the first use of the release.
+// image, which is read at the first use of the release: before the directory is
+// shown if names tell that it will be wanted, else behind it (32 images at most).
+//
+// Numbers are those of the names, if they are of one disk; else they follow the
+// description or the archive. The table is an MBR for partitions 1 to 4 below 2 TiB,
+// else a GPT. Its identifiers depend on the package alone. State, note and trust of
+// the disk are those of its worst part.
 //
 // # Block lists and sidecars
 //

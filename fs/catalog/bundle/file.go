@@ -28,6 +28,8 @@ type content interface {
 	// Status describes it without touching the network; Name, Size and Refused
 	// are the file's to fill in.
 	Status() image.Status
+	// Known is Status from memory, as it was when it was last looked at.
+	Known() image.Status
 	// Attr is an extended attribute by its full name; "": it has none of that name.
 	Attr(name string) string
 }
@@ -104,9 +106,14 @@ func (f *File) Open(ctx context.Context) (image.Handle, error) {
 	return f.content.Open(ctx)
 }
 
-// Status describes the file. It never touches the network.
-func (f *File) Status() image.Status {
-	st := f.content.Status()
+// Status describes the file as it is now. It never touches the network.
+func (f *File) Status() image.Status { return f.describe(f.content.Status()) }
+
+// Known is Status from memory: an image that is not open is as it was when Status
+// was asked last.
+func (f *File) Known() image.Status { return f.describe(f.content.Known()) }
+
+func (f *File) describe(st image.Status) image.Status {
 	st.Name, st.Size = f.name, f.Size()
 	standing := f.Standing()
 	if s, ok := f.content.(*small); ok {

@@ -222,6 +222,14 @@ func (j *joined) Status() image.Status {
 	return image.Status{}
 }
 
+// Known is Status from memory.
+func (j *joined) Known() image.Status {
+	if d := j.disk(); d != nil {
+		return d.Known()
+	}
+	return image.Status{}
+}
+
 // standing is that of the worst of the parts.
 func (j *joined) standing() (worst xvm.Standing) {
 	d := j.disk()

@@ -21,6 +21,7 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // maxSidecar bounds a sidecar as it lies on its server.
@@ -119,7 +120,7 @@ func newSidecarDoc(sc *xvm.Sidecar, from string, id remote.Identity) *SidecarDoc
 	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
-			if s.Algo == xvm.SHA256 {
+			if s.Algo == sums.SHA256 {
 				d.List = s.Hex
 			}
 		}

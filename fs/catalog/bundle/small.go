@@ -2,13 +2,13 @@ package bundle
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // small is a file that is held in memory.
@@ -27,15 +27,10 @@ func newSmall(label, name string, content []byte, m *xvm.Manifest) *small {
 		return s
 	}
 	for _, sum := range m.Sums(name) {
-		h := sum.NewHash()
-		if h == nil {
-			continue
-		}
-		h.Write(content)
-		got := hex.EncodeToString(h.Sum(nil))
-		if got != sum.Hex {
-			s.state = store.Corrupt
-			s.note = fmt.Sprintf("%s is %s, the manifest says %s", sum.Algo, got, sum.Hex)
+		d := sums.NewDigest(sum)
+		d.Write(content)
+		if why := d.Mismatch(); why != "" {
+			s.state, s.note = store.Corrupt, why+" by the manifest"
 			return s
 		}
 		if s.state != store.Verified {
@@ -79,6 +74,9 @@ func (s *small) Open(context.Context) (image.Handle, error) {
 func (s *small) Status() image.Status {
 	return image.Status{State: s.state.String(), Note: s.note, CachedBytes: s.Size(), Percent: 100}
 }
+
+// Known is Status.
+func (s *small) Known() image.Status { return s.Status() }
 
 // Attr has nothing to say.
 func (s *small) Attr(string) string { return "" }

@@ -7,6 +7,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // mode is how the blocks of an image are checked before they are served.
@@ -61,7 +62,7 @@ func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *xvm.ImageBl
 		spec.Policy = cache.Strict
 		c.set(strictMode)
 	}
-	spec.Learned = func(t *cache.SumTable) {
+	spec.Learned = func(t *sums.Table) {
 		c.set(keptMode)
 		set.Held.keep(m.Key, t)
 	}
@@ -71,7 +72,7 @@ func (c *checks) set(m mode) { c.last.Store(int32(m)) }
 
 // kept are the sums of an earlier check of the whole, nil if there are none, or
 // no room for them.
-func (c *checks) kept(set *Set, m Member, size int64) *cache.SumTable {
+func (c *checks) kept(set *Set, m Member, size int64) *sums.Table {
 	if size < 0 {
 		return nil
 	}

@@ -47,6 +47,22 @@
 // the last member only. Plain content is verified when a sum of the whole matches,
 // or when it was inflated without an error from a stored image that is verified.
 //
+// # Sums kept, blocks shared
+//
+// Once an image without a list is verified, the sums of its blocks are kept. From
+// then on it is checked block by block ("kept"), so that what is fetched again
+// after an eviction cannot be anything else. The sums of all images make an index
+// from sum to place. While an image is open whose blocks are known, a block that
+// another image has is compared and copied, so that an upgrade fetches what changed.
+//
+// # Boot profiles
+//
+// A profile says which parts of an image a boot reads, and the cache fetches them
+// ahead of the guest. The first that names the image is taken: Env.ProfileReads, one
+// recorded on this host, the package's. If this host has none, the first three
+// minutes of reads are recorded, at most 2000 runs or 256 MiB. Less than 1 MiB is a
+// look and more than half of the image a copy: neither is kept.
+//
 // # Locks
 //
 // Image.mu is held while a file of the cache is opened or closed, which is local

@@ -10,6 +10,7 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // Env is what all images of a mount work with.
@@ -57,7 +58,7 @@ type Member struct {
 	Size int64     // bytes, or store.Unknown
 	// Sums are the digests of the image that its manifest gives, PlainSums those
 	// that an XVM2 manifest gives of plain content.
-	Sums, PlainSums []cache.Sum
+	Sums, PlainSums []sums.Sum
 	// ListOnly tells whether nobody but the block list vouches for the image, so
 	// that it is not served if the list does not have it; nil: somebody does.
 	ListOnly func() bool

@@ -12,6 +12,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // kindSums are the persisted block sums of images, by their key in the cache:
@@ -74,7 +75,7 @@ type heldFile struct {
 // heldIdle is how long a file stays open that nothing is found in.
 const heldIdle = 10 * time.Second
 
-func newHeldFile(key store.Key, t *cache.SumTable) *heldFile {
+func newHeldFile(key store.Key, t *sums.Table) *heldFile {
 	h := &heldFile{key: key, size: t.Size(), blockSize: t.BlockSize()}
 	for b := range min(t.Blocks(), 1<<32) {
 		if sum, zero, ok := t.Sum(b); ok && !zero {
@@ -222,7 +223,7 @@ func (h *HeldBlocks) add(f *heldFile) {
 }
 
 // learn adds an image that has just come to be known.
-func (h *HeldBlocks) learn(key store.Key, t *cache.SumTable) {
+func (h *HeldBlocks) learn(key store.Key, t *sums.Table) {
 	f := newHeldFile(key, t)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -258,7 +259,7 @@ func (f *heldFile) close() {
 
 // keep persists the block sums of an image, so that it is checked block by block
 // the next time, and others find what they have in common with it.
-func (h *HeldBlocks) keep(key store.Key, t *cache.SumTable) {
+func (h *HeldBlocks) keep(key store.Key, t *sums.Table) {
 	h.run(func(context.Context) {
 		if raw := t.Encode(); len(raw) <= store.MaxDoc {
 			if err := h.store.PutDoc(kindSums, string(key), raw); err != nil {
@@ -270,12 +271,12 @@ func (h *HeldBlocks) keep(key store.Key, t *cache.SumTable) {
 }
 
 // keptSums are the persisted block sums of an image, or nil.
-func (h *HeldBlocks) keptSums(key store.Key) *cache.SumTable {
+func (h *HeldBlocks) keptSums(key store.Key) *sums.Table {
 	raw, err := h.store.GetDoc(kindSums, string(key))
 	if err != nil {
 		return nil
 	}
-	t, err := cache.DecodeSumTable(raw)
+	t, err := sums.Decode(raw)
 	if err != nil {
 		h.log.Warn("kept block sums are not usable", "err", err)
 		return nil
@@ -304,24 +305,7 @@ func (h *HeldBlocks) keepListed(key store.Key, listed *xvm.ImageBlocks) {
 	if h.store.HasDoc(kindSums, string(key)) {
 		return
 	}
-	h.run(func(context.Context) {
-		if t := tableOf(listed); t != nil {
-			h.keep(key, t)
-		}
-	})
-}
-
-// tableOf copies what a list says of an image, to be kept; nil if that is too
-// much.
-func tableOf(listed *xvm.ImageBlocks) *cache.SumTable {
-	t := cache.NewSumTable(listed.Size, listed.BlockSize)
-	for b := range listed.Blocks() {
-		sum, zero, _ := listed.Sum(b)
-		if !t.Append(sum, zero) {
-			return nil
-		}
-	}
-	return t
+	h.keep(key, listed.Table())
 }
 
 var _ cache.BlockSums = (*xvm.ImageBlocks)(nil)

@@ -10,6 +10,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // Image is a file that comes through the cache. It is open in the cache while
@@ -186,8 +187,8 @@ func (im *Image) common(spec *cache.Spec) {
 // summed tells whether the manifest sums the whole of the image, or of what it
 // is inflated from.
 func (im *Image) summed() bool {
-	for _, sums := range [][]cache.Sum{im.member.Sums, im.member.PlainSums} {
-		for _, s := range sums {
+	for _, list := range [][]sums.Sum{im.member.Sums, im.member.PlainSums} {
+		for _, s := range list {
 			if s.Prefix == 0 {
 				return true
 			}

@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/xvm/sums"
 )
 
 // inflated makes the plain content of a compressed image, as one stream. It is
@@ -56,15 +57,15 @@ func (*inflated) checksBlocks() bool { return false }
 // judge says what makes the plain content verified: its own sum, which an XVM2
 // manifest gives, else that the stored file it was inflated from (without an
 // error of the format's own checks) matches.
-func (p *inflated) judge(stored *cache.File) ([]cache.Sum, cache.Judge) {
-	if sums := p.member.PlainSums; len(sums) > 0 {
-		return sums, func(_ context.Context, matched []bool) (store.FileState, string) {
+func (p *inflated) judge(stored *cache.File) ([]sums.Sum, cache.Judge) {
+	if list := p.member.PlainSums; len(list) > 0 {
+		return list, func(_ context.Context, matched []bool) (store.FileState, string) {
 			for i, ok := range matched {
 				switch {
-				case ok && sums[i].Prefix == 0:
-					return store.Verified, sums[i].Algo + " of the plain content matches the manifest"
+				case ok && list[i].Prefix == 0:
+					return store.Verified, list[i].Algo + " of the plain content matches the manifest"
 				case ok:
-					return store.Unverified, fmt.Sprintf("the manifest's %s covers only the first %d bytes, which match", sums[i].Algo, sums[i].Prefix)
+					return store.Unverified, fmt.Sprintf("the manifest's %s covers only the first %d bytes, which match", list[i].Algo, list[i].Prefix)
 				}
 			}
 			return store.Corrupt, "the plain content does not match the manifest"

@@ -29,6 +29,7 @@ type Part interface {
 	Size() int64   // bytes, not store.Unknown
 	Blocks() int64 // data, in units of 512 bytes
 	Status() Status
+	Known() Status // Status from memory
 	Open(ctx context.Context) (Handle, error)
 }
 
@@ -112,12 +113,17 @@ func (j *Joined) Describe() string {
 }
 
 // Status is made of that of the parts: the disk is as good as the worst.
-func (j *Joined) Status() (st Status) {
+func (j *Joined) Status() Status { return j.describe(Part.Status) }
+
+// Known is Status from memory.
+func (j *Joined) Known() Status { return j.describe(Part.Known) }
+
+func (j *Joined) describe(of func(Part) Status) (st Status) {
 	order := []string{store.Verified.String(), store.Unverified.String(), store.Partial.String(), store.Corrupt.String()}
 	worst := 0
 	st.Note = "every partition is verified; the table is made by this program"
 	for _, f := range j.files {
-		part := f.Status()
+		part := of(f)
 		st.Parts = append(st.Parts, part.Name)
 		st.CachedBytes += part.CachedBytes
 		st.Checked += part.Checked

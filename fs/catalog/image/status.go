@@ -38,12 +38,19 @@ type Status struct {
 	Parts []string `json:"parts,omitempty"`
 }
 
-// Status describes the image without touching the network. What is inflated from
-// a corrupt file is corrupt.
-func (im *Image) Status() Status {
-	is := im.cacheStatus()
+// Status describes the image as it is now, without touching the network.
+func (im *Image) Status() Status { return im.describe((*Image).cacheStatus) }
+
+// Known is Status from memory: an image that is not open is as it was when Status
+// was asked last. Only the first look at an image goes to the disk.
+func (im *Image) Known() Status { return im.describe((*Image).knownStatus) }
+
+// describe makes a Status of what the cache says. What is inflated from a corrupt
+// file is corrupt.
+func (im *Image) describe(said func(*Image) cache.Status) Status {
+	is := said(im)
 	if im.base != nil && im.checks.mode() != blockMode && is.State != store.Corrupt.String() {
-		if base := im.base.cacheStatus(); base.State == store.Corrupt.String() {
+		if base := said(im.base); base.State == store.Corrupt.String() {
 			is.State = base.State
 			is.Note = fmt.Sprintf("inflated from %s, which is corrupt: %s", im.base.member.Name, base.Note)
 		}
@@ -62,6 +69,20 @@ func (im *Image) Status() Status {
 		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
 		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
 	}
+}
+
+// knownStatus is what the cache said last of the image.
+func (im *Image) knownStatus() cache.Status {
+	im.mu.Lock()
+	file, last := im.file, im.last
+	im.mu.Unlock()
+	switch {
+	case file != nil:
+		return file.Status()
+	case last.State != "":
+		return last
+	}
+	return im.cacheStatus()
 }
 
 // cacheStatus is what the cache says of the image.
