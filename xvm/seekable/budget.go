@@ -16,7 +16,7 @@ import (
 // of its decoders the one that has waited longest. So the files of one server, however many, take turns with those of
 // another.
 //
-// Who yields: a decoder loses patience while it waits for input, and wins it back with what it gets: a second for each
+// Which one yields: a decoder loses patience while it waits for input, and wins it back with what it gets: a second for each
 // inputPace bytes. When it has lost all, it is closed, and begun anew at the nearest seek point once the input that it
 // waited for is here. Decoders of an origin that holds more than its share have a fifth of the patience of others.
 //

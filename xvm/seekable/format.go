@@ -153,7 +153,7 @@ func (x *index) decode(data []byte) error {
 		x.size, x.trust = size, restored
 	}
 	for _, p := range points {
-		if i := x.after(p.out); x.room(i, p.out, p.inside()) {
+		if i := x.countTo(p.out); x.spaced(i, p.out, p.inside()) {
 			x.insert(i, p)
 		}
 	}

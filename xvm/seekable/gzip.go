@@ -140,7 +140,7 @@ func (g *gzipReader) step() error {
 		return g.header()
 	}
 	if g.due <= g.out {
-		g.due = g.x.due(g.out)
+		g.due = g.x.nextStop(g.out)
 	}
 	piece, err := g.z.next(int(min(pieceMax, g.due-g.out)))
 	g.piece = piece
@@ -149,7 +149,7 @@ func (g *gzipReader) step() error {
 	if err == io.EOF {
 		return g.trailer()
 	}
-	if err == nil && g.out >= g.due && g.x.wanted(g.run, g.out, true) {
+	if err == nil && g.out >= g.due && g.x.mustPass(g.run, g.out, true) {
 		err = g.mark()
 	}
 	return err
@@ -243,7 +243,7 @@ func (g *gzipReader) header() error {
 			return corrupt("gzip header checksum")
 		}
 	}
-	if g.out > 0 && g.x.wanted(g.run, g.out, false) {
+	if g.out > 0 && g.x.mustPass(g.run, g.out, false) {
 		if err := g.x.pass(g.run, point{out: g.out, in: at * 8, start: g.out}); err != nil {
 			return err
 		}

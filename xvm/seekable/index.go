@@ -36,7 +36,7 @@ type point struct {
 	window string // gzip: history that matches may use, itself deflated; "" at a boundary
 }
 
-// inside: the point is in the middle of a gzip member and costs a window, others are boundaries and cost nothing.
+// inside reports whether the point lies in the middle of a gzip member. Such a point has a window; boundaries have none.
 func (p *point) inside() bool { return p.window != "" }
 
 func (p *point) cost() int { return pointCost + len(p.window) }
@@ -44,7 +44,7 @@ func (p *point) cost() int { return pointCost + len(p.window) }
 // pointCost is what a point takes besides its window.
 const pointCost = 112
 
-// same: both describe one state of the decoder.
+// same reports whether both describe one state of the decoder.
 func (p point) same(q point) bool {
 	if p.inside() != q.inside() {
 		return false
@@ -96,8 +96,8 @@ type index struct {
 	dirty  bool
 }
 
-// after is the number of points with out ≤ off.
-func (x *index) after(off int64) int {
+// countTo is the number of points with out ≤ off.
+func (x *index) countTo(off int64) int {
 	return sort.Search(len(x.points), func(i int) bool { return x.points[i].out > off })
 }
 
@@ -105,7 +105,7 @@ func (x *index) after(off int64) int {
 func (x *index) floor(off int64) point {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if i := x.after(off); i > 0 {
+	if i := x.countTo(off); i > 0 {
 		return x.points[i-1]
 	}
 	return point{}
@@ -118,18 +118,18 @@ func (x *index) begin(p point) *run {
 	return &run{trust: p.trust, epoch: x.epoch, last: p.out}
 }
 
-// stale: the run rests on points that have been found false meanwhile.
+// stale reports whether the run rests on points that have been found false meanwhile.
 func (x *index) stale(r *run) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return r.trust == restored && r.epoch != x.epoch
 }
 
-// due tells a gzip run at plain offset out up to where it may decode before it has to ask wanted.
-func (x *index) due(out int64) int64 {
+// nextStop tells a gzip run at plain offset out how far it may decode before it has to ask mustPass.
+func (x *index) nextStop(out int64) int64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i, last := x.after(out), int64(0)
+	i, last := x.countTo(out), int64(0)
 	if i > 0 {
 		last = x.points[i-1].out
 	}
@@ -143,11 +143,12 @@ func (x *index) due(out int64) int64 {
 	return next
 }
 
-// wanted: the run at plain offset out has to call pass there, as a new point is due or one has to be compared.
-func (x *index) wanted(r *run, out int64, inside bool) bool {
+// mustPass reports whether the run at plain offset out has to call pass there: a new point is due, or one has to be
+// compared.
+func (x *index) mustPass(r *run, out int64, inside bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if i := x.after(r.last); i < len(x.points) && x.points[i].out <= out {
+	if i := x.countTo(r.last); i < len(x.points) && x.points[i].out <= out {
 		q := &x.points[i]
 		switch {
 		case q.out < out || r.trust != proven || q.trust != proven:
@@ -157,11 +158,11 @@ func (x *index) wanted(r *run, out int64, inside bool) bool {
 		}
 		return false
 	}
-	return x.room(x.after(out), out, inside)
+	return x.spaced(x.countTo(out), out, inside)
 }
 
-// room: a point at out, before points[i], is not too near the one before it.
-func (x *index) room(i int, out int64, inside bool) bool {
+// spaced reports whether a point at out, before points[i], is far enough from the one before it.
+func (x *index) spaced(i int, out int64, inside bool) bool {
 	last := int64(0)
 	if i > 0 {
 		last = x.points[i-1].out
@@ -172,17 +173,17 @@ func (x *index) room(i int, out int64, inside bool) bool {
 	return out > last && out-last >= x.every/boundaryShare
 }
 
-// boundaryShare: boundaries are kept this many times denser than points that need a window.
+// Boundaries are kept boundaryShare times denser than points that need a window.
 const boundaryShare = 16
 
-// pass tells that a run is in state p: what the index holds between the run's last point and p.out is false, a point
-// at p.out has to be the same, and p may be new. p.trust is set from the run.
+// pass is told that a run is in state p. Points that the index holds between the run's last point and p.out are false,
+// a point at p.out has to be the same, and p may be new. p.trust is set from the run.
 func (x *index) pass(r *run, p point) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	p.trust = r.trust
 	for p.out > r.last {
-		i := x.after(r.last)
+		i := x.countTo(r.last)
 		if i == len(x.points) || x.points[i].out > p.out {
 			break
 		}
@@ -199,18 +200,18 @@ func (x *index) pass(r *run, p point) error {
 			return err
 		}
 	}
-	if i := x.after(p.out); x.room(i, p.out, p.inside()) {
+	if i := x.countTo(p.out); x.spaced(i, p.out, p.inside()) {
 		x.insert(i, p)
 	}
 	r.last = p.out
 	return nil
 }
 
-// finish tells that a run found the end of the file at plain offset out.
+// finish is told that a run found the end of the file at plain offset out.
 func (x *index) finish(r *run, out int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for i := x.after(r.last); i < len(x.points); i = x.after(r.last) {
+	for i := x.countTo(r.last); i < len(x.points); i = x.countTo(r.last) {
 		if err := x.disagree(r, x.points[i].trust); err != nil {
 			return err
 		}
@@ -227,7 +228,7 @@ func (x *index) finish(r *run, out int64) error {
 	return nil
 }
 
-// beyond: a run passed plain offset out, which is more than the size said to be known.
+// beyond is told that a run passed plain offset out, which may be more than the known size.
 func (x *index) beyond(r *run, out int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -250,7 +251,7 @@ func (x *index) disagree(r *run, t trust) error {
 	return nil
 }
 
-// failed tells that the data of a run made no sense. The error is the file's, unless the run began at a point that
+// failed is told that the data of a run made no sense. The error is the file's, unless the run began at a point that
 // may be false.
 func (x *index) failed(r *run, err error) error {
 	if r.trust != restored {
@@ -296,7 +297,7 @@ func (x *index) insert(i int, p point) {
 		all := x.points
 		x.points, x.bytes = all[:0], 0
 		for _, p := range all {
-			if x.room(len(x.points), p.out, p.inside()) {
+			if x.spaced(len(x.points), p.out, p.inside()) {
 				x.points = append(x.points, p)
 				x.bytes += p.cost()
 			}
@@ -305,8 +306,8 @@ func (x *index) insert(i int, p point) {
 	}
 }
 
-// state takes in the size that a table in the file states.
-func (x *index) state(size int64) {
+// setStated takes in the size that a table in the file states.
+func (x *index) setStated(size int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.size >= 0 && x.trust == restored && x.size != size {
@@ -317,11 +318,11 @@ func (x *index) state(size int64) {
 	}
 }
 
-// add takes in a point of such a table; they come in order.
-func (x *index) add(p point) {
+// addStated takes in a point of such a table; they come in order.
+func (x *index) addStated(p point) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if i := x.after(p.out); x.room(i, p.out, false) {
+	if i := x.countTo(p.out); x.spaced(i, p.out, false) {
 		x.insert(i, p)
 	}
 }

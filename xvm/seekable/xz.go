@@ -145,7 +145,7 @@ func (d *xzReader) blockHeader() error {
 		b.dict = min(b.dict, b.size) // more would stay empty
 	}
 	p := point{out: d.out, in: began * 8, aux: d.check + 1}
-	if d.out > 0 && d.x.wanted(d.run, d.out, false) {
+	if d.out > 0 && d.x.mustPass(d.run, d.out, false) {
 		if err := d.x.pass(d.run, p); err != nil {
 			return err
 		}

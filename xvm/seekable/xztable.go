@@ -40,12 +40,12 @@ func (r *Reader) xzTable(ctx context.Context) error {
 		s := streams[i]
 		at := s.off + xzHeaderLen
 		for _, rec := range s.records {
-			r.x.add(point{out: out, in: at * 8, aux: s.check + 1, trust: stated})
+			r.x.addStated(point{out: out, in: at * 8, aux: s.check + 1, trust: stated})
 			out += rec.plain
 			at += (rec.unpadded + 3) &^ 3
 		}
 	}
-	r.x.state(size)
+	r.x.setStated(size)
 	return nil
 }
 

@@ -249,7 +249,7 @@ func (d *zstdReader) header() error {
 		}
 	}
 	d.first = false
-	if d.out > 0 && d.x.wanted(d.run, d.out, false) {
+	if d.out > 0 && d.x.mustPass(d.run, d.out, false) {
 		if err := d.x.pass(d.run, point{out: d.out, in: at * 8}); err != nil {
 			return err
 		}

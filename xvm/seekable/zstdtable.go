@@ -81,11 +81,11 @@ func (r *Reader) seekTable(ctx context.Context) error {
 	in = 0
 	out := int64(0)
 	for i := range n {
-		r.x.add(point{out: out, in: in * 8, trust: stated})
+		r.x.addStated(point{out: out, in: in * 8, trust: stated})
 		in += int64(binary.LittleEndian.Uint32(b[i*entry:]))
 		out += int64(binary.LittleEndian.Uint32(b[i*entry+4:]))
 	}
-	r.x.state(out)
+	r.x.setStated(out)
 	return nil
 }
 
@@ -141,6 +141,6 @@ func (r *Reader) walkZstd(ctx context.Context) error {
 	if r.stored == 0 {
 		return io.ErrUnexpectedEOF
 	}
-	r.x.state(size)
+	r.x.setStated(size)
 	return nil
 }
