@@ -30,7 +30,7 @@ var kinds = map[string]int{
 	".xvm": rankXVM, ".xvm2": rankXVM,
 	".ova": rankArchive, ".xva": rankArchive, ".tar": rankArchive, ".tgz": rankArchive, ".txz": rankArchive,
 	".img": rankDisk, ".raw": rankDisk, ".qcow2": rankDisk, ".qcow": rankDisk, ".vmdk": rankDisk, ".vhd": rankDisk,
-	".vhdx": rankDisk, ".vdi": rankDisk, ".hdd": rankDisk, ".hds": rankDisk, ".iso": rankDisk, ".ami": rankDisk,
+	".vhdx": rankDisk, ".vdi": rankDisk, ".hdd": rankDisk, ".hds": rankDisk, ".iso": rankDisk, ".dmg": rankDisk, ".ami": rankDisk,
 	".asc": rankOther, ".sig": rankOther, ".gpg": rankOther, ".torrent": rankOther, ".metalink": rankOther, ".meta4": rankOther,
 	".md5": rankOther, ".sha1": rankOther, ".sha256": rankOther, ".sha512": rankOther, ".txt": rankOther, ".pdf": rankOther,
 	".png": rankOther, ".jpg": rankOther, ".jpeg": rankOther, ".gif": rankOther, ".svg": rankOther, ".webp": rankOther,

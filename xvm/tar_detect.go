@@ -8,15 +8,43 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// tarMagics are the beginnings of what people put where an archive should be.
-var tarMagics = []struct {
+// A magic is what files of one kind begin with.
+type magic struct {
 	off   int
-	magic string
+	bytes string
 	what  string
-}{
+}
+
+// foreignMagics are those of files that are neither an archive of ours nor a disk
+// image, nor compressed in a way that is read here.
+var foreignMagics = []magic{
+	{0, "\x04\x22\x4d\x18", "an lz4 file"},
+	{0, "\x02\x21\x4c\x18", "an lz4 file (of the old form)"},
+	{0, "LZIP", "an lzip file"},
+	{0, "\x89LZO\x00\r\n\x1a\n", "an lzop file"},
+	{0, "LRZI", "an lrzip file"},
+	{0, "\x5d\x00\x00\x80\x00\xff", "an lzma file"},
 	{0, "PK\x03\x04", "a zip archive"},
 	{0, "PK\x05\x06", "an empty zip archive"},
+	{0, "PK\x07\x08", "a zip archive in parts"},
 	{0, "7z\xbc\xaf\x27\x1c", "a 7z archive"},
+	{0, "Rar!\x1a\x07", "a rar archive"},
+	{0, "MSCF\x00\x00\x00\x00", "a cab archive"},
+	{0, "070701", "a cpio archive"},
+	{0, "070702", "a cpio archive"},
+	{0, "070707", "a cpio archive"},
+	{0, "\xed\xab\xee\xdb", "an rpm package"},
+	{0, "!<arch>\n", "an ar archive, as .deb packages are"},
+	{0, "\x7fELF", "a program"},
+	{0, "%PDF-", "a PDF document"},
+}
+
+// likelyMagics are those, and of bare images, that are too short, or too far
+// inside, to be relied upon. They only say what was meant.
+var likelyMagics = []magic{
+	{0, "\x1f\x9d", "a compress (.Z) file"},
+	{0, "\xc7\x71", "a cpio archive"},
+	{0, "\x71\xc7", "a cpio archive"},
 	{0, "QFI\xfb", "a bare qcow2 disk image"},
 	{0, "KDMV", "a bare VMDK disk image"},
 	{0, "# Disk DescriptorFile", "a VMDK descriptor"},
@@ -26,6 +54,20 @@ var tarMagics = []struct {
 	{510, "\x55\xaa", "a bare disk image with a boot sector"},
 	{1080, "\x53\xef", "a bare ext file system"},
 }
+
+func kindOf(magics []magic, head []byte) string {
+	for _, m := range magics {
+		if len(head) >= m.off && bytes.HasPrefix(head[m.off:], []byte(m.bytes)) {
+			return m.what
+		}
+	}
+	return ""
+}
+
+// Foreign says what a file is that is certainly neither an archive nor a disk image
+// nor compressed in a way that is read here, by its first bytes: "an lz4 file". "":
+// it may be any of these.
+func Foreign(head []byte) string { return kindOf(foreignMagics, head) }
 
 // probe looks at the beginning of the archive and says what it is if it is not a tar archive.
 func (w *tarWalker) probe(ctx context.Context) error {
@@ -46,10 +88,11 @@ func (w *tarWalker) probe(ctx context.Context) error {
 	if f := seekable.Detect(head); f != "" {
 		return not("it is %s-compressed data; publish the tar itself, with the images in it compressed", f)
 	}
-	for _, m := range tarMagics {
-		if len(head) >= m.off && bytes.HasPrefix(head[m.off:], []byte(m.magic)) {
-			return not("it is %s", m.what)
-		}
+	if what := Foreign(head); what != "" {
+		return not("it is %s; what is read here is tar archives and disk images, also compressed with gzip, xz, zstd or bzip2", what)
+	}
+	if what := kindOf(likelyMagics, head); what != "" {
+		return not("it is %s", what)
 	}
 	text := bytes.ToLower(bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n"))
 	switch {

@@ -462,6 +462,8 @@ func TestT16NotATar(t *testing.T) {
 	for content, reason := range map[string]string{
 		"": "empty", "\x1f\x8b\x08": "gzip", "\xfd7zXZ\x00": "xz", "PK\x03\x04": "zip", "BZh91AY&SY": "bzip2", "\x28\xb5\x2f\xfd": "zstd", "QFI\xfb": "qcow2", "KDMV": "VMDK",
 		"<!DOCTYPE html><html>": "web page", "\n <HTML>": "web page", "<?xml version='1.0'?><rss/>": "XML", "<?xml version='1.0'?><html>": "web page", `{"error": 1}`: "JSON",
+		"\x04\x22\x4d\x18": "an lz4 file", "LZIP\x01": "an lzip file", "\x1f\x9d\x90": "a compress (.Z) file", "Rar!\x1a\x07\x00": "a rar archive", "7z\xbc\xaf\x27\x1c": "a 7z archive",
+		"MSCF\x00\x00\x00\x00": "a cab archive", "070701": "a cpio archive", "\xc7\x71": "a cpio archive", "\xed\xab\xee\xdb": "an rpm package", "!<arch>\ndebian-binary": "an ar archive",
 		"hello": "5 bytes", strings.Repeat("hello", 1000): "no tar header", strings.Repeat("\x00", 10240): "zeros", string(disk): "boot sector", string(ext): "ext file system",
 	} {
 		tarExpect(t, []byte(content), Limits{}, tarWant{kind: ErrNotTar, reason: reason})

@@ -84,6 +84,13 @@ func TestCompressedArchive(t *testing.T) {
 	}
 }
 
+// dmg is an Apple disk image, which only its last 512 bytes tell.
+func dmg(p []byte) []byte {
+	p = append(bytes.Clone(p), make([]byte, 512)...)
+	copy(p[len(p)-512:], "koly\x00\x00\x00\x04\x00\x00\x02\x00")
+	return p
+}
+
 // skipped puts a skippable frame in front, longer than what a file is recognized
 // by the second time it is done.
 func skipped(p []byte) []byte {
@@ -158,6 +165,9 @@ func TestBareImages(t *testing.T) {
 		{"/a,b.img", raw, "disk.img", "disk.img", raw},
 		{"/x.xml.gz", gz(t, raw), "disk.img disk.img.gz", "disk.img", raw},
 		{"/unknown.raw", plain, "unknown.raw", "unknown.raw", plain},
+		{"/disk.dmg", dmg(plain), "disk.dmg", "disk.dmg", dmg(plain)},
+		{"/download", dmg(plain), "download", "download", dmg(plain)},
+		{"/disk.dmg", dmg(pipe(t, plain, "bzip2", "-c")), "disk.dmg", "disk.dmg", dmg(pipe(t, plain, "bzip2", "-c"))},
 	} {
 		s := newSite(t)
 		s.release("one", c.path, c.body)
@@ -193,6 +203,10 @@ func TestT16NoPackage(t *testing.T) {
 		{"/a.zip", "zip", append([]byte("PK\x03\x04"), make([]byte, 2000)...)},
 		{"/a.xvm", "no tar header", bytes.Repeat([]byte{0xe5}, 3*blk)},
 		{"/a.xvm", "empty", nil},
+		{"/a.img", "lz4", append([]byte("\x04\x22\x4d\x18"), noise(3*blk, 1)...)},
+		{"/a.img.lz4", "lz4", append([]byte("\x04\x22\x4d\x18"), noise(3*blk, 1)...)},
+		{"/a.raw", "rar", append([]byte("Rar!\x1a\x07\x01\x00"), noise(3*blk, 1)...)},
+		{"/a.Z", "compress (.Z)", append([]byte("\x1f\x9d\x90"), noise(3*blk, 1)...)},
 	} {
 		s := newSite(t)
 		s.release("one", c.path, c.body)

@@ -28,11 +28,30 @@ type Enclosure struct {
 // names a disk image, and tells a raw one that begins like nothing known. What
 // looks into compressed data takes its memory from the budget; nil: at most some
 // 130 MiB of its own.
+//
+// What its first bytes do not tell is looked at from its end: a DMG, and a fixed VHD,
+// may begin with anything.
 func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, memory *seekable.Budget) (Enclosure, error) {
 	head, err := readHead(ctx, a, size)
 	if err != nil {
 		return Enclosure{}, err
 	}
+	enc, refused := recognizeHead(ctx, head, a, size, address, memory)
+	if enc != (Enclosure{}) || xvm.IsTar(head) || size < xvm.SniffTail {
+		return enc, refused
+	}
+	tail := make([]byte, xvm.SniffTail)
+	if n, err := a.ReadAt(ctx, tail, size-xvm.SniffTail); err != nil && (n < len(tail) || !errors.Is(err, io.EOF)) {
+		return Enclosure{}, err
+	}
+	if disk := xvm.Sniff(head, tail); disk.Format == "dmg" || disk.Format == "vhd" {
+		return Enclosure{Bare: bareName(addressName(address), "")}, nil
+	}
+	return enc, refused
+}
+
+// recognizeHead is Recognize by the first bytes.
+func recognizeHead(ctx context.Context, head []byte, a xvm.ReaderAt, size int64, address string, memory *seekable.Budget) (Enclosure, error) {
 	format := seekable.Detect(head)
 	name := addressName(address)
 	claimed, plainName := seekable.PlainName(name)
@@ -98,7 +117,7 @@ func addressName(address string) string {
 
 // isDisk tells whether content that is no archive is a disk image. A raw image
 // that begins like nothing known is taken for one if its name says so: nothing
-// else could tell. A name with the suffix of a compression never does: content
+// else could tell, unless it begins like a file that is no image. A name with the suffix of a compression never does: content
 // of that name which is not compressed is damaged, or something else.
 func isDisk(head []byte, name string) bool {
 	disk := xvm.Sniff(head, nil)
@@ -111,6 +130,8 @@ func isDisk(head []byte, name string) bool {
 		return true
 	case disk.Kind != "" && disk.Kind != "zero":
 		return true
+	case xvm.Foreign(head) != "":
+		return false
 	}
 	return slices.Contains(imageSuffixes, strings.ToLower(path.Ext(name))) && !isText(head)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
+	"strings"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -82,11 +84,12 @@ func (im *Image) checkHeadAtOpen(ctx context.Context, file *cache.File) error {
 	return ctx.Err()
 }
 
-// readFooter has the cache fetch the end of what may be a fixed VHD, which
-// nothing else distinguishes from a raw image: its 512 bytes come behind a
-// disk of whole KiB. Where it cannot be had the image passes for raw until then.
+// readFooter has the cache fetch the end of what may be a fixed VHD or a DMG, which
+// nothing else tells: a VHD's 512 bytes come behind a disk of whole KiB. Where the
+// end cannot be had the image passes for raw until then.
 func (im *Image) readFooter(ctx context.Context, file *cache.File) {
-	if size := im.Size(); size%1024 == xvm.SniffTail && im.base == nil {
+	dmg := strings.EqualFold(path.Ext(im.member.Name), ".dmg")
+	if size := im.Size(); (size%1024 == xvm.SniffTail || dmg && size >= xvm.SniffTail) && im.base == nil {
 		_, _ = readEnd(cache.Narrowly(ctx), file, xvm.SniffTail, size-xvm.SniffTail)
 	}
 }
