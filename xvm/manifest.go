@@ -203,6 +203,10 @@ func ParseManifest(file string, b []byte) (*Manifest, error) {
 		if err != nil {
 			return fail(number, "%v", err)
 		}
+		if madeOfManifest(name, file) {
+			m.warn("line %d of %q lists %s, whose content depends on that of the manifest: skipped", number, file, name)
+			continue
+		}
 		if err := m.add(name, l); err != nil {
 			return fail(number, "%v", err)
 		}
@@ -214,6 +218,18 @@ func ParseManifest(file string, b []byte) (*Manifest, error) {
 		slices.SortStableFunc(e.sums, func(a, b sums.Sum) int { return len(b.Hex) - len(a.Hex) })
 	}
 	return m, nil
+}
+
+// madeOfManifest tells whether a file is the manifest itself, a signature, or the
+// certificate that signs an OVF's manifest. A sum tool that is run a second time
+// lists what was there of them then, and no sum of them can be right for long.
+func madeOfManifest(name, manifest string) bool {
+	switch name {
+	case manifest, ManifestSignatureName, DescriptionSignatureName:
+		return true
+	}
+	stem, ovf := strings.CutSuffix(manifest, ".mf")
+	return ovf && name == stem+".cert"
 }
 
 func (m *Manifest) warn(format string, args ...any) {

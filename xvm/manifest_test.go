@@ -284,3 +284,45 @@ func FuzzParseManifest(f *testing.F) {
 		}
 	})
 }
+
+// A sum tool that is run over everything lists the manifest and what signs it, with
+// sums that are wrong by then. Such lines are left out, and told.
+func TestManifestListsItself(t *testing.T) {
+	requireTool(t, "sha1sum")
+	dir := t.TempDir()
+	for name, content := range map[string]string{"root.img": "disk", "xvm.xml": "<xvm/>", "signature.asc": "s", "mf-signature.asc": "m", "vm.cert": "c", "other.cert": "o"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, own := range map[string]int{"manifest.txt": 3, "vm.mf": 4} {
+		cmd := exec.Command("sh", "-c", "sha1sum * > "+file+"; sha1sum * > "+file+"; cat "+file+"; rm "+file)
+		cmd.Dir = dir
+		raw, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := ParseManifest(file, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(m.Warnings()); got != own || !strings.Contains(m.Warnings()[0], "depends on that of the manifest") {
+			t.Errorf("%s: warnings %q, want %d", file, m.Warnings(), own)
+		}
+		for _, name := range []string{file, "signature.asc", "mf-signature.asc"} {
+			if m.Sums(name) != nil {
+				t.Errorf("%s: it has sums of %s", file, name)
+			}
+		}
+		for _, name := range []string{"root.img", "xvm.xml", "other.cert"} {
+			if len(m.Sums(name)) != 1 {
+				t.Errorf("%s: it has no sum of %s", file, name)
+			}
+		}
+	}
+	// Also where the lines contradict each other, as after two runs that append.
+	m, err := ParseManifest("manifest.txt", []byte(strings.Repeat("a", 40)+"  manifest.txt\n"+strings.Repeat("b", 40)+"  ./manifest.txt\n"+strings.Repeat("c", 40)+"  root.img\n"))
+	if err != nil || len(m.Names()) != 1 {
+		t.Errorf("%v, %v", m, err)
+	}
+}
