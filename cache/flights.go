@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -329,46 +328,4 @@ func (fl *flights) handOver(f *flight, buf *buffer) {
 	f.waiters = 0
 	f.buf = buf
 	close(f.done)
-}
-
-// fromDisk delivers a block that another process has put on the disk.
-func (fl *flights) fromDisk(f *flight) bool {
-	buf := fl.s.buffers.get(fl.local.blockLen(f.b))
-	if _, err := fl.local.sf.ReadBlock(f.b, buf.data); err != nil {
-		buf.discard()
-		return false
-	}
-	fl.mu.Lock()
-	defer fl.mu.Unlock()
-	if f.err != nil {
-		buf.discard()
-		return true
-	}
-	fl.handOver(f, buf)
-	fl.remove(f)
-	buf.release()
-	return true
-}
-
-// deliverPresent delivers what is wanted and has been put on the disk by
-// another process, and returns how many blocks are still wanted.
-func (fl *flights) deliverPresent() (left int) {
-	fl.mu.Lock()
-	if n := fl.local.sf.Size(); n >= 0 && fl.local.size.Load() < 0 {
-		fl.local.size.Store(n)
-		fl.failFrom(fl.local.blocks(), io.EOF)
-	}
-	var wanted []*flight
-	for _, f := range fl.table {
-		if f.buf == nil {
-			wanted = append(wanted, f)
-		}
-	}
-	fl.mu.Unlock()
-	for _, f := range wanted {
-		if !fl.local.sf.Has(f.b) || !fl.fromDisk(f) {
-			left++
-		}
-	}
-	return left
 }

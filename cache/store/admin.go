@@ -31,8 +31,8 @@ type Stats struct {
 
 // Stats looks at the directory, which takes some stats for each file.
 func (s *Store) Stats() Stats {
-	free, _ := s.free()
-	all, _ := s.entries()
+	free, _ := s.files.free()
+	all, _ := s.files.entries()
 	s.mu.Lock()
 	open := len(s.open)
 	s.mu.Unlock()
@@ -69,7 +69,7 @@ type Info struct {
 
 // List describes all files of the cache, the least recently used first. It reads their journals.
 func (s *Store) List() ([]Info, error) {
-	all, err := s.entries()
+	all, err := s.files.entries()
 	if err != nil {
 		return nil, fmt.Errorf("list cache: %w", err)
 	}
@@ -160,7 +160,7 @@ type Progress struct {
 // Verify reads every present block of every file and drops those that are damaged. progress, if not nil, is called
 // now and then. The error is ctx's, or that the directory cannot be read.
 func (s *Store) Verify(ctx context.Context, progress func(Progress)) (Progress, error) {
-	all, err := s.entries()
+	all, err := s.files.entries()
 	if err != nil {
 		return Progress{}, fmt.Errorf("verify cache: %w", err)
 	}

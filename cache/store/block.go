@@ -119,9 +119,6 @@ func (f *File) writeBlock(b int64, p []byte, same place) error {
 		return f.refuse(b, errReadOnly)
 	case loose != nil && !x.zero:
 		return f.refuse(b, *loose)
-	case f.s.readOnly: // nothing is written, not even journalled
-		f.present.applyAll([]record{{kind: kindZeros, pos: b, value: 1}})
-		return nil
 	case x.zero:
 		if err := f.data.clear(b, 1, f.present.knownSize()); err != nil {
 			return f.refuse(b, err)
@@ -207,22 +204,24 @@ func (f *File) WriteZeros(b, n int64) error {
 	if end := f.present.blocks(); b < 0 || n < 0 || b > end || n > end-b {
 		return fmt.Errorf("mark %d blocks from %d as zeros: out of range", n, b)
 	}
-	if f.s.readOnly {
-		f.present.addZeros(b, n, func(int64, int64) error { return nil })
-		return nil
-	}
 	done, err := f.j.begin()
 	if err != nil {
 		return err
 	}
 	defer done()
 	var buf []byte
-	at, err := f.present.addZeros(b, n, func(at, k int64) error {
-		buf = appendRecord(buf, f.j.h.salt, record{kind: kindZeros, pos: at, value: uint32(k)})
-		return f.data.clear(at, k, f.present.knownSize())
-	})
-	if err != nil {
-		return f.refuse(at, err)
+	for at, end := b, b+n; ; {
+		if at = f.present.nextMissing(at); at >= end {
+			break
+		}
+		to := min(f.present.nextPresent(at), end, at+maxZeros)
+		if err := f.data.clear(at, to-at, f.present.knownSize()); err != nil {
+			return f.refuse(at, err)
+		}
+		r := record{kind: kindZeros, pos: at, value: uint32(to - at)}
+		f.present.applyAll([]record{r})
+		buf = appendRecord(buf, f.j.h.salt, r)
+		at = to
 	}
 	if len(buf) == 0 {
 		return nil
@@ -231,25 +230,6 @@ func (f *File) WriteZeros(b, n int64) error {
 		return f.refuse(b, err)
 	}
 	return dataSync(f.j.f)
-}
-
-// addZeros marks the absent ones of the blocks b to b+n-1 as zeros. For each run of them before is
-// called first; at its error addZeros stops, and says at which block.
-func (p *presence) addZeros(b, n int64, before func(at, n int64) error) (at int64, err error) {
-	for at, end := b, b+n; ; {
-		p.mu.RLock()
-		at = p.mapping.nextMissing(at, end)
-		to := min(p.mapping.nextPresent(at, end), at+maxZeros)
-		p.mu.RUnlock()
-		if at == end {
-			return end, nil
-		}
-		if err := before(at, to-at); err != nil {
-			return at, err
-		}
-		p.applyAll([]record{{kind: kindZeros, pos: at, value: uint32(to - at)}})
-		at = to
-	}
 }
 
 // drop makes the n blocks from b on absent, in all processes: it punches the hole, journals that, and

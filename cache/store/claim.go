@@ -108,7 +108,7 @@ func (cs *claims) over(b int64) <-chan struct{} {
 // Claims are advice. They end with the process that has them. Where the filesystem has no locks they
 // are granted to everyone.
 func (f *File) Claim(b int64) (release func(), ok bool) {
-	if b < 0 || b >= MaxBlocks || f.s.readOnly {
+	if b < 0 || b >= MaxBlocks {
 		return func() {}, true
 	}
 	c := f.claims.take(b)

@@ -10,12 +10,16 @@ import (
 type dataFile struct {
 	f         *os.File
 	blockSize int
+	readOnly  bool // nothing changes it: punch, clear, fit and empty do nothing
 }
 
 func (d dataFile) offset(b int64) int64 { return b * int64(d.blockSize) }
 
 // punch gives the disk space of n blocks from b on back; they read as zeros.
 func (d dataFile) punch(b, n int64) error {
+	if d.readOnly {
+		return nil
+	}
 	return control(d.f, func(fd int) error {
 		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, d.offset(b), d.offset(n))
 	})
@@ -24,6 +28,9 @@ func (d dataFile) punch(b, n int64) error {
 // clear makes sure that absent blocks read as zeros: a crash may have left bytes there. size is that of
 // the file, or Unknown.
 func (d dataFile) clear(b, n, size int64) error {
+	if d.readOnly {
+		return nil
+	}
 	from, to := d.offset(b), d.offset(b+n)
 	var at int64
 	err := control(d.f, func(fd int) (err error) {
@@ -50,6 +57,9 @@ func (d dataFile) clear(b, n, size int64) error {
 
 // fit gives the data file the length of the file, so that the kernel can read it in our place.
 func (d dataFile) fit(size int64) error {
+	if d.readOnly {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := control(d.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
@@ -62,11 +72,8 @@ func (d dataFile) fit(size int64) error {
 
 // empty gives up all blocks.
 func (d dataFile) empty(size int64) error {
-	if err := d.f.Truncate(0); err != nil {
+	if err := d.fit(0); err != nil || size == Unknown {
 		return err
-	}
-	if size == Unknown {
-		return nil
 	}
 	return d.fit(size)
 }

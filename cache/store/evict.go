@@ -68,6 +68,9 @@ func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 	return freed
 }
 
+// filesDir is the directory of the cached files.
+type filesDir struct{ dir }
+
 // entry is a cached file as the directory shows it.
 type entry struct {
 	key  Key
@@ -75,8 +78,8 @@ type entry struct {
 }
 
 // entries lists the files of the directory, the least recently used first.
-func (s *Store) entries() ([]entry, error) {
-	names, err := s.files.names()
+func (d filesDir) entries() ([]entry, error) {
+	names, err := d.names()
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +90,7 @@ func (s *Store) entries() ([]entry, error) {
 			continue
 		}
 		e := entry{key: Key(k)}
-		if st, err := s.files.stat(k + lockSuffix); err == nil {
+		if st, err := d.stat(k + lockSuffix); err == nil {
 			e.used = time.Unix(st.Mtim.Unix())
 		}
 		all = append(all, e)
@@ -98,7 +101,7 @@ func (s *Store) entries() ([]entry, error) {
 
 // idle lists the files that are not open in this process.
 func (s *Store) idle() []entry {
-	all, err := s.entries()
+	all, err := s.files.entries()
 	if err != nil {
 		s.warn("cannot list the cache", "err", err)
 	}

@@ -397,7 +397,7 @@ func TestL3Floor(t *testing.T) {
 	for b := range f.Blocks() {
 		last = f.WriteBlock(b, content(b, bs))
 	}
-	if free, _ := s.free(); !errors.Is(last, ErrFull) || free < 2<<20 || free > 3<<20 {
+	if free, _ := s.files.free(); !errors.Is(last, ErrFull) || free < 2<<20 || free > 3<<20 {
 		t.Errorf("%d bytes free, %v", free, last)
 	}
 	s.Close()

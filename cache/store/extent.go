@@ -11,7 +11,10 @@ func (p *presence) nextPresent(b int64) int64 {
 // size is unknown).
 func (f *File) NextMissing(b int64) int64 {
 	f.j.poll()
-	p := f.present
+	return f.present.nextMissing(b)
+}
+
+func (p *presence) nextMissing(b int64) int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.mapping.nextMissing(max(b, 0), p.mapping.end())

@@ -36,9 +36,9 @@ type File struct {
 
 // newFile joins the parts of a file whose descriptors are still to be opened.
 func (s *Store) newFile(k Key, blockSize int) *File {
-	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize}, claims: newClaims(), holds: &holds{}}
+	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: newClaims(), holds: &holds{}}
 	f.present = newPresence(blockSize, f.claims.journalled)
-	f.j = &journal{files: s.files, key: k, warn: s.warn, present: f.present}
+	f.j = &journal{files: s.files.dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly}
 	f.lastUse.Store(time.Now().UnixNano())
 	return f
 }
@@ -95,9 +95,6 @@ func (f *File) SetSize(n int64) error {
 	if f.present.knownSize() == n {
 		return nil
 	}
-	if f.s.readOnly && f.present.setSize(n) == nil {
-		return nil // known to this process only
-	}
 	done, err := f.j.begin()
 	if err != nil {
 		return err
@@ -137,21 +134,9 @@ func (f *File) Note() string {
 
 // SetState records what was found out about the whole file. It is on the disk when SetState returns.
 // Verified is refused with [ErrAbsent] unless every block is present. Corrupt gives up all blocks.
-// On a disk that is read-only only this process knows the state.
 func (f *File) SetState(st FileState, note string) error {
 	if st > Corrupt {
 		return fmt.Errorf("set state of cached file: %v is none", st)
-	}
-	r := stateRecord(st, note)
-	if f.s.readOnly {
-		if st == Verified && !f.present.complete() {
-			return fmt.Errorf("set state of cached file %.12s to verified: %w", string(f.key), ErrAbsent)
-		}
-		if st == Corrupt {
-			f.present.applyAll([]record{{kind: kindDrop, value: uint32(f.present.blocks())}})
-		}
-		f.present.applyAll([]record{r})
-		return nil
 	}
 	if err := f.flush(); err != nil {
 		return err
@@ -164,6 +149,7 @@ func (f *File) SetState(st FileState, note string) error {
 	if st == Verified && !f.present.complete() {
 		return fmt.Errorf("set state of cached file %.12s to verified: %w", string(f.key), ErrAbsent)
 	}
+	r := stateRecord(st, note)
 	buf := appendRecord(nil, f.j.h.salt, r)
 	if end := f.present.blocks(); st == Corrupt && end > 0 && f.holds.tryPunch() {
 		defer f.holds.endPunch()

@@ -78,7 +78,7 @@ func (s *Store) tick(now time.Time, age bool) {
 // next flush tries again.
 func (f *File) flush() error {
 	batch, ok := f.present.endBatch()
-	if !ok || f.s.readOnly {
+	if !ok {
 		return nil
 	}
 	if err := dataSync(f.data.f); err != nil {

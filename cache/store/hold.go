@@ -94,13 +94,11 @@ func (f *File) Data() *os.File {
 		again.Close()
 		return held
 	}
-	if !f.s.readOnly { // else nobody writes the journal
-		done, err := f.j.begin()
-		if err != nil {
-			return nil
-		}
-		defer done()
+	done, err := f.j.begin()
+	if err != nil {
+		return nil
 	}
+	defer done()
 	if held := f.holds.given(); held != nil {
 		return held
 	}
@@ -115,10 +113,6 @@ func (f *File) Data() *os.File {
 		unlock(f.lock, lockHold)
 		return nil
 	}
-	if before := f.holds.give(ro); before != nil { // of a read-only store, by another goroutine
-		f.holds.give(before)
-		ro.Close()
-		return before
-	}
+	f.holds.give(ro)
 	return ro
 }

@@ -30,6 +30,8 @@ type journal struct {
 	warn    func(msg string, args ...any)
 	polled  atomic.Int64 // when other processes' records were last looked for, ns
 
+	readOnly bool // what is begun, appended or tidied stays in memory
+
 	// mu guards what follows. It is held over IO on the journal and over the wait for the lock byte
 	// lockJournal, which is taken after it. Then come lockHold and presence.mu.
 	mu        sync.Mutex
@@ -140,10 +142,7 @@ func (j *journal) catchUp() error {
 	if err := j.stillNamed(); err != nil {
 		return err
 	}
-	nf, err := j.files.open(string(j.key)+journalSuffix, unix.O_RDWR)
-	if errors.Is(err, unix.EROFS) {
-		nf, err = j.files.open(string(j.key)+journalSuffix, unix.O_RDONLY)
-	}
+	nf, err := j.files.open(string(j.key)+journalSuffix, openMode(j.readOnly))
 	if err != nil {
 		return err
 	}
@@ -208,9 +207,11 @@ func (j *journal) refresh() {
 // the lock byte.
 func (j *journal) begin() (done func(), err error) {
 	j.mu.Lock()
-	if err := waitLock(j.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
-		j.mu.Unlock()
-		return nil, err
+	if !j.readOnly {
+		if err := waitLock(j.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
+			j.mu.Unlock()
+			return nil, err
+		}
 	}
 	done = func() {
 		unlock(j.lock, lockJournal)
@@ -229,6 +230,9 @@ func (j *journal) begin() (done func(), err error) {
 
 // cutTail removes an unfinished record. The caller holds the journal lock and has caught up.
 func (j *journal) cutTail() error {
+	if j.readOnly {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := control(j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
@@ -241,6 +245,9 @@ func (j *journal) cutTail() error {
 
 // append writes records. The caller holds the journal lock.
 func (j *journal) append(b []byte) error {
+	if j.readOnly {
+		return nil
+	}
 	n, err := j.f.WriteAt(b, j.pos)
 	if err != nil {
 		if n > 0 {
@@ -256,7 +263,7 @@ func (j *journal) append(b []byte) error {
 // journal was damaged counts as unchecked: the record that said otherwise may be the one that is lost.
 // The caller holds the journal lock.
 func (j *journal) tidy() {
-	if !j.damaged && j.pos < j.compactAt || j.nameless {
+	if !j.damaged && j.pos < j.compactAt || j.nameless || j.readOnly {
 		return
 	}
 	h := j.h

@@ -11,7 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFile opens the files of k. With blockSize 0 they must exist.
+func openMode(readOnly bool) int {
+	if readOnly {
+		return unix.O_RDONLY
+	}
+	return unix.O_RDWR
+}
+
+// openFile opens the files of k. With blockSize 0 they must exist. On a read-only disk the lock file is
+// opened for reading, so that shared locks can be had and exclusive ones cannot.
 func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 	f := s.newFile(k, blockSize)
 	defer func() {
@@ -19,32 +27,34 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 			f.shut()
 		}
 	}()
-	if blockSize == 0 {
+	if blockSize == 0 || s.readOnly {
 		if _, err := s.files.stat(string(k) + journalSuffix); err != nil {
 			return nil, err
 		}
 	}
-	if s.readOnly {
-		return f, f.loadReadOnly()
-	}
-	lock, err := s.lockOpenFile(k)
+	lock, err := s.files.lockOpen(k, openMode(s.readOnly))
 	if err != nil {
 		return nil, err
 	}
 	f.setLock(lock)
-	if err = waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
-		return nil, err
+	if !s.readOnly {
+		if err = waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
+			return nil, err
+		}
+		defer unlock(f.lock, lockJournal)
 	}
-	defer unlock(f.lock, lockJournal)
 	f.j.mu.Lock()
 	defer f.j.mu.Unlock()
-	return f, f.load()
+	return f, load(f)
 }
 
-// lockOpenFile opens the lock file of k and says that the file is open.
-func (s *Store) lockOpenFile(k Key) (*os.File, error) {
+// lockOpen opens the lock file of k and says that the file is open.
+func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
+	if mode != unix.O_RDONLY {
+		mode |= unix.O_CREAT
+	}
 	for {
-		lock, err := s.files.open(string(k)+lockSuffix, unix.O_RDWR|unix.O_CREAT)
+		lock, err := d.open(string(k)+lockSuffix, mode)
 		if err != nil {
 			return nil, full(err)
 		}
@@ -65,29 +75,29 @@ func (s *Store) lockOpenFile(k Key) (*os.File, error) {
 }
 
 // load reads the journal, or begins one. The caller holds the journal lock.
-func (f *File) load() error {
-	jf, err := f.s.files.open(string(f.key)+journalSuffix, unix.O_RDWR)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f.j.f = jf
-	if f.data.f, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func load(f *File) (err error) {
+	for suffix, file := range map[string]**os.File{journalSuffix: &f.j.f, dataSuffix: &f.data.f} {
+		if *file, err = f.s.files.open(string(f.key)+suffix, openMode(f.s.readOnly)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	if f.j.f == nil || f.data.f == nil {
-		return f.beginAfresh()
+		return beginAfresh(f)
 	}
 	h, err := readHeader(f.j.f, f.key)
 	if errors.Is(err, errHeader) {
 		f.s.log.Warn("cached file starts afresh", "file", f.key, "err", err)
-		return f.beginAfresh()
+		return beginAfresh(f)
 	}
 	if err != nil {
 		return err
 	}
-	if err := f.replay(h); err != nil {
+	f.data.blockSize, f.j.data = h.blockSize, f.data.f
+	m, err := f.j.readAll(f.j.f, h)
+	if err != nil {
 		return err
 	}
+	f.present.replace(m)
 	if err := f.j.cutTail(); err != nil {
 		return err
 	}
@@ -100,48 +110,10 @@ func (f *File) load() error {
 	return nil
 }
 
-// replay takes what the open journal says. The caller holds j.mu.
-func (f *File) replay(h header) error {
-	f.data.blockSize, f.j.data = h.blockSize, f.data.f
-	m, err := f.j.readAll(f.j.f, h)
-	if err != nil {
-		return err
-	}
-	f.present.replace(m)
-	return nil
-}
-
-// loadReadOnly opens a file on a disk that takes no writes. Its lock file is opened for reading only, so
-// that shared locks can be had and exclusive ones cannot.
-func (f *File) loadReadOnly() (err error) {
-	name := string(f.key)
-	lock, err := f.s.files.open(name+lockSuffix, unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	f.setLock(lock)
-	if err := waitLock(lock, unix.F_RDLCK, lockOpen, lockPatience); err != nil {
-		return err
-	}
-	f.j.mu.Lock()
-	defer f.j.mu.Unlock()
-	if f.j.f, err = f.s.files.open(name+journalSuffix, unix.O_RDONLY); err != nil {
-		return err
-	}
-	if f.data.f, err = f.s.files.open(name+dataSuffix, unix.O_RDONLY); err != nil {
-		return err
-	}
-	h, err := readHeader(f.j.f, f.key)
-	if err != nil {
-		return err
-	}
-	return f.replay(h)
-}
-
 // beginAfresh makes the file anew: whatever bytes are there, nothing says what they are. The caller
 // holds the journal lock.
-func (f *File) beginAfresh() error {
-	if f.data.blockSize == 0 {
+func beginAfresh(f *File) error {
+	if f.data.blockSize == 0 || f.s.readOnly {
 		return fmt.Errorf("its journal is missing or damaged: %w", fs.ErrNotExist)
 	}
 	if lockedElsewhere(f.lock, lockHold) {

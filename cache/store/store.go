@@ -33,7 +33,7 @@ type Store struct {
 	opt   Options
 	log   *slog.Logger
 	top   dir
-	files dir
+	files filesDir
 	lock  *os.File
 	quota quota
 	documents
@@ -97,7 +97,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s.documents.quota, s.documents.warn = &s.quota, s.warn
 	s.quota.limit, s.quota.minFree, s.quota.lock = o.Limit, o.MinFree, s.lock
-	s.quota.used, s.quota.free, s.quota.evict = func() int64 { return s.usage().total() }, s.free, s.evict
+	s.quota.used, s.quota.free, s.quota.evict = func() int64 { return s.usage().total() }, s.files.free, s.evict
 	if s.readOnly {
 		s.log.Warn("the disk of the cache is read-only: what is cached is served, nothing more is kept", "dir", o.Dir)
 		return s, nil
@@ -125,7 +125,7 @@ func (s *Store) setup() (err error) {
 	if err := s.top.checkVersion(); err != nil {
 		return err
 	}
-	if s.files, err = s.top.sub("files"); err != nil {
+	if s.files.dir, err = s.top.sub("files"); err != nil {
 		return err
 	}
 	if s.root, err = s.top.sub("docs"); err != nil {
@@ -148,7 +148,7 @@ func (s *Store) setupReadOnly() (err error) {
 	if err := s.top.checkVersion(); err != nil {
 		return err
 	}
-	if s.files, err = s.top.existing("files"); err != nil {
+	if s.files.dir, err = s.top.existing("files"); err != nil {
 		return err
 	}
 	s.root, err = s.top.existing("docs")

@@ -43,9 +43,9 @@ func (s *Store) usage() (u usage) {
 }
 
 // free is what the filesystem has left for us, in bytes.
-func (s *Store) free() (int64, error) {
+func (d filesDir) free() (int64, error) {
 	var st unix.Statfs_t
-	if err := control(s.files.f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+	if err := control(d.f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return 0, err
 	}
 	return int64(min(st.Bavail, math.MaxInt64/uint64(st.Bsize))) * st.Bsize, nil

@@ -5,11 +5,6 @@ import "fmt"
 // DropAll makes every block absent, in all processes, because their content is not to be trusted. end
 // is behind the last block that may have been present.
 func (f *File) DropAll() (end int64, err error) {
-	if f.s.readOnly {
-		end = f.present.reach()
-		f.present.applyAll([]record{{kind: kindDrop, value: uint32(end)}})
-		return end, nil
-	}
 	done, err := f.j.begin()
 	if err != nil {
 		return 0, err
