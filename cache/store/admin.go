@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Stats counts what happened since Open, in this process, beside the size of the cache as a whole.
+// Stats are the size of the whole cache, and counts of what happened in this process since Open.
 type Stats struct {
 	Dir          string     `json:"dir"`                // as given to Open
 	Bytes        int64      `json:"bytes"`              // disk space that the cache takes now, in all processes

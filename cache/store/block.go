@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,7 +145,9 @@ func (f *File) writeBlock(b int64, p []byte, same place) error {
 func (f *File) refuse(b int64, err error) error {
 	err = fmt.Errorf("write block %d of cached file %.12s: %w", b, string(f.key), full(err))
 	if errors.Is(err, ErrFull) {
-		f.s.refused(err)
+		f.s.full.Add(1)
+		f.s.refusal.Store(&refusal{time.Now(), why(err), errors.Is(err, ErrFailing)})
+		f.s.refusing.Store(true)
 		f.s.warn("block is not cached", "err", err)
 	}
 	return err
@@ -157,7 +160,7 @@ func (f *File) writeData(b int64, p []byte, same place) error {
 	if err := q.reserve(n); err != nil {
 		return err
 	}
-	if same.file != nil && f.clone(b, len(p), same) {
+	if same.file != nil && clone(f, b, len(p), same) {
 		q.written.Add(n)
 		return nil
 	}
@@ -175,8 +178,8 @@ func (f *File) writeData(b int64, p []byte, same place) error {
 	return nil
 }
 
-// clone shares n bytes of another block with block b, or reports that it cannot. Room has been reserved.
-func (f *File) clone(b int64, n int, from place) bool {
+// clone shares n bytes of another block with block b of f, or reports that it cannot. Room has been reserved.
+func clone(f *File, b int64, n int, from place) bool {
 	if f.s.noClone.Load() || n%4096 != 0 || f == from.file && b == from.b {
 		return false
 	}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dir is a directory held open; its entries are reached through the descriptor, one plain component at a time and
-// never through a symbolic link, so that nobody can lead us elsewhere after it was checked.
+// dir is a directory held open. Its entries are reached through the descriptor, one plain component at a
+// time and never through a symbolic link: so nobody can lead us elsewhere after it was checked.
 type dir struct{ f *os.File }
 
 func (d dir) fd() int { return int(d.f.Fd()) }
@@ -99,7 +99,7 @@ func (d dir) touch(name string) {
 	_ = unix.UtimesNanoAt(d.fd(), name, nil, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// replace puts data into the file name, whole or not at all, and returns it open for reading and writing.
+// replace puts data into the file name, whole or not at all. It returns the file open for reading and writing.
 func (d dir) replace(name string, data []byte) (*os.File, error) {
 	tmp := tempPrefix + randomName()
 	f, err := d.open(tmp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
@@ -155,8 +155,8 @@ func openDir(path string) (dir, error) {
 	return openLooked(path, abs, follow)
 }
 
-// mayFollow says whether a link may lead to the directory: only if there is one, and it was made by someone who could
-// replace the directory anyway.
+// mayFollow says whether a link may lead to the directory: only if there is one, and a user made it that
+// could replace the directory anyway.
 func mayFollow(abs string) (bool, error) {
 	if fi, err := os.Lstat(abs); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 		return false, nil
@@ -168,8 +168,8 @@ func mayFollow(abs string) (bool, error) {
 	return true, nil
 }
 
-// openLooked opens the directory that mayFollow has looked at. Where there was no link, none is followed that has come
-// since.
+// openLooked opens the directory that mayFollow has looked at. Where there was no link, none is followed
+// that has come since.
 func openLooked(path, abs string, follow bool) (dir, error) {
 	nofollow := unix.O_NOFOLLOW
 	if follow {

@@ -35,7 +35,7 @@ type File struct {
 }
 
 // newFile joins the parts of a file whose descriptors are still to be opened.
-func (s *Store) newFile(k Key, blockSize int) *File {
+func newFile(s *Store, k Key, blockSize int) *File {
 	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: newClaims(), holds: &holds{}}
 	f.present = newPresence(blockSize, f.claims.journalled)
 	f.j = &journal{files: s.files.dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly}
@@ -44,7 +44,7 @@ func (s *Store) newFile(k Key, blockSize int) *File {
 }
 
 // setLock gives the lock file to all parts that lock bytes of it.
-func (f *File) setLock(lock *os.File) {
+func setLock(f *File, lock *os.File) {
 	f.lock, f.j.lock, f.claims.lock, f.holds.lock = lock, lock, lock, lock
 }
 

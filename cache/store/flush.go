@@ -15,8 +15,8 @@ func (s *Store) wake() {
 	}
 }
 
-// flusher makes written blocks durable: the first after a quiet time at once, so that it is soon seen elsewhere, and
-// then one batch every SyncEvery. Once a minute it looks after use times.
+// flusher makes written blocks durable: the first after a quiet time at once, so that other processes soon
+// see it, and then one batch every SyncEvery. Once a minute it notes which files were used.
 func (s *Store) flusher() {
 	tick := time.NewTicker(min(time.Minute, s.opt.age))
 	defer tick.Stop()

@@ -11,9 +11,9 @@ const (
 	MaxSize   = 1 << 46
 	MaxBlocks = 1 << 31
 
-	// MinBlockSize and MaxBlockSize bound the block size, a power of two.
-	MinBlockSize = 4 << 10
-	MaxBlockSize = 16 << 20
+	// minBlockSize and maxBlockSize bound the block size, a power of two.
+	minBlockSize = 4 << 10
+	maxBlockSize = 16 << 20
 )
 
 // Key names a cached file: 64 lower-case hexadecimal digits, a SHA-256 over the file's identity. It is also the name
@@ -33,8 +33,8 @@ func (k Key) check() error {
 }
 
 func checkBlockSize(n int) error {
-	if n < MinBlockSize || n > MaxBlockSize || n&(n-1) != 0 {
-		return fmt.Errorf("block size %d is not a power of two from %d to %d", n, MinBlockSize, MaxBlockSize)
+	if n < minBlockSize || n > maxBlockSize || n&(n-1) != 0 {
+		return fmt.Errorf("block size %d is not a power of two from %d to %d", n, minBlockSize, maxBlockSize)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func tryLock(f *os.File, kind int16, at int64) (bool, error) {
 	return err == nil, err
 }
 
-// waitLock takes the lock, waiting at most patience; then the error is ErrBusy.
+// waitLock takes the lock. It waits at most patience, and returns ErrBusy then.
 func waitLock(f *os.File, kind int16, at int64, patience time.Duration) error {
 	pause := 200 * time.Microsecond
 	for deadline := time.Now().Add(patience); ; {

@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// looseFile is a File for which the disk has no place: full, broken, read-only, deleted, or something of another
-// user is where it should be. Everything about it is in anonymous memory, and it takes no data but zeros, so that its
-// user works uncached, until settler finds a place for it or somebody opens the key after the last Close.
+// looseFile is a File for which the disk has no place: it is full, broken, read-only or deleted, or it has
+// something of another user where the file should be. The loose file lies in anonymous memory and takes no
+// data but zeros, so that its user works uncached. It ends when settler finds a place for it, or with its
+// last Close.
 func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 	switch {
 	case s.readOnly && errors.Is(cause, fs.ErrNotExist):
@@ -24,7 +25,7 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 	if !errors.Is(cause, ErrFull) {
 		cause = fmt.Errorf("%w: %w", ErrFull, cause)
 	}
-	f := s.newFile(k, blockSize)
+	f := newFile(s, k, blockSize)
 	f.loose.Store(&cause)
 	h := header{key: k, blockSize: blockSize, salt: randomSalt()}
 	var memory [3]*os.File // named as what they become in settle
@@ -38,7 +39,7 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 		}
 		memory[i] = os.NewFile(uintptr(fd), s.files.path(string(k)+suffix))
 	}
-	f.setLock(memory[0])
+	setLock(f, memory[0])
 	f.data.f, f.j.data, f.j.f = memory[1], memory[1], memory[2]
 	if _, err := f.j.f.WriteAt(h.encode(), 0); err != nil {
 		f.shut()
@@ -52,8 +53,8 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 // trimEvery is how often the limit and the floor are looked after without anyone writing.
 const trimEvery = time.Minute
 
-// settler looks now and then whether there is a place for a loose file by now: a guest may have it open for weeks. It
-// also takes back what is too much, first of all what an earlier mount with a higher limit has left.
+// settler looks now and then whether there is a place for a loose file by now: a guest may have it open for
+// weeks. It also evicts what is too much, first of all what an earlier mount with a higher limit has left.
 func (s *Store) settler() {
 	tick := time.NewTicker(s.opt.settle)
 	defer tick.Stop()
@@ -79,8 +80,8 @@ func (s *Store) settler() {
 	}
 }
 
-// renew makes the directory again if somebody has removed it under us. Not on another filesystem: that it should be on
-// may be unmounted just now.
+// renew makes the directory again if somebody has removed it under us. It does not do so on another
+// filesystem: that of the cache may be unmounted just now.
 func (s *Store) renew() error {
 	var was, is unix.Stat_t
 	if err := control(s.files.f, func(fd int) error { return unix.Fstat(fd, &was) }); err != nil || was.Nlink > 0 {
@@ -141,7 +142,7 @@ func (s *Store) settle(f *File) error {
 	})
 }
 
-// become makes f another name of what g has open. Whoever is using f meanwhile uses the one or the other.
+// become makes f another name of what g has open. A call that uses f meanwhile uses the one or the other.
 func become(f, g *os.File) error {
 	return control(g, func(from int) error {
 		return control(f, func(to int) error { return unix.Dup3(from, to, unix.O_CLOEXEC) })

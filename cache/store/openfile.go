@@ -21,7 +21,7 @@ func openMode(readOnly bool) int {
 // openFile opens the files of k. With blockSize 0 they must exist. On a read-only disk the lock file is
 // opened for reading, so that shared locks can be had and exclusive ones cannot.
 func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
-	f := s.newFile(k, blockSize)
+	f := newFile(s, k, blockSize)
 	defer func() {
 		if err != nil {
 			f.shut()
@@ -36,7 +36,7 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.setLock(lock)
+	setLock(f, lock)
 	if !s.readOnly {
 		if err = waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
 			return nil, err

@@ -86,7 +86,7 @@ func (q *quota) makeRoom(n int64) bool {
 	return freed >= n
 }
 
-// trim makes room where there is too little although nobody writes: the limit was lowered, or others fill the disk.
+// trim makes room when there is too little although nobody writes: the limit was lowered, or others fill the disk.
 func (q *quota) trim() {
 	if q.limit <= 0 && q.minFree <= 0 {
 		return

@@ -50,10 +50,10 @@ type Store struct {
 	noClone                                   atomic.Bool             // the filesystem cannot share blocks
 	logged                                    meter.Limiter
 
-	// mu guards open and closed. It is held for memory only, and is taken after quota.mu and before anything of a File.
+	// mu guards what follows. It is held for memory only. It comes after quota.mu and before the locks of a File.
 	mu     sync.Mutex
-	open   map[Key]*slot
-	closed bool
+	open   map[Key]*slot // guarded by mu
+	closed bool          // guarded by mu
 }
 
 // slot is a file's place in the table of open files.
@@ -64,8 +64,8 @@ type slot struct {
 	err   error
 }
 
-// Open opens the cache directory, or makes one. The directory must belong to this user and be empty or a cache; its mode
-// becomes 0700. A directory of a version this code does not know gives [ErrFormat].
+// Open opens the cache directory, or makes one. The directory must belong to this user and be empty or a
+// cache. Its mode becomes 0700. A directory of a version this code does not know gives [ErrFormat].
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -108,9 +108,11 @@ func Open(o Options) (*Store, error) {
 }
 
 func (s *Store) setup() (err error) {
+	sub := s.top.sub
 	s.lock, err = s.top.open("lock", unix.O_RDWR|unix.O_CREAT)
-	if errors.Is(err, unix.EROFS) {
-		return s.setupReadOnly()
+	if errors.Is(err, unix.EROFS) { // what it holds can be served all the same
+		s.readOnly, sub = true, s.top.existing
+		s.lock, err = s.top.open("lock", unix.O_RDONLY)
 	}
 	if err != nil {
 		return err
@@ -118,41 +120,24 @@ func (s *Store) setup() (err error) {
 	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
 		return err
 	}
-	if err := waitLock(s.lock, unix.F_WRLCK, lockSetup, lockPatience); err != nil {
-		return err
+	if !s.readOnly {
+		if err := waitLock(s.lock, unix.F_WRLCK, lockSetup, lockPatience); err != nil {
+			return err
+		}
+		defer unlock(s.lock, lockSetup)
 	}
-	defer unlock(s.lock, lockSetup)
 	if err := s.top.checkVersion(); err != nil {
 		return err
 	}
-	if s.files.dir, err = s.top.sub("files"); err != nil {
+	if s.files.dir, err = sub("files"); err != nil {
 		return err
 	}
-	if s.root, err = s.top.sub("docs"); err != nil {
+	if s.root, err = sub("docs"); err != nil {
 		return err
 	}
 	s.files.sweep()
 	s.sweepDocs()
 	return nil
-}
-
-// setupReadOnly opens a cache on a disk that takes no writes: what it holds can be served all the same.
-func (s *Store) setupReadOnly() (err error) {
-	s.readOnly = true
-	if s.lock, err = s.top.open("lock", unix.O_RDONLY); err != nil {
-		return err
-	}
-	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
-		return err
-	}
-	if err := s.top.checkVersion(); err != nil {
-		return err
-	}
-	if s.files.dir, err = s.top.existing("files"); err != nil {
-		return err
-	}
-	s.root, err = s.top.existing("docs")
-	return err
 }
 
 func (s *Store) closeDirs() {
@@ -163,7 +148,7 @@ func (s *Store) closeDirs() {
 	}
 }
 
-// Close journals what is not yet and closes all files that are still open; they fail from then on.
+// Close journals what is not journalled yet, and closes all files that are still open. They fail from then on.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -187,10 +172,10 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// File opens the file k, or adds it to the cache. size is in bytes, or [Unknown]; blockSize is a power of two from
-// [MinBlockSize] to [MaxBlockSize]. A file that is in the cache already keeps what it was made with; if that differs,
-// the error is [ErrGeometry]. Opening takes time in proportion to the blocks present, not to the size. Everyone in
-// this process who opens k shares one File, which ends with its last Close.
+// File opens the file k, or adds it to the cache. size is in bytes, or [Unknown]. blockSize is a power of
+// two from 4 KiB to 16 MiB. A file that is in the cache already keeps what it was made with; if that
+// differs, the error is [ErrGeometry]. Opening takes time in proportion to the blocks present, not to the
+// size. All callers in this process that open k share one File, which ends with its last Close.
 func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 	if err := checkBlockSize(blockSize); err != nil {
 		return nil, err
@@ -257,8 +242,8 @@ func (s *Store) acquire(k Key, blockSize int) (*File, error) {
 	return sl.file, sl.err
 }
 
-// release gives back one reference. The last one journals what is left first, and counts again: someone may have
-// opened the file in the meantime.
+// release gives back one reference. The last one journals what is left first, and counts again: the file
+// may have been opened in the meantime.
 func (s *Store) release(f *File) error {
 	s.mu.Lock()
 	sl := s.open[f.key]
@@ -287,7 +272,7 @@ func (s *Store) release(f *File) error {
 	return err
 }
 
-// openFiles returns the files open now, without references: one that is closed meanwhile answers os.ErrClosed.
+// openFiles returns the files open now, without references. One that is closed meanwhile answers os.ErrClosed.
 func (s *Store) openFiles() []*File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -302,13 +287,6 @@ func (s *Store) openFiles() []*File {
 		}
 	}
 	return all
-}
-
-// refused notes that a block was refused, and why.
-func (s *Store) refused(err error) {
-	s.full.Add(1)
-	s.refusal.Store(&refusal{time.Now(), why(err), errors.Is(err, ErrFailing)})
-	s.refusing.Store(true)
 }
 
 // warn logs at most one line a second: a dying disk must not fill the log as well.

@@ -21,7 +21,7 @@ import (
 	"vmcastfs/internal/testkit"
 )
 
-const bs = MinBlockSize
+const bs = minBlockSize
 
 func TestMain(m *testing.M) {
 	if cmd := os.Getenv("STORE_TEST_CHILD"); cmd != "" {
