@@ -16,7 +16,6 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog/archive"
-	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
@@ -168,7 +167,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		return withCode(exitMount, err)
 	}
 	// Pages that the kernel has of a corrupt image must not be read any more.
-	defer s.catalog.OnCorrupt(func(f *bundle.File) { server.Distrust(f.Inode()) })()
+	defer s.catalog.OnCorrupt(server.Distrust)()
 	log.Info("mounted", "feed", s.catalog.Status().Feed.URL, "on", dir)
 	if ready.daemon() {
 		log.detach()

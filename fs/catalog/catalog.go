@@ -12,9 +12,6 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
-	"vmcastfs/fs/catalog/archive"
-	"vmcastfs/fs/catalog/bundle"
-	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -55,6 +52,7 @@ type Catalog struct {
 	work   sync.WaitGroup
 
 	status   statusFile
+	failures failures // looks at the feed that brought none
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool                 // checkAll is under way
 	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
@@ -64,57 +62,11 @@ type Catalog struct {
 	closed      bool
 	looked      time.Time           // when lookAgain last did
 	looking     chan struct{}       // closed when that ended
-	feedFailed  map[string]int      // looks at the feed that brought none, by reason
 	releases    map[string]*Release // by id: the current generation
 	left        uint64              // the greatest generation of one that has left the feed
 	subscribers map[int]func()
-	onCorrupt   map[int]func(*bundle.File)
+	onCorrupt   map[int]func(uint64)
 	nextSub     int
-}
-
-// New makes a Catalog. It does no I/O; Start does.
-func New(cfg Config) *Catalog {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.inflate == (budgets{}) {
-		cfg.inflate = newBudgets(inflateMemory, inflateMemory)
-	}
-	c := &Catalog{
-		cfg:         cfg,
-		releases:    make(map[string]*Release),
-		subscribers: make(map[int]func()),
-		onCorrupt:   make(map[int]func(*bundle.File)),
-	}
-	c.keyring.Store(cfg.Keyring)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.around = surroundings{
-		bundles: newEnv(cfg, c.policy, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
-		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
-		run:     c.background,
-		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
-	}
-	c.status.asking = make(chan struct{}, 1)
-	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
-	return c
-}
-
-// newEnv is what packages work with. Policy and run are Catalog's.
-func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)) bool) *bundle.Env {
-	return &bundle.Env{
-		Archives: archive.Env{
-			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Log: cfg.Logger, Go: run,
-		},
-		Images: image.Env{
-			Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members, Go: run,
-			Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, run), Pool: &image.BlockPool{},
-			Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
-			Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
-		},
-		Policy:  policy,
-		Sidecar: cfg.Sidecar,
-		Reading: make(chan struct{}, 1),
-	}
 }
 
 // Close ends all background work and waits for it.
@@ -256,27 +208,23 @@ func (c *Catalog) supersede(r *Release) bool {
 	return true
 }
 
-// tellCorrupt announces that a file's content is wrong. It is called with locks
-// of the cache held.
-func (c *Catalog) tellCorrupt(f *bundle.File) {
-	c.cfg.Logger.Error("an image is corrupt; reading it fails from now on", "release", f.Release(), "file", f.Name())
-	c.background(func(context.Context) {
-		c.notify()
-		c.mu.Lock()
-		fns := make([]func(*bundle.File), 0, len(c.onCorrupt))
-		for _, fn := range c.onCorrupt {
-			fns = append(fns, fn)
-		}
-		c.mu.Unlock()
-		for _, fn := range fns {
-			fn(f)
-		}
-	})
+// tellCorrupt announces that a file's content is wrong.
+func (c *Catalog) tellCorrupt(inode uint64) {
+	c.notify()
+	c.mu.Lock()
+	fns := make([]func(uint64), 0, len(c.onCorrupt))
+	for _, fn := range c.onCorrupt {
+		fns = append(fns, fn)
+	}
+	c.mu.Unlock()
+	for _, fn := range fns {
+		fn(inode)
+	}
 }
 
-// OnCorrupt has fn called with every file whose content turns out to be
-// wrong, after reads of it have begun to fail. It must not block.
-func (c *Catalog) OnCorrupt(fn func(*bundle.File)) (cancel func()) {
+// OnCorrupt has fn called with the inode of every file whose content turns out to
+// be wrong, after reads of it have begun to fail. It must not block.
+func (c *Catalog) OnCorrupt(fn func(inode uint64)) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nextSub

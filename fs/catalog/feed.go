@@ -2,17 +2,13 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
-	"vmcastfs/cache/remote"
 	"vmcastfs/feed"
 )
 
 const (
-	kindFeed = "feed"
 	// freshWait is how long a start waits for a newer feed when it has one
 	// already; the refresh goes on behind it.
 	freshWait = 3 * time.Second
@@ -85,12 +81,12 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 			r.checkSoon(checkEvery) // a file is looked at often
 		}
 		d, err := feed.FetchFile(ctx, url, etag, lastModified)
-		c.countFailure(ctx, err)
+		c.failures.count(ctx, err)
 		return d, err
 	}
 	d, err := c.cfg.Remote.Get(ctx, url, etag, lastModified, feed.MaxBody)
 	if err != nil {
-		c.countFailure(ctx, err)
+		c.failures.count(ctx, err)
 		return nil, err
 	}
 	c.background(c.checkAll)
@@ -98,42 +94,6 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 		Body: d.Body, ContentType: d.ContentType, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
 		NotModified: d.NotModified, MaxAge: d.MaxAge, From: d.From,
 	}, nil
-}
-
-// countFailure counts a feed that could not be had, by reason.
-func (c *Catalog) countFailure(ctx context.Context, err error) {
-	if err == nil || ctx.Err() != nil {
-		return
-	}
-	var status *remote.StatusError
-	reason := "network"
-	switch {
-	case errors.As(err, &status):
-		reason = "status"
-	case errors.Is(err, remote.ErrProtocol), errors.Is(err, remote.ErrTooLarge):
-		reason = "answer"
-	case errors.Is(err, remote.ErrRefused), errors.Is(err, fs.ErrPermission):
-		reason = "refused"
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.feedFailed == nil {
-		c.feedFailed = make(map[string]int)
-	}
-	c.feedFailed[reason]++
-}
-
-// failedBy is feedFailed with all reasons; what of the total was none of them
-// was fetched, and is no feed.
-func (c *Catalog) failedBy(total int) map[string]int {
-	by := map[string]int{"network": 0, "status": 0, "answer": 0, "refused": 0, "invalid": total}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for reason, n := range c.feedFailed {
-		by[reason] = n
-		by["invalid"] = max(0, by["invalid"]-n)
-	}
-	return by
 }
 
 // lookAgain looks at the feed out of turn, once a minute at most: it may name

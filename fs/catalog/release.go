@@ -44,7 +44,7 @@ type surroundings struct {
 	// catalog; false: that has ended.
 	run     func(func(context.Context)) bool
 	changed func()             // the files of a package are others
-	corrupt func(*bundle.File) // its content is wrong; called with locks of the cache held
+	corrupt func(inode uint64) // the content of that file is wrong
 	// replace puts a new generation in the place of one whose archive is another.
 	replace func(*Release)
 	// reopen puts a new generation in the place of one whose package has to be
@@ -153,7 +153,10 @@ func (r *Release) told() bundle.Release {
 		Opened:   func() { r.checkSoon(checkEvery) },
 		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
 		Changed:  a.changed,
-		Corrupt:  a.corrupt,
+		Corrupt: func(file string, inode uint64) {
+			a.log.Error("an image is corrupt; reading it fails from now on", "release", name, "file", file)
+			a.run(func(context.Context) { a.corrupt(inode) })
+		},
 		Replaced: func() { a.replace(r) },
 	}
 }

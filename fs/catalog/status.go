@@ -68,6 +68,22 @@ type ReleaseStatus struct {
 // looks at the disk.
 func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).Status) }
 
+// look looks at the disk. What it finds of images they keep, see bundle.File.Known.
+func (c *Catalog) look() *look {
+	l := &look{cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
+	for _, r := range c.Snapshot().releases {
+		p, ok := r.Peek()
+		if !ok {
+			continue
+		}
+		l.seen[r] = l.at(r, p)
+		for _, f := range p.All() {
+			f.Status()
+		}
+	}
+	return l
+}
+
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
@@ -124,7 +140,7 @@ func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
 	st := FeedStatus{
 		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
 		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
-		Failed: p.Failed, FailedBy: c.failedBy(p.Failed),
+		Failed: p.Failed, FailedBy: c.failures.reasons(p.Failed),
 	}
 	st.Rollback, st.Kept, st.TrustError = c.around.sentry.status()
 	return st

@@ -7,6 +7,9 @@ import (
 	"vmcastfs/feed"
 )
 
+// kindFeed is the last good feed, as the poller keeps it.
+const kindFeed = "feed"
+
 // takeFeed shows a feed that has come, unless it went back and signatures are
 // required: then the newer one stays. If there is none, the older one is shown
 // and nothing of it is served.

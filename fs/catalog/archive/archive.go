@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
@@ -26,25 +25,6 @@ type Env struct {
 	// Go runs a function in the background, on a context that ends with the
 	// catalog; false: that has ended.
 	Go func(func(ctx context.Context)) bool
-}
-
-// Place says where an enclosure is, and what is done when that changes. Its
-// functions are called from many goroutines at once; they hold no lock of the
-// caller's.
-type Place struct {
-	Name string        // of the release, for the log
-	URL  func() string // where the enclosure is now
-	Key  string        // the same for all URLs of one enclosure
-	Base string        // the feed that names it, whose rules bind it; "": the operator does
-	// Writer is the user whose feed names it, see feed.Document.From; nil: the
-	// operator does.
-	Writer func() string
-	// Renew looks for a fresh URL in the place of was, which is of no use any
-	// more, and tells whether there is one. nil: there never is.
-	Renew func(ctx context.Context, was string) bool
-	// Replaced is called when the enclosure turns out to be another one. nil:
-	// the caller looks for remote.ErrChanged itself.
-	Replaced func()
 }
 
 // Archive is an enclosure whose identity is pinned: its bytes come from one
@@ -85,7 +65,7 @@ func Resume(env Env, place Place, id remote.Identity) *Archive {
 
 func newLocal(env Env, place Place, l *local) *Archive {
 	a := &Archive{env: env, place: place, id: l.id, check: l.check}
-	a.from = a.watch(l)
+	a.from = watch(l, place, a.Move)
 	return a
 }
 
@@ -95,9 +75,9 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 		a.head = newHead(head)
 	}
 	if a.id.Ranged {
-		a.from = a.watch(obj)
+		a.from = watch(obj, place, a.Move)
 	} else {
-		a.from = a.watch(obj.OneStream())
+		a.from = watch(obj.OneStream(), place, a.Move)
 	}
 	return a
 }
@@ -165,16 +145,19 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	return n, atEnd
 }
 
+// PrefetchTail asks for what indexing this archive is going to want, all at once:
+// over a long way each of these would be a round trip after the other.
+func (a *Archive) PrefetchTail(ctx context.Context) {
+	a.head.prefetch(ctx, a.from, a.id.Size, a.env.Go)
+}
+
+// Reach is up to where the first bytes of the archive are here, or are coming.
+func (a *Archive) Reach() int64 { return a.head.reach(0) }
+
+// DropHead gives up the first bytes, once the archive is indexed.
+func (a *Archive) DropHead() { a.head.drop() }
+
 // key names a file of the cache that is made of the whole archive.
 func (a *Archive) key(what ...string) store.Key {
 	return Key(append([]string{a.place.Key, a.id.ETag, a.id.LastModified, fmt.Sprint(a.id.Size)}, what...)...)
-}
-
-// LocalPath tells whether a URL names a file of this machine.
-func LocalPath(rawURL string) (string, bool) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "file" {
-		return "", false
-	}
-	return u.Path, true
 }

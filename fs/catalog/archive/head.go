@@ -116,40 +116,34 @@ func (h *headBytes) copy(ctx context.Context, p []byte, off int64) (n int) {
 	return n
 }
 
-// PrefetchTail asks for what indexing this archive is going to want, all at once:
-// over a long way each of these would be a round trip after the other.
-func (a *Archive) PrefetchTail(ctx context.Context) {
-	if a.head == nil {
+// prefetch asks for what indexing an archive of size bytes is going to want. Run is
+// Env.Go.
+func (h *headBytes) prefetch(ctx context.Context, from source.Source, size int64, run func(func(context.Context)) bool) {
+	if h == nil {
 		return
 	}
-	held := a.head.Load()
+	held := h.Load()
 	if held == nil {
 		return
 	}
-	from, size := int64(len(held.head)), a.id.Size
+	begin := int64(len(held.head))
 	var pieces []*prefetched
 	add := func(off, end int64) {
 		p := &prefetched{off: off, n: end - off, done: make(chan struct{})}
-		if a.env.Go(func(context.Context) { p.fetch(ctx, a.from) }) {
+		if run(func(context.Context) { p.fetch(ctx, from) }) {
 			pieces = append(pieces, p)
 		}
 	}
-	if end := blockListEnd(held.head); end > from && end < size && end-from <= listAhead {
+	if end := blockListEnd(held.head); end > begin && end < size && end-begin <= listAhead {
 		end = min(end+behindList, size)
-		add(from, end)
-		from = end
+		add(begin, end)
+		begin = end
 	}
-	if size-tailBytes > from {
+	if size-tailBytes > begin {
 		add(size-tailBytes, size)
 	}
-	a.head.Store(&heldBytes{held.head, pieces})
+	h.Store(&heldBytes{held.head, pieces})
 }
-
-// Reach is up to where the first bytes of the archive are here, or are coming.
-func (a *Archive) Reach() int64 { return a.head.reach(0) }
-
-// DropHead gives up the first bytes, once the archive is indexed.
-func (a *Archive) DropHead() { a.head.drop() }
 
 // blockListEnd is where in an archive that begins with head its block list
 // ends; 0 if there is none, or not where it is expected. It is a guess: what the

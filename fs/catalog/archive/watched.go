@@ -14,39 +14,44 @@ import (
 // maxRenewals bounds how often one fetch follows the feed to a fresh URL.
 const maxRenewals = 2
 
-// watch makes the archive follow its enclosure to a fresh URL, and notice when
+// watched is a source that follows its enclosure to a fresh URL, and notices when
 // it is replaced.
-func (a *Archive) watch(s source.Source) source.Source {
-	return source.Wrap(s, func(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-		again := func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-			return a.fetchRenewed(ctx, s, off, n, u)
-		}
-		body, err := again(ctx, off, n)
-		if err != nil {
-			return nil, a.noteReplaced(err)
-		}
-		return &watchedBody{body, a, ctx, again, off, n}, nil
-	})
+type watched struct {
+	source source.Source
+	place  Place
+	move   func() // has the source asked for where the enclosure is now
 }
 
-// fetchRenewed asks again at a fresh URL if the one there was has expired.
-func (a *Archive) fetchRenewed(ctx context.Context, s source.Source, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+func watch(s source.Source, place Place, move func()) source.Source {
+	return source.Wrap(s, watched{s, place, move}.fetch)
+}
+
+func (w watched) fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+	body, err := w.renewed(ctx, off, n, u)
+	if err != nil {
+		return nil, w.noteReplaced(err)
+	}
+	return &watchedBody{body, w, ctx, u, off, n}, nil
+}
+
+// renewed asks again at a fresh URL if the one there was has expired.
+func (w watched) renewed(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	for tries := 0; ; tries++ {
-		url := a.place.URL()
-		body, err := s.Fetch(ctx, off, n, u)
-		if tries == maxRenewals || !IsLost(err) || a.place.Renew == nil || !a.place.Renew(ctx, url) {
+		url := w.place.URL()
+		body, err := w.source.Fetch(ctx, off, n, u)
+		if tries == maxRenewals || !IsLost(err) || w.place.Renew == nil || !w.place.Renew(ctx, url) {
 			return body, err
 		}
-		a.Move()
+		w.move()
 	}
 }
 
 // noteReplaced tells whose archive it is that it was replaced.
-func (a *Archive) noteReplaced(err error) error {
-	if a.place.Replaced == nil || !errors.Is(err, remote.ErrChanged) {
+func (w watched) noteReplaced(err error) error {
+	if w.place.Replaced == nil || !errors.Is(err, remote.ErrChanged) {
 		return err
 	}
-	a.place.Replaced()
+	w.place.Replaced()
 	return fmt.Errorf("%w: %w", ErrReplaced, err)
 }
 
@@ -66,9 +71,9 @@ func IsLost(err error) bool {
 
 type watchedBody struct {
 	io.ReadCloser
-	archive *Archive
+	watched watched
 	ctx     context.Context
-	again   func(ctx context.Context, off, n int64) (io.ReadCloser, error)
+	urgency source.Urgency
 	off, n  int64 // what is still to come; n < 0: to the end
 }
 
@@ -82,11 +87,11 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if IsLost(err) { // its URL expired under it
-		if body, again := b.again(b.ctx, b.off, b.n); again == nil {
+		if body, again := b.watched.renewed(b.ctx, b.off, b.n, b.urgency); again == nil {
 			b.ReadCloser.Close()
 			b.ReadCloser = body
 			return n, nil
 		}
 	}
-	return n, b.archive.noteReplaced(err)
+	return n, b.watched.noteReplaced(err)
 }

@@ -77,7 +77,7 @@ func wholeFirst(name string, size int64, d xvm.Description) bool {
 // tellCorrupt tells of a file whose content is wrong, and of those that are made
 // of it.
 func tellCorrupt(release Release, files map[string]*File, f *File) {
-	release.Corrupt(f)
+	release.Corrupt(f.name, f.Inode())
 	for _, g := range files {
 		switch c := g.content.(type) {
 		case *image.Image:

@@ -43,7 +43,7 @@ type Release struct {
 	Changed func()
 	// Corrupt is told of a file whose content is wrong, with locks of the cache
 	// held: it must not block.
-	Corrupt func(*File)
+	Corrupt func(name string, inode uint64)
 	// Replaced is told that the package is not what its server has any more.
 	Replaced func()
 }

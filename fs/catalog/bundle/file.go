@@ -62,9 +62,6 @@ type File struct {
 // Name is the file's path in its release.
 func (f *File) Name() string { return f.name }
 
-// Release is the name of the release that the file is of.
-func (f *File) Release() string { return f.shared.release.Name }
-
 // Size in bytes, or store.Unknown if that is still to be found: of the plain
 // content of a compressed member, or of a disk made of partition images.
 func (f *File) Size() int64 { return f.content.Size() }

@@ -55,3 +55,7 @@ func (p *BlockPool) take(n int, zero bool) []byte {
 }
 
 func (p *BlockPool) give(b []byte) { p.buffers.Put(&b) }
+
+// maxStored bounds what one block is fetched for: gzip adds little to what it
+// cannot compress, and who stores more wants something else.
+func maxStored(plain int) int64 { return int64(plain) + int64(plain)/8 + 4096 }

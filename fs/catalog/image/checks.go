@@ -118,3 +118,33 @@ func (c *checks) end(set *Set) {
 		set.Held.leave()
 	}
 }
+
+// verify is Status.Verify. Strict is Env.Strict.
+func (c *checks) verify(strict bool) string {
+	switch mode := c.mode(); {
+	case mode == blockMode:
+		return "block"
+	case strict, mode == strictMode:
+		return "strict"
+	case mode == keptMode:
+		return "kept"
+	case mode == lazyMode:
+		return "whole"
+	}
+	return ""
+}
+
+// verifyNote is Status.VerifyNote. Summed: there are sums of the whole.
+func (c *checks) verifyNote(set *Set, summed bool) string {
+	mode := c.mode()
+	likely := mode == unknownMode && set.Blocks == nil // how it will be opened
+	switch {
+	case set.Pinned:
+		return ""
+	case mode == strictMode, likely && summed:
+		return noValidator
+	case mode == lazyMode, likely:
+		return noValidator + ", and no sum tells its versions apart: what is read may be of several"
+	}
+	return ""
+}

@@ -2,11 +2,8 @@ package image
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"vmcastfs/cache"
-	"vmcastfs/cache/store"
 	"vmcastfs/xvm/seekable"
 )
 
@@ -26,25 +23,12 @@ func (im *Image) CheckDecodable(ctx context.Context) error {
 		return nil
 	}
 	defer im.base.Drop()
-	if (im.set.Strict || im.base.checks.mode() == strictMode) && file.State() != store.Verified {
-		return nil // all of it would be waited for
+	if im.base.waits(file) {
+		return nil
 	}
 	head, err := readEnd(cache.Narrowly(ctx), file, min(im.base.Size(), seekable.HeadMax), 0)
 	if err != nil {
 		return nil
 	}
 	return im.keepUndecodable(im.member.Format.Refuse(head))
-}
-
-// keepUndecodable keeps err if it says that the image cannot be inflated here, and
-// returns it with the image's name.
-func (im *Image) keepUndecodable(err error) error {
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%s: %w", im.base.label(), err)
-	if errors.Is(err, seekable.ErrUnsupported) || errors.Is(err, seekable.ErrLimit) {
-		im.undecodable.Store(&err)
-	}
-	return err
 }

@@ -13,7 +13,7 @@
 //
 // # The way of a read
 //
-// [Image.Open] holds the block list, asks the table in recipe.go for the recipe
+// [Image.Open] holds the block list, asks the table in recipes.go for the recipe
 // that fits, and opens a file of the cache with it. What the blocks are checked
 // against is completed by checks.go. A read goes to that file, past the check of
 // the head. The last close ends all that.
@@ -21,7 +21,7 @@
 // # A new recipe
 //
 // Another way to make an image (another compression by blocks, say) is one new
-// file, as gzipblocks.go is, and one line of the table in recipe.go. Nothing else
+// file, as gzipblocks.go is, and one line of the table in recipes.go. Nothing else
 // knows which recipe made an image.
 //
 // # Images that name other files

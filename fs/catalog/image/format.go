@@ -7,19 +7,19 @@ import (
 
 // format names what an image's first bytes show, as far as they are in the
 // cache; "" until they are. It never touches the network.
-func (im *Image) format() string {
-	if known := im.disk.Load(); known != nil {
+func (h *headCheck) format(st *store.Store, key store.Key, size int64) string {
+	if known := h.disk.Load(); known != nil {
 		return known.Format
 	}
-	head, tail := localEnds(im.set.Store, im.member.Key, im.Size())
+	head, tail := localEnds(st, key, size)
 	if head == nil {
 		return ""
 	}
 	disk := xvm.Sniff(head, tail)
-	if whole := min(im.Size(), xvm.SniffHead); int64(len(head)) < whole || disk.Format == "raw" && tail == nil {
+	if whole := min(size, xvm.SniffHead); int64(len(head)) < whole || disk.Format == "raw" && tail == nil {
 		return disk.Format // more bytes may tell more
 	}
-	im.disk.Store(&disk)
+	h.disk.Store(&disk)
 	return disk.Format
 }
 

@@ -100,10 +100,6 @@ func (g blockSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) 
 	return r, nil
 }
 
-// maxStored bounds what one block is fetched for: gzip adds little to what it
-// cannot compress, and who stores more wants something else.
-func maxStored(plain int) int64 { return int64(plain) + int64(plain)/8 + 4096 }
-
 // blockStream gives out blocks in order while later ones are fetched and
 // inflated.
 type blockStream struct {

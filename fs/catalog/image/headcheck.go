@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"vmcastfs/cache"
-	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
 )
 
@@ -38,15 +39,25 @@ var errUnsteady = errors.New("the first bytes of the image are not what they wer
 // other files at all.
 const probeSize = 4 << 10
 
-// checkHead looks at the first bytes of the image, which must be open, and refuses
-// one that names other files (*[ExternalError]). It does so once for as long as
-// the image stays open, and keeps what it saw, for sameHead. Most images are raw,
-// which their first 4 KiB tell; of others it reads all that may hold names.
-func (im *Image) checkHead(ctx context.Context, file *cache.File) error {
-	if im.set.AllowExternal || im.head.Load() != nil {
+// headCheck refuses an image that names other files, by its first bytes.
+type headCheck struct {
+	label  string // of the image
+	log    *slog.Logger
+	allow  bool // names are all right
+	footer bool // the image may be one that only its end tells
+
+	seen atomic.Pointer[[]byte]   // the first bytes, once they have been examined; nil when the image is not open
+	disk atomic.Pointer[xvm.Disk] // what its ends show; nil: not all has been seen yet
+}
+
+// check looks at the first bytes of a file of the cache, and refuses one that names
+// other files (*[ExternalError]). It does so once for as long as the image stays
+// open, and keeps what it saw, for same. Most images are raw, which their first
+// 4 KiB tell; of others it reads all that may hold names.
+func (h *headCheck) check(ctx context.Context, file *cache.File, size int64) error {
+	if h.allow || h.seen.Load() != nil {
 		return nil
 	}
-	size := im.Size()
 	head, err := readEnd(ctx, file, min(size, probeSize), 0)
 	if err != nil {
 		return err
@@ -58,25 +69,21 @@ func (im *Image) checkHead(ctx context.Context, file *cache.File) error {
 	}
 	disk := xvm.Sniff(head, nil)
 	if len(disk.External) > 0 {
-		im.disk.Store(&disk)
-		err := &ExternalError{im.label(), disk.Format, disk.External}
-		im.set.Log.Warn("an image is refused", "err", err)
+		h.disk.Store(&disk)
+		err := &ExternalError{h.label, disk.Format, disk.External}
+		h.log.Warn("an image is refused", "err", err)
 		return err
 	}
-	im.head.Store(&head)
+	h.seen.Store(&head)
 	return nil
 }
 
-// checkHeadAtOpen refuses at once what can be refused. An image whose first bytes
-// cannot be had now, or only after all of it as under Strict, opens; reading it
-// checks them then.
-func (im *Image) checkHeadAtOpen(ctx context.Context, file *cache.File) error {
-	if (im.set.Strict || im.checks.mode() == strictMode) && file.State() != store.Verified {
-		return nil
-	}
-	err := im.checkHead(ctx, file)
+// atOpen refuses at once what can be refused. An image whose first bytes cannot be
+// had now opens; reading it checks them then.
+func (h *headCheck) atOpen(ctx context.Context, file *cache.File, size int64) error {
+	err := h.check(ctx, file, size)
 	if err == nil {
-		im.readFooter(ctx, file)
+		h.readFooter(ctx, file, size)
 	}
 	if external := (*ExternalError)(nil); err == nil || errors.As(err, &external) {
 		return err
@@ -87,9 +94,9 @@ func (im *Image) checkHeadAtOpen(ctx context.Context, file *cache.File) error {
 // readFooter has the cache fetch the end of what may be a fixed VHD or a DMG, which
 // nothing else tells: a VHD's 512 bytes come behind a disk of whole KiB. Where the
 // end cannot be had the image passes for raw until then.
-func (im *Image) readFooter(ctx context.Context, file *cache.File) {
-	dmg := strings.EqualFold(path.Ext(im.member.Name), ".dmg")
-	if size := im.Size(); (size%1024 == xvm.SniffTail || dmg && size >= xvm.SniffTail) && im.base == nil {
+func (h *headCheck) readFooter(ctx context.Context, file *cache.File, size int64) {
+	dmg := strings.EqualFold(path.Ext(h.label), ".dmg")
+	if h.footer && (size%1024 == xvm.SniffTail || dmg && size >= xvm.SniffTail) {
 		_, _ = readEnd(cache.Narrowly(ctx), file, xvm.SniffTail, size-xvm.SniffTail)
 	}
 }
@@ -114,39 +121,39 @@ func readEnd(ctx context.Context, file *cache.File, n, off int64) ([]byte, error
 	return p[:got], err
 }
 
-// readChecked reads p at off. Nothing of the first bytes, without which nobody can
+// read reads p at off. Nothing of the first bytes, without which nobody can
 // tell what an image names, is given out before they have been examined, nor
 // anything else than what was: blocks that were evicted and fetched again, from
 // a server that says something else by then, must not bring in by the back door
 // what was refused at the front.
-func (im *Image) readChecked(ctx context.Context, file *cache.File, p []byte, off int64) (int, error) {
+func (h *headCheck) read(ctx context.Context, file *cache.File, size int64, p []byte, off int64) (int, error) {
 	if off < probeSize {
-		if err := im.checkHead(ctx, file); err != nil {
+		if err := h.check(ctx, file, size); err != nil {
 			return 0, err
 		}
 	}
 	n, err := file.ReadAt(ctx, p, off)
-	head := im.head.Load()
+	head := h.seen.Load()
 	if head == nil || off >= int64(len(*head)) {
 		return n, err
 	}
 	want := (*head)[off:]
 	if k := min(n, len(want)); !bytes.Equal(p[:k], want[:k]) {
-		return 0, fmt.Errorf("%s: %w", im.label(), errUnsteady)
+		return 0, fmt.Errorf("%s: %w", h.label, errUnsteady)
 	}
 	return n, err
 }
 
-// sameHead tells whether a complete file begins with what was examined, so that it
+// same tells whether a complete file begins with what was examined, so that it
 // may be read without us.
-func (im *Image) sameHead(file *cache.File) bool {
-	if im.set.AllowExternal {
+func (h *headCheck) same(file *cache.File, size int64) bool {
+	if h.allow {
 		return true
 	}
 	ctx := context.Background() // the file is complete: nothing is waited for
-	if err := im.checkHead(ctx, file); err != nil {
+	if err := h.check(ctx, file, size); err != nil {
 		return false
 	}
-	_, err := im.readChecked(ctx, file, make([]byte, len(*im.head.Load())), 0)
+	_, err := h.read(ctx, file, size, make([]byte, len(*h.seen.Load())), 0)
 	return err == nil || errors.Is(err, io.EOF)
 }

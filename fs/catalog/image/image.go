@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 	"vmcastfs/xvm/sums"
 )
 
@@ -22,9 +24,8 @@ type Image struct {
 	member Member
 	base   *Image // what it is the plain content of; nil: of nothing
 
-	found  atomic.Int64             // one more than the size that was found, 0: none
-	head   atomic.Pointer[[]byte]   // its first bytes, since they have been examined; nil when it is not open
-	disk   atomic.Pointer[xvm.Disk] // what its ends show; nil: not all has been seen yet
+	found  atomic.Int64 // one more than the size that was found, 0: none
+	head   headCheck
 	checks checks
 	// undecodable is why it cannot be inflated here, once its base's first bytes
 	// have shown that; nil: nothing is known against it.
@@ -36,9 +37,8 @@ type Image struct {
 	mu      sync.Mutex
 	opens   int
 	file    *cache.File
-	recipe  recipe       // of file
-	last    cache.Status // when it was last closed, or looked at since
-	seen    store.Stamp  // what last is of
+	recipe  recipe // of file
+	last    lastStatus
 	profile profile
 }
 
@@ -48,7 +48,10 @@ func New(set *Set, m Member, base *Image) *Image {
 	if m.Chunks != nil {
 		m = chunkMember(set, m)
 	}
-	return &Image{set: set, member: m, base: base}
+	return &Image{
+		set: set, member: m, base: base,
+		head: headCheck{label: set.label(m.Name), log: set.Log, allow: set.AllowExternal, footer: base == nil},
+	}
 }
 
 // Size in bytes, or store.Unknown for plain content whose size is still to be
@@ -151,13 +154,13 @@ func (im *Image) dropHeld() error {
 		return nil
 	}
 	im.profile.off()
-	im.head.Store(nil)
-	im.last = im.file.Status()
+	im.head.seen.Store(nil)
+	last := im.file.Status()
 	err := im.file.Close()
 	im.recipe.close()
 	im.file, im.recipe = nil, nil
 	im.checks.end(im.set)
-	im.seen, _ = im.set.Store.Stamp(im.member.Key)
+	im.last.set(im.set.Store, im.member.Key, last)
 	return err
 }
 
@@ -203,6 +206,11 @@ func (im *Image) InflatedFrom(base *Image) bool {
 	return im.base != nil && im.base == base && im.checks.mode() != blockMode
 }
 
+// waits tells whether a read of the file would wait until all of it is here.
+func (im *Image) waits(file *cache.File) bool {
+	return (im.set.Strict || im.checks.mode() == strictMode) && file.State() != store.Verified
+}
+
 // current is the open file, or nil.
 func (im *Image) current() *cache.File {
 	im.mu.Lock()
@@ -214,18 +222,18 @@ func (im *Image) current() *cache.File {
 // wrong. The caller holds file open.
 func (im *Image) corrupt(file *cache.File) error {
 	if file.State() == store.Corrupt {
-		return im.corruptError(file.Status().Note)
+		return corruptError(im.label(), file.Status().Note)
 	}
 	if im.base != nil && im.checks.mode() != blockMode {
 		if base := im.base.current(); base != nil && base.State() == store.Corrupt {
-			return im.base.corruptError(base.Status().Note)
+			return corruptError(im.base.label(), base.Status().Note)
 		}
 	}
 	return nil
 }
 
-func (im *Image) corruptError(note string) error {
-	return fmt.Errorf("%s: %w: %s", im.label(), cache.ErrCorrupt, note)
+func corruptError(label, note string) error {
+	return fmt.Errorf("%s: %w: %s", label, cache.ErrCorrupt, note)
 }
 
 // FindSize finds the size of plain content that nothing tells: by what the
@@ -280,4 +288,17 @@ func (im *Image) provenSize(ctx context.Context) (int64, bool, error) {
 	}
 	n, known, err := archive.ProvenSize(ctx, im.member.Format, file, im.base.member.Size)
 	return n, known, im.keepUndecodable(err)
+}
+
+// keepUndecodable keeps err if it says that the image cannot be inflated here, and
+// returns it with the image's name.
+func (im *Image) keepUndecodable(err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", im.base.label(), err)
+	if errors.Is(err, seekable.ErrUnsupported) || errors.Is(err, seekable.ErrLimit) {
+		im.undecodable.Store(&err)
+	}
+	return err
 }

@@ -44,7 +44,10 @@ func (im *Image) admit(ctx context.Context, file *cache.File) error {
 	if im.member.ListOnly != nil && im.member.ListOnly() && im.checks.mode() != blockMode && (im.base == nil || im.base.checks.mode() != blockMode) {
 		return fmt.Errorf("%s: %w: the sidecar, which alone vouches for it, has no blocks of it", im.label(), archive.ErrRefused)
 	}
-	return im.checkHeadAtOpen(ctx, file)
+	if im.waits(file) {
+		return nil // reading it checks the head then
+	}
+	return im.head.atOpen(ctx, file, im.Size())
 }
 
 // handle is an open image.
@@ -61,7 +64,7 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 	}
 	h.im.profile.record(off, int64(len(p)))
-	return h.im.readChecked(ctx, h.file, p, off)
+	return h.im.head.read(ctx, h.file, h.im.Size(), p, off)
 }
 
 // SeekData returns the size if no data follows, where the cache says ENXIO.
@@ -77,7 +80,7 @@ func (h *handle) SeekHole(off int64) (int64, error) { return h.file.SeekHole(off
 
 func (h *handle) PassthroughFile() (*os.File, bool) {
 	file, ok := h.file.PassthroughFile()
-	if !ok || !h.im.sameHead(h.file) {
+	if !ok || !h.im.head.same(h.file, h.im.Size()) {
 		return nil, false
 	}
 	return file, true

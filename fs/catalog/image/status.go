@@ -65,7 +65,7 @@ func (im *Image) describe(said func(*Image) cache.Status) Status {
 	return Status{
 		Refused: refused,
 		Name:    im.member.Name, Size: im.Size(), Image: true, Open: open,
-		State: is.State, Note: is.Note, Verify: im.verify(), VerifyNote: im.verifyNote(),
+		State: is.State, Note: is.Note, Verify: im.checks.verify(im.set.Strict), VerifyNote: im.checks.verifyNote(im.set, im.summed()),
 		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
 		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
 	}
@@ -74,15 +74,14 @@ func (im *Image) describe(said func(*Image) cache.Status) Status {
 // knownStatus is what the cache said last of the image.
 func (im *Image) knownStatus() cache.Status {
 	im.mu.Lock()
-	file, last := im.file, im.last
-	im.mu.Unlock()
+	defer im.mu.Unlock()
 	switch {
-	case file != nil:
-		return file.Status()
-	case last.State != "":
-		return last
+	case im.file != nil:
+		return im.file.Status()
+	case im.last.known():
+		return im.last.Status
 	}
-	return im.cacheStatus()
+	return im.last.look(im.set.Store, im.member.Key, im.member.Size)
 }
 
 // cacheStatus is what the cache says of the image.
@@ -92,52 +91,7 @@ func (im *Image) cacheStatus() cache.Status {
 	if im.file != nil {
 		return im.file.Status()
 	}
-	stamp, _ := im.set.Store.Stamp(im.member.Key)
-	if im.last.State != "" && stamp == im.seen {
-		return im.last
-	}
-	// Not opened in this mount yet: what earlier ones left on the disk. Or
-	// blocks have been evicted since, or another process has fetched some.
-	st := cache.Status{State: store.Partial.String(), Size: im.member.Size, LastError: im.last.LastError, LastErrorAt: im.last.LastErrorAt}
-	if info, err := im.set.Store.Stat(im.member.Key); err == nil {
-		st.State, st.Note, st.CachedBytes = info.State.String(), info.Note, info.Bytes
-		if info.Size > 0 {
-			st.Size = info.Size
-			st.Percent = 100 * float64(info.Bytes) / float64(info.Size)
-		}
-	}
-	im.last, im.seen = st, stamp
-	return st
-}
-
-// verify is Status.Verify.
-func (im *Image) verify() string {
-	switch mode := im.checks.mode(); {
-	case mode == blockMode:
-		return "block"
-	case im.set.Strict, mode == strictMode:
-		return "strict"
-	case mode == keptMode:
-		return "kept"
-	case mode == lazyMode:
-		return "whole"
-	}
-	return ""
-}
-
-// verifyNote is Status.VerifyNote.
-func (im *Image) verifyNote() string {
-	mode := im.checks.mode()
-	likely := mode == unknownMode && im.set.Blocks == nil // how it will be opened
-	switch {
-	case im.set.Pinned:
-		return ""
-	case mode == strictMode, likely && im.summed():
-		return noValidator
-	case mode == lazyMode, likely:
-		return noValidator + ", and no sum tells its versions apart: what is read may be of several"
-	}
-	return ""
+	return im.last.look(im.set.Store, im.member.Key, im.member.Size)
 }
 
 // Summed tells whether sums tell a replaced archive of the same size: of blocks,
@@ -150,17 +104,13 @@ func (im *Image) Summed() bool { return im.set.Blocks != nil || im.summed() }
 func (im *Image) Attr(name string) string {
 	switch name {
 	case "user.vmcast.format":
-		return im.format()
+		return im.head.format(im.set.Store, im.member.Key, im.Size())
 	case "user.vmcast.key":
 		return string(im.member.Key)
 	case "user.vmcast.profile":
-		return string(im.recording())
+		im.mu.Lock() // a recording that has just ended is being written
+		defer im.mu.Unlock()
+		return string(im.profile.text(im.set.Store, im.member.Key))
 	}
 	return ""
-}
-
-func (im *Image) recording() []byte {
-	im.mu.Lock() // a recording that has just ended is being written
-	defer im.mu.Unlock()
-	return im.profile.text(im.set.Store, im.member.Key)
 }

@@ -1,0 +1,34 @@
+package archive
+
+import (
+	"context"
+	"net/url"
+)
+
+// Place says where an enclosure is, and what is done when that changes. Its
+// functions are called from many goroutines at once; they hold no lock of the
+// caller's.
+type Place struct {
+	Name string        // of the release, for the log
+	URL  func() string // where the enclosure is now
+	Key  string        // the same for all URLs of one enclosure
+	Base string        // the feed that names it, whose rules bind it; "": the operator does
+	// Writer is the user whose feed names it, see feed.Document.From; nil: the
+	// operator does.
+	Writer func() string
+	// Renew looks for a fresh URL in the place of was, which is of no use any
+	// more, and tells whether there is one. nil: there never is.
+	Renew func(ctx context.Context, was string) bool
+	// Replaced is called when the enclosure turns out to be another one. nil:
+	// the caller looks for remote.ErrChanged itself.
+	Replaced func()
+}
+
+// LocalPath tells whether a URL names a file of this machine.
+func LocalPath(rawURL string) (string, bool) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "file" {
+		return "", false
+	}
+	return u.Path, true
+}

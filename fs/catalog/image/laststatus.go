@@ -1,0 +1,40 @@
+package image
+
+import (
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+)
+
+// lastStatus is how an image that is not open was when it was last looked at.
+type lastStatus struct {
+	cache.Status             // of no state: nobody has looked
+	stamp        store.Stamp // what Status is of
+}
+
+func (l *lastStatus) known() bool { return l.State != "" }
+
+// set keeps the status of an image that has just been closed.
+func (l *lastStatus) set(st *store.Store, key store.Key, now cache.Status) {
+	l.Status = now
+	l.stamp, _ = st.Stamp(key)
+}
+
+// look finds out how the image is now, by its journal. It may not have been open
+// in this mount yet, and is as earlier ones left it; or blocks have been evicted
+// since, or another process has fetched some.
+func (l *lastStatus) look(st *store.Store, key store.Key, size int64) cache.Status {
+	stamp, _ := st.Stamp(key)
+	if l.known() && stamp == l.stamp {
+		return l.Status
+	}
+	now := cache.Status{State: store.Partial.String(), Size: size, LastError: l.LastError, LastErrorAt: l.LastErrorAt}
+	if info, err := st.Stat(key); err == nil {
+		now.State, now.Note, now.CachedBytes = info.State.String(), info.Note, info.Bytes
+		if info.Size > 0 {
+			now.Size = info.Size
+			now.Percent = 100 * float64(info.Bytes) / float64(info.Size)
+		}
+	}
+	l.Status, l.stamp = now, stamp
+	return now
+}

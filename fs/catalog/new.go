@@ -1,0 +1,57 @@
+package catalog
+
+import (
+	"context"
+	"log/slog"
+
+	"vmcastfs/feed"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
+	"vmcastfs/xvm"
+)
+
+// New makes a Catalog. It does no I/O; Start does.
+func New(cfg Config) *Catalog {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.inflate == (budgets{}) {
+		cfg.inflate = newBudgets(inflateMemory, inflateMemory)
+	}
+	c := &Catalog{
+		cfg:         cfg,
+		releases:    make(map[string]*Release),
+		subscribers: make(map[int]func()),
+		onCorrupt:   make(map[int]func(uint64)),
+	}
+	c.keyring.Store(cfg.Keyring)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.around = surroundings{
+		bundles: newEnv(cfg, c.policy, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
+		run:     c.background,
+		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
+	}
+	c.status.asking = make(chan struct{}, 1)
+	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
+	return c
+}
+
+// newEnv is what packages work with. Policy and run are Catalog's.
+func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)) bool) *bundle.Env {
+	return &bundle.Env{
+		Archives: archive.Env{
+			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Log: cfg.Logger, Go: run,
+		},
+		Images: image.Env{
+			Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members, Go: run,
+			Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, run), Pool: &image.BlockPool{},
+			Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
+			Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
+		},
+		Policy:  policy,
+		Sidecar: cfg.Sidecar,
+		Reading: make(chan struct{}, 1),
+	}
+}
