@@ -55,8 +55,16 @@ func TestAnswers(t *testing.T) {
 // childHung looks at its mount while that answers, while another covers it, and
 // while it hangs, and then waits to be killed.
 func childHung(args []string) error {
-	tree := newFakeTree()
-	s, err := Mount(context.Background(), tree, Options{Dir: args[0], Source: "hung"})
+	dir, err := os.MkdirTemp("", "hung")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	tree, err := openTree(dir)
+	if err != nil {
+		return err
+	}
+	s, err := Mount(context.Background(), tree.Catalog, Options{Dir: args[0], Source: "hung"})
 	if err != nil {
 		return err
 	}
@@ -77,11 +85,11 @@ func childHung(args []string) error {
 		return fmt.Errorf("the first thread has descriptors of its own: %w", err)
 	}
 	fmt.Printf("answers: %t\n", alive)
-	over, err := Mount(context.Background(), newFakeTree(), Options{Dir: args[0], Source: "over"})
+	over, err := Mount(context.Background(), tree.Catalog, Options{Dir: args[0], Source: "over"})
 	if err != nil {
 		return err
 	}
-	tree.mu.Lock() // now each statfs waits
+	s.vfs.mu.Lock() // now each statfs waits
 	fmt.Printf("answers when covered: %t\n", answers(time.Minute))
 	if err := over.Unmount(context.Background(), false); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -133,7 +134,11 @@ func childHandled(args []string) error {
 
 // childServe mounts a tree and is killed.
 func childServe(args []string) error {
-	s, err := Mount(context.Background(), newFakeTree(newRelease("one", newFile("disk.img", 4096))), Options{Dir: args[0], Source: "gone"})
+	tree, err := openTree(filepath.Dir(args[0]), newRelease("one", newFile("disk.img", 4096)))
+	if err != nil {
+		return err
+	}
+	s, err := Mount(context.Background(), tree.Catalog, Options{Dir: args[0], Source: "gone"})
 	if err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ const nobody = 65534
 // childNamespace runs childUser as nobody with a /dev/fuse that is open to all,
 // as it is on most machines, in a mount namespace of its own.
 func childNamespace(args []string) error {
-	dir, device := args[0], args[1]
+	dir, device, cache := args[0], args[1], args[2]
 	if err := unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
 		return err
 	}
@@ -163,7 +168,7 @@ func childNamespace(args []string) error {
 		return err
 	}
 	defer self.Close()
-	cmd := fusetest.Child(context.Background(), "user", dir)
+	cmd := fusetest.Child(context.Background(), "user", dir, cache)
 	cmd.Path = "/proc/self/fd/3"
 	cmd.ExtraFiles = []*os.File{self}
 	cmd.Dir = "/"
@@ -177,9 +182,14 @@ func childNamespace(args []string) error {
 // childUser mounts, looks and unmounts as a user without privileges.
 func childUser(args []string) error {
 	const source = `https://h/a,b\c d.xml`
-	dir := args[0]
+	dir, cache := args[0], args[1]
 	disk := newFile("disk.img", 100_000)
-	s, err := Mount(context.Background(), newFakeTree(newRelease("one", disk)), Options{Dir: dir, Source: source})
+	tree, err := openTree(cache, newRelease("one", disk))
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	s, err := Mount(context.Background(), tree.Catalog, Options{Dir: dir, Source: source})
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // been fetched by then stays.
 const completeRequest = 0xc5<<8 | 1
 
-// A Completer is a Handle whose content may not all be local yet.
+// A Completer is an image.Handle whose content may not all be local yet.
 type Completer interface {
 	// Complete fetches what is missing and checks the whole.
 	Complete(ctx context.Context) error

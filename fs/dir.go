@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 
+	"vmcastfs/fs/catalog/bundle"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -53,7 +55,7 @@ func (d *dirNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Errno)
 }
 
 // impliedDirs is the set of directories that the names of files imply.
-func impliedDirs(files []File) map[string]struct{} {
+func impliedDirs(files []*bundle.File) map[string]struct{} {
 	dirs := make(map[string]struct{})
 	for _, f := range files {
 		name := f.Name()

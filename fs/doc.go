@@ -1,4 +1,4 @@
-// Package fs mounts a [Tree] of releases as a read-only FUSE filesystem.
+// Package fs mounts the releases of a catalog as a read-only FUSE filesystem.
 //
 // # The tree
 //

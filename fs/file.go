@@ -9,6 +9,10 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -22,8 +26,8 @@ type fileNode struct {
 	node
 	id      fusefs.StableAttr
 	parent  releaseID
-	release Release
-	file    File
+	release *catalog.Release
+	file    *bundle.File
 	size    int64
 	time    time.Time
 	io      ioMode
@@ -31,16 +35,16 @@ type fileNode struct {
 	corrupt atomic.Bool // a read said so
 }
 
-func fileIdentity(parent releaseID, f File) fusefs.StableAttr {
+func (v *vfs) fileIdentity(parent releaseID, f *bundle.File) fusefs.StableAttr {
 	id := identity(syscall.S_IFREG, parent.name, parent.generation, f.Name())
-	id.Ino = usableIno(f.Inode())
+	id.Ino = usableIno(v.opts.reach.inode(f))
 	return id
 }
 
-func newFileNode(r *releaseNode, f File) *fileNode {
+func newFileNode(r *releaseNode, f *bundle.File) *fileNode {
 	return &fileNode{
 		node:    node{vfs: r.vfs},
-		id:      fileIdentity(r.key, f),
+		id:      r.vfs.fileIdentity(r.key, f),
 		parent:  r.key,
 		release: r.release,
 		file:    f,
@@ -86,7 +90,7 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 	}
 	w := f.vfs.wait(ctx)
 	defer w.finish()
-	src, err := f.file.Open(w)
+	src, err := f.vfs.opts.reach.open(w, f.file)
 	if err != nil {
 		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.file.Name())
 		return nil, 0, errno
@@ -99,7 +103,7 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 
 // offer returns src's local file if the kernel would take it for passthrough.
 // Only the first open of an inode decides, so only that asks.
-func (f *fileNode) offer(src Handle) *os.File {
+func (f *fileNode) offer(src image.Handle) *os.File {
 	if !f.vfs.passthrough.Load() || !f.io.idle() {
 		return nil
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog/image"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -17,7 +19,7 @@ import (
 // handle is an open fileNode.
 type handle struct {
 	node    *fileNode
-	src     Handle
+	src     image.Handle
 	backing *os.File // in passthrough mode: what the kernel reads
 	failed  failedRead
 }

@@ -3,6 +3,8 @@ package fs
 import (
 	"os"
 	"sync"
+
+	"vmcastfs/fs/catalog/image"
 )
 
 // An ioMode keeps the opens of one inode in one I/O mode, as the kernel demands.
@@ -18,14 +20,14 @@ import (
 type ioMode struct {
 	mu      sync.Mutex // guards the rest; a leaf
 	opens   int
-	backing *os.File // what the kernel reads in passthrough mode; nil when cached
-	owner   Handle   // keeps backing valid
+	backing *os.File     // what the kernel reads in passthrough mode; nil when cached
+	owner   image.Handle // keeps backing valid
 }
 
 // opened counts an open of h and returns the file the kernel reads for it, nil in
 // cached mode. file is h's offer for passthrough, or nil; it counts only if
 // this is the first open.
-func (m *ioMode) opened(h Handle, file *os.File) *os.File {
+func (m *ioMode) opened(h image.Handle, file *os.File) *os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.opens++; m.opens == 1 && file != nil {
@@ -36,11 +38,11 @@ func (m *ioMode) opened(h Handle, file *os.File) *os.File {
 
 // released takes h back and returns the handles that are to be closed now: the
 // owner of the backing file stays until the last one is released.
-func (m *ioMode) released(h Handle) []Handle {
+func (m *ioMode) released(h image.Handle) []image.Handle {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opens--
-	var done []Handle
+	var done []image.Handle
 	if h != m.owner {
 		done = append(done, h)
 	}

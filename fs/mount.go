@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -38,7 +40,7 @@ type Server struct {
 //
 // As root it mounts directly, else through fusermount3. A stale mount of a dead
 // vmcastfs on the directory is cleaned away first.
-func Mount(ctx context.Context, tree Tree, o Options) (*Server, error) {
+func Mount(ctx context.Context, tree *catalog.Catalog, o Options) (*Server, error) {
 	o = o.withDefaults()
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +14,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/internal/fusetest"
 )
 
@@ -61,13 +62,10 @@ func readFile(t *testing.T, path string) []byte {
 
 func TestTree(t *testing.T) {
 	disk := newFile("disk.img", 300_001)
-	disk.holeAt, disk.holeLen = 1<<16, 1<<17
-	disk.attrs = map[string]string{"user.vmcast.state": "verified", "user.vmcast.note": ""}
+	disk.hole(1<<16, 1<<17)
 	two := newRelease("two", newFile("a", 1), newFile("empty", 0))
 	two.published = time.Time{}
-	tree := newFakeTree(newRelease("one", disk, newFile("disks/a", 7), newFile("disks/more/b", 8), newFile("xvm.xml", 10)), two)
-	var n atomic.Int64
-	tree.status = func() []byte { return fmt.Appendf(nil, "{%d}", n.Add(1)) }
+	tree := newTree(t, newRelease("one", disk, newFile("disks/a", 7), newFile("disks/more/b", 8), newFile("xvm.xml", 10)), two)
 	m := mountTree(t, tree)
 
 	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
@@ -85,7 +83,7 @@ func TestTree(t *testing.T) {
 	if got := names(t, m.path(".vmcastfs")); !slices.Equal(got, []string{"status.json"}) {
 		t.Errorf(".vmcastfs holds %q", got)
 	}
-	if got := readFile(t, m.path("feed.xml")); string(got) != "<rss/>" {
+	if got := readFile(t, m.path("feed.xml")); !bytes.Equal(got, tree.Snapshot().FeedXML()) || len(got) == 0 {
 		t.Errorf("feed.xml is %q", got)
 	}
 	if got, err := os.Readlink(m.path("latest")); got != "one" {
@@ -95,7 +93,8 @@ func TestTree(t *testing.T) {
 		t.Error("disk.img has wrong bytes")
 	}
 	for i := 1; i <= 2; i++ {
-		if got := string(readFile(t, m.path(".vmcastfs/status.json"))); got != fmt.Sprintf("{%d}", i) {
+		var st catalog.Status
+		if got := readFile(t, m.path(".vmcastfs/status.json")); json.Unmarshal(got, &st) != nil || len(st.Releases) != 2 {
 			t.Errorf("read %d of status.json: %q", i, got)
 		}
 	}
@@ -114,10 +113,10 @@ func TestTree(t *testing.T) {
 			t.Errorf("release: %+v", rel)
 		}
 		if file.Size != 300_001 || file.Blocks != (300_001-1<<17+511)/512 || file.Blksize != 64<<10 || file.Nlink != 1 ||
-			file.Mode != syscall.S_IFREG|0o444 || file.Mtim.Sec != 1600000000 || file.Mtim.Nsec != 5000 || file.Ino != disk.inode {
+			file.Mode != syscall.S_IFREG|0o444 || file.Mtim.Sec != 1600000000 || file.Mtim.Nsec != 0 {
 			t.Errorf("file: %+v", file)
 		}
-		if got := stat(t, m.path("two")).Mtim.Sec; got != 1700000000 {
+		if got := stat(t, m.path("two")).Mtim.Sec; got != tree.Snapshot().FeedTime().Unix() {
 			t.Errorf("release without a date is from %d, not from the feed's", got)
 		}
 		seen := map[uint64]string{}
@@ -137,16 +136,13 @@ func TestTree(t *testing.T) {
 
 	t.Run("xattr", func(t *testing.T) {
 		path, buf := m.path("one/disk.img"), make([]byte, 64)
-		if n, err := unix.Getxattr(path, "user.vmcast.state", buf); err != nil || string(buf[:n]) != "verified" {
-			t.Errorf("state is %q, %v", buf[:max(n, 0)], err)
+		if n, err := unix.Getxattr(path, "user.vmcast.format", buf); err != nil || string(buf[:n]) != "raw" {
+			t.Errorf("format is %q, %v", buf[:max(n, 0)], err)
 		}
-		if n, err := unix.Getxattr(path, "user.vmcast.state", nil); err != nil || n != 8 {
+		if n, err := unix.Getxattr(path, "user.vmcast.format", nil); err != nil || n != 3 {
 			t.Errorf("size probe: %d, %v", n, err)
 		}
-		if n, err := unix.Getxattr(path, "user.vmcast.note", buf); err != nil || n != 0 {
-			t.Errorf("empty value: %d, %v", n, err)
-		}
-		if _, err := unix.Getxattr(path, "user.vmcast.state", buf[:7]); err != unix.ERANGE {
+		if _, err := unix.Getxattr(path, "user.vmcast.format", buf[:2]); err != unix.ERANGE {
 			t.Errorf("small buffer: %v", err)
 		}
 		for _, name := range []string{"user.vmcast.other", "user.other", "security.selinux", "security.capability", "trusted.libvirt.security.dac"} {
@@ -221,7 +217,7 @@ func TestTree(t *testing.T) {
 func TestListingNeverIndexes(t *testing.T) {
 	slow := newRelease("slow", newFile("disk.img", 100))
 	slow.block = make(chan struct{})
-	m := mountTree(t, newFakeTree(newRelease("fast"), slow), func(o *Options) { o.InterruptGrace = -1 })
+	m := mountTree(t, newTree(t, newRelease("fast"), slow), func(o *Options) { o.InterruptGrace = -1 })
 
 	entries, err := os.ReadDir(m.dir)
 	if err != nil {
@@ -236,7 +232,7 @@ func TestListingNeverIndexes(t *testing.T) {
 	if err := unix.Statfs(m.dir, &st); err != nil {
 		t.Error(err)
 	}
-	if n := slow.calls.Load(); n != 0 {
+	if n := slow.asked(); n != 0 {
 		t.Errorf("listing the root asked for the index %d times", n)
 	}
 
@@ -246,7 +242,7 @@ func TestListingNeverIndexes(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for slow.calls.Load() == 0 {
+	for slow.asked() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
@@ -257,12 +253,12 @@ func TestListingNeverIndexes(t *testing.T) {
 	if got := names(t, m.path("slow")); !slices.Equal(got, []string{"disk.img"}) {
 		t.Errorf("holds %q", got)
 	}
-	calls := slow.calls.Load()
+	calls := slow.asked()
 	for range 3 {
 		names(t, m.path("slow"))
 		stat(t, m.path("slow/disk.img"))
 	}
-	if n := slow.calls.Load(); n != calls {
+	if n := slow.asked(); n != calls {
 		t.Error("indexed again")
 	}
 }
@@ -271,10 +267,9 @@ func TestErrors(t *testing.T) {
 	refused, plain := newFile("refused", 10), newFile("plain", 3*4096)
 	refused.openErr = fmt.Errorf("open: %w", errRefused)
 	broken := newRelease("broken")
-	broken.err = errors.New("truncated tar")
+	broken.raw = []byte("this is no archive")
 	rel := newRelease("one", refused, plain)
-	rel.lookups = map[string]error{"odd": syscall.ENOSYS}
-	m := mountTree(t, newFakeTree(rel, broken))
+	m := mountTree(t, newTree(t, rel, broken))
 
 	for _, c := range []struct {
 		name string
@@ -282,7 +277,6 @@ func TestErrors(t *testing.T) {
 		want syscall.Errno
 	}{
 		{"refused", func() error { _, err := os.Open(m.path("one/refused")); return err }, syscall.EACCES},
-		{"foreign errno", func() error { _, err := os.Stat(m.path("one/odd")); return err }, syscall.EIO},
 		{"broken release", func() error { _, err := os.ReadDir(m.path("broken")); return err }, syscall.EIO},
 		{"file of a broken release", func() error { _, err := os.Stat(m.path("broken/x")); return err }, syscall.EIO},
 		{"write", func() error { return os.WriteFile(m.path("one/plain"), nil, 0) }, syscall.EROFS},
@@ -301,7 +295,7 @@ func TestErrors(t *testing.T) {
 	if _, err := os.Stat(m.path("one/plain")); err != nil {
 		t.Errorf("one bad file took another down: %v", err)
 	}
-	if s := m.log.String(); !strings.Contains(s, "truncated tar") || !strings.Contains(s, "not signed") {
+	if s := m.log.String(); !strings.Contains(s, "release broken") || !strings.Contains(s, "not signed") {
 		t.Errorf("reasons not logged:\n%s", s)
 	}
 
@@ -329,7 +323,7 @@ func TestErrors(t *testing.T) {
 // Without the kernel's read-only flag, changes are refused by us.
 func TestRemountedReadWrite(t *testing.T) {
 	fusetest.Root(t)
-	m := mountTree(t, newFakeTree(newRelease("one", newFile("a", 10))))
+	m := mountTree(t, newTree(t, newRelease("one", newFile("a", 10))))
 	if err := unix.Mount("", m.dir, "", unix.MS_REMOUNT, ""); err != nil {
 		fusetest.Missing(t, "remount: %v", err)
 	}
@@ -388,7 +382,7 @@ func TestMountLine(t *testing.T) {
 		"https://h/feed.xml", "https://h/a,b.xml", `https://h/a\b.xml`, "https://h/a b.xml", "https://h/a%20b?x=1&y=#f", `/x/\,y`, "#x",
 	} {
 		t.Run(source, func(t *testing.T) {
-			m := mountTree(t, newFakeTree(), func(o *Options) { o.Source = source })
+			m := mountTree(t, newTree(t), func(o *Options) { o.Source = source })
 			f := mountLine(t, m.dir)
 			sep := slices.Index(f, "-")
 			if got := unescape(f[sep+2]); got != source {
@@ -416,7 +410,7 @@ func TestMountLine(t *testing.T) {
 
 func TestOwnerAndModes(t *testing.T) {
 	fusetest.Root(t)
-	m := mountTree(t, newFakeTree(newRelease("one", newFile("a", 10))), func(o *Options) {
+	m := mountTree(t, newTree(t, newRelease("one", newFile("a", 10))), func(o *Options) {
 		o.UID, o.GID, o.Umask = 1234, 4321, 0o227
 	})
 	st, dir := stat(t, m.path("one/a")), stat(t, m.path("one"))
@@ -447,7 +441,7 @@ func TestOwnerAndModes(t *testing.T) {
 
 // A child process that inherits the connection would keep it alive after us.
 func TestConnectionIsNotInherited(t *testing.T) {
-	mountTree(t, newFakeTree())
+	mountTree(t, newTree(t))
 	out := fusetest.Run(t, exec.Command("ls", "-l", "/proc/self/fd"))
 	if strings.Contains(out, "/dev/fuse") {
 		t.Errorf("a child has\n%s", out)
@@ -457,7 +451,7 @@ func TestConnectionIsNotInherited(t *testing.T) {
 func TestUnmount(t *testing.T) {
 	disk := newFile("disk.img", 1<<20)
 	mount := func(t *testing.T) (*mounted, *os.File) {
-		m := mountTree(t, newFakeTree(newRelease("one", disk)))
+		m := mountTree(t, newTree(t, newRelease("one", disk)))
 		f, err := os.Open(m.path("one/disk.img"))
 		if err != nil {
 			t.Fatal(err)
@@ -567,7 +561,7 @@ func TestStale(t *testing.T) {
 	if !IsStale(dir) {
 		t.Fatal("the mount of a dead process is not stale")
 	}
-	s, err := Mount(t.Context(), newFakeTree(newRelease("two")), Options{Dir: dir, Source: "x"})
+	s, err := Mount(t.Context(), newTree(t, newRelease("two")).Catalog, Options{Dir: dir, Source: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -588,7 +582,7 @@ func TestStacked(t *testing.T) {
 	dir := t.TempDir()
 	var servers []*Server
 	for _, name := range []string{"lower", "upper"} {
-		s, err := Mount(t.Context(), newFakeTree(newRelease(name)), Options{Dir: dir, Source: name})
+		s, err := Mount(t.Context(), newTree(t, newRelease(name)).Catalog, Options{Dir: dir, Source: name})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -669,7 +663,7 @@ func TestMountErrors(t *testing.T) {
 		{"bad option", t.Context(), Options{Dir: dir, Source: "x", Extra: []string{"nonsense=1"}}},
 		{"cancelled", cancelled, Options{Dir: dir, Source: "x"}},
 	} {
-		if s, err := Mount(c.ctx, newFakeTree(), c.o); err == nil {
+		if s, err := Mount(c.ctx, newTree(t).Catalog, c.o); err == nil {
 			t.Errorf("%s: mounted", c.name)
 			s.Unmount(t.Context(), true)
 		} else {
@@ -684,7 +678,7 @@ func TestMountErrors(t *testing.T) {
 func TestPanic(t *testing.T) {
 	f := newFile("a", 3*4096)
 	f.readHook = func(int64) { panic("boom") }
-	m := mountTree(t, newFakeTree(newRelease("one", f, newFile("b", 10))))
+	m := mountTree(t, newTree(t, newRelease("one", f, newFile("b", 10))))
 	for range 3 {
 		if _, err := os.ReadFile(m.path("one/a")); !errors.Is(err, syscall.EIO) {
 			t.Errorf("read: %v", err)
@@ -703,7 +697,7 @@ func TestPanic(t *testing.T) {
 
 func TestShortRead(t *testing.T) {
 	f := newFile("a", 3*4096)
-	tree := newFakeTree(newRelease("one", f))
+	tree := newTree(t, newRelease("one", f))
 	m := mountTree(t, tree)
 	if st := stat(t, m.path("one/a")); st.Size != 3*4096 {
 		t.Fatal(st.Size)

@@ -42,7 +42,7 @@ func (v *vfs) view() view {
 	now := view{
 		feed:     sha256.Sum256(snap.FeedXML()),
 		feedTime: snap.FeedTime().UnixNano(),
-		latest:   snap.Latest(),
+		latest:   newest(snap),
 		releases: make(map[string]uint64),
 	}
 	for _, r := range v.releases() {

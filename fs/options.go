@@ -1,10 +1,14 @@
 package fs
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"syscall"
 	"time"
+
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
 )
 
 // Options say where and how to mount. Dir and Source are required.
@@ -43,6 +47,14 @@ type Options struct {
 	Logger *slog.Logger // nil: silent
 	// Debug logs every FUSE message at debug level.
 	Debug bool
+
+	reach reach
+}
+
+// reach is how files of the catalog are reached. Tests put others in its place.
+type reach struct {
+	open  func(context.Context, *bundle.File) (image.Handle, error)
+	inode func(*bundle.File) uint64
 }
 
 // An ErrorRule says what errors.Is(err, Err) means to a caller.
@@ -76,6 +88,12 @@ func (o Options) withDefaults() Options {
 		o.InterruptGrace = time.Second
 	case o.InterruptGrace < 0:
 		o.InterruptGrace = 0
+	}
+	if o.reach.open == nil {
+		o.reach.open = func(ctx context.Context, f *bundle.File) (image.Handle, error) { return f.Open(ctx) }
+	}
+	if o.reach.inode == nil {
+		o.reach.inode = (*bundle.File).Inode
 	}
 	return o
 }

@@ -16,9 +16,8 @@ func TestQEMU(t *testing.T) {
 	for _, mode := range []string{"cached", "passthrough"} {
 		t.Run(mode, func(t *testing.T) {
 			disk := newFile("disk.img", 8<<20)
-			disk.holeAt, disk.holeLen = 1<<20, 4<<20
-			clear(disk.data[1<<20 : 5<<20])
-			m := mountTree(t, newFakeTree(newRelease("one", disk)))
+			disk.hole(1<<20, 4<<20)
+			m := mountTree(t, newTree(t, newRelease("one", disk)))
 			if mode == "passthrough" {
 				requirePassthrough(t, m)
 				disk.complete(t)

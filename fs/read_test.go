@@ -35,7 +35,7 @@ func TestReadsFromOtherProcesses(t *testing.T) {
 	for _, mode := range []string{"cached", "passthrough"} {
 		t.Run(mode, func(t *testing.T) {
 			disk := newFile("disk.img", n)
-			m := mountTree(t, newFakeTree(newRelease("one", disk)))
+			m := mountTree(t, newTree(t, newRelease("one", disk)))
 			if mode == "passthrough" {
 				requirePassthrough(t, m)
 				disk.complete(t)
@@ -53,7 +53,7 @@ func TestReadsFromOtherProcesses(t *testing.T) {
 func TestReadOffsets(t *testing.T) {
 	const n = 2*65536 + 500
 	disk := newFile("disk.img", n)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
 	f, err := os.Open(m.path("one/disk.img"))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestReadOffsets(t *testing.T) {
 
 func TestPagesAreKept(t *testing.T) {
 	disk := newFile("disk.img", 1<<20)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
 	readFile(t, m.path("one/disk.img"))
 	before := disk.reads.Load()
 	readFile(t, m.path("one/disk.img"))
@@ -93,7 +93,7 @@ func TestPagesAreKept(t *testing.T) {
 
 func TestConcurrentReaders(t *testing.T) {
 	disk := newFile("disk.img", 4<<20)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -121,7 +121,7 @@ func TestConcurrentReaders(t *testing.T) {
 // make that open fail with EIO.
 func TestMixedOpens(t *testing.T) {
 	disk := newFile("disk.img", 1<<20)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
 	requirePassthrough(t, m)
 	open := func() *os.File {
 		t.Helper()
@@ -195,7 +195,7 @@ func TestMixedOpens(t *testing.T) {
 // go-fuse would, and opens of inodes in passthrough mode would fail from then on.
 func TestRefusedPassthrough(t *testing.T) {
 	good, bad := newFile("good", 1<<16), newFile("bad", 1<<16)
-	m := mountTree(t, newFakeTree(newRelease("one", bad, good)))
+	m := mountTree(t, newTree(t, newRelease("one", bad, good)))
 	requirePassthrough(t, m)
 	good.complete(t)
 	r, w, err := os.Pipe() // no regular file
@@ -227,7 +227,7 @@ func TestRefusedPassthrough(t *testing.T) {
 func TestPassthroughAfterRelease(t *testing.T) {
 	disk := newFile("disk.img", 1<<16)
 	disk.closeHook = func() { time.Sleep(10 * time.Millisecond) }
-	m := mountTree(t, newFakeTree(newRelease("one", disk)))
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
 	requirePassthrough(t, m)
 	disk.complete(t)
 	local := disk.local.Load()
@@ -254,14 +254,14 @@ func TestPassthroughAfterRelease(t *testing.T) {
 func TestNoPassthrough(t *testing.T) {
 	disk := newFile("disk.img", 1<<16)
 	disk.complete(t)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)), func(o *Options) { o.NoPassthrough = true })
+	m := mountTree(t, newTree(t, newRelease("one", disk)), func(o *Options) { o.NoPassthrough = true })
 	readFile(t, m.path("one/disk.img"))
 	if disk.reads.Load() == 0 {
 		t.Error("the kernel read the file itself")
 	}
 }
 
-func hanging(t *testing.T, f *fakeFile) {
+func hanging(t *testing.T, f *scriptedFile) {
 	t.Helper()
 	select {
 	case <-f.waiting:
@@ -273,7 +273,7 @@ func hanging(t *testing.T, f *fakeFile) {
 func TestKilledReader(t *testing.T) {
 	disk := newFile("disk.img", 1<<20)
 	disk.hang.Store(true)
-	m := mountTree(t, newFakeTree(newRelease("one", disk)), func(o *Options) { o.InterruptGrace = time.Hour })
+	m := mountTree(t, newTree(t, newRelease("one", disk)), func(o *Options) { o.InterruptGrace = time.Hour })
 	direct := fusetest.Child(t.Context(), "read", m.path("one/disk.img")) // waits for the request itself
 	dd := func() *exec.Cmd {                                              // waits for a page
 		return exec.Command("dd", "if="+m.path("one/disk.img"), "of=/dev/null", "bs=4096", "count=1", "status=none")
@@ -309,14 +309,14 @@ func TestInterruptedLookup(t *testing.T) {
 	rel := newRelease("one", newFile("disk.img", 1<<20))
 	rel.block = make(chan struct{})
 	defer close(rel.block)
-	m := mountTree(t, newFakeTree(rel), func(o *Options) { o.InterruptGrace = 300 * time.Millisecond })
+	m := mountTree(t, newTree(t, rel), func(o *Options) { o.InterruptGrace = 300 * time.Millisecond })
 	cmd := fusetest.Child(t.Context(), "handled", m.path("one/disk.img"))
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for rel.calls.Load() == 0 {
+	for rel.asked() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	// The signal has to hit the thread that waits; the others just handle it.
@@ -349,7 +349,7 @@ func TestCorruptDropsPages(t *testing.T) {
 	for _, by := range []string{"read", "call"} {
 		t.Run(by, func(t *testing.T) {
 			disk := newFile("disk.img", 8<<20)
-			m := mountTree(t, newFakeTree(newRelease("one", disk)))
+			m := mountTree(t, newTree(t, newRelease("one", disk)))
 			f, err := os.Open(m.path("one/disk.img"))
 			if err != nil {
 				t.Fatal(err)
@@ -364,7 +364,7 @@ func TestCorruptDropsPages(t *testing.T) {
 				t.Fatalf("the page was not kept: %v", err)
 			}
 			if by == "call" {
-				m.Distrust(disk.Inode())
+				m.Distrust(stat(t, m.path("one/disk.img")).Ino)
 			} else if _, err := f.ReadAt(p, 4<<20); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("corrupt: %v", err)
 			}
@@ -395,7 +395,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func TestNewSnapshot(t *testing.T) {
 	old := newRelease("one", newFile("disk.img", 1<<16))
 	kept := newRelease("two", newFile("disk.img", 1<<16))
-	tree := newFakeTree(old, kept)
+	tree := newTree(t, old, kept)
 	m := mountTree(t, tree)
 	exists := func(name string) bool { _, err := os.Lstat(m.path(name)); return err == nil }
 
@@ -421,20 +421,16 @@ func TestNewSnapshot(t *testing.T) {
 
 	// "one" is replaced, "three" is new and the latest, "two" is as it was.
 	replaced := newRelease("one", newFile("disk.img", 1<<16))
-	replaced.generation = 2
-	replaced.files[0].inode++
 	replaced.files[0].data[100] ^= 0xff
-	tree.set(&fakeSnapshot{
-		feed: []byte("<rss>new</rss>"), time: time.Unix(1800000000, 0),
-		releases: []*fakeRelease{newRelease("three"), replaced, kept},
-	})
+	first := tree.Snapshot()
+	tree.set(t, newRelease("three"), replaced, kept)
 	eventually(t, "three appears", func() bool { return exists("three") })
 	eventually(t, "latest moves", func() bool { to, _ := os.Readlink(m.path("latest")); return to == "three" })
-	eventually(t, "feed.xml changes", func() bool { return string(readFile(t, m.path("feed.xml"))) == "<rss>new</rss>" })
+	eventually(t, "feed.xml changes", func() bool { return bytes.Equal(readFile(t, m.path("feed.xml")), tree.Snapshot().FeedXML()) })
 	eventually(t, "one is replaced", func() bool {
 		return bytes.Equal(readFile(t, m.path("one/disk.img")), replaced.files[0].data)
 	})
-	eventually(t, "root has the feed's time", func() bool { return stat(t, m.dir).Mtim.Sec == 1800000000 })
+	eventually(t, "root has the feed's time", func() bool { return stat(t, m.dir).Mtim.Nano() == tree.Snapshot().FeedTime().UnixNano() })
 	for _, name := range []string{"one", "one/disk.img", "two", "two/disk.img"} {
 		if now := stat(t, m.path(name)).Ino; (now == inodes[name]) != strings.HasPrefix(name, "two") {
 			t.Errorf("%s: inode %d before and %d after", name, inodes[name], now)
@@ -444,7 +440,7 @@ func TestNewSnapshot(t *testing.T) {
 	if _, err := held.ReadAt(got, 0); err != nil || !bytes.Equal(got, old.files[0].data) {
 		t.Errorf("the open file of the old generation changed, or %v", err)
 	}
-	if b, err := io.ReadAll(heldFeed); string(b) != "<rss/>" {
+	if b, err := io.ReadAll(heldFeed); !bytes.Equal(b, first.FeedXML()) {
 		t.Errorf("the open feed reads %q, %v", b, err)
 	}
 	if n := kept.files[0].reads.Load(); n == 0 {
@@ -454,34 +450,33 @@ func TestNewSnapshot(t *testing.T) {
 	}
 
 	// A release leaves the feed, and comes back.
-	tree.set(&fakeSnapshot{releases: []*fakeRelease{kept}})
+	tree.set(t, kept)
 	eventually(t, "three goes", func() bool { return !exists("three") })
 	if !exists("one") {
 		t.Error("a release in use went")
 	}
 	back := newRelease("three", newFile("x", 1))
-	back.generation = 2 // with the former one the kernel may not have forgotten what that held
-	tree.set(&fakeSnapshot{releases: []*fakeRelease{kept, back}})
+	tree.set(t, kept, back)
 	eventually(t, "three comes back", func() bool { return exists("three") })
 	if got := names(t, m.path("three")); !slices.Equal(got, []string{"x"}) {
 		t.Errorf("holds %q", got)
 	}
-	tree.set(&fakeSnapshot{})
-	eventually(t, "latest goes", func() bool { return !exists("latest") && !exists("two") })
+	tree.set(t, newRelease("four"))
+	eventually(t, "latest moves on", func() bool { to, _ := os.Readlink(m.path("latest")); return to == "four" && !exists("two") })
 }
 
 func TestLeavesWhenUnused(t *testing.T) {
 	rel := newRelease("one", newFile("disk.img", 1<<16), newFile("xvm.xml", 10))
-	tree := newFakeTree(rel)
+	tree := newTree(t, rel)
 	m := mountTree(t, tree)
 	a, err := os.Open(m.path("one/disk.img"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree.set(&fakeSnapshot{})
+	tree.set(t, newRelease("two"))
 	time.Sleep(shortly + 100*time.Millisecond) // so that no cached entry answers
 
-	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "one"}) {
+	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
 		t.Errorf("root holds %q", got)
 	}
 	b, err := os.Open(m.path("one/xvm.xml"))
@@ -495,7 +490,7 @@ func TestLeavesWhenUnused(t *testing.T) {
 		_, err := os.Lstat(m.path("one"))
 		return errors.Is(err, os.ErrNotExist)
 	})
-	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml"}) {
+	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "two"}) {
 		t.Errorf("root holds %q", got)
 	}
 }
@@ -503,9 +498,9 @@ func TestLeavesWhenUnused(t *testing.T) {
 // Two files whose inode numbers collide are still two files.
 func TestInodeCollision(t *testing.T) {
 	a, b := newFile("a", 5000), newFile("b", 5000)
-	b.inode = a.inode
+	a.inode, b.inode = 1<<20, 1<<20
 	b.data[0] ^= 0xff
-	m := mountTree(t, newFakeTree(newRelease("one", a, b)))
+	m := mountTree(t, newTree(t, newRelease("one", a, b)))
 	fa, err := os.Open(m.path("one/a"))
 	if err != nil {
 		t.Fatal(err)
@@ -524,12 +519,15 @@ func TestOrdinaryUser(t *testing.T) {
 	for p := dir; p != os.TempDir() && len(p) > 1; p = p[:strings.LastIndexByte(p, '/')] {
 		os.Chmod(p, 0o755)
 	}
-	if err := os.Chown(dir, nobody, nobody); err != nil {
-		t.Fatal(err)
+	cache := t.TempDir()
+	for _, d := range []string{dir, cache} {
+		if err := os.Chown(d, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cmd := fusetest.Child(ctx, "namespace", dir, filepath.Join(t.TempDir(), "fuse"))
+	cmd := fusetest.Child(ctx, "namespace", dir, filepath.Join(t.TempDir(), "fuse"), cache)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	fusetest.Run(t, cmd)
 }

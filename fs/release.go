@@ -7,6 +7,9 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/bundle"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -18,7 +21,7 @@ type releaseNode struct {
 	node
 	id      fusefs.StableAttr
 	key     releaseID
-	release Release
+	release *catalog.Release
 	feed    time.Time // of the feed, which stands in for a missing publication date
 	errs    meter.Limiter
 
@@ -26,12 +29,12 @@ type releaseNode struct {
 	dirs     map[string]struct{} // set by isDir
 }
 
-func releaseIdentity(r Release) fusefs.StableAttr {
+func releaseIdentity(r *catalog.Release) fusefs.StableAttr {
 	return identity(syscall.S_IFDIR, r.Name(), r.Generation(), "")
 }
 
 // newReleaseNode shows r of a feed from feedTime.
-func newReleaseNode(v *vfs, r Release, feedTime time.Time) *releaseNode {
+func newReleaseNode(v *vfs, r *catalog.Release, feedTime time.Time) *releaseNode {
 	return &releaseNode{
 		node:    node{vfs: v},
 		id:      releaseIdentity(r),
@@ -55,11 +58,11 @@ func (r *releaseNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.
 }
 
 // open returns the index, waiting for it if this is the first use.
-func (r *releaseNode) open(w *waiter) (Package, syscall.Errno) {
+func (r *releaseNode) open(w *waiter) (*bundle.Package, syscall.Errno) {
 	if p, ok := r.release.Peek(); ok {
 		return p, 0
 	}
-	p, err := r.release.Package(w)
+	p, err := r.release.PackageSoon(w)
 	if err != nil {
 		errno, _ := r.vfs.errno(w, err, &r.errs, "index a release", "release", r.key.name)
 		return nil, errno
@@ -136,14 +139,14 @@ func (r *releaseNode) list(ctx context.Context, in string, list []fuse.DirEntry)
 				lastDir = name
 			}
 		case !r.isDir(p, f.Name()):
-			list = append(list, dirEntry(name, fileIdentity(r.key, f)))
+			list = append(list, dirEntry(name, r.vfs.fileIdentity(r.key, f)))
 		}
 	}
 	return fusefs.NewListDirStream(list), 0
 }
 
 // isDir tells a directory of the release; one wins over a file of its name.
-func (r *releaseNode) isDir(p Package, path string) bool {
+func (r *releaseNode) isDir(p *bundle.Package, path string) bool {
 	r.dirsOnce.Do(func() { r.dirs = impliedDirs(p.Files()) })
 	_, ok := r.dirs[path]
 	return ok

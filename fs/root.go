@@ -4,6 +4,8 @@ import (
 	"context"
 	"syscall"
 
+	"vmcastfs/fs/catalog"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -30,7 +32,7 @@ func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		out.SetAttrTimeout(foreverish)
 		return r.NewInode(ctx, n, n.id), 0
 	case latestName:
-		target := snap.Latest()
+		target := newest(snap)
 		if target == "" {
 			return nil, syscall.ENOENT
 		}
@@ -60,7 +62,7 @@ var _ = (fusefs.NodeReaddirer)((*rootNode)(nil))
 func (r *rootNode) Readdir(context.Context) (fusefs.DirStream, syscall.Errno) {
 	snap := r.vfs.tree.Snapshot()
 	list := append(dots(rootIno, rootIno), dirEntry(feedName, newFeedNode(r.vfs, snap).id))
-	if target := snap.Latest(); target != "" {
+	if target := newest(snap); target != "" {
 		list = append(list, dirEntry(latestName, newLatestNode(r.vfs, target, snap).id))
 	}
 	for _, rel := range r.vfs.releases() {
@@ -116,4 +118,12 @@ var _ = (fusefs.NodeReaddirer)((*hiddenNode)(nil))
 func (h *hiddenNode) Readdir(context.Context) (fusefs.DirStream, syscall.Errno) {
 	list := append(dots(h.id.Ino, rootIno), dirEntry(statusName, newStatusNode(h.vfs).id))
 	return fusefs.NewListDirStream(list), 0
+}
+
+// newest is what "latest" points to; "": there is no release.
+func newest(s *catalog.Snapshot) string {
+	if r := s.Latest(); r != nil {
+		return r.Name()
+	}
+	return ""
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -19,7 +21,7 @@ type feedNode struct {
 	time    time.Time
 }
 
-func newFeedNode(v *vfs, snap Snapshot) *feedNode {
+func newFeedNode(v *vfs, snap *catalog.Snapshot) *feedNode {
 	n := &feedNode{node: node{vfs: v}, content: snap.FeedXML(), time: snap.FeedTime()}
 	sum := sha256.Sum256(n.content)
 	n.id = identity(syscall.S_IFREG, "", 0, feedName)
@@ -56,7 +58,7 @@ type latestNode struct {
 	time   time.Time
 }
 
-func newLatestNode(v *vfs, target string, snap Snapshot) *latestNode {
+func newLatestNode(v *vfs, target string, snap *catalog.Snapshot) *latestNode {
 	n := &latestNode{node: node{vfs: v}, target: target, time: snap.FeedTime()}
 	if r, ok := snap.Release(target); ok {
 		n.time = firstTime(r.Published(), n.time)

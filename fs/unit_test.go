@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/internal/fusetest"
 )
 
@@ -48,12 +48,12 @@ func TestIOMode(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var m ioMode
-			handles := map[byte]*fakeHandle{}
+			handles := map[byte]*scriptedHandle{}
 			files := map[*os.File]byte{}
 			var current *os.File
 			for i, s := range c.steps {
 				if s.open != 0 {
-					h := &fakeHandle{}
+					h := &scriptedHandle{}
 					handles[s.open] = h
 					var offer *os.File
 					if s.offered {
@@ -261,26 +261,52 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// A release that is the same in a later snapshot must be the same node.
+// scriptedNode is a file of a tree that is not mounted, and its handle in memory.
+func scriptedNode(t testing.TB, f *scriptedFile) (*fileNode, *handle) {
+	tree := newTree(t, newRelease("one", f))
+	r, ok := tree.Snapshot().Release("one")
+	if !ok {
+		t.Fatal("there is no release")
+	}
+	p, err := r.Package(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := p.Lookup(t.Context(), f.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVFS(tree.Catalog, Options{}.withDefaults())
+	n := newFileNode(newReleaseNode(v, r, time.Time{}), file)
+	return n, &handle{node: n, src: image.Memory(f.data)}
+}
+
+// A file of a release that is the same in a later process must be the same node.
 func TestIdentityIsStable(t *testing.T) {
-	a, b := newRelease("one", newFile("x", 1)), newRelease("one", newFile("x", 1))
-	if releaseIdentity(a) != releaseIdentity(b) {
-		t.Error("release")
+	release := newRelease("one", newFile("x", 5000))
+	tree := newTree(t, release)
+	var ids []any
+	for range 2 {
+		r, _ := tree.Snapshot().Release("one")
+		p, err := r.Package(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := p.Lookup(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := newVFS(tree.Catalog, Options{}.withDefaults())
+		ids = append(ids, releaseIdentity(r), v.fileIdentity(releaseID{"one", r.Generation()}, file))
+		tree.set(t, newRelease("two"), release)
 	}
-	key := releaseID{"one", 1}
-	if fileIdentity(key, a.files[0]) != fileIdentity(key, b.files[0]) {
-		t.Error("file")
-	}
-	if !bytes.Equal(a.files[0].data, b.files[0].data) {
-		t.Error("data")
+	if ids[0] != ids[2] || ids[1] != ids[3] {
+		t.Errorf("%+v", ids)
 	}
 }
 
 func BenchmarkRead(b *testing.B) {
-	f := newFile("x", 1<<20)
-	v := newVFS(newFakeTree(), Options{}.withDefaults())
-	n := newFileNode(newReleaseNode(v, newRelease("one", f), time.Time{}), f)
-	h := &handle{node: n, src: &fakeHandle{f: f}}
+	_, h := scriptedNode(b, newFile("x", 1<<20))
 	p := make([]byte, 128<<10)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(p)))
@@ -295,9 +321,7 @@ func BenchmarkRead(b *testing.B) {
 
 // A read of what is here allocates nothing on its way from go-fuse and back.
 func TestReadDoesNotAllocate(t *testing.T) {
-	f := newFile("x", 1<<20)
-	v := newVFS(newFakeTree(), Options{}.withDefaults())
-	h := &handle{node: newFileNode(newReleaseNode(v, newRelease("one", f), time.Time{}), f), src: &fakeHandle{f: f}}
+	_, h := scriptedNode(t, newFile("x", 1<<20))
 	p := make([]byte, 4096)
 	if n := testing.AllocsPerRun(200, func() {
 		r, errno := h.Read(context.Background(), p, 4096)

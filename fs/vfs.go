@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
+
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -28,7 +30,7 @@ const (
 
 // vfs is what the nodes of one mount share.
 type vfs struct {
-	tree   Tree
+	tree   *catalog.Catalog
 	opts   Options
 	log    *slog.Logger
 	root   *rootNode
@@ -58,12 +60,12 @@ type releaseID struct {
 
 // usage says that files of a release are open.
 type usage struct {
-	release Release
+	release *catalog.Release
 	opens   int
 	last    uint64 // vfs.uses at the latest open
 }
 
-func newVFS(tree Tree, opts Options) *vfs {
+func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 	v := &vfs{
 		tree:       tree,
 		opts:       opts,
@@ -79,7 +81,7 @@ func newVFS(tree Tree, opts Options) *vfs {
 }
 
 // release finds a release of the feed, or one that left it but is in use.
-func (v *vfs) release(name string) (Release, bool) {
+func (v *vfs) release(name string) (*catalog.Release, bool) {
 	if !usableName(name) {
 		return nil, false
 	}
@@ -102,9 +104,9 @@ func (v *vfs) release(name string) (Release, bool) {
 
 // releases lists what the root shows: the feed's releases in its order, then
 // those that left it but are in use.
-func (v *vfs) releases() []Release {
+func (v *vfs) releases() []*catalog.Release {
 	snap := v.tree.Snapshot()
-	var list []Release
+	var list []*catalog.Release
 	for _, r := range snap.Releases() {
 		if usableName(r.Name()) {
 			list = append(list, r)

@@ -95,7 +95,7 @@ func (e *env) demo(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer s.close()
-	mounted, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
+	mounted, err := fs.Mount(ctx, s.catalog, fs.Options{
 		Dir: d.dir, Source: feedURL, UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
 		AllowOther: o.AllowOther, Errors: errorRules(), Logger: log,
 	})

@@ -156,7 +156,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	if err := notTwice(dir, call.source(feedURL)); err != nil {
 		return err // it was mounted in the meantime
 	}
-	server, err := fs.Mount(ctx, fs.Show(s.catalog), fs.Options{
+	server, err := fs.Mount(ctx, s.catalog, fs.Options{
 		Dir: dir, Source: call.source(feedURL), AllowOther: o.AllowOther,
 		UID: uint32(o.UID), GID: uint32(o.GID), Umask: o.Umask,
 		Errors: errorRules(), Logger: log.Logger, Debug: o.Debug,

@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},
 	"fs/catalog":            {"fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "feed/show"},
-	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image", "cache", "cache/store", "cache/remote"},
+	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image"},
 }
 
 // everywhere is what every room may import: how foreign text is shown.
