@@ -92,7 +92,7 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 	case unknown != "":
 		return nil, "", fmt.Errorf("%w: it declares %q", errCharset, show.Text(show.Clip(unknown, 40)))
 	case bytes.IndexByte(b, 0) >= 0:
-		return nil, "", fmt.Errorf("%w: it looks like binary data", errCharset)
+		return nil, "", fmt.Errorf("%w: it looks like binary data", ErrNotFeed)
 	case multi:
 		b = bytes.ToValidUTF8(b, nil)
 		warning = "feed holds bytes that are not UTF-8: left out"

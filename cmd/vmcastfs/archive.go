@@ -197,7 +197,7 @@ func softOptions(list string) (options, error) {
 	o.Hard = false
 	o.Timeo = 15 * time.Second
 	o.CacheSize = 0 // what mounts have put there stays: theirs may be larger than the default
-	if _, err := o.parse(list, false); err != nil {
+	if err := o.parse(list, false); err != nil {
 		return o, err
 	}
 	return o, o.check()

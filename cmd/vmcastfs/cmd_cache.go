@@ -37,7 +37,6 @@ type cacheFile struct {
 
 // cacheCommand is `vmcastfs cache …`.
 func cacheCommand(e *env) *cobra.Command {
-	var dir string
 	cmd := &cobra.Command{
 		Use:   "cache",
 		Short: "look after the cache directory",
@@ -51,12 +50,19 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&dir, "cache", defaultOptions().Cache, "the cache `DIR`ectory")
+	dir := addDirectory(cmd, "cache", func(o *options) *string { return &o.Cache })
+	open := func() (*store.Store, error) {
+		path, err := dir()
+		if err != nil {
+			return nil, err
+		}
+		return e.openCache(path)
+	}
 
 	// with runs fn on the cache, which must be there already.
 	with := func(fn func(ctx context.Context, s *store.Store, args []string) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error {
-			s, err := e.openCache(dir)
+			s, err := open()
 			if err != nil {
 				return err
 			}
@@ -72,13 +78,15 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 
 	var asJSON bool
 	list := &cobra.Command{
-		Use: "list [--json]", Short: "show the cached files, the most recently used first, and what is pinned and absent yet", Args: cobra.NoArgs,
+		Use: "list [--json]", Short: "show the cached files and what is pinned, last used first", Args: cobra.NoArgs,
 		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return cacheList(e.stdout, s, asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 
 	prune := &cobra.Command{
-		Use: "prune [SIZE]", Short: "remove the least recently used until the cache takes SIZE at most (default 0: all that is not in use)",
+		Use: "prune [SIZE]", Short: "remove what was used least recently until SIZE is left",
+		Long: `prune removes the files that were used least recently until the cache takes SIZE
+at most. The default is 0: all that is not in use or pinned.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: with(func(_ context.Context, s *store.Store, args []string) error { return e.cachePrune(s, args) }),
 	}
@@ -103,8 +111,8 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 	remove.Flags().BoolVar(&force, "force", false, "also what is pinned")
 	verify := &cobra.Command{
 		Use: "verify", Short: "read every cached block and drop what is damaged",
-		Long: `verify reads every cached block, compares it with its checksum, and drops what is
-damaged: it is fetched again when it is needed, and of an image that a guest
+		Long: `verify reads every cached block, compares it with its checksum, and drops what
+is damaged: it is fetched again when it is needed, and of an image that a guest
 reads by passthrough within seconds. The exit status is 1 if there was any. It
 goes well with mounts in use; "systemctl enable --now vmcastfs-verify.timer"
 runs it every week.`,
@@ -113,15 +121,15 @@ runs it every week.`,
 	}
 	pinning := func(on bool) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error {
-			return e.pin(cmd.Context(), args, on, func() (*store.Store, error) { return e.openCache(dir) })
+			return e.pin(cmd.Context(), args, on, open)
 		}
 	}
 	pin := &cobra.Command{
 		Use: "pin {NAME|DIR/RELEASE[/IMAGE]}...", Short: "never evict these files", Args: names,
-		Long: `pin keeps files in the cache, whole, whatever else needs room; they count towards
-its size. What has not been cached yet is named by its path in a mount, and kept
-from when it is read, or from "vmcastfs prefetch". More than the cache may hold
-is refused.`,
+		Long: `pin keeps files in the cache, whole, whatever else needs room; they count
+towards its size. What has not been cached yet is named by its path in a mount,
+and kept from when it is read, or from "vmcastfs prefetch". More than the cache
+may hold is refused.`,
 		Example: `  vmcastfs cache pin /srv/vmcast/latest
   vmcastfs cache pin debian-12.5/root.img`,
 		RunE: pinning(true),

@@ -43,8 +43,10 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 
 "latest" is followed, so that a machine keeps the release it was made from.`,
 		Example: `  eval "$(vmcastfs config qemu /srv/vmcast/latest)"
-  vmcastfs config libvirt --overlay /var/lib/libvirt/images /srv/vmcast/debian-12.5 | virsh define /dev/stdin
-  vmcastfs config xl --kernel /boot/vmlinuz --initrd /boot/initrd.img /srv/vmcast/debian-12.5 > debian.cfg`,
+  vmcastfs config libvirt --overlay /var/lib/libvirt/images \
+    /srv/vmcast/debian-12.5 | virsh define /dev/stdin
+  vmcastfs config xl --kernel /boot/vmlinuz --initrd /boot/initrd.img \
+    /srv/vmcast/debian-12.5 > debian.cfg`,
 		Args:              exactArgs(2, "qemu, xl or libvirt, and the DIR/RELEASE"),
 		ValidArgsFunction: configArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,11 +104,11 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 	return cmd
 }
 
-func configArgs(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func configArgs(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return []string{"qemu", "xl", "libvirt"}, cobra.ShellCompDirectiveNoFileComp
 	}
-	return nil, cobra.ShellCompDirectiveFilterDirs
+	return completeInMounts(cmd, args, typed)
 }
 
 // Limits of what is looked at in a directory.

@@ -34,28 +34,29 @@ func indexCommand(e *env) *cobra.Command {
 		Long: `index reads somebody else's package once, from a file or its server, checks it
 whole against its own manifest, and writes a sidecar: a SHA-256 of every block,
 and seek points for compressed images. With it a mount checks each block before
-it serves it, and reads anywhere in an image compressed by gzip, or xz or zstd in
-blocks or frames, at once. An xz file of one block, or a zstd file of one frame,
-has no point in between that would not hold megabytes of history: it is decoded in
-order, as bzip2 is, and index says so. The package may be anything that a mount
-shows: XVM, OVA, XVA, a disk image, each of them also compressed as a whole.
+it serves it, and reads anywhere in an image compressed by gzip, or xz or zstd
+in blocks or frames, at once. An xz file of one block, or a zstd file of one
+frame, has no point in between that would not hold megabytes of history: it is
+decoded in order, as bzip2 is, and index says so. The package may be anything
+that a mount shows: XVM, OVA, XVA, a disk image, each of them also compressed
+as a whole.
 
-Sign it with a key that your hosts trust: by that you vouch for the package, also
-where they require signatures and its publisher made none, or with another key.
-Compare what is printed of it with what the publisher says first. The
+Sign it with a key that your hosts trust: by that you vouch for the package,
+also where they require signatures and its publisher made none, or with another
+key. Compare what is printed of it with what the publisher says first. The
 sidecar of p.xvm is called p.xvm.sidecar, and that is where it goes, in the
 working directory, unless -o says otherwise.
 
 A boot profile goes along with --profile, for images that are not compressed as
 one stream: a mount then fetches ahead of a boot what it will read.
 
-A package with a block list of its own gains nothing from a sidecar, unless it is
-signed by none of your keys: a signed sidecar vouches for it then, and a mount
-checks its blocks against the sidecar. --options sig=ignore has index itself take
-a package that is not signed, where there is a keyring.
+A package with a block list of its own gains nothing from a sidecar, unless it
+is signed by none of your keys: a signed sidecar vouches for it then, and a
+mount checks its blocks against the sidecar. --options sig=ignore has index
+itself take a package that is not signed, where there is a keyring.
 
-The exit status is 1, and no sidecar is written, if the package has a fault, or a
-block list of its own that will do.`,
+The exit status is 1, and no sidecar is written, if the package has a fault, or
+a block list of its own that will do.`,
 		Example: `  vmcastfs index --sign key.asc https://example.org/debian-12.5.xvm`,
 		Args:    exactArgs(1, "a URL or FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,6 +66,7 @@ block list of its own that will do.`,
 	}
 	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the sidecar to `SIDECAR`")
 	cmd.Flags().StringVar(&c.list, "options", "", "mount `OPTIONS` that concern the network and trust")
+	_ = cmd.RegisterFlagCompletionFunc("options", completeOptions)
 	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 8M")
 	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the sidecar")
 	c.sign.add(cmd)

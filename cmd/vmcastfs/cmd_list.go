@@ -74,7 +74,7 @@ archives that are not shown, and why.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
-	cmd.Flags().StringVarP(&list, "options", "o", "", "mount `OPTIONS` that concern the network, cache and trust")
+	addOptions(cmd, &list, "mount `OPTIONS` that concern the network, cache and trust")
 	cmd.Flags().IntVarP(&limit, "number", "n", 0, "only the newest `N` releases (0: all)")
 	return cmd
 }

@@ -48,27 +48,28 @@ OPTIONS are as in fstab, and those of mount(8) are accepted: see
 mount.vmcastfs(8). Exit status: 0 mounted; 1 wrong usage; 2 the system refused;
 4 internal error; 8 interrupted; 32 mount failed.`,
 		Example: `  vmcastfs mount https://example.org/vmcast.xml /srv/vmcast
-  vmcastfs mount -f -o cache=/var/tmp/vm,verify=strict ./vmcast.xml /mnt`,
+  vmcastfs mount -f -o cache=/var/tmp/vm,verify=strict vmcast.xml /mnt`,
 		Args: exactArgs(2, "a FEED and a DIR"),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return nil, cobra.ShellCompDirectiveFilterDirs
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			call := mountCall{feed: args[0], dir: args[1], list: strings.Join(lists, ","), background: !foreground, verbose: verbose, sloppy: sloppy}
 			call.opts = defaultOptions()
-			notes, err := call.opts.parse(call.list, call.sloppy)
-			if err == nil {
-				err = call.opts.check()
-			}
-			if err != nil {
+			if err := call.opts.parse(call.list, call.sloppy); err != nil {
 				return err
 			}
-			for _, note := range notes {
-				if !starting() { // else the first process has said it
-					fmt.Fprintln(e.stderr, "vmcastfs:", note)
-				}
+			if err := call.opts.check(); err != nil {
+				return err
 			}
 			return e.mount(cmd.Context(), call)
 		},
 	}
 	cmd.Flags().StringArrayVarP(&lists, "options", "o", nil, "mount `OPTIONS`, separated by commas")
+	_ = cmd.RegisterFlagCompletionFunc("options", completeOptions)
 	cmd.Flags().BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more")
 	cmd.Flags().BoolVarP(&sloppy, "sloppy", "s", false, "ignore unknown options")
@@ -112,6 +113,9 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 		return err
 	}
 	if call.background {
+		if why := call.opts.noRoom(); why != "" { // the second process says it in the log
+			fmt.Fprintln(e.stderr, "vmcastfs:", why)
+		}
 		args := []string{"mount", "-f"}
 		if call.list != "" {
 			args = append(args, "-o", absoluteOptions(call.list, call.opts))

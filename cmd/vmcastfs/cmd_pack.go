@@ -54,7 +54,8 @@ Any text does that is not used twice; many take a URL or a UUID. publish puts it
 into the feed.
 
 The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`,
-		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc --guid urn:example:debian-12.5 xvm.xml root.img swap.img
+		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc \
+    --guid urn:example:debian-12.5 xvm.xml root.img swap.img
   gpg --export-secret-keys --armor publisher@example.org >key.asc`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {

@@ -36,6 +36,7 @@ corrupt or cannot be had.`,
 			}
 			return nil
 		},
+		ValidArgsFunction: completeInMounts,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var wanted []wantedImage
 			for _, arg := range args {
@@ -205,11 +206,7 @@ func (b *imageBar) show(f image.Status) {
 	at := int64(f.Percent / 100 * float64(f.Size))
 	if b.bar == nil {
 		b.from = min(at, f.Size-1)
-		b.bar = progressbar.NewOptions64(f.Size-b.from,
-			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(b.label),
-			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(prefetchPoll/2))
-		b.bar.StartWithoutRender()
+		b.bar = newBar(b.out, b.label, f.Size-b.from)
 	}
 	if at >= f.Size && f.State == "partial" {
 		b.bar.Describe(b.label + ": checking")

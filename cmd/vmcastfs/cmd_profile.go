@@ -32,8 +32,9 @@ somebody else's package, made by index --profile FILE.`,
 		Short: "print what a live mount has recorded",
 		Long: `export prints the boot profiles that a live mount has recorded, of one image or
 of all of a release, as one text. The exit status is 1 if there are none.`,
-		Example: `  vmcastfs profile export /srv/vmcast/debian-12.5/root.img > boot.profile
-  vmcastfs mount -o profile=boot.profile https://example.org/vmcast.xml /srv/vmcast
+		Example: `  vmcastfs profile export /srv/vmcast/debian-12/root.img > boot.profile
+  vmcastfs mount -o profile=boot.profile \
+    https://example.org/vmcast.xml /srv/vmcast
   vmcastfs pack --profile boot.profile -o debian.xvm xvm.xml root.img`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

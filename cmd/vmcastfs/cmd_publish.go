@@ -46,21 +46,22 @@ func publishCommand(e *env) *cobra.Command {
 		Short: "write the feed for a directory of packages",
 		Long: `publish writes DIR/vmcast.xml, a feed (RSS 2.0) of the packages in DIR: *.xvm,
 *.xvm2, *.ova, *.xva, and disk images: *.img, *.raw, *.qcow2, *.qcow, *.vmdk,
-*.vhd, *.vhdx, *.vdi, *.hdd, *.hds, *.iso and *.ami; each of them also compressed,
-with .gz, .xz, .zst or .bz2 behind. Serve DIR at the URL given with any web server
-that answers ranges. All other files are left out, notes, signatures, sums and
-sidecars among them, and so are those whose names begin with a dot, and what is
-in directories below. Compressed archives are inflated to TMPDIR to be checked.
+*.vhd, *.vhdx, *.vdi, *.hdd, *.hds, *.iso and *.ami; each of them also
+compressed, with .gz, .xz, .zst or .bz2 behind. Serve DIR at the URL given with
+any web server that answers ranges. All other files are left out, notes,
+signatures, sums and sidecars among them, and so are those whose names begin
+with a dot, and what is in directories below. Compressed archives are inflated
+to TMPDIR to be checked.
 
 A release is named after its file; its date is the file's the first time it is
-published, and stays. Its guid is the one it was packed with (pack --guid), else
-its first URL; that stays, too, wherever DIR is served later. Of a disk image the
-feed gives the SHA-256. Its release notes are in NAME.html, NAME.md or NAME.txt
-beside NAME.xvm or NAME.img.xz. Run again, publish changes only what has changed, and nothing
-at all if nothing has; readers see the old feed or the new one, never half of
-one. A file that is no package is an error, and the feed stays as it was. A
-changed package is another release, under another name: hosts remember what was
-first seen of each, and publish warns of it.`,
+published, and stays. Its guid is the one it was packed with (pack --guid),
+else its first URL; that stays, too, wherever DIR is served later. Of a disk
+image the feed gives the SHA-256. Its release notes are in NAME.html, NAME.md
+or NAME.txt beside NAME.xvm or NAME.img.xz. Run again, publish changes only
+what has changed, and nothing at all if nothing has; readers see the old feed
+or the new one, never half of one. A file that is no package is an error, and
+the feed stays as it was. A changed package is another release, under another
+name: hosts remember what was first seen of each, and publish warns of it.`,
 		Example: `  vmcastfs publish --base-url https://example.org/vm/ /srv/www/vm`,
 		Args:    exactArgs(1, "a DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -62,7 +62,8 @@ or hung, or if there is none on DIR.
 
 With --watch it shows that again every second, until Ctrl-C; with --json too,
 each time as one line.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeMount,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			find := func() ([]mountStatus, error) { return findMounts("") }
 			if len(args) == 1 {

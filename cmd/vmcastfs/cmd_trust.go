@@ -51,30 +51,18 @@ does these things without a reason. A running mount notices by itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(trustListCommand(e), trustAcceptCommand(e), trustForgetCommand(e))
+	state := addDirectory(cmd, "state", func(o *options) *string { return &o.State })
+	cmd.AddCommand(trustListCommand(e, state), trustAcceptCommand(e, state), trustForgetCommand(e, state))
 	return cmd
 }
 
-// trustOptions adds -o to a command, of which only state= matters.
-func trustOptions(cmd *cobra.Command) (state func() (string, error)) {
-	list := cmd.Flags().StringP("options", "o", "", "state=DIR, as the mount has it; other mount options are accepted")
-	return func() (string, error) {
-		o := defaultOptions()
-		if _, err := o.parse(*list, false); err != nil {
-			return "", err
-		}
-		return o.State, nil
-	}
-}
-
-func trustListCommand(e *env) *cobra.Command {
+func trustListCommand(e *env, state func() (string, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list [--json] [-o state=DIR] [FEED]",
+		Use:   "list [--json] [FEED]",
 		Short: "show what was seen, and the alarms",
 		Args:  cobra.MaximumNArgs(1),
 	}
-	state := trustOptions(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		dir, err := state()
@@ -144,16 +132,15 @@ func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 	return nil
 }
 
-func trustAcceptCommand(e *env) *cobra.Command {
+func trustAcceptCommand(e *env, state func() (string, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "accept [-o state=DIR] FEED [RELEASE]",
+		Use:   "accept FEED [RELEASE]",
 		Short: "take what the alarms are about for right",
 		Long: `accept takes what the alarms of a feed are about for what was seen: of one
 release, or of all of them and of the feed itself. It prints what it accepted;
 exit status 1 if there was nothing.`,
 		Args: feedAndRelease,
 	}
-	state := trustOptions(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		d, url, release, err := trustArguments(state, args)
 		if err != nil {
@@ -175,15 +162,14 @@ exit status 1 if there was nothing.`,
 	return cmd
 }
 
-func trustForgetCommand(e *env) *cobra.Command {
+func trustForgetCommand(e *env, state func() (string, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "forget [-o state=DIR] FEED [RELEASE]",
+		Use:   "forget FEED [RELEASE]",
 		Short: "forget a release, or all of a feed",
 		Long: `forget removes what is known of a release, or of the whole feed, which is then
 seen for the first time again. Prefer accept, which forgets less.`,
 		Args: feedAndRelease,
 	}
-	state := trustOptions(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		d, url, release, err := trustArguments(state, args)
 		if err != nil {

@@ -20,7 +20,8 @@ func umountCommand(e *env) *cobra.Command {
 		Long: `umount ends the mount on DIR, as umount(8) and fusermount3 -u do too. While
 files in it are open it fails; -l detaches it at once and lets those who have
 files open finish.`,
-		Args: exactArgs(1, "a DIR"),
+		Args:              exactArgs(1, "a DIR"),
+		ValidArgsFunction: completeMount,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
 			if err != nil {

@@ -60,7 +60,7 @@ signatures are required, as they are with a keyring: then all that a mount would
 refuse is, such as a file of which the signed manifest has an MD5 only. The
 signature of a sidecar will do.`,
 		Example: `  vmcastfs verify debian-12.5.xvm
-  vmcastfs verify -o keyring=/etc/vmcastfs/keys https://example.org/vmcast.xml`,
+  vmcastfs verify -o keyring=keys https://example.org/vmcast.xml`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return usagef("verify needs a FEED, FILE.xvm or URL; usage: %s", cmd.UseLine())
@@ -76,7 +76,7 @@ signature of a sidecar will do.`,
 		},
 	}
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON for scripts")
-	cmd.Flags().StringVarP(&c.list, "options", "o", "", "mount `OPTIONS` that concern the network, cache and trust")
+	addOptions(cmd, &c.list, "mount `OPTIONS` that concern the network, cache and trust")
 	return cmd
 }
 

@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	name := "vmcastfs"
 	var err error
 	switch {
-	case filepath.Base(args[0]) == "mount.vmcastfs":
+	case filepath.Base(args[0]) == "mount.vmcastfs" && !starting(): // a copy of it starts itself in the background
 		name = "mount.vmcastfs"
 		err = e.mountHelper(ctx, args[1:])
 	case calledByMountFuse(args[1:]):

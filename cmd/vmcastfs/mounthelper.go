@@ -26,15 +26,11 @@ func (e *env) mountHelper(ctx context.Context, args []string) error {
 		return e.remount(call)
 	}
 	opts := defaultOptions()
-	notes, err := opts.parse(call.options, call.sloppy)
-	if err != nil {
+	if err := opts.parse(call.options, call.sloppy); err != nil {
 		return err
 	}
 	if err := opts.check(); err != nil {
 		return err
-	}
-	for _, note := range notes {
-		fmt.Fprintln(e.stderr, "mount.vmcastfs:", note)
 	}
 	if call.fake {
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -10,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 )
 
 // options are what `-o` says. The zero value is not useful; see
@@ -102,11 +106,10 @@ func holdsKeys(dir string) bool {
 	return len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-// parseOptions applies the comma-separated list to o. A backslash keeps the
+// parse applies the comma-separated list to o. A backslash keeps the
 // next character, so that a value may hold a comma. A sloppy parse, mount(8)'s
-// -s, ignores what it does not know. Notes are things worth saying that are no
-// errors.
-func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
+// -s, ignores what it does not know.
+func (o *options) parse(list string, sloppy bool) error {
 	table := optionTable()
 	for _, item := range splitOptions(list) {
 		name, value, hasValue := strings.Cut(item, "=")
@@ -115,21 +118,19 @@ func (o *options) parse(list string, sloppy bool) (notes []string, err error) {
 		switch {
 		case name == "":
 		case i >= 0 && table[i].arg == "" && hasValue:
-			return notes, usagef("option %q takes no value", name)
+			return usagef("option %q takes no value", name)
 		case i >= 0 && table[i].arg != "" && value == "": // a path would be that of the working directory
-			return notes, usagef("option %q needs a value: %s=%s", name, name, table[i].arg)
+			return usagef("option %q needs a value: %s=%s", name, name, table[i].arg)
 		case i >= 0:
 			if err := table[i].set(o, value); err != nil {
-				return notes, usagef("option %s=%s: %w", name, scrub([]byte(value)), err)
+				return usagef("option %s=%s: %w", name, scrub([]byte(value)), err)
 			}
-		case name == "rw":
-			notes = append(notes, "rw is asked for, but a feed is always mounted read-only")
 		case strings.HasPrefix(name, "x_"), strings.HasPrefix(name, "X_"), slices.Contains(genericOptions, name), sloppy:
 		default:
-			return notes, usagef("unknown option %q; `vmcastfs mount --help` lists them", name)
+			return usagef("unknown option %q; `vmcastfs mount --help` lists them", name)
 		}
 	}
-	return notes, nil
+	return nil
 }
 
 // check refuses combinations that would not do what they seem to.
@@ -149,6 +150,27 @@ func (o *options) check() error {
 		}
 	}
 	return nil
+}
+
+// noRoom says that the disk of the cache has less room than is to be left free
+// on it, so that nothing more is cached; "" if it has enough.
+func (o *options) noRoom() string {
+	var disk unix.Statfs_t
+	for dir := o.Cache; ; dir = filepath.Dir(dir) { // it may still have to be made
+		err := unix.Statfs(dir, &disk)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+	free := int64(disk.Bavail) * disk.Bsize
+	if free >= o.CacheFree {
+		return ""
+	}
+	return fmt.Sprintf("the disk of the cache %s has %s free and cache_free= leaves %s: nothing more is cached",
+		o.Cache, humanize.IBytes(uint64(free)), humanize.IBytes(uint64(o.CacheFree)))
 }
 
 // splitOptions cuts at the commas that are neither preceded by a backslash nor

@@ -180,6 +180,9 @@ var genericOptions = []string{
 	"max_read", "nonempty", "remount", "blkdev", "symfollow", "nosymfollow",
 }
 
+// helpWidth is how wide the help texts are.
+const helpWidth = 80
+
 // writeOptionHelp lists the options by group.
 func writeOptionHelp(w io.Writer) {
 	group := ""
@@ -188,7 +191,12 @@ func writeOptionHelp(w io.Writer) {
 			group = k.group
 			fmt.Fprintf(w, "  %s\n", group)
 		}
-		fmt.Fprintf(w, "    %-20s %s\n", k.usage(), k.help)
+		label := fmt.Sprintf("    %-20s ", k.usage())
+		if len(k.usage()) > 20 {
+			fmt.Fprintln(w, label)
+			label = strings.Repeat(" ", 25)
+		}
+		_, _ = io.WriteString(w, wrapped(label, k.help, helpWidth))
 	}
 }
 

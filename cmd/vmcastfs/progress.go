@@ -14,10 +14,16 @@ func (e *env) progress(what string, total int64) (add func(n int64), done func()
 	if !ok || !isTerminal(f) {
 		return func(int64) {}, func() {}
 	}
-	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
-		progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish())
-	bar.StartWithoutRender() // or its first rate would be that of no time
+	bar := newBar(f, what, total)
 	return func(n int64) { _ = bar.Add64(n) }, func() { _ = bar.Clear() }
+}
+
+// newBar is a bar over bytes, with how many there are, the rate and the time left.
+func newBar(out *os.File, what string, total int64) *progressbar.ProgressBar {
+	bar := progressbar.NewOptions64(total,
+		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
+		progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
+	bar.StartWithoutRender() // or its first rate would be that of no time
+	return bar
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -16,7 +18,8 @@ images are files that QEMU and Xen boot from at once. Only the blocks a guest
 reads cross the network; they are checked and kept in a cache.`,
 		Example: `  vmcastfs demo
   vmcastfs mount https://example.org/vmcast.xml /srv/vmcast
-  qemu-system-x86_64 -drive file=/srv/vmcast/latest/disk.img,format=raw,snapshot=on
+  qemu-system-x86_64 -snapshot \
+    -drive file=/srv/vmcast/latest/disk.img,format=raw
   vmcastfs status /srv/vmcast`,
 		Version:       version(),
 		SilenceErrors: true,
@@ -27,6 +30,7 @@ reads cross the network; they are checked and kept in a cache.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; `%s --help` tells more", err, cmd.CommandPath())
 	})
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprint(".FlagUsagesWrapped ", helpWidth)))
 	root.AddCommand(
 		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), demoCommand(e),
 		installCommand(e), statusCommand(e), prefetchCommand(e), cacheCommand(e),

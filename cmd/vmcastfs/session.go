@@ -62,6 +62,9 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
 	}
+	if why := o.noRoom(); why != "" {
+		log.Warn(why)
+	}
 	claimWait := time.Duration(0)
 	if !o.Hard {
 		claimWait = o.Timeo / 4 // what else a soft read waits for

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/internal/testkit"
 )
 
@@ -19,6 +20,18 @@ import (
 
 // TestL3StrictSmallCache reads, under verify=strict, an image that is larger than
 // the cache: it is checked as a whole, and then served all the same.
+// TestCacheDiskIsFullAtMount: a mount whose cache disk has less room than is to
+// be left free says so.
+func TestCacheDiskIsFullAtMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	out, err := w.run("mount", "-o", w.options("cache_free=1000T"), w.feed, w.dir)
+	if err != nil || !strings.Contains(out, "nothing more is cached") || strings.Count(out, "\n") != 1 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	w.umount()
+}
+
 func TestL3StrictSmallCache(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)

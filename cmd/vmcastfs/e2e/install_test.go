@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/fs"
 	"vmcastfs/internal/testkit"
 )
 
@@ -16,7 +18,7 @@ import (
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	var names []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d iofs.DirEntry, err error) error {
 		if path == dir || err != nil {
 			return err
 		}
@@ -198,8 +200,49 @@ func TestCompletions(t *testing.T) {
 			t.Errorf("%s: %v\n%s", shell, err, out)
 		}
 	}
-	out, err := runBinary(t, "__complete", "umo")
-	if err != nil || !strings.HasPrefix(out, "umount") {
-		t.Errorf("completing umo: %v, %q", err, out)
+}
+
+// TestCompleted: commands, the keys and values of -o, and mount points are completed.
+func TestCompleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	w.mount("complete=off")
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"umount\t", []string{"umo"}},
+		{"cache_size=\t", []string{"mount", "-o", "cache"}},
+		{"ro,verify=strict\n", []string{"mount", "-o", "ro,verify="}},
+		{"soft\t", []string{"list", "-o", "so"}},
+		{"keyring=" + w.cache + "\n", []string{"verify", "-o", "keyring=" + w.cache[:len(w.cache)-1]}},
+		{w.dir + "\t" + w.feed + "\n", []string{"umount", ""}},
+		{w.dir + "\t", []string{"status", ""}},
+		{w.dir + "/\t", []string{"prefetch", ""}},
+		{w.dir + "/\t", []string{"config", "qemu", w.dir[:len(w.dir)-1]}},
+	} {
+		if out, err := runBinary(t, append([]string{"__complete"}, c.args...)...); err != nil || !strings.Contains(out, c.want) {
+			t.Errorf("completing %q: %v, no %q in\n%s", c.args, err, c.want, out)
+		}
+	}
+}
+
+// TestHelperIsACopy: mount.vmcastfs need not be a link to the program.
+func TestHelperIsACopy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program := readAll(t, binary)
+	must(t, os.WriteFile(dir+"/mount.vmcastfs", program, 0o755))
+	must(t, os.WriteFile(dir+"/vmcastfs", program, 0o755))
+	must(t, os.Mkdir(dir+"/linked", 0o755))
+	must(t, os.Link(dir+"/vmcastfs", dir+"/linked/mount.vmcastfs"))
+	for _, helper := range []string{dir + "/mount.vmcastfs", dir + "/linked/mount.vmcastfs"} {
+		w := newWorld(t, appliance.Options{})
+		if out, err := runProgram(t, helper, w.feed, w.dir, "-o", "rw,"+w.options()); err != nil || out != "" { // mount(8) passes rw by itself
+			t.Errorf("%s: %v\n%s", helper, err, out)
+			continue
+		}
+		w.wantFile(w.app.Data, "latest", "data.img")
+		must(t, fs.UnmountDir(w.dir, true))
 	}
 }

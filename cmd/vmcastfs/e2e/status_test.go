@@ -278,6 +278,12 @@ func TestCacheCommands(t *testing.T) {
 	cache(0, "remove", key[:12])
 	cache(1, "remove", "demo-1.1")
 	cache(1, "nonsense")
+	if out, err := w.run("cache", "list", "-o", "soft,cache="+w.cache); err != nil || !strings.Contains(out, "demo-1.1/data.img") {
+		t.Errorf("cache list -o cache=: %v, %s", err, out)
+	}
+	if out, err := w.run("trust", "list", "--state", w.cache+"-state"); err != nil || !strings.Contains(out, w.feed) {
+		t.Errorf("trust list --state: %v, %s", err, out)
+	}
 	if out, err := w.run("cache", "list", "--cache", t.TempDir()); exitCode(err) != 1 || !strings.Contains(out, "no cache in") {
 		t.Errorf("no cache: %v, %s", err, out)
 	}

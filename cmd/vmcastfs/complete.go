@@ -1,0 +1,85 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// completeOptions completes the last of the names and values of an -o list.
+func completeOptions(_ *cobra.Command, _ []string, typed string) (words []string, _ cobra.ShellCompDirective) {
+	at := strings.LastIndexByte(typed, ',') + 1
+	before, name := typed[:at], typed[at:]
+	name, value, hasValue := strings.Cut(name, "=")
+	for _, k := range optionTable() {
+		switch {
+		case !hasValue && strings.HasPrefix(k.name, name) && k.arg == "":
+			words = append(words, before+k.name+"\t"+k.help)
+		case !hasValue && strings.HasPrefix(k.name, name):
+			words = append(words, before+k.name+"=\t"+k.help)
+		case hasValue && k.name == name && namesFile(k, "/"):
+			files, _ := filepath.Glob(value + "*")
+			for _, file := range files {
+				words = append(words, before+name+"="+file)
+			}
+		case hasValue && k.name == name:
+			for choice := range strings.SplitSeq(k.arg, "|") {
+				if strings.ToLower(choice) == choice {
+					words = append(words, before+name+"="+choice)
+				}
+			}
+		}
+	}
+	return words, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeMount completes the directory of one mount.
+func completeMount(_ *cobra.Command, args []string, _ string) (words []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	mounts, _ := findMounts("")
+	for _, m := range mounts {
+		words = append(words, m.Dir+"\t"+m.Feed)
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeInMounts completes paths in mounts: first the mounts, then what is in them.
+func completeInMounts(_ *cobra.Command, _ []string, typed string) (words []string, _ cobra.ShellCompDirective) {
+	mounts, _ := findMounts("")
+	for _, m := range mounts {
+		if strings.HasPrefix(m.Dir, typed) {
+			words = append(words, m.Dir+"/\t"+m.Feed)
+		}
+	}
+	if words == nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return words, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+}
+
+// addOptions gives a command the flag -o.
+func addOptions(cmd *cobra.Command, list *string, usage string) {
+	cmd.PersistentFlags().StringVarP(list, "options", "o", "", usage)
+	_ = cmd.RegisterFlagCompletionFunc("options", completeOptions) // it fails only for a flag that is not there
+}
+
+// addDirectory gives a command --NAME DIR and -o NAME=DIR, which are the same:
+// a directory of mounts.
+func addDirectory(cmd *cobra.Command, name string, of func(*options) *string) (directory func() (string, error)) {
+	var list string
+	dir := cmd.PersistentFlags().String(name, "", "the "+name+" directory `DIR` (default: that of mounts)")
+	addOptions(cmd, &list, "mount `OPTIONS`, of which "+name+"=DIR counts")
+	return func() (string, error) {
+		o := defaultOptions()
+		if err := o.parse(list, false); err != nil {
+			return "", err
+		}
+		if *dir != "" {
+			*of(&o) = *dir
+		}
+		return *of(&o), nil
+	}
+}
