@@ -194,9 +194,6 @@ func (h *File) readAhead(w window) {
 	}
 }
 
-// Size returns the size in bytes, or store.Unknown.
-func (h *File) Size() int64 { return h.e.local.size.Load() }
-
 // WaitSize returns the size; if need be it has the source run to its end.
 func (h *File) WaitSize(ctx context.Context) (int64, error) {
 	h.use.RLock()

@@ -11,8 +11,7 @@ import (
 	"vmcastfs/cache/store"
 )
 
-// flight is one block on its way. There is at most one per block, whoever wants
-// it.
+// flight is one block on its way. There is at most one per block.
 //
 //	wanted ──► arriving ──► handed over (buf set, done closed) ──► on disk (left the table)
 //	   └───────────┴──────► failed      (err set, done closed, left the table at once)

@@ -14,7 +14,7 @@ const (
 	// followRange is one range of it: what a demanded block may have to share
 	// the wire with.
 	followRange = 8
-	// A follower goes 32 blocks ahead of readers who have shown nothing yet, and
+	// A follower goes 32 blocks ahead of readers that have shown nothing yet, and
 	// eight more for each block that they have used; never more than 256 blocks
 	// and as many as were used, so that half a profile may be wrong.
 	followFirst, followGrow, followFar = 32, 8, 256

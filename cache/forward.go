@@ -9,7 +9,7 @@ import (
 	"vmcastfs/cache/store"
 )
 
-// endBlock is the entry of those who wait for the end of a file of unknown
+// endBlock is the flight of those that wait for the end of a file of unknown
 // size. No real block has this number.
 const endBlock = MaxBlocks
 

@@ -143,7 +143,7 @@ func TestForwardUnknown(t *testing.T) {
 		spec := Spec{Size: store.Unknown, Source: src, MaxSize: 1 << 30, Sums: []sums.Sum{sumOf("sha256", data)}}
 		c := newCache(t, Options{Store: s, Region: 1})
 		f := mustOpen(t, c, spec)
-		if f.Size() != store.Unknown {
+		if f.Status().Size != store.Unknown {
 			t.Fatal("size known")
 		}
 		var wg sync.WaitGroup
@@ -166,8 +166,8 @@ func TestForwardUnknown(t *testing.T) {
 		c.Close()
 		asked := src.count()
 		f = mustOpen(t, newCache(t, Options{Store: s}), spec)
-		if f.Size() != int64(size) || f.State() != store.Verified {
-			t.Error("after a restart:", f.Size(), f.State())
+		if f.Status().Size != int64(size) || f.State() != store.Verified {
+			t.Error("after a restart:", f.Status().Size, f.State())
 		}
 		p := make([]byte, size)
 		if n, err := f.ReadAt(ctx, p, 0); n != size || err != nil || !bytes.Equal(p, data) {
@@ -217,8 +217,8 @@ func TestForwardEnds(t *testing.T) {
 				t.Errorf("state %v", st)
 			}
 			if tc.spec.Size < 0 {
-				if f.Size() != store.Unknown {
-					t.Errorf("learned size %d", f.Size())
+				if f.Status().Size != store.Unknown {
+					t.Errorf("learned size %d", f.Status().Size)
 				}
 				if _, err := f.WaitSize(ctx); !tc.is(err) {
 					t.Errorf("size: %v", err)

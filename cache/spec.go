@@ -51,8 +51,8 @@ const (
 	// MaxBlocks bounds the number of blocks of a file, as the store does: 64 TiB
 	// in blocks of 32 KiB or more.
 	MaxBlocks = store.MaxBlocks
-	// MaxSums bounds the sums checked in one pass over a file.
-	MaxSums = 16
+	// maxSums bounds the sums checked in one pass over a file.
+	maxSums = 16
 )
 
 // Spec describes a file to open. The first Open of a key decides; while it is
@@ -119,8 +119,8 @@ func (s *Spec) normalize() error {
 		return fmt.Errorf("open %q: bad largest size %d", s.Label, s.MaxSize)
 	case s.Size > min(store.MaxSize, int64(s.BlockSize)*MaxBlocks) || s.MaxSize > 0 && s.Size > s.MaxSize:
 		return fmt.Errorf("open %q: %d bytes: %w", s.Label, s.Size, ErrTooLarge)
-	case len(s.Sums) > MaxSums:
-		return fmt.Errorf("open %q: %d sums, at most %d are possible", s.Label, len(s.Sums), MaxSums)
+	case len(s.Sums) > maxSums:
+		return fmt.Errorf("open %q: %d sums, at most %d are possible", s.Label, len(s.Sums), maxSums)
 	}
 	for _, sum := range s.Sums {
 		if err := sum.Check(); err != nil {
