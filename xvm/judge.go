@@ -112,6 +112,20 @@ func (v *Verdict) Expires() (at time.Time, of Signature) {
 	return at, of
 }
 
+// expiryWarning is how long before it expires a key is warned of.
+const expiryWarning = 30 * 24 * time.Hour
+
+// ExpiresSoon says that a signature stops to count within 30 days that the package
+// depends on; "": none is known to.
+func (v *Verdict) ExpiresSoon(now time.Time) string {
+	at, of := v.Expires()
+	if at.IsZero() || at.Sub(now) > expiryWarning {
+		return ""
+	}
+	return fmt.Sprintf("the signature by %s (key %s) counts until %s: without a key that lives longer the release is refused then, where signatures are required",
+		of.Signer, of.KeyID, at.UTC().Format("2006-01-02 15:04 MST"))
+}
+
 // Refuse is the verdict that refuses all of the package, for a reason of the
 // caller's.
 func (v *Verdict) Refuse(why string) *Verdict {
@@ -196,7 +210,7 @@ func (v *Verdict) findDisks() (err error) {
 
 // IsChunk tells whether a member is part of a disk in chunks, or its checksum, and
 // so no file of the package.
-func (v *Verdict) IsChunk(member string) bool { return v.chunk != nil && v.chunk(member) }
+func (v *Verdict) IsChunk(member string) bool { return len(v.Disks) > 0 && v.chunk(member) }
 
 // signature checks the signature over a member.
 func (v *Verdict) signature(name, signature string, now time.Time) Signature {

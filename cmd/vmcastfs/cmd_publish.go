@@ -24,6 +24,7 @@ import (
 
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
+	"vmcastfs/xvm"
 	xvmpack "vmcastfs/xvm/pack"
 )
 
@@ -265,14 +266,16 @@ func (e *env) isPackage(ctx context.Context, path, address string, size int64) (
 		return "", false, err
 	case index.Truncated != "":
 		return "", false, fmt.Errorf("it is not whole: %s", index.Truncated)
-	case len(index.Members) == 0:
-		return "", false, errors.New("it holds no usable file")
 	}
-	m, err := xvmpack.ReadManifest(ctx, a, index)
-	if m == nil || err != nil {
+	small, err := xvm.ReadSmall(ctx, a, index)
+	if err != nil {
 		return "", false, err
 	}
-	return m.Release(), false, nil
+	verdict, err := xvm.Judge(xvm.Evidence{Index: index, Small: small}, xvm.Policy{}, time.Now())
+	if err != nil || verdict.Sums == nil {
+		return "", false, err
+	}
+	return verdict.Sums.Release(), false, nil
 }
 
 // releaseNotes are those beside a package, as HTML; "" if there are none.

@@ -47,7 +47,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
 		}
 	}
-	if !c.background(c.keepLooking) || !c.background(c.keepJudging) || !c.background(poller.Run) {
+	if !c.background(c.keepLooking) || !c.background(poller.Run) {
 		return context.Canceled
 	}
 	return nil

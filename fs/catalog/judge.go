@@ -2,14 +2,9 @@ package catalog
 
 import (
 	"context"
-	"time"
 
 	"vmcastfs/xvm"
 )
-
-// judgeEvery is how often the packages are asked whether their verdicts still
-// stand, so that one that time has changed is told of though nobody opens it.
-const judgeEvery = 30 * time.Second
 
 // policy is what is asked of packages now.
 func (c *Catalog) policy() xvm.Policy {
@@ -20,31 +15,13 @@ func (c *Catalog) policy() xvm.Policy {
 // of one that is refused now goes on, and new opens of it fail.
 func (c *Catalog) SetKeyring(keyring *xvm.Keyring) {
 	c.keyring.Store(keyring)
-	c.background(func(context.Context) { c.judgeAll() })
-}
-
-// judgeAll asks each package for its verdict, which makes it anew if need be.
-func (c *Catalog) judgeAll() {
-	now := time.Now()
-	for _, r := range c.Snapshot().Releases() {
-		if p, ok := r.Peek(); ok {
-			c.around.sentry.watchKey(r.Name(), p.Verdict(), now)
+	c.background(func(context.Context) {
+		for _, r := range c.Snapshot().Releases() {
+			if p, ok := r.Peek(); ok {
+				p.Verdict() // is made anew
+			}
 		}
-	}
-}
-
-// keepJudging calls judgeAll until ctx ends.
-func (c *Catalog) keepJudging(ctx context.Context) {
-	tick := time.NewTicker(judgeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.judgeAll()
-		}
-	}
+	})
 }
 
 // judged is told of a verdict that took the place of another.

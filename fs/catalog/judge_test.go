@@ -153,7 +153,7 @@ func TestVerdictsFollowTheClock(t *testing.T) {
 	if st := h.rel("one").Status(); !strings.Contains(strings.Join(st.Warnings, "\n"), "counts until") {
 		t.Errorf("nobody is warned: %q", st.Warnings)
 	}
-	h.judgeAll()
+	h.look()
 	if !strings.Contains(s.log.String(), "a key expires soon") {
 		t.Error("the log does not warn")
 	}

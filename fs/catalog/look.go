@@ -6,6 +6,7 @@ import (
 
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/xvm"
 )
 
 // A look is what only the disk can tell for a Status: how large the cache is, and
@@ -15,15 +16,19 @@ type look struct {
 	seen  map[*Release]seen
 }
 
-// seen is what the trust state says of a release.
-type seen struct{ alarm, refusal string }
+// seen is what the trust state says of a release with this verdict.
+type seen struct {
+	verdict        *xvm.Verdict
+	alarm, refusal string
+}
 
 // at is what was seen of a release, or what there is to see if nobody looked yet.
 func (l *look) at(r *Release, p *bundle.Package) seen {
-	if s, ok := l.seen[r]; ok {
+	v := p.Verdict()
+	if s, ok := l.seen[r]; ok && s.verdict == v {
 		return s
 	}
-	return seen{r.around.sentry.alarm(r.item.ID, r.item.Name, p.Verdict()), p.Refusal()}
+	return seen{v, r.around.sentry.alarm(r.item.ID, r.item.Name, v), p.Refusal()}
 }
 
 // statusFile is the content of status.json: one for all that ask within a second.

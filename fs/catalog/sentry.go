@@ -84,22 +84,9 @@ func (s *sentry) remember(item feed.Release, v *xvm.Verdict) {
 	}
 }
 
-// keyWarning is how long before it expires a key is warned of.
-const keyWarning = 30 * 24 * time.Hour
-
-// expiring says that a key expires soon which a package depends on, or "".
-func expiring(v *xvm.Verdict, now time.Time) string {
-	at, of := v.Expires()
-	if at.IsZero() || at.Sub(now) > keyWarning {
-		return ""
-	}
-	return fmt.Sprintf("the signature by %s (key %s) counts until %s: without a longer-lived key the release is refused then, where signatures are required",
-		of.Signer, of.KeyID, at.UTC().Format("2006-01-02 15:04 MST"))
-}
-
 // watchKey warns of a key that expires soon, once a day.
 func (s *sentry) watchKey(release string, v *xvm.Verdict, now time.Time) {
-	why := expiring(v, now)
+	why := v.ExpiresSoon(now)
 	if why == "" {
 		return
 	}

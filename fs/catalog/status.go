@@ -77,6 +77,7 @@ func (c *Catalog) look() *look {
 			continue
 		}
 		l.seen[r] = l.at(r, p)
+		r.around.sentry.watchKey(r.Name(), p.Verdict(), time.Now())
 		for _, f := range p.All() {
 			f.Status()
 		}
@@ -126,7 +127,7 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 	}
 	st.Transport = p.Transport()
 	st.Warnings, st.Hidden = p.Faults()
-	if why := expiring(st.Trust, time.Now()); why != "" {
+	if why := st.Trust.ExpiresSoon(time.Now()); why != "" {
 		st.Warnings = append(st.Warnings[:len(st.Warnings):len(st.Warnings)], why)
 	}
 	for _, f := range p.All() {

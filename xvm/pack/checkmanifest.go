@@ -1,46 +1,11 @@
 package pack
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
 	"strings"
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
 )
-
-// ReadManifest reads the manifest of an archive; nil: it has none.
-func ReadManifest(ctx context.Context, a xvm.ReaderAt, x *xvm.Index) (*xvm.Manifest, error) {
-	m := x.Manifest()
-	if m == nil {
-		return nil, nil
-	}
-	b, err := readSmall(ctx, a, m)
-	if err != nil {
-		return nil, err
-	}
-	return xvm.ParseManifest(m.Name, b)
-}
-
-// readSmall reads a member into memory.
-func readSmall(ctx context.Context, a xvm.ReaderAt, m *xvm.Member) ([]byte, error) {
-	if m.Size > xvm.MaxMeta || m.Segments != nil {
-		return nil, &tooLarge{m.Name}
-	}
-	b := make([]byte, m.Size)
-	if n, err := a.ReadAt(ctx, b, m.Offset); err != nil && !(errors.Is(err, io.EOF) && n == len(b)) {
-		return nil, fmt.Errorf("read %s: %w", m.Name, err)
-	}
-	return b, nil
-}
-
-type tooLarge struct{ name string }
-
-func (e *tooLarge) Error() string {
-	return fmt.Sprintf("%s is larger than %d bytes", e.name, xvm.MaxMeta)
-}
 
 // wanted are the digests to be made of a member as stored.
 func (c *checker) wanted(name string) sums.Digests {

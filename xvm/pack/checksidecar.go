@@ -3,6 +3,7 @@ package pack
 import (
 	"encoding/hex"
 	"fmt"
+
 	"vmcastfs/xvm/sums"
 )
 

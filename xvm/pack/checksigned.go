@@ -27,6 +27,9 @@ func (c *checker) judgePackage() {
 		c.report.fault("%s", v.Misplaced)
 	}
 	c.signatureFaults()
+	if why := v.ExpiresSoon(c.o.Now); why != "" {
+		c.report.warn("%s", why)
+	}
 	c.useSidecar()
 	if v.Refused != "" && len(c.report.Faults) == 0 {
 		c.report.fault("%s", v.Refused)

@@ -143,10 +143,10 @@ func (b *builder) use(blocks *image.BlockSums) {
 }
 
 // addMembers shows the members as they are stored, but for chunks of disks.
-func (b *builder) addMembers(isChunk func(name string) bool) {
+func (b *builder) addMembers() {
 	for _, m := range b.doc.Index.Members {
 		switch {
-		case isChunk != nil && isChunk(m.Name):
+		case b.verdict.IsChunk(m.Name):
 		case m.Name == xvm.BlockListName && b.list != nil:
 			b.files[m.Name] = b.list
 		default:
@@ -198,8 +198,8 @@ func (b *builder) plainSize(name string) int64 {
 }
 
 // addDisks shows the disks of an XVA archive.
-func (b *builder) addDisks(disks []xvm.XVADisk) {
-	for _, d := range disks {
+func (b *builder) addDisks() {
+	for _, d := range b.verdict.Disks {
 		if b.files[d.Name] != nil {
 			b.warn("%s of the archive is not shown: another file is called %s", d.Ref, d.Name)
 			continue
@@ -242,13 +242,13 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 }
 
 // addJoined shows images of partitions as one disk, unless a file has its name.
-func (b *builder) addJoined(disks []xvm.XVADisk) {
+func (b *builder) addJoined() {
 	if b.files[joinedName] != nil {
 		return
 	}
 	seed := fmt.Sprint(b.verdict.ManifestSum, " ", b.doc.Index.Size)
 	log := b.env.Images.Log.With("release", b.shared.release.Name)
-	b.joined = newJoined(b.shared.label(joinedName), log, seed, b.candidates(disks), b.learned)
+	b.joined = newJoined(b.shared.label(joinedName), log, seed, b.candidates(), b.learned)
 	if b.joined != nil {
 		b.files[joinedName] = &File{shared: b.shared, name: joinedName, origin: partly, key: b.identity.key("joined 1"), content: b.joined}
 	}

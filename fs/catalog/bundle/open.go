@@ -88,11 +88,9 @@ func (o opening) join(ctx context.Context, a *archive.Archive, content archive.C
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPackage(o.env, o.release, a, content, doc, verdict)
-	if err == nil {
-		p.offer(sidecar)
-	}
-	return p, err
+	p := newPackage(o.env, o.release, a, content, doc, verdict)
+	p.offer(sidecar)
+	return p, nil
 }
 
 // readEnclosure indexes an enclosure, whatever it is. For a compressed archive it

@@ -32,18 +32,14 @@ type Package struct {
 
 // newPackage joins what was read of the archive and the verdict on it. It does no
 // I/O.
-func newPackage(env *Env, release Release, a *archive.Archive, content archive.Content, doc *Doc, verdict *xvm.Verdict) (*Package, error) {
-	disks, isChunk, err := xvm.XVADisks(doc.Index, doc.Meta[xvm.XVAName])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", xvm.ErrNotPackage, err)
-	}
+func newPackage(env *Env, release Release, a *archive.Archive, content archive.Content, doc *Doc, verdict *xvm.Verdict) *Package {
 	b := newBuilder(env, release, content, doc, verdict)
 	b.checkManifest()
 	b.findBlocks()
-	b.addMembers(isChunk)
+	b.addMembers()
 	b.addPlain()
-	b.addDisks(disks)
-	b.addJoined(disks)
+	b.addDisks()
+	b.addJoined()
 	b.checkPinned()
 	p := &Package{
 		shared: b.shared, env: env, archive: a, content: content, doc: doc, blocks: b.set.Blocks,
@@ -53,7 +49,7 @@ func newPackage(env *Env, release Release, a *archive.Archive, content archive.C
 		p.names = append(p.names, name)
 	}
 	slices.Sort(p.names)
-	return p, nil
+	return p
 }
 
 // offer gives a sidecar that has been read for the package to those that will want

@@ -25,7 +25,7 @@ type candidate struct {
 // candidates lists what may be images of partitions: the disks that the
 // description names, in its order, or else all that might be one, in the order
 // of the archive.
-func (b *builder) candidates(xva []xvm.XVADisk) []candidate {
+func (b *builder) candidates() []candidate {
 	d, files := b.described, b.files
 	var out []candidate
 	add := func(name, target string) {
@@ -58,7 +58,7 @@ func (b *builder) candidates(xva []xvm.XVADisk) []candidate {
 			add(name, "")
 		}
 	}
-	for _, d := range xva {
+	for _, d := range b.verdict.Disks {
 		add(d.Name, "")
 	}
 	return out
