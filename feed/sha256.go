@@ -13,9 +13,11 @@ import (
 //
 // An attachment of a JSON Feed has a field instead: "_vmcast": {"sha256": "9f86d0…"}.
 //
-// The value is the SHA-256 of the bytes that the URL serves, in hex. It is worth as
-// much as the feed: whoever writes the feed vouches for it. A reader that does not
-// know it loses nothing. It is read with any prefix, and ignored if it is malformed.
+// The value is the SHA-256 of the bytes that the URL serves, in hex. A disk image
+// that is an enclosure by itself is checked against it, as against the sum of a
+// manifest. It is worth as much as the feed: whoever writes the feed vouches for it,
+// and no signature does. A reader that does not know it loses nothing. It is read
+// with any prefix, and ignored if it is malformed.
 const namespace = "urn:vmcast:feed:1"
 
 // handedOver goes before a digest in what the guards give the parser as the type

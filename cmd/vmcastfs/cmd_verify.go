@@ -94,7 +94,7 @@ func (e *env) verify(ctx context.Context, c verifyCall) error {
 
 	var notTar *xvm.TarError
 	err = e.withArchive(ctx, o, log, c.address, func(client *remote.Client, a *openedArchive) error {
-		p, err := v.check(ctx, client, a, c.address, "")
+		p, err := v.check(ctx, client, a, c.address, feed.Release{})
 		if err == nil {
 			v.packages = append(v.packages, p)
 		}
@@ -125,10 +125,10 @@ type verifier struct {
 	packages []verifiedPackage
 }
 
-// check reads one package, which a feed offers under a guid, if not "".
-func (v *verifier) check(ctx context.Context, client *remote.Client, opened *openedArchive, address, guid string) (p verifiedPackage, err error) {
+// check reads one package, as what a feed offers it, if one does.
+func (v *verifier) check(ctx context.Context, client *remote.Client, opened *openedArchive, address string, offered feed.Release) (p verifiedPackage, err error) {
 	how := v.how
-	how.Release = guid
+	how.Release, how.SHA256 = offered.ID, offered.SHA256
 	if how.Sidecar, err = v.sidecarOf(ctx, client, v.options, address); err != nil {
 		return p, err
 	}
@@ -196,7 +196,7 @@ func (v *verifier) fetched(ctx context.Context, s *session, r *catalog.Release, 
 		return verifiedPackage{}, err
 	}
 	defer a.close() //nolint:errcheck // only read
-	p, err := v.check(ctx, s.remote, a, r.Item().URL, r.Item().ID)
+	p, err := v.check(ctx, s.remote, a, r.Item().URL, r.Item())
 	if err == nil && r.Item().Length > 0 && r.Item().Length != a.size {
 		p.Report.Warnings = append(p.Report.Warnings, fmt.Sprintf("the feed says that the package has %d bytes", r.Item().Length))
 	}

@@ -121,6 +121,29 @@ func (c *Catalog) notify() {
 	}
 }
 
+// forgetReplaced deletes what is kept of packages in whose place f names another
+// one, before that looks for its own.
+func (c *Catalog) forgetReplaced(f *feed.Feed) {
+	var replaced []*Release
+	c.mu.Lock()
+	for _, item := range f.Releases {
+		if r := c.releases[item.ID]; r != nil && !samePackage(r.Item(), item) && r.key() == feed.URLKey(item.URL) {
+			replaced = append(replaced, r)
+		}
+	}
+	c.mu.Unlock()
+	for _, r := range replaced {
+		r.record.Forget()
+	}
+}
+
+// samePackage reports whether an item still names the package that it did. Its
+// URL may have been signed anew, and its digest may have been added or left out.
+func samePackage(was, is feed.Release) bool {
+	return was.Length == is.Length && feed.URLKey(was.URL) == feed.URLKey(is.URL) &&
+		(was.SHA256 == is.SHA256 || was.SHA256 == "" || is.SHA256 == "")
+}
+
 // publish makes f the state of the feed. A release whose enclosure is the
 // same stays the object it is, also if its URL was signed anew, and takes over
 // the title, the date and the notes that the feed gives it now; one whose
@@ -128,6 +151,7 @@ func (c *Catalog) notify() {
 // and comes back, since somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
+	c.forgetReplaced(f)
 	c.mu.Lock()
 	edited := make(map[*Release]feed.Release)
 	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
@@ -145,7 +169,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		switch {
 		case r == nil:
 			r = newRelease(&c.around, item, f.From, c.left+1)
-		case r.item.Length == item.Length && feed.URLKey(r.item.URL) == feed.URLKey(item.URL):
+		case samePackage(r.Item(), item):
 			edited[r] = item
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))

@@ -25,6 +25,7 @@ type CheckOptions struct {
 	Release       string       // guid under which a feed offers the package; "": it stands for itself
 	Sidecar       *xvm.Sidecar // to compare with as well; nil: none
 	Bare          string       // "": it is an archive; else it is the one file of this name
+	SHA256        string       // of that file, as the feed gives it; "": it does not
 	Now           time.Time    // zero: now
 	Workers       int          // 0: one for each core
 	Progress      func(done int64)

@@ -17,21 +17,29 @@ func (c *checker) wanted(name string) sums.Digests {
 			}
 		}
 	}
+	if c.o.Bare != "" && c.o.SHA256 != "" {
+		d = append(d, sums.NewDigest(sums.Sum{Algo: sums.SHA256, Hex: c.o.SHA256}))
+	}
 	return d
 }
 
-// judge compares the sums that the manifest has of a file.
+// judge compares the sums that the manifest has of a file; the feed, of a disk
+// image by itself.
 func (c *checker) judge(f *FileReport, digests sums.Digests) {
 	var good []string
+	source := "manifest"
+	if c.o.Bare != "" {
+		source = "feed"
+	}
 	for _, d := range digests {
 		if got := d.Got(); got != d.Hex {
-			f.fault("its %s is %s, the manifest says %s", d.Algo, got, d.Hex)
+			f.fault("its %s is %s, the %s says %s", d.Algo, got, source, d.Hex)
 		} else {
 			good = append(good, d.Algo)
 		}
 	}
 	if len(good) > 0 && f.State != Corrupt {
-		f.proof("%s in the manifest", strings.Join(good, " and "))
+		f.proof("%s in the %s", strings.Join(good, " and "), source)
 	}
 	if c.manifest != nil {
 		for _, why := range c.manifest.Unsupported(f.Name) {

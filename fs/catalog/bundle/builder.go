@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
+	"vmcastfs/xvm/sums"
 )
 
 // builder makes the files of a package, step by step. It is for one goroutine.
@@ -35,7 +37,7 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 	b := &builder{
 		env: env, doc: doc, verdict: verdict,
 		learned: newLearned(doc, release.Record.save), files: make(map[string]*File),
-		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), verdict.ManifestSum},
+		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), cmp.Or(verdict.ManifestSum, doc.SHA256)},
 	}
 	b.shared = &shared{
 		release: release, policy: env.Policy,
@@ -225,11 +227,15 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 	m.Name = f.name
 	m.Key, m.Bare = b.keys(kind, name)
 	f.key = m.Key
-	if sums := b.verdict.Sums; sums != nil {
-		m.Sums = sums.Sums(f.name)
-		if told, ok := sums.Plain(f.name); ok {
+	if manifest := b.verdict.Sums; manifest != nil {
+		m.Sums = manifest.Sums(f.name)
+		if told, ok := manifest.Plain(f.name); ok {
 			m.PlainSums = told.Any
 		}
+	}
+	if b.doc.SHA256 != "" && f.origin == stored {
+		f.claimed = b.doc.SHA256
+		m.Sums = []sums.Sum{{Algo: sums.SHA256, Hex: f.claimed}}
 	}
 	required := b.env.Policy().Required
 	m.ListOnly = func() bool { return required && f.Standing().By == xvm.BySidecar }

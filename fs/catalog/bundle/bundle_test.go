@@ -31,7 +31,7 @@ func TestSidecarURL(t *testing.T) {
 // TestParseDoc: what is no document of a version that is known is as none, and
 // what the version before said of plain content is forgotten.
 func TestParseDoc(t *testing.T) {
-	doc := bareDoc("disk.img", 1<<20)
+	doc := bareDoc("disk.img", 1<<20, "")
 	doc.Sizes = map[string]int64{"x": 1}
 	doc.Kinds = map[string]SeenImage{"x": {Format: "raw"}}
 	encode := func(version int) []byte {
@@ -59,7 +59,7 @@ func TestParseDoc(t *testing.T) {
 // TestLearnedOnce: a size that is known already is not saved again, and what is
 // saved is what had been kept with what is new.
 func TestLearnedOnce(t *testing.T) {
-	doc := bareDoc("disk.img", 1)
+	doc := bareDoc("disk.img", 1, "")
 	doc.Sizes = map[string]int64{"a": 1}
 	var saved []*Doc
 	l := newLearned(doc, func(d *Doc) { saved = append(saved, d) })
@@ -128,17 +128,17 @@ func TestForgotten(t *testing.T) {
 	defer st.Close()
 	log := slog.New(slog.DiscardHandler)
 	old, next := NewRecord(st, "id", "key", log), NewRecord(st, "id", "key", log)
-	old.save(bareDoc("old.img", 1))
+	old.save(bareDoc("old.img", 1, ""))
 	old.Forget()
 	if next.load() != nil {
 		t.Error("the old document is there")
 	}
-	old.save(bareDoc("old.img", 1))
+	old.save(bareDoc("old.img", 1, ""))
 	if next.load() != nil {
 		t.Error("the old document is there again")
 	}
-	next.save(bareDoc("next.img", 1))
-	old.save(bareDoc("old.img", 1))
+	next.save(bareDoc("next.img", 1, ""))
+	old.save(bareDoc("old.img", 1, ""))
 	if d := next.load(); d == nil || d.Index.Members[0].Name != "next.img" {
 		t.Errorf("%+v", d)
 	}

@@ -12,6 +12,7 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 // content is what a file holds: bytes in memory, an image, or a disk made of
@@ -56,6 +57,7 @@ type File struct {
 	key     store.Key
 	origin  origin
 	base    string // what plain content is inflated from
+	claimed string // SHA-256 of a disk image by itself, by the feed; "": it gives none
 	content content
 }
 
@@ -175,16 +177,16 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	return []byte(value), value != ""
 }
 
-// sha256 is the digest that the manifest gives.
+// sha256 is the digest that the manifest gives, or the feed.
 func (f *File) sha256() string {
 	if m := f.shared.verdict().Sums; m != nil {
 		for _, s := range m.Sums(f.name) {
-			if s.Algo == "sha256" {
+			if s.Algo == sums.SHA256 {
 				return s.Hex
 			}
 		}
 	}
-	return ""
+	return f.claimed
 }
 
 // image is the file's image, or nil.

@@ -21,6 +21,7 @@ type Doc struct {
 	Sidecar  *SidecarDoc          // nil: there is none, or its place was not named
 	Inflate  seekable.Format      `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of
 	Stored   int64                `json:",omitempty"` // bytes of that archive
+	SHA256   string               `json:",omitempty"` // of a disk image by itself, as the feed gave it when it was indexed: part of what it is in the cache
 }
 
 // SeenImage is what the first bytes of an image showed.

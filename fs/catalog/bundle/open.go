@@ -27,7 +27,8 @@ type opening struct {
 // its enclosure, which is asked for then; asked tells so.
 func Open(ctx context.Context, env *Env, release Release, place archive.Place, progress Progress) (p *Package, asked bool, err error) {
 	o := opening{env, release, place, progress}
-	if doc := release.Record.load(); doc != nil {
+	// A feed that gives a disk image another digest than before means another image.
+	if doc := release.Record.load(); doc != nil && (doc.SHA256 == "" || doc.SHA256 == release.Item().SHA256) {
 		p, err = o.resume(ctx, doc)
 		return p, false, err
 	}
@@ -106,7 +107,7 @@ func (o opening) readEnclosure(ctx context.Context, a *archive.Archive, stored a
 	case err != nil:
 		return nil, nil, err
 	case enc.Bare != "":
-		return bareDoc(enc.Bare, size), stored, nil
+		return bareDoc(enc.Bare, size, o.release.Item().SHA256), stored, nil
 	case enc.Inflate != "":
 		o.progress.Long()
 		return o.readInflated(ctx, a, enc.Inflate, size)
