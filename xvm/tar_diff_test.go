@@ -121,6 +121,9 @@ func tarCompare(t testing.TB, archive []byte, views map[string]tarView) *Index {
 	}
 	r := bytes.NewReader(archive)
 	for program, v := range views {
+		if program == "bsdtar" && tarStarTimes(archive) {
+			continue // it takes a time for the real size
+		}
 		if !v.ok {
 			continue // it refuses the archive as a whole; we show the members in front of the fault
 		}
@@ -152,6 +155,16 @@ func tarCompare(t testing.TB, archive []byte, views map[string]tarView) *Index {
 		}
 	}
 	return x
+}
+
+// tarStarTimes tells whether a header of GNU's magic has star's times.
+func tarStarTimes(archive []byte) bool {
+	for b := archive; len(b) >= tarBlockSize; b = b[tarBlockSize:] {
+		if h := tarBlock(b[:tarBlockSize]); h.format() == tarGNU && h.starTimes() {
+			return true
+		}
+	}
+	return false
 }
 
 func tarViews(t testing.TB, archive []byte) map[string]tarView {

@@ -1,6 +1,7 @@
 package xvm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,9 @@ func (w *tarWalker) entry(ctx context.Context, e *tarEntry) (next int64, done bo
 	if clean == "" || kind == tarNothing {
 		w.hide(e.name, reason)
 		return next, false, nil
+	}
+	if again, err := w.again(ctx, e, clean, kind, m); again || err != nil {
+		return next, false, err
 	}
 	below, err := w.place(e, clean, kind)
 	if err != nil {
@@ -229,6 +233,35 @@ func (w *tarWalker) place(e *tarEntry, clean string, kind tarKind) (below string
 	}
 	w.paths[clean] = kind
 	return "", nil
+}
+
+// tarAgainMax is the most of a member that is read to see whether it is the same as one before.
+const tarAgainMax = 1 << 20
+
+// again hides a file that is in the archive for a second time with the same content, as some tools append it. What it
+// reads for that counts as header bytes.
+func (w *tarWalker) again(ctx context.Context, e *tarEntry, clean string, kind tarKind, m Member) (bool, error) {
+	i, ok := w.files[clean]
+	if !ok || kind != tarFile || e.flag == '1' {
+		return false, nil
+	}
+	first := w.idx.Members[i]
+	if first.Link != "" || first.Segments != nil || m.Segments != nil || first.Size != m.Size || m.Size > tarAgainMax {
+		return false, nil
+	}
+	if err := w.charge(e.at, 2*m.Size); err != nil {
+		return false, err
+	}
+	content, err := w.win.at(ctx, m.Offset, m.Size)
+	if err != nil {
+		return false, err
+	}
+	here := bytes.Clone(content)
+	if content, err = w.win.at(ctx, first.Offset, m.Size); err != nil || !bytes.Equal(content, here) {
+		return false, err
+	}
+	w.hide(e.name, "it is in the archive a second time, with the same content")
+	return true, nil
 }
 
 // show adds a member, or hides it if it is a link to nothing or too like another.

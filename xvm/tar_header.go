@@ -79,8 +79,19 @@ func (b tarBlock) name() (name, reason string) {
 }
 
 // strayMap says whether a header that is not of type S has what libarchive takes for a sparse map or a real size.
+// The times that star keeps there are neither: GNU tar passes over them, and so do we.
 func (b tarBlock) strayMap() bool {
-	return b.format() == tarGNU && (b[386] != 0 || b[482] != 0 || b[483] != 0)
+	return b.format() == tarGNU && (b[386] != 0 || (b[482] != 0 || b[483] != 0) && !b.starTimes())
+}
+
+// starTimes says whether there is the time of access and that of change where star puts them.
+func (b tarBlock) starTimes() bool {
+	for _, field := range [][]byte{b[476:488], b[488:500]} {
+		if len(bytes.Trim(field[:11], "01234567")) != 0 || field[11] != 0 && field[11] != ' ' {
+			return false
+		}
+	}
+	return b[475] == 0
 }
 
 func (b tarBlock) modTime() time.Time {

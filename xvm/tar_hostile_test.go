@@ -99,6 +99,12 @@ func TestT4DevicesAndModes(t *testing.T) {
 }
 
 func TestT5Duplicates(t *testing.T) {
+	big := strings.Repeat("x", tarAgainMax+1)
+	tarExpect(t, new(tarMaker).file("a", "1").file("b", "2").file("./a", "1").file("c", "3").file("a", "1").end(), Limits{}, tarWant{members: "a b c", hidden: 2})
+	tarExpect(t, new(tarMaker).file("a", "").file("a", "").end(), Limits{}, tarWant{members: "a", hidden: 1})
+	tarExpect(t, new(tarMaker).file("a", big[1:]).file("a", big[1:]).end(), Limits{}, tarWant{members: "a", hidden: 1})
+	tarExpect(t, new(tarMaker).file("a", big).file("a", big).end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "twice"})
+	tarExpect(t, new(tarMaker).file("a", "1").file("a", "11").end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "twice"})
 	for _, second := range []string{"a", "./a", "/a", "././a", ".//a"} {
 		tarExpect(t, new(tarMaker).file("a", "1").file(second, "2").end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "twice"})
 	}
@@ -486,6 +492,11 @@ func TestT17OddTypes(t *testing.T) {
 		tarExpect(t, m.end(), Limits{}, tarWant{kind: ErrTarRefused})
 	}
 	tarExpect(t, new(tarMaker).file("a", "1", tarPut(345, "prefix")).end(), Limits{}, tarWant{members: "prefix/a"})
+	star := []tarField{tarGNUMagic, tarPut(476, "12130404200\x00"), tarPut(488, "12130627766\x00")}
+	tarExpect(t, new(tarMaker).file("a", "1", star...).end(), Limits{}, tarWant{members: "a"})
+	for _, wrong := range []tarField{tarPut(386, "1"), tarPut(475, "1"), tarPut(487, "x"), tarPut(488, "9"), tarPut(490, "\x00")} {
+		tarExpect(t, new(tarMaker).file("a", "1", append(star[:3:3], wrong)...).end(), Limits{}, tarWant{kind: ErrTarRefused})
+	}
 }
 
 // T18: the walk shows the root's description and those below it as what they are; which is read, and up to what size,
