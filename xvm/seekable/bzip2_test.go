@@ -5,6 +5,7 @@ import (
 	"compress/bzip2"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 )
 
@@ -31,9 +32,9 @@ func TestBzip2Streams(t *testing.T) {
 		data = append(data, command(t, b, "bzip2", "-1")...)
 	}
 	sweep(t, Bzip2, data, plain)
-	for _, tail := range []string{"\x00\x00\x00", "signature", "BZ", "B"} {
+	for _, tail := range []string{"\x00", "\x00\x00\x00", "x", "signature", "BZx", "BZh0", "BZh9junk", "BZh", "BZ", "B"} {
 		got, err := readFrom(newReader(t, Bzip2, append(bytes.Clone(data), tail...), Options{}), 0, -1)
-		cut := tail[0] == 'B'
+		cut := strings.HasPrefix("BZh", tail) || tail == "BZh9junk"
 		if !bytes.Equal(got, plain) || cut != errors.Is(err, io.ErrUnexpectedEOF) || !cut && err != nil {
 			t.Errorf("%q: %v", tail, err)
 		}
