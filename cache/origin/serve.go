@@ -218,7 +218,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, entry *Request, a 
 		switch fault.Kind {
 		case Truncate, Reset, Stall, DripFeed:
 			if done >= fault.After {
-				n = s.spoil(w, r, fault)
+				n = spoil(&s.alarms, w, r, fault)
 			} else {
 				n = min(n, fault.After-done)
 			}
@@ -244,10 +244,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, entry *Request, a 
 }
 
 // spoil does what the fault does to a body and returns how many bytes go on.
-func (s *Server) spoil(w http.ResponseWriter, r *http.Request, fault Fault) int64 {
+func spoil(alarms *alarms, w http.ResponseWriter, r *http.Request, fault Fault) int64 {
 	switch fault.Kind {
 	case DripFeed:
-		if s.alarms.sleepUntil(r.Context(), time.Now().Add(fault.Delay)) == nil {
+		if alarms.sleepUntil(r.Context(), time.Now().Add(fault.Delay)) == nil {
 			return 1
 		}
 	case Stall:

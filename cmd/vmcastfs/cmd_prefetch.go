@@ -143,7 +143,7 @@ func (e *env) prefetch(ctx context.Context, w wantedImage) error {
 		}
 		done <- err
 	}()
-	bar := e.bar(w.release + "/" + w.file)
+	bar := &imageBar{out: terminalOf(e.stderr), label: show.Text(w.release + "/" + w.file)}
 	tick := time.NewTicker(prefetchPoll)
 	defer tick.Stop()
 	for {
@@ -189,14 +189,6 @@ type imageBar struct {
 	out   *os.File // the terminal, or nil
 	label string
 	from  int64 // what was local at the beginning, which the rate must not count
-}
-
-func (e *env) bar(label string) *imageBar {
-	b := &imageBar{label: show.Text(label)}
-	if f, ok := e.stderr.(*os.File); ok && isTerminal(f) {
-		b.out = f
-	}
-	return b
 }
 
 func (b *imageBar) show(f image.Status) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -123,8 +122,7 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 
 func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error), asJSON bool) error {
 	var before []mountStatus
-	f, _ := e.stdout.(*os.File)
-	redraw := f != nil && isTerminal(f)
+	screenOf := terminalOf(e.stdout)
 	for {
 		mounts, err := resurvey(ctx, find, before)
 		if err != nil {
@@ -135,8 +133,8 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 		} else {
 			var screen writer
 			_ = printStatus(&screen, widthOf(e.stdout), mounts, time.Now())
-			if redraw {
-				width, height, _ := term.GetSize(int(f.Fd()))
+			if screenOf != nil {
+				width, height, _ := term.GetSize(int(screenOf.Fd()))
 				screen = onScreen(screen, width, height)
 			}
 			_, err = e.stdout.Write(screen)

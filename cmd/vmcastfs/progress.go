@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"time"
 
@@ -10,12 +11,20 @@ import (
 // progress shows on stderr how far a long work over bytes has come, if that is
 // a terminal. add may be called from any goroutine; done takes the bar away.
 func (e *env) progress(what string, total int64) (add func(n int64), done func()) {
-	f, ok := e.stderr.(*os.File)
-	if !ok || !isTerminal(f) {
+	f := terminalOf(e.stderr)
+	if f == nil {
 		return func(int64) {}, func() {}
 	}
 	bar := newBar(f, what, total)
 	return func(n int64) { _ = bar.Add64(n) }, func() { _ = bar.Clear() }
+}
+
+// terminalOf is the terminal that w is, or nil.
+func terminalOf(w io.Writer) *os.File {
+	if f, ok := w.(*os.File); ok && isTerminal(f) {
+		return f
+	}
+	return nil
 }
 
 // newBar is a bar over bytes, with how many there are, the rate and the time left.

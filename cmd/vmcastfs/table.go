@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -74,13 +73,9 @@ func wrapped(label, text string, width int) string {
 
 // widthOf is that of the terminal that w is; 0 if it is none.
 func widthOf(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
+	if f := terminalOf(w); f != nil {
+		width, _, _ := term.GetSize(int(f.Fd())) // 0 with an error
+		return width
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
+	return 0
 }
