@@ -50,6 +50,9 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
+// EvictedBytes is Stats.EvictedBytes, from memory.
+func (s *Store) EvictedBytes() int64 { return s.evictedBytes.Load() }
+
 // Info describes a cached file.
 type Info struct {
 	Key       Key

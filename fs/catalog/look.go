@@ -12,9 +12,13 @@ import (
 // A look is what only the disk can tell for a Status: how large the cache is, and
 // what the trust state has against a release. It is immutable.
 type look struct {
+	after activity // what had happened by then
 	cache store.Stats
 	seen  map[*Release]seen
 }
+
+// activity is what this process has done to the cache, in bytes.
+type activity struct{ fetched, evicted int64 }
 
 // seen is what the trust state says of a release with this verdict.
 type seen struct {
@@ -32,7 +36,7 @@ func (l *look) at(r *Release, p *bundle.Package) seen {
 }
 
 // statusFile is the content of status.json: one for all that ask within a second.
-// It is made from memory and from the last look, which the next one follows.
+// It is made from memory and from the last look.
 //
 // mu guards what follows it. It is held while the content is made, and comes
 // before all other locks of this room and those below.
@@ -41,5 +45,5 @@ type statusFile struct {
 	made   time.Time
 	raw    []byte
 	last   *look
-	asking chan struct{} // holds a token: somebody has asked since the last look
+	asking chan struct{} // holds a token: a look is wanted
 }

@@ -70,7 +70,7 @@ func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).S
 
 // look looks at the disk. What it finds of images they keep, see bundle.File.Known.
 func (c *Catalog) look() *look {
-	l := &look{cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
+	l := &look{after: c.activity(), cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
 	for _, r := range c.Snapshot().releases {
 		p, ok := r.Peek()
 		if !ok {
@@ -83,6 +83,12 @@ func (c *Catalog) look() *look {
 		}
 	}
 	return l
+}
+
+// activity is what this process has done to the cache so far, from memory.
+func (c *Catalog) activity() activity {
+	reads := c.cfg.Cache.Stats()
+	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.EvictedBytes()}
 }
 
 // describe makes a Status of a look at the disk and the state of each file.
@@ -122,7 +128,8 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 		st.Sidecar = st.Trust.Sidecar
 	}
 	seen := l.at(r, p)
-	if st.Alarm = seen.alarm; seen.refusal != "" {
+	st.Alarm = seen.alarm
+	if seen.refusal != "" {
 		st.State, st.Error = "refused", seen.refusal
 	}
 	st.Transport = p.Transport()

@@ -12,14 +12,15 @@ import (
 const (
 	// statusEvery is how often, at most, the content of status.json is made.
 	statusEvery = time.Second
-	// lookEvery is how often the disk is looked at though nobody asks, for what other
-	// processes do to a cache that they share.
-	lookEvery = 30 * time.Second
+	// lookEvery is how often the disk is looked at though nothing happens here, for
+	// what other processes do to a cache and a trust state that they share.
+	lookEvery = 10 * time.Second
 )
 
-// StatusJSON is Status for .vmcastfs/status.json, from memory: images that are not
-// open, and the size of the cache, are as they were at the last look, which was a
-// second before the last question, or half a minute ago. Nobody may write to it.
+// StatusJSON is Status for .vmcastfs/status.json, from memory. The size of the
+// cache, images that are not open, and alarms are as they were at the last look at
+// the disk. A look follows a question if this process has fetched or evicted
+// anything since, and there is one every ten seconds. Nobody may write to it.
 func (c *Catalog) StatusJSON() []byte {
 	f := &c.status
 	f.mu.Lock()
@@ -35,14 +36,17 @@ func (c *Catalog) StatusJSON() []byte {
 		raw = fmt.Appendf(nil, "{\"error\": %q}", err)
 	}
 	f.raw, f.made = append(raw, '\n'), time.Now()
-	select {
-	case f.asking <- struct{}{}:
-	default:
+	if c.activity() != f.last.after {
+		select {
+		case f.asking <- struct{}{}:
+		default:
+		}
 	}
 	return f.raw
 }
 
-// keepLooking looks at the disk once in a while, and soon after each question.
+// keepLooking looks at the disk once in a while, and soon after a question that
+// wants it.
 func (c *Catalog) keepLooking(ctx context.Context) {
 	for {
 		idle := time.NewTimer(lookEvery)
