@@ -161,6 +161,25 @@ func (r *Release) told() bundle.Release {
 	}
 }
 
+// judged is told of a verdict that took the place of another.
+func (r *Release) judged(was, is *xvm.Verdict) {
+	// A sidecar is looked for when a package is opened, and another one may count.
+	again := is.Refused != "" && (was.UsesSidecar() || is.WantsSidecar() && r.around.bundles.Sidecar != "")
+	if was.Refused == is.Refused && !again {
+		return
+	}
+	r.around.run(func(context.Context) {
+		r.around.sentry.remember(r.item, is)
+		if is.Refused == "" {
+			r.around.log.Info("the release is trusted now", "release", r.Name(), "signer", is.Signer())
+		}
+		if again {
+			r.around.reopen(r)
+		}
+		r.around.changed()
+	})
+}
+
 // renewed tells whether the feed names another URL for the archive than was,
 // after a look at it.
 func (r *Release) renewed(ctx context.Context, was string) bool {

@@ -24,13 +24,12 @@ type candidate struct {
 
 // candidates lists what may be images of partitions: the disks that the
 // description names, in its order, or else all that might be one, in the order
-// of the archive.
-func (b *builder) candidates() []candidate {
-	d, files := b.described, b.files
+// of the archive. Usable tells which files may be looked at.
+func candidates(d xvm.Description, members []xvm.Member, xva []xvm.XVADisk, files map[string]*File, usable func(*File) bool) []candidate {
 	var out []candidate
 	add := func(name, target string) {
 		f := files[name]
-		if f == nil || f.image() == nil || !b.mayBeVouched(f) || slices.ContainsFunc(out, func(c candidate) bool { return c.file == f }) {
+		if f == nil || f.image() == nil || !usable(f) || slices.ContainsFunc(out, func(c candidate) bool { return c.file == f }) {
 			return
 		}
 		c := candidate{file: f, target: target}
@@ -52,31 +51,16 @@ func (b *builder) candidates() []candidate {
 	if len(out) > 0 {
 		return out
 	}
-	for _, m := range b.doc.Index.Members {
+	for _, m := range members {
 		name := plain(m.Name)
 		if name != d.Kernel && name != d.Ramdisk && mayBeRaw(name) {
 			add(name, "")
 		}
 	}
-	for _, d := range b.verdict.Disks {
+	for _, d := range xva {
 		add(d.Name, "")
 	}
 	return out
-}
-
-// mayBeVouched tells whether somebody could vouch for a file, with whatever keys:
-// an image that nobody lists is not looked at where signatures are required.
-func (b *builder) mayBeVouched(f *File) bool {
-	if !b.env.Policy().Required || b.verdict.UsesSidecar() {
-		return true
-	}
-	switch f.origin {
-	case stored:
-		return b.verdict.Lists(f.name)
-	case inflated:
-		return b.verdict.Lists(f.base)
-	}
-	return false
 }
 
 // mayBeRaw leaves out what need not be looked at.
