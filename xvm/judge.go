@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
 	"vmcastfs/xvm/sums"
 )
 
@@ -149,6 +150,10 @@ func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 	manifest, description := e.Index.ManifestName(), e.Index.Description()
 	v.Manifest = v.signature(manifest, ManifestSignatureName, now)
 	v.Description = v.signature(description, DescriptionSignatureName, now)
+	if why := v.contradiction(description); why != "" && v.Manifest.State == Good && v.Description.State == Good {
+		// A description that the same key signed for another package.
+		v.Description = Signature{State: Bad, KeyID: v.Description.KeyID, Reason: "the signed manifest lists another " + description + ": " + why}
+	}
 	described := description != ""
 	if v.Manifest.State == Good && (!described || v.Description.State == Good) {
 		v.By = ByPublisher
@@ -211,6 +216,23 @@ func (v *Verdict) findDisks() (err error) {
 // IsChunk tells whether a member is part of a disk in chunks, or its checksum, and
 // so no file of the package.
 func (v *Verdict) IsChunk(member string) bool { return len(v.Disks) > 0 && v.chunk(member) }
+
+// contradiction says in what a member that was read whole is not as the manifest
+// has it, or "".
+func (v *Verdict) contradiction(name string) string {
+	content, ok := v.evidence.Small[name]
+	if !ok || v.Sums == nil {
+		return ""
+	}
+	for _, sum := range v.Sums.Sums(name) {
+		d := sums.NewDigest(sum)
+		d.Write(content)
+		if why := d.Mismatch(); why != "" {
+			return why
+		}
+	}
+	return ""
+}
 
 // signature checks the signature over a member.
 func (v *Verdict) signature(name, signature string, now time.Time) Signature {

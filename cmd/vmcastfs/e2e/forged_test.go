@@ -159,10 +159,15 @@ func forged() map[string]func(f *forger) offer {
 			return f.but("xvm.xml", "signature.asc").sparse("description.xml", domained).sparse("./description.xml", domained)
 		},
 		"description-signature-kept": func(f *forger) *tarball { return f.but("xvm.xml").sparse("description.xml", domained) },
-		"xvm-sparse":                 func(f *forger) *tarball { return f.but("xvm.xml").sparse("xvm.xml", described) },
-		"xvm-oversized":              func(f *forger) *tarball { return f.but("xvm.xml").file("xvm.xml", long) },
-		"xvm-sparse-unsigned":        func(f *forger) *tarball { return f.but("xvm.xml", "signature.asc").sparse("xvm.xml", described) },
-		"xvm-upper-case":             func(f *forger) *tarball { return f.but("xvm.xml", "signature.asc").file("XVM.XML", described) },
+		"description-of-another": func(f *forger) *tarball { // which the same key has signed
+			f.xml.content = []byte(described)
+			f.xmlSig.content = f.sign(f.xml.content)
+			return f.but()
+		},
+		"xvm-sparse":          func(f *forger) *tarball { return f.but("xvm.xml").sparse("xvm.xml", described) },
+		"xvm-oversized":       func(f *forger) *tarball { return f.but("xvm.xml").file("xvm.xml", long) },
+		"xvm-sparse-unsigned": func(f *forger) *tarball { return f.but("xvm.xml", "signature.asc").sparse("xvm.xml", described) },
+		"xvm-upper-case":      func(f *forger) *tarball { return f.but("xvm.xml", "signature.asc").file("XVM.XML", described) },
 		"xvm-nested": func(f *forger) *tarball {
 			return f.but().file("sub/xvm.xml", described).file("sub/signature.asc", evil).file("sub/manifest.txt", evil)
 		},

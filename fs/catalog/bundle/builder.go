@@ -228,7 +228,9 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 	m.Key, m.Bare = b.keys(kind, name)
 	f.key = m.Key
 	if manifest := b.verdict.Sums; manifest != nil {
-		m.Sums = manifest.Sums(f.name)
+		if f.origin == stored { // the manifest lists members as they are stored
+			m.Sums = manifest.Sums(f.name)
+		}
 		if told, ok := manifest.Plain(f.name); ok {
 			m.PlainSums = told.Any
 		}
