@@ -282,7 +282,8 @@ func TestFull(t *testing.T) {
 	if c.Stats().Uncached == 0 {
 		t.Error("nothing was refused")
 	}
-	if err := f.Complete(ctx); !errors.Is(err, store.ErrFull) || f.State() != store.Partial {
+	var unkept *UnkeptError
+	if err := f.Complete(ctx); !errors.Is(err, store.ErrFull) || !errors.As(err, &unkept) || unkept.State != store.Verified || f.State() != store.Partial {
 		t.Error(err, f.State())
 	}
 }

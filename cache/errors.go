@@ -3,6 +3,8 @@ package cache
 import (
 	"errors"
 	"fmt"
+
+	"vmcastfs/cache/store"
 )
 
 var (
@@ -28,6 +30,20 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string { return fmt.Sprintf("%q is corrupt: %s", e.File, e.Reason) }
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+
+// UnkeptError says that a file was fetched and checked, but that the cache had
+// no room for all of it. It is [store.ErrFull].
+type UnkeptError struct {
+	File  string
+	Block int64           // the first that is missing
+	State store.FileState // what the file is: Verified, or Unverified
+}
+
+func (e *UnkeptError) Error() string {
+	return fmt.Sprintf("%q was fetched and is %s, but its block %d could not be kept", e.File, e.State, e.Block)
+}
+
+func (e *UnkeptError) Unwrap() error { return store.ErrFull }
 
 // BlockError says that one block did not match its sum, twice in a row. Other
 // blocks of the file are not concerned; reading this one again tries again.

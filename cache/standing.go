@@ -229,7 +229,7 @@ func (s *standing) conclude(ctx context.Context, r *review, d sums.Digests, lear
 		s.vouched.Store(true)
 	}
 	if b := l.sf.NextMissing(0); b < l.blocks() {
-		return false, fmt.Errorf("%q was fetched and matches, but its block %d could not be kept: %w", l.label, b, store.ErrFull)
+		return false, &UnkeptError{l.label, b, state}
 	}
 	if r.tainted {
 		return true, fmt.Errorf("check %q: blocks keep being lost from the cache", l.label)

@@ -73,13 +73,16 @@ func (p *inflated) judge(stored *cache.File) ([]sums.Sum, cache.Judge) {
 	}
 	name := p.base.stored().Name
 	return nil, func(ctx context.Context, _ []bool) (store.FileState, string) {
-		if err := stored.Complete(ctx); err != nil {
-			if stored.State() == store.Corrupt {
-				return store.Corrupt, fmt.Sprintf("inflated from %s, which is corrupt", name)
-			}
+		err := stored.Complete(ctx)
+		state := stored.State()
+		var unkept *cache.UnkeptError
+		switch {
+		case errors.As(err, &unkept): // what it is was found out all the same
+			state = unkept.State
+		case err != nil && state != store.Corrupt:
 			return store.Partial, err.Error()
 		}
-		switch stored.State() {
+		switch state {
 		case store.Verified:
 			return store.Verified, fmt.Sprintf("inflated from %s, which is verified", name)
 		case store.Corrupt:
