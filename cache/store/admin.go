@@ -95,7 +95,7 @@ func (s *Store) Stat(k Key) (Info, error) {
 	if err := k.check(); err != nil {
 		return Info{}, err
 	}
-	if _, err := s.files.stat(string(k) + journalSuffix); err != nil {
+	if _, err := s.files.StatOf(string(k) + journalSuffix); err != nil {
 		return Info{}, err
 	}
 	i, err := s.info(entry{key: k})
@@ -115,7 +115,7 @@ func (s *Store) info(e entry) (Info, error) {
 	i.InUse = i.InUse || lockedElsewhere(f.lock, lockOpen)
 	i.Size, i.BlockSize, i.State, i.Note = f.Size(), f.BlockSize(), f.State(), f.Note()
 	i.Blocks, i.Bytes = f.Present()
-	if st, err := s.files.stat(string(e.key) + dataSuffix); err == nil {
+	if st, err := s.files.StatOf(string(e.key) + dataSuffix); err == nil {
 		i.Disk = st.Blocks * 512
 	}
 	return i, f.Close()
@@ -125,7 +125,7 @@ func (s *Store) info(e entry) (Info, error) {
 func (s *Store) Remove(k Key) error {
 	err := k.check()
 	if err == nil {
-		_, err = s.files.stat(string(k) + journalSuffix)
+		_, err = s.files.StatOf(string(k) + journalSuffix)
 	}
 	if err == nil {
 		_, err = s.removeFile(k)
@@ -224,7 +224,7 @@ func (s *Store) Stamp(k Key) (Stamp, error) {
 	if err := k.check(); err != nil {
 		return Stamp{}, err
 	}
-	st, err := s.files.stat(string(k) + journalSuffix)
+	st, err := s.files.StatOf(string(k) + journalSuffix)
 	if err != nil {
 		return Stamp{}, err
 	}

@@ -308,7 +308,7 @@ func TestClaimsInOneProcess(t *testing.T) {
 // lockedElsewhereBy looks at a lock byte as another process would.
 func lockedElsewhereBy(t *testing.T, f *File, at int64) bool {
 	t.Helper()
-	l, err := f.s.files.open(string(f.key)+lockSuffix, syscall.O_RDWR)
+	l, err := f.s.files.OpenFile(string(f.key)+lockSuffix, syscall.O_RDWR)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/privdir"
 )
 
 // documents are the small documents of a store. Its methods are the store's own.
 type documents struct {
-	root  dir
+	root  privdir.Dir
 	quota *quota
 	warn  func(msg string, args ...any)
 }
@@ -55,11 +57,11 @@ func (s *documents) putDoc(kind, name string, data []byte) error {
 	if err := s.quota.reserve(n); err != nil {
 		return err
 	}
-	d, err := s.root.sub(kind)
+	d, err := s.root.MakeSub(kind)
 	if err == nil {
-		defer d.f.Close()
+		defer d.Close()
 		var f io.Closer
-		if f, err = d.replace(file, b); err == nil {
+		if f, err = d.Replace(file, b); err == nil {
 			err = f.Close()
 		}
 	}
@@ -77,11 +79,11 @@ func (s *documents) GetDoc(kind, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.root.existing(kind)
+	d, err := s.root.Sub(kind)
 	if err != nil {
 		return nil, fmt.Errorf("read %s document: %w", kind, err)
 	}
-	defer d.f.Close()
+	defer d.Close()
 	got, data, err := readDoc(d, file)
 	if err == nil && got != name {
 		err = fs.ErrNotExist
@@ -92,8 +94,8 @@ func (s *documents) GetDoc(kind, name string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("read %s document: %w", kind, err)
 	}
-	if st, err := d.stat(file); err == nil && time.Since(time.Unix(st.Mtim.Unix())) > time.Minute {
-		d.touch(file) // it was used
+	if st, err := d.StatOf(file); err == nil && time.Since(time.Unix(st.Mtim.Unix())) > time.Minute {
+		d.Touch(file) // it was used
 	}
 	return data, nil
 }
@@ -104,10 +106,10 @@ func (s *documents) DeleteDoc(kind, name string) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.root.existing(kind)
+	d, err := s.root.Sub(kind)
 	if err == nil {
-		defer d.f.Close()
-		err = d.remove(file)
+		defer d.Close()
+		err = d.Remove(file)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s document: %w", kind, err)
@@ -121,15 +123,15 @@ func (s *documents) DocNames(kind string) ([]string, error) {
 	if _, err := docFile(kind, "-"); err != nil {
 		return nil, err
 	}
-	d, err := s.root.existing(kind)
+	d, err := s.root.Sub(kind)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s documents: %w", kind, err)
 	}
-	defer d.f.Close()
-	files, err := d.names()
+	defer d.Close()
+	files, err := d.Names()
 	if err != nil {
 		return nil, fmt.Errorf("list %s documents: %w", kind, err)
 	}
@@ -151,12 +153,12 @@ func (s *documents) HasDoc(kind, name string) bool {
 	if err != nil {
 		return false
 	}
-	d, err := s.root.existing(kind)
+	d, err := s.root.Sub(kind)
 	if err != nil {
 		return false
 	}
-	defer d.f.Close()
-	_, err = d.stat(file)
+	defer d.Close()
+	_, err = d.StatOf(file)
 	return err == nil
 }
 
@@ -170,22 +172,22 @@ type docEntry struct {
 // docEntries lists all documents, and what is left of some that were being written.
 func (s *documents) docEntries() []docEntry {
 	var all []docEntry
-	kinds, err := s.root.names()
+	kinds, err := s.root.Names()
 	if err != nil {
 		return nil
 	}
 	for _, kind := range kinds {
-		d, err := s.root.existing(kind)
+		d, err := s.root.Sub(kind)
 		if err != nil {
 			continue
 		}
-		files, _ := d.names()
+		files, _ := d.Names()
 		for _, file := range files {
-			if st, err := d.stat(file); err == nil {
+			if st, err := d.StatOf(file); err == nil {
 				all = append(all, docEntry{kind, file, time.Unix(st.Mtim.Unix()), st.Blocks * 512})
 			}
 		}
-		d.f.Close()
+		d.Close()
 	}
 	return all
 }
@@ -212,34 +214,34 @@ func (s *documents) evictDocs(most, want int64, kept map[Key]bool) (freed int64)
 		if freed >= want || sum-freed <= most {
 			break
 		}
-		if e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, tempPrefix) {
+		if e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
 			continue
 		}
-		d, err := s.root.existing(e.kind)
+		d, err := s.root.Sub(e.kind)
 		if err != nil {
 			continue
 		}
-		if d.remove(e.file) == nil {
+		if d.Remove(e.file) == nil {
 			freed += e.bytes
 		}
-		d.f.Close()
+		d.Close()
 	}
 	return freed
 }
 
 // sweepDocs removes what a killed process left half written.
 func (s *documents) sweepDocs() {
-	kinds, _ := s.root.names()
+	kinds, _ := s.root.Names()
 	for _, kind := range kinds {
-		if d, err := s.root.existing(kind); err == nil {
-			d.sweep()
-			d.f.Close()
+		if d, err := s.root.Sub(kind); err == nil {
+			d.Sweep()
+			d.Close()
 		}
 	}
 }
 
-func readDocName(d dir, file string) (string, error) {
-	f, err := d.open(file, unix.O_RDONLY)
+func readDocName(d privdir.Dir, file string) (string, error) {
+	f, err := d.OpenFile(file, unix.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
@@ -252,8 +254,8 @@ func readDocName(d dir, file string) (string, error) {
 	return parseDocName(b[:n])
 }
 
-func readDoc(d dir, file string) (name string, data []byte, err error) {
-	f, err := d.open(file, unix.O_RDONLY)
+func readDoc(d privdir.Dir, file string) (name string, data []byte, err error) {
+	f, err := d.OpenFile(file, unix.O_RDONLY)
 	if err != nil {
 		return "", nil, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/privdir"
 )
 
 // docShare is the part of the limit that documents may take while anything else has to go.
@@ -69,7 +72,7 @@ func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 }
 
 // filesDir is the directory of the cached files.
-type filesDir struct{ dir }
+type filesDir struct{ privdir.Dir }
 
 // entry is a cached file as the directory shows it.
 type entry struct {
@@ -79,7 +82,7 @@ type entry struct {
 
 // entries lists the files of the directory, the least recently used first.
 func (d filesDir) entries() ([]entry, error) {
-	names, err := d.names()
+	names, err := d.Names()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +93,7 @@ func (d filesDir) entries() ([]entry, error) {
 			continue
 		}
 		e := entry{key: Key(k)}
-		if st, err := d.stat(k + lockSuffix); err == nil {
+		if st, err := d.StatOf(k + lockSuffix); err == nil {
 			e.used = time.Unix(st.Mtim.Unix())
 		}
 		all = append(all, e)
@@ -113,7 +116,7 @@ func (s *Store) idle() []entry {
 // removeFile deletes a file that nobody has open, and returns the disk space that this frees.
 func (s *Store) removeFile(k Key) (int64, error) {
 	name := string(k)
-	lock, err := s.files.open(name+lockSuffix, unix.O_RDWR|unix.O_CREAT)
+	lock, err := s.files.OpenFile(name+lockSuffix, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		return 0, err
 	}
@@ -125,19 +128,19 @@ func (s *Store) removeFile(k Key) (int64, error) {
 	if err := unix.Fstat(int(lock.Fd()), &st); err != nil || st.Nlink == 0 {
 		return 0, cmp.Or(err, fs.ErrNotExist)
 	}
-	data, err := s.files.stat(name + dataSuffix)
+	data, err := s.files.StatOf(name + dataSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	journal, err := s.files.stat(name + journalSuffix)
+	journal, err := s.files.StatOf(name + journalSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
 	// Freeing a great file takes a while: it happens under another name, after the lock is given back.
-	gone := gonePrefix + randomName()
-	errs := []error{s.files.remove(name + journalSuffix), s.files.rename(name+dataSuffix, gone), s.files.remove(name + lockSuffix)}
+	gone := gonePrefix + rand.Text()
+	errs := []error{s.files.Remove(name + journalSuffix), s.files.Rename(name+dataSuffix, gone), s.files.Remove(name + lockSuffix)}
 	lock.Close()
-	errs = append(errs, s.files.remove(gone))
+	errs = append(errs, s.files.Remove(gone))
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return 0, err

@@ -65,7 +65,7 @@ func (s *Store) tick(now time.Time, age bool) {
 	for _, f := range s.openFiles() {
 		if f.touched.Swap(false) {
 			f.lastUse.Store(now.UnixNano())
-			s.files.touch(string(f.key) + lockSuffix)
+			s.files.Touch(string(f.key) + lockSuffix)
 		}
 		if age {
 			f.present.age()

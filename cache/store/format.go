@@ -28,7 +28,6 @@ const (
 	tagLine     = "Signature: 8a477f597d28d172789f06886806bc55\n" // https://bford.info/cachedir/
 	tagText     = tagLine + "# This directory is a cache of vmcastfs. Its content can be fetched again: leave it out of backups.\n"
 
-	tempPrefix = ".tmp-"  // a document or journal being written
 	gonePrefix = ".gone-" // a data file being deleted
 )
 

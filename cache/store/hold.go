@@ -87,7 +87,7 @@ func (f *File) Unpin() {
 func (f *File) Data() *os.File {
 	if held := f.holds.given(); held != nil {
 		// Opening for passthrough fails where opening this fails: on a disk that has died since.
-		again, err := f.s.files.open(string(f.key)+dataSuffix, unix.O_RDONLY)
+		again, err := f.s.files.OpenFile(string(f.key)+dataSuffix, unix.O_RDONLY)
 		if err != nil {
 			return nil
 		}
@@ -108,7 +108,7 @@ func (f *File) Data() *os.File {
 	if ok, err := tryLock(f.lock, unix.F_RDLCK, lockHold); !ok || err != nil {
 		return nil
 	}
-	ro, err := f.s.files.open(string(f.key)+dataSuffix, unix.O_RDONLY)
+	ro, err := f.s.files.OpenFile(string(f.key)+dataSuffix, unix.O_RDONLY)
 	if err != nil {
 		unlock(f.lock, lockHold)
 		return nil

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/privdir"
 )
 
 const (
@@ -22,7 +24,7 @@ const pollEvery = 10 * time.Millisecond
 
 // journal is the journal of one open file: what it says goes into presence.
 type journal struct {
-	files   dir
+	files   privdir.Dir
 	key     Key
 	lock    *os.File // byte lockJournal of it; set before the first use
 	data    *os.File // the file that goes with it; set before the first use
@@ -142,7 +144,7 @@ func (j *journal) catchUp() error {
 	if err := j.stillNamed(); err != nil {
 		return err
 	}
-	nf, err := j.files.open(string(j.key)+journalSuffix, openMode(j.readOnly))
+	nf, err := j.files.OpenFile(string(j.key)+journalSuffix, openMode(j.readOnly))
 	if err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func (j *journal) catchUp() error {
 // stillNamed tells whether the data file is the one that goes with a journal found by name. A user who
 // deletes files of the cache by hand takes ours away, and another process may have made the file anew.
 func (j *journal) stillNamed() error {
-	named, err := j.files.stat(string(j.key) + dataSuffix)
+	named, err := j.files.StatOf(string(j.key) + dataSuffix)
 	if err != nil {
 		return err
 	}
@@ -276,7 +278,7 @@ func (j *journal) tidy() {
 	if j.damaged {
 		j.warn("journal of a cached file was damaged; what it lost will be fetched again", "file", j.key)
 	}
-	nf, err := j.files.replace(string(j.key)+journalSuffix, b)
+	nf, err := j.files.Replace(string(j.key)+journalSuffix, b)
 	if err != nil {
 		j.compactAt = 2 * j.pos
 		j.warn("cannot rewrite journal", "file", j.key, "err", err)

@@ -20,7 +20,7 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 		cause = errReadOnly
 	case errors.Is(cause, fs.ErrNotExist):
 		// It would have been made: what is missing is the directory.
-		cause = fmt.Errorf("%w: cache directory %s was removed while it was in use", errRemoved, s.top.f.Name())
+		cause = fmt.Errorf("%w: cache directory %s was removed while it was in use", errRemoved, s.top.File.Name())
 	}
 	if !errors.Is(cause, ErrFull) {
 		cause = fmt.Errorf("%w: %w", ErrFull, cause)
@@ -37,7 +37,7 @@ func (s *Store) looseFile(k Key, blockSize int, cause error) (*File, error) {
 			}
 			return nil, fmt.Errorf("%w; and no memory in its place: %w", cause, err)
 		}
-		memory[i] = os.NewFile(uintptr(fd), s.files.path(string(k)+suffix))
+		memory[i] = os.NewFile(uintptr(fd), s.files.Path(string(k)+suffix))
 	}
 	setLock(f, memory[0])
 	f.data.f, f.j.data, f.j.f = memory[1], memory[1], memory[2]
@@ -84,7 +84,7 @@ func (s *Store) settler() {
 // filesystem: that of the cache may be unmounted just now.
 func (s *Store) renew() error {
 	var was, is unix.Stat_t
-	if err := control(s.files.f, func(fd int) error { return unix.Fstat(fd, &was) }); err != nil || was.Nlink > 0 {
+	if err := control(s.files.File, func(fd int) error { return unix.Fstat(fd, &was) }); err != nil || was.Nlink > 0 {
 		return err
 	}
 	to := &Store{opt: s.opt, log: s.log}
@@ -93,7 +93,7 @@ func (s *Store) renew() error {
 	if to.top, err = openDir(s.opt.Dir); err != nil {
 		return err
 	}
-	if err := control(to.top.f, func(fd int) error { return unix.Fstat(fd, &is) }); err != nil || is.Dev != was.Dev {
+	if err := control(to.top.File, func(fd int) error { return unix.Fstat(fd, &is) }); err != nil || is.Dev != was.Dev {
 		return err
 	}
 	if err := to.setup(); err != nil {
@@ -101,7 +101,7 @@ func (s *Store) renew() error {
 	}
 	s.quota.mu.Lock() // for what is locked in the lock file
 	defer s.quota.mu.Unlock()
-	for _, x := range [][2]*os.File{{s.lock, to.lock}, {s.root.f, to.root.f}, {s.files.f, to.files.f}, {s.top.f, to.top.f}} {
+	for _, x := range [][2]*os.File{{s.lock, to.lock}, {s.root.File, to.root.File}, {s.files.File, to.files.File}, {s.top.File, to.top.File}} {
 		if err := become(x[0], x[1]); err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 		}
 	}()
 	if blockSize == 0 || s.readOnly {
-		if _, err := s.files.stat(string(k) + journalSuffix); err != nil {
+		if _, err := s.files.StatOf(string(k) + journalSuffix); err != nil {
 			return nil, err
 		}
 	}
@@ -54,7 +54,7 @@ func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
 		mode |= unix.O_CREAT
 	}
 	for {
-		lock, err := d.open(string(k)+lockSuffix, mode)
+		lock, err := d.OpenFile(string(k)+lockSuffix, mode)
 		if err != nil {
 			return nil, full(err)
 		}
@@ -77,7 +77,7 @@ func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
 // load reads the journal, or begins one. The caller holds the journal lock.
 func load(f *File) (err error) {
 	for suffix, file := range map[string]**os.File{journalSuffix: &f.j.f, dataSuffix: &f.data.f} {
-		if *file, err = f.s.files.open(string(f.key)+suffix, openMode(f.s.readOnly)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if *file, err = f.s.files.OpenFile(string(f.key)+suffix, openMode(f.s.readOnly)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func beginAfresh(f *File) error {
 	}
 	var err error
 	if f.data.f == nil {
-		if f.data.f, err = f.s.files.open(string(f.key)+dataSuffix, unix.O_RDWR|unix.O_CREAT); err != nil {
+		if f.data.f, err = f.s.files.OpenFile(string(f.key)+dataSuffix, unix.O_RDWR|unix.O_CREAT); err != nil {
 			return full(err)
 		}
 	}
@@ -130,7 +130,7 @@ func beginAfresh(f *File) error {
 		return err
 	}
 	h := header{key: f.key, blockSize: f.data.blockSize, salt: randomSalt()}
-	nf, err := f.s.files.replace(string(f.key)+journalSuffix, h.encode())
+	nf, err := f.s.files.Replace(string(f.key)+journalSuffix, h.encode())
 	if err != nil {
 		return full(err)
 	}

@@ -1,12 +1,12 @@
 package store
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/meter"
+	"vmcastfs/cache/privdir"
 )
 
 // Options of [Open]. The zero value of everything but Dir is a sensible default.
@@ -32,7 +33,7 @@ type Options struct {
 type Store struct {
 	opt   Options
 	log   *slog.Logger
-	top   dir
+	top   privdir.Dir
 	files filesDir
 	lock  *os.File
 	quota quota
@@ -108,11 +109,11 @@ func Open(o Options) (*Store, error) {
 }
 
 func (s *Store) setup() (err error) {
-	sub := s.top.sub
-	s.lock, err = s.top.open("lock", unix.O_RDWR|unix.O_CREAT)
+	sub := s.top.MakeSub
+	s.lock, err = s.top.OpenFile("lock", unix.O_RDWR|unix.O_CREAT)
 	if errors.Is(err, unix.EROFS) { // what it holds can be served all the same
-		s.readOnly, sub = true, s.top.existing
-		s.lock, err = s.top.open("lock", unix.O_RDONLY)
+		s.readOnly, sub = true, s.top.Sub
+		s.lock, err = s.top.OpenFile("lock", unix.O_RDONLY)
 	}
 	if err != nil {
 		return err
@@ -126,22 +127,28 @@ func (s *Store) setup() (err error) {
 		}
 		defer unlock(s.lock, lockSetup)
 	}
-	if err := s.top.checkVersion(); err != nil {
+	if err := checkVersion(s.top); err != nil {
 		return err
 	}
-	if s.files.dir, err = sub("files"); err != nil {
+	if s.files.Dir, err = sub("files"); err != nil {
 		return err
 	}
 	if s.root, err = sub("docs"); err != nil {
 		return err
 	}
-	s.files.sweep()
+	s.files.Sweep()
+	names, _ := s.files.Names()
+	for _, n := range names {
+		if strings.HasPrefix(n, gonePrefix) {
+			_ = s.files.Remove(n) // as a killed process was doing
+		}
+	}
 	s.sweepDocs()
 	return nil
 }
 
 func (s *Store) closeDirs() {
-	for _, f := range []*os.File{s.root.f, s.files.f, s.lock, s.top.f} {
+	for _, f := range []*os.File{s.root.File, s.files.File, s.lock, s.top.File} {
 		if f != nil {
 			f.Close()
 		}
@@ -201,7 +208,7 @@ func (s *Store) File(k Key, size int64, blockSize int) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	s.files.touch(string(k) + lockSuffix)
+	s.files.Touch(string(k) + lockSuffix)
 	return f, nil
 }
 
@@ -295,5 +302,3 @@ func (s *Store) warn(msg string, args ...any) {
 		s.log.Warn(msg, args...)
 	}
 }
-
-func randomName() string { return rand.Text() }

@@ -18,7 +18,7 @@ func (u usage) total() int64 { return u.blocks + u.journals + u.documents }
 
 // usage asks the filesystem, so that there is no count to go wrong in a crash.
 func (s *Store) usage() (u usage) {
-	names, err := s.files.names()
+	names, err := s.files.Names()
 	if err != nil {
 		return usage{blocks: math.MaxInt64 / 2} // unknown is too much
 	}
@@ -26,7 +26,7 @@ func (s *Store) usage() (u usage) {
 		if strings.HasSuffix(n, lockSuffix) {
 			continue // empty
 		}
-		st, err := s.files.stat(n)
+		st, err := s.files.StatOf(n)
 		if err != nil {
 			continue
 		}
@@ -45,7 +45,7 @@ func (s *Store) usage() (u usage) {
 // free is what the filesystem has left for us, in bytes.
 func (d filesDir) free() (int64, error) {
 	var st unix.Statfs_t
-	if err := control(d.f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+	if err := control(d.File, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return 0, err
 	}
 	return int64(min(st.Bavail, math.MaxInt64/uint64(st.Bsize))) * st.Bsize, nil

@@ -13,7 +13,8 @@ import (
 // rooms says which rooms of ours each room may import. What is not named here
 // may be imported by nobody but commands.
 var rooms = map[string][]string{
-	"cache/store":           {"cache/meter"},
+	"cache/store":           {"cache/privdir", "cache/meter"},
+	"cache/privdir":         {},
 	"cache/meter":           {},
 	"cache/store/storetest": {"cache/store"},
 	"cache/origin":          {},
@@ -28,7 +29,7 @@ var rooms = map[string][]string{
 	"cache/source":          {},
 	"cache":                 {"cache/meter", "cache/source", "cache/store", "xvm/sums"},
 	"cache/remote":          {"cache/meter", "cache/source", "feed/show"},
-	"fs/catalog/trust":      {"feed"},
+	"fs/catalog/trust":      {"cache/privdir", "feed"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},

@@ -11,26 +11,25 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/privdir"
 )
 
 // Dir is the directory of the trust state: one file for each feed. It is
 // outside the cache, since forgetting what was seen is what an attacker wants.
-// Each change is made under a lock among processes, and replaces the file. It
-// is held open: nothing is reached by its path once it has been found to be
-// ours, nor through a link that leads out of it.
+// Each change is made under a lock among processes, and replaces the file.
 type Dir struct {
-	path string // for messages
-	root *os.Root
+	top, feeds privdir.Dir
 }
 
 const feedsDir = "feeds"
 
 // OpenDir makes the directory if need be. It must be this user's and
-// nobody else's; write asks that it can be written. Close it after use.
+// nobody else's, and no link; write asks that it can be written. Close it after
+// use.
 func OpenDir(dir string, write bool) (*Dir, error) {
 	d, err := openDir(dir, write)
 	if err != nil {
@@ -40,44 +39,31 @@ func OpenDir(dir string, write bool) (*Dir, error) {
 }
 
 func openDir(path string, write bool) (_ *Dir, err error) {
-	if path == "" {
-		return nil, errors.New("there is no directory for it")
-	}
+	var policy privdir.Policy
 	if write {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
+		policy = privdir.Make
+		if path != "" {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return nil, err
+			}
 		}
 	}
-	root, err := os.OpenRoot(path)
-	if err != nil {
+	d := &Dir{}
+	if d.top, err = privdir.Open(path, policy); err != nil {
 		return nil, err
 	}
-	d := &Dir{path, root}
-	defer func() {
-		if err != nil {
-			root.Close()
-		}
-	}()
-	if err := d.checkPlace(); err != nil {
-		return nil, err
-	}
-	if err := d.checkOwner("."); err != nil {
-		return nil, err
-	}
+	sub := d.top.Sub
 	if write {
-		if err := root.Mkdir(feedsDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
+		sub = d.top.MakeSub
 	}
-	if err := d.checkOwner(feedsDir); err != nil {
+	if d.feeds, err = sub(feedsDir); err != nil {
+		d.top.Close()
 		return nil, err
 	}
 	if write {
 		unlock, err := d.lock()
 		if err != nil {
+			d.Close()
 			return nil, err
 		}
 		unlock()
@@ -86,53 +72,17 @@ func openDir(path string, write bool) (_ *Dir, err error) {
 }
 
 // Close gives the directory up.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.feeds.Close(), d.top.Close()) }
 
-// checkPlace refuses what is not what was named: what was opened has to be what
-// is there, and not what a link led to.
-func (d *Dir) checkPlace() error {
-	there, err := os.Lstat(d.path)
-	if err != nil {
-		return err
-	}
-	if opened, err := d.root.Lstat("."); err != nil || !os.SameFile(opened, there) {
-		return fmt.Errorf("%s is no directory but a link, or is being exchanged", d.path)
-	}
-	return nil
-}
-
-// checkOwner refuses a directory that others may change, or have made.
-func (d *Dir) checkOwner(name string) error {
-	info, err := d.root.Lstat(name)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(d.path, name)
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%s is no directory", path)
-	case !ours(info):
-		return fmt.Errorf("%s belongs to user %d, not to this one", path, info.Sys().(*syscall.Stat_t).Uid)
-	case info.Mode().Perm()&0o077 == 0:
-		return nil
-	}
-	return d.root.Chmod(name, 0o700)
-}
-
-func ours(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Geteuid()
-}
-
-// file is the name of a feed's file in the directory.
-func (d *Dir) file(feedURL string) string {
+// file is the name of a feed's file.
+func file(feedURL string) string {
 	sum := sha256.Sum256([]byte(feedURL))
-	return filepath.Join(feedsDir, fmt.Sprintf("%x.json", sum[:16]))
+	return fmt.Sprintf("%x.json", sum[:16])
 }
 
 // lock keeps other processes from changing anything until unlock.
 func (d *Dir) lock() (unlock func(), err error) {
-	f, err := d.root.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := d.top.OpenFile("lock", os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +100,7 @@ func (d *Dir) lock() (unlock func(), err error) {
 
 // Load reads what is known of a feed; of one never seen that is nothing.
 func (d *Dir) Load(feedURL string) (*Feed, error) {
-	t, err := d.load(d.file(feedURL))
+	t, err := d.load(file(feedURL))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Feed{Version: version, Feed: feedURL, Releases: map[string]*Release{}}, nil
 	}
@@ -158,20 +108,15 @@ func (d *Dir) Load(feedURL string) (*Feed, error) {
 }
 
 func (d *Dir) load(name string) (*Feed, error) {
-	path := filepath.Join(d.path, name)
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	path := d.feeds.Path(name)
+	f, err := d.feeds.OpenFile(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if info, err := f.Stat(); err != nil {
 		return nil, err
-	}
-	switch {
-	case !info.Mode().IsRegular() || !ours(info):
-		return nil, fmt.Errorf("%s is not a file of this user: remove it", path)
-	case info.Size() > maxFile:
+	} else if info.Size() > maxFile {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
@@ -211,16 +156,16 @@ func parse(raw []byte) (*Feed, error) {
 
 // Feeds lists what is known of all feeds, by URL.
 func (d *Dir) Feeds() ([]*Feed, error) {
-	entries, err := fs.ReadDir(d.root.FS(), feedsDir)
+	names, err := d.feeds.Names()
 	if err != nil {
 		return nil, err
 	}
 	var all []*Feed
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".json") {
 			continue
 		}
-		t, err := d.load(filepath.Join(feedsDir, e.Name()))
+		t, err := d.load(name)
 		if err != nil {
 			return nil, err
 		}
@@ -247,35 +192,15 @@ func (d *Dir) Change(feedURL string, fn func(*Feed) error) (*Feed, error) {
 	t.trim()
 	raw, err := json.MarshalIndent(t, "", " ")
 	if err == nil {
-		err = d.replace(d.file(feedURL), append(raw, '\n'))
+		var f *os.File
+		if f, err = d.feeds.Replace(file(feedURL), append(raw, '\n')); err == nil {
+			err = f.Close()
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("trust state: %w", err)
 	}
 	return t, nil
-}
-
-// replace puts data into a file, whole or not at all; the lock is held.
-func (d *Dir) replace(name string, data []byte) error {
-	tmp := name + ".new"
-	if err := d.root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of who was killed here
-		return err
-	}
-	f, err := d.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = d.root.Rename(tmp, name)
-	}
-	if err != nil {
-		_ = d.root.Remove(tmp)
-	}
-	return err
 }
 
 // Accept takes what the alarms offer for what was seen, and returns them.

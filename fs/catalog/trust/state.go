@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"vmcastfs/feed"
@@ -35,21 +34,16 @@ const delay = 200 * time.Millisecond
 
 // stamp tells whether the file is the one that was read.
 type stamp struct {
-	ino   uint64
-	size  int64
-	mtime time.Time
+	ino         uint64
+	size, mtime int64
 }
 
 func (d *Dir) stamp(feedURL string) stamp {
-	info, err := d.root.Lstat(d.file(feedURL))
+	st, err := d.feeds.StatOf(file(feedURL))
 	if err != nil {
 		return stamp{}
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return stamp{}
-	}
-	return stamp{st.Ino, info.Size(), info.ModTime()}
+	return stamp{st.Ino, st.Size, st.Mtim.Nano()}
 }
 
 // Open opens what is known of a feed; it fails if that cannot be
