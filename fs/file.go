@@ -53,16 +53,21 @@ func newFileNode(r *releaseNode, f *bundle.File) *fileNode {
 	}
 }
 
-func (f *fileNode) attr(out *fuse.Attr) {
+// attr fills in the attributes, and says how long the kernel may believe them: not
+// at all while holes of the image may become known, as when it is opened first.
+func (f *fileNode) attr(out *fuse.Attr) (timeout time.Duration) {
 	f.vfs.setAttr(out, f.id, 1, f.size, f.time)
-	out.Blocks = uint64(max(f.file.Blocks(), 0))
+	n, settled := f.file.Blocks()
+	if out.Blocks = uint64(max(n, 0)); !settled {
+		return 0
+	}
+	return foreverish
 }
 
 var _ = (fusefs.NodeGetattrer)((*fileNode)(nil))
 
 func (f *fileNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	f.attr(&out.Attr)
-	out.SetTimeout(foreverish)
+	out.SetTimeout(f.attr(&out.Attr))
 	return 0
 }
 

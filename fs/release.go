@@ -102,11 +102,10 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 		return nil, errno
 	}
 	n := newFileNode(r, f)
-	n.attr(&out.Attr)
+	out.SetAttrTimeout(n.attr(&out.Attr))
 	if out.SetEntryTimeout(foreverish); f.OfFeed() {
 		out.SetEntryTimeout(shortly)
 	}
-	out.SetAttrTimeout(foreverish)
 	return dir.NewInode(ctx, n, n.id), 0
 }
 

@@ -63,6 +63,15 @@ func (t *Table) Len() int64 { return t.count }
 // Sums is how many of them have a sum.
 func (t *Table) Sums() int { return len(t.sums) }
 
+// Data is how many bytes are in blocks that are not all zeros. The table is complete.
+func (t *Table) Data() int64 {
+	n := int64(len(t.sums)) * int64(t.blockSize)
+	if last := t.count - 1; t.Index(last) >= 0 {
+		n -= t.count*int64(t.blockSize) - t.size
+	}
+	return n
+}
+
 // Bytes is about what the table takes in memory.
 func (t *Table) Bytes() int64 { return 32*int64(len(t.sums)) + 12*int64(len(t.data)) }
 

@@ -284,3 +284,56 @@ func TestStateAfterEviction(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestHolesOfBlockList: tools that ask how much of an image is data, and where, find
+// the holes that its block list knows, and copy none of them.
+func TestHolesOfBlockList(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "root.img")
+	content := make([]byte, 64<<20)
+	copy(content[20<<20:], noise(64<<10, 1))
+	if err := os.WriteFile(disk, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	xml := filepath.Join(dir, "xvm.xml")
+	if err := os.WriteFile(xml, []byte("<xvm><name>holes</name></xvm>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pkg := filepath.Join(dir, "one.xvm")
+	if out, err := runBinary(t, "pack", "-o", pkg, xml, disk); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.publish("one", readAll(t, pkg))
+	w.mount()
+	image := w.path("one", "root.img")
+	kib := func(path string) int64 {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks / 2
+	}
+	if got := kib(image); got != 64 {
+		t.Errorf("stat says %d KiB of data, want 64", got)
+	}
+	copied := filepath.Join(dir, "copy.img")
+	if out, err := command(t, "", "cp", image, copied); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := kib(copied); got > 128 {
+		t.Errorf("cp made a file of %d KiB", got)
+	}
+	archive := filepath.Join(dir, "copy.tar")
+	if out, err := command(t, filepath.Dir(image), "tar", "-cSf", archive, "root.img"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if info, err := os.Stat(archive); err != nil || info.Size() > 128<<10 {
+		t.Errorf("tar -S made an archive of %d bytes", info.Size())
+	}
+	if !bytes.Equal(readAll(t, copied), content) {
+		t.Error("the copy differs")
+	}
+}

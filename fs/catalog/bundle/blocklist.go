@@ -19,10 +19,10 @@ import (
 const ownList = "own"
 
 // ownBlocks is what the images are checked against by the block list of the
-// package itself, which list is and m lists.
-func ownBlocks(env *Env, label string, list *image.Image, m *xvm.Manifest) *image.BlockSums {
+// package itself, which list is and m lists. l has what is known of it already.
+func ownBlocks(env *Env, label string, list *image.Image, m *xvm.Manifest, l *learned) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
-		Label: label, ID: ownList, Own: true, Text: list.Size(), Most: image.ListBytes(list.Size()),
+		Label: label, ID: ownList, Own: true, Text: list.Size(), Most: image.ListBytes(list.Size()), Data: l.doc.Data, DataFound: l.setData,
 		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
 			parsed, err := readBlockList(ctx, list, m)
 			return parsed, nil, err

@@ -133,7 +133,7 @@ func (b *builder) findBlocks() {
 	for _, m := range b.doc.Index.Members {
 		if use && m.Name == xvm.BlockListName {
 			b.list = b.member(m)
-			b.use(ownBlocks(b.env, b.shared.label(m.Name), b.list.image(), b.verdict.Sums))
+			b.use(ownBlocks(b.env, b.shared.label(m.Name), b.list.image(), b.verdict.Sums, b.learned))
 		}
 	}
 }

@@ -20,8 +20,9 @@ import (
 type content interface {
 	// Size in bytes, or store.Unknown while it is still to be found.
 	Size() int64
-	// Blocks is the data in units of 512 bytes, known holes left out.
-	Blocks() int64
+	// Blocks is the data in units of 512 bytes, known holes left out; settled: that
+	// will not change.
+	Blocks() (n int64, settled bool)
 	// FindSize waits for the size.
 	FindSize(ctx context.Context) (int64, error)
 	// Open opens it for reading, once its size is known.
@@ -69,7 +70,7 @@ func (f *File) Name() string { return f.name }
 func (f *File) Size() int64 { return f.content.Size() }
 
 // Blocks is the data in the file in units of 512 bytes, known holes left out.
-func (f *File) Blocks() int64 { return f.content.Blocks() }
+func (f *File) Blocks() (n int64, settled bool) { return f.content.Blocks() }
 
 // ModTime is the member's, or that of the release.
 func (f *File) ModTime() time.Time {

@@ -196,11 +196,11 @@ func (j *joined) Size() int64 {
 }
 
 // Blocks is the data in all parts.
-func (j *joined) Blocks() int64 {
+func (j *joined) Blocks() (n int64, settled bool) {
 	if d := j.disk(); d != nil {
 		return d.Blocks()
 	}
-	return 0
+	return 0, false
 }
 
 // Attr lists the partitions, see image.Joined.Describe.

@@ -15,10 +15,11 @@ type learned struct {
 	mu    sync.Mutex
 	sizes map[string]int64
 	kinds map[string]SeenImage
+	data  map[string]int64
 }
 
 func newLearned(doc *Doc, save func(*Doc)) *learned {
-	return &learned{doc: doc, save: save, sizes: doc.Sizes, kinds: doc.Kinds}
+	return &learned{doc: doc, save: save, sizes: doc.Sizes, kinds: doc.Kinds, data: doc.Data}
 }
 
 // size keeps a proven plain size.
@@ -55,10 +56,18 @@ func (l *learned) setKinds(kinds map[string]SeenImage) {
 	l.keep()
 }
 
+// setData keeps where the package's own block list says that images have data.
+func (l *learned) setData(data map[string]int64) {
+	l.mu.Lock()
+	l.data = data
+	l.mu.Unlock()
+	l.keep()
+}
+
 func (l *learned) keep() {
 	doc := *l.doc
 	l.mu.Lock()
-	doc.Sizes, doc.Kinds = l.sizes, l.kinds
+	doc.Sizes, doc.Kinds, doc.Data = l.sizes, l.kinds, l.data
 	l.mu.Unlock()
 	l.save(&doc)
 }

@@ -57,7 +57,7 @@ func (s *small) signed(st *image.Status, standing xvm.Standing) {
 func (s *small) Size() int64 { return int64(len(s.content)) }
 
 // Blocks is the size in units of 512 bytes.
-func (s *small) Blocks() int64 { return (s.Size() + 511) / 512 }
+func (s *small) Blocks() (n int64, settled bool) { return (s.Size() + 511) / 512, true }
 
 // FindSize returns the size.
 func (s *small) FindSize(context.Context) (int64, error) { return s.Size(), nil }

@@ -63,16 +63,19 @@ func (im *Image) Size() int64 {
 	return im.member.Size
 }
 
-// Blocks is the data in the image in units of 512 bytes, known holes left out.
-func (im *Image) Blocks() int64 {
-	n := im.Size()
+// Blocks is the data in the image in units of 512 bytes: what the archive has no
+// bytes of is a hole, and so is a block of zeros in a block list. Reading tells
+// holes by the same. settled: no more of them will become known.
+func (im *Image) Blocks() (n int64, settled bool) {
+	n, settled = im.set.Blocks.dataOf(im.member.Name, im.Size())
 	if im.member.Data != nil {
-		n = 0
+		stored := int64(0)
 		for _, e := range im.member.Data {
-			n += e.Len
+			stored += e.Len
 		}
+		n = min(n, stored)
 	}
-	return (n + 511) / 512
+	return (n + 511) / 512, settled
 }
 
 // Base is the compressed image that this one is the plain content of, or nil.

@@ -26,8 +26,9 @@ type Joined struct {
 // Part is the image of a partition.
 type Part interface {
 	Name() string
-	Size() int64   // bytes, not store.Unknown
-	Blocks() int64 // data, in units of 512 bytes
+	Size() int64 // bytes, not store.Unknown
+	// Blocks is the data in units of 512 bytes; settled: that will not change.
+	Blocks() (n int64, settled bool)
 	Status() Status
 	Known() Status // Status from memory
 	Open(ctx context.Context) (Handle, error)
@@ -91,15 +92,18 @@ func (j *Joined) Size() int64 { return j.size }
 // Parts are the images, in the order of the disk.
 func (j *Joined) Parts() []Part { return j.files }
 
-// Blocks is the data in the disk in units of 512 bytes, known holes left out.
-func (j *Joined) Blocks() (n int64) {
+// Blocks is the data in the disk in units of 512 bytes, known holes left out;
+// settled: that will not change.
+func (j *Joined) Blocks() (n int64, settled bool) {
+	settled = true
 	for _, t := range j.tables {
 		n += int64(len(t.data)) / sectorSize
 	}
 	for _, f := range j.files {
-		n += f.Blocks()
+		data, known := f.Blocks()
+		n, settled = n+data, settled && known
 	}
-	return n
+	return n, settled
 }
 
 // Describe lists the partitions, one "number name" a line, in the order of

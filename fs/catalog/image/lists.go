@@ -27,6 +27,7 @@ type BlockSums struct {
 	mu      sync.Mutex
 	users   int
 	list    *xvm.BlockList    // nil: not in memory
+	data    map[string]int64  // ListSpec.Data, as far as it is known now; nil: not at all
 	points  map[string][]byte // seek points of a sidecar, by member, until they are taken
 	loading *listLoad
 	used    time.Time // when the last user let go
@@ -44,12 +45,48 @@ type ListSpec struct {
 	Load func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error)
 	Text int64 // bytes of the list as text; 0: not known
 	Most int64 // bytes of memory it may take
+	// Data is how many bytes of each image are in blocks that are not all zeros,
+	// if that has been learned already; DataFound is told when it is learned. Each
+	// may be nil.
+	Data      map[string]int64
+	DataFound func(map[string]int64)
 }
 
 // NewBlockSums makes one whose list is read when it is wanted first. Run is
 // Env.Go.
 func NewBlockSums(spec ListSpec, lists *ListMemory, run func(func(ctx context.Context)) bool) *BlockSums {
-	return &BlockSums{ListSpec: spec, lists: lists, run: run}
+	return &BlockSums{ListSpec: spec, lists: lists, run: run, data: spec.Data}
+}
+
+// dataOf is how many bytes of an image may be other than zero; known: nothing will
+// be learned any more.
+func (b *BlockSums) dataOf(name string, size int64) (n int64, known bool) {
+	if b == nil {
+		return size, true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n, ok := b.data[name]; ok {
+		return n, true
+	}
+	return size, b.data != nil
+}
+
+// learnData takes note of where the images have data, once.
+func (b *BlockSums) learnData(list *xvm.BlockList) {
+	data := make(map[string]int64)
+	for _, ib := range list.Images() {
+		data[ib.Name] = ib.Table().Data()
+	}
+	b.mu.Lock()
+	fresh := b.data == nil
+	if fresh {
+		b.data = data
+	}
+	b.mu.Unlock()
+	if fresh && b.DataFound != nil {
+		b.DataFound(data)
+	}
 }
 
 type listLoad struct {
@@ -114,6 +151,8 @@ func (b *BlockSums) read(ctx context.Context, l *listLoad) {
 	}
 	if err != nil {
 		err = fmt.Errorf("the block list %s cannot be used: %w", b.Label, err)
+	} else {
+		b.learnData(list)
 	}
 	b.mu.Lock()
 	b.list, b.points, b.loading, l.err = list, points, nil, err
@@ -153,6 +192,7 @@ func (b *BlockSums) Offer(list *xvm.BlockList, points map[string][]byte) {
 	if b == nil || b.lists.reserve(b) != nil {
 		return
 	}
+	b.learnData(list)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.list, b.points, b.used = list, maps.Clone(points), time.Now()
