@@ -92,7 +92,7 @@ func TestEras(t *testing.T) {
 // A package may have a sparse image of any size up to the limit: its holes must cost next to nothing.
 func TestT10HolesAreSmall(t *testing.T) {
 	m := newMapping(64 << 10)
-	if !m.apply(record{kind: kindSize, pos: MaxSize}, false) {
+	if !m.apply(record{kind: kindSize, pos: MaxSize}) {
 		t.Fatal("the greatest size is refused")
 	}
 	blocks := m.end()
@@ -118,7 +118,7 @@ func TestT10HolesAreSmall(t *testing.T) {
 	again := newMapping(64 << 10)
 	if _, damaged, err := replay(bytes.NewReader(enc), 1, headerSize, int64(len(enc)), func(rs []record) {
 		for _, r := range rs {
-			again.apply(r, false)
+			again.apply(r)
 		}
 	}); damaged || err != nil || again.present != m.present || again.zeros != m.zeros {
 		t.Errorf("%v %v: %d present, %d zeros", damaged, err, again.present, again.zeros)

@@ -154,7 +154,7 @@ func TestDocumentsCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := string(key("kept"))
-	if err := s.Keep(key("kept"), true, 1); err != nil {
+	if err := s.Keep(key("kept"), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.SetLabel(key("image"), "a release/an image"); err != nil {

@@ -36,7 +36,14 @@ func (s *Store) evict(want int64) (freed int64) {
 
 // evictFiles frees want bytes of files that are not kept, or as many as it can.
 func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
-	for _, e := range s.idle() {
+	all, err := s.files.entries()
+	if err != nil {
+		s.warn("cannot list the cache", "err", err)
+	}
+	s.mu.Lock()
+	idle := slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil })
+	s.mu.Unlock()
+	for _, e := range idle {
 		if freed >= want {
 			return freed
 		}
@@ -100,17 +107,6 @@ func (d filesDir) entries() ([]entry, error) {
 	}
 	slices.SortFunc(all, func(a, b entry) int { return a.used.Compare(b.used) })
 	return all, nil
-}
-
-// idle lists the files that are not open in this process.
-func (s *Store) idle() []entry {
-	all, err := s.files.entries()
-	if err != nil {
-		s.warn("cannot list the cache", "err", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil })
 }
 
 // removeFile deletes a file that nobody has open, and returns the disk space that this frees.

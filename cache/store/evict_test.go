@@ -27,6 +27,13 @@ func setUsed(t *testing.T, s *Store, name string, ago time.Duration) {
 	}
 }
 
+// grow lets what was not used grow cold.
+func grow(s *Store) {
+	for _, f := range s.openFiles() {
+		f.present.age()
+	}
+}
+
 func TestEvictionOrder(t *testing.T) {
 	s := openStore(t, Options{Dir: t.TempDir(), Limit: (40 + 5) * bs}) // five journals
 	for i, name := range []string{"old", "older", "open", "pinned"} {
@@ -74,7 +81,8 @@ func TestEvictionOrder(t *testing.T) {
 	wantBlock(t, open, 7)
 	// Now it grows cold, but for two blocks.
 	for range 2 {
-		s.tick(time.Now(), true)
+		s.tick(time.Now())
+		grow(s)
 		wantBlock(t, open, 2)
 		wantBlock(t, pinned, 3)
 		for b := range int64(26) {
@@ -123,8 +131,10 @@ func TestHeldFileIsNotPunched(t *testing.T) {
 	other := openStore(t, Options{Dir: s.opt.Dir, Limit: s.opt.Limit})
 	o := openFile(t, other, "f", 4*bs, bs)
 	for _, x := range []*File{f, o} {
-		x.s.tick(time.Now(), true)
-		x.s.tick(time.Now(), true)
+		x.s.tick(time.Now())
+		grow(x.s)
+		x.s.tick(time.Now())
+		grow(x.s)
 		if n := evictCold(x, 100*bs); n != 0 {
 			t.Errorf("%d bytes evicted", n)
 		}
@@ -213,8 +223,10 @@ func TestEvictionSeenElsewhere(t *testing.T) {
 	f.flush()
 	other := openStore(t, Options{Dir: s.opt.Dir})
 	o := openFile(t, other, "f", 4*bs, bs)
-	o.s.tick(time.Now(), true)
-	o.s.tick(time.Now(), true)
+	o.s.tick(time.Now())
+	grow(o.s)
+	o.s.tick(time.Now())
+	grow(o.s)
 	if n := evictCold(o, 1); n != bs {
 		t.Fatalf("%d bytes evicted", n)
 	}
@@ -230,8 +242,10 @@ func TestEvictionSeenElsewhere(t *testing.T) {
 	o.j.refresh()
 	wantBlock(t, o, 0)
 	f.Pin()
-	o.s.tick(time.Now(), true)
-	o.s.tick(time.Now(), true)
+	o.s.tick(time.Now())
+	grow(o.s)
+	o.s.tick(time.Now())
+	grow(o.s)
 	if n := evictCold(o, bs); n != 0 {
 		t.Error("evicted from a file that another process has pinned")
 	}

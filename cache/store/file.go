@@ -38,7 +38,7 @@ type File struct {
 func newFile(s *Store, k Key, blockSize int) *File {
 	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: newClaims(), holds: &holds{}}
 	f.present = newPresence(blockSize, f.claims.journalled)
-	f.j = &journal{files: s.files.Dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly}
+	f.j = &journal{files: s.files.Dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly, mode: s.mode}
 	f.lastUse.Store(time.Now().UnixNano())
 	return f
 }

@@ -33,11 +33,13 @@ func (s *Store) flusher() {
 		case <-pause.C:
 			paused = false
 		case now := <-tick.C:
-			old := now.Sub(aged) >= s.opt.age
-			if old {
+			s.tick(now)
+			if now.Sub(aged) >= s.opt.age {
 				aged = now
+				for _, f := range s.openFiles() {
+					f.present.age() // what was not used grows cold
+				}
 			}
-			s.tick(now, old)
 		}
 		if kicked && !paused {
 			paused = true
@@ -60,15 +62,12 @@ func (s *Store) flushAll() bool {
 	return ok
 }
 
-// tick notes which files were used, and lets what was not used grow cold.
-func (s *Store) tick(now time.Time, age bool) {
+// tick notes which files were used.
+func (s *Store) tick(now time.Time) {
 	for _, f := range s.openFiles() {
 		if f.touched.Swap(false) {
 			f.lastUse.Store(now.UnixNano())
 			s.files.Touch(string(f.key) + lockSuffix)
-		}
-		if age {
-			f.present.age()
 		}
 	}
 }

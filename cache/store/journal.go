@@ -32,6 +32,7 @@ type journal struct {
 	warn    func(msg string, args ...any)
 	polled  atomic.Int64 // when other processes' records were last looked for, ns
 
+	mode     int  // O_RDWR or O_RDONLY
 	readOnly bool // what is begun, appended or tidied stays in memory
 
 	// mu guards what follows. It is held over IO on the journal and over the wait for the lock byte
@@ -122,7 +123,7 @@ func (j *journal) readAll(f *os.File, h header) (*mapping, error) {
 	err := j.readTail(func(rs []record) bool {
 		ok := true
 		for _, r := range rs {
-			ok = m.apply(r, false) && ok
+			ok = m.apply(r) && ok
 		}
 		return ok
 	})
@@ -144,7 +145,7 @@ func (j *journal) catchUp() error {
 	if err := j.stillNamed(); err != nil {
 		return err
 	}
-	nf, err := j.files.OpenFile(string(j.key)+journalSuffix, openMode(j.readOnly))
+	nf, err := j.files.OpenFile(string(j.key)+journalSuffix, j.mode)
 	if err != nil {
 		return err
 	}
@@ -270,7 +271,10 @@ func (j *journal) tidy() {
 	}
 	h := j.h
 	h.salt = randomSalt()
-	b := j.present.encodeAll(h, j.damaged)
+	if j.damaged {
+		j.present.uncheck()
+	}
+	b := j.present.encodeAll(h)
 	if !j.damaged && 2*int64(len(b)) > j.pos {
 		j.compactAt = 2 * j.pos
 		return
@@ -290,13 +294,18 @@ func (j *journal) tidy() {
 	j.present.sizeSaved()
 }
 
-// encodeAll gives the journal of all that is known and need not be journalled first. unchecked: a file
-// that counts as verified does so no more.
-func (p *presence) encodeAll(h header, unchecked bool) []byte {
+// encodeAll gives the journal of all that is known and need not be journalled first.
+func (p *presence) encodeAll(h header) []byte {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.mapping.encode(h, p.dirty)
+}
+
+// uncheck takes back that the file is verified.
+func (p *presence) uncheck() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if unchecked && p.mapping.state == Verified {
+	if p.mapping.state == Verified {
 		p.mapping.state, p.mapping.note = Partial, ""
 	}
-	return p.mapping.encode(h, p.dirty)
 }

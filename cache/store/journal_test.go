@@ -381,7 +381,7 @@ func TestHugeImage(t *testing.T) {
 func FuzzReplay(f *testing.F) {
 	h := header{key: key("f"), blockSize: bs, salt: 1}
 	im := newMapping(bs)
-	im.apply(record{kind: kindSize, pos: 50 * bs}, false)
+	im.apply(record{kind: kindSize, pos: 50 * bs})
 	for b := range int64(20) {
 		im.set(b*2+b/10, uint32(b))
 	}
@@ -412,7 +412,7 @@ func FuzzReplay(f *testing.F) {
 		a := newMapping(bs)
 		end, _, err := replay(bytes.NewReader(journal), 1, 0, int64(len(journal)), func(rs []record) {
 			for _, r := range rs {
-				a.apply(r, false)
+				a.apply(r)
 			}
 		})
 		if err != nil || end < 0 || end > int64(len(journal)) {
@@ -423,7 +423,7 @@ func FuzzReplay(f *testing.F) {
 		b := newMapping(bs)
 		if end, damaged, err := replay(bytes.NewReader(enc), 1, headerSize, int64(len(enc)), func(rs []record) {
 			for _, r := range rs {
-				if !b.apply(r, false) {
+				if !b.apply(r) {
 					t.Fatalf("own record %+v refused", r)
 				}
 			}

@@ -17,17 +17,22 @@ const (
 // maxLabel bounds a label, in bytes.
 const maxLabel = 1024
 
-// Keep says whether the file may be evicted. A kept one stays, whole, until it is removed or Keep is
-// taken back, and so do the documents named by it. It counts towards the limit all the same. There need
-// not be such a file yet. size is what it may take in bytes, for Kept.
-func (s *documents) Keep(k Key, on bool, size int64) error {
+// Keep protects a file from eviction: it stays, whole, until it is removed or Keep is taken back by
+// Unkeep, and so do the documents named by it. It counts towards the limit all the same. There need not be
+// such a file yet. size is what it may take in bytes, for Kept.
+func (s *documents) Keep(k Key, size int64) error {
 	if err := k.check(); err != nil {
 		return err
 	}
-	if !on {
-		return s.DeleteDoc(kindKeep, string(k))
-	}
 	return s.PutDoc(kindKeep, string(k), strconv.AppendInt(nil, size, 10))
+}
+
+// Unkeep takes Keep back.
+func (s *documents) Unkeep(k Key) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	return s.DeleteDoc(kindKeep, string(k))
 }
 
 // Kept returns what Keep protects, and the sizes given to it.

@@ -18,19 +18,19 @@ func TestKeptFilesStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keep := func(name string, on bool) {
+	pruneAfter := func(err error) {
 		t.Helper()
-		if err := s.Keep(key(name), on, 0); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Prune(0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Keep(key("a"), true, 7); err != nil {
+	if err := s.Keep(key("a"), 7); err != nil {
 		t.Fatal(err)
 	}
-	keep("b", true)
+	pruneAfter(s.Keep(key("b"), 0))
 	infos, err := s.List()
 	if err != nil || len(infos) != 2 {
 		t.Fatalf("after pruning all there are %+v, %v", infos, err)
@@ -43,7 +43,7 @@ func TestKeptFilesStay(t *testing.T) {
 	if got := s.Label(key("c")); got != "" {
 		t.Errorf("an evicted file left its label %q", got)
 	}
-	keep("a", false)
+	pruneAfter(s.Unkeep(key("a")))
 	if _, err := s.Stat(key("a")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no longer kept, but %v", err)
 	}
@@ -53,7 +53,7 @@ func TestKeptFilesStay(t *testing.T) {
 	if s.HasDoc(kindKeep, string(key("b"))) {
 		t.Error("a removed file is still kept")
 	}
-	if err := s.Keep("../x", true, 0); err == nil {
+	if err := s.Keep("../x", 0); err == nil {
 		t.Error("a key that is none was accepted")
 	}
 }

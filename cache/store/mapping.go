@@ -51,8 +51,7 @@ func (m *mapping) dropped(b, n int64) {
 }
 
 // apply replays one record. It reports false for what cannot be true of this file; such a record changes nothing.
-// live marks its blocks as used just now: another process wanted them.
-func (m *mapping) apply(r record, live bool) bool {
+func (m *mapping) apply(r record) bool {
 	in := func(n int64) bool { return n > 0 && r.pos >= 0 && r.pos < m.end() && n <= m.end()-r.pos }
 	switch r.kind {
 	case kindSize:
@@ -70,7 +69,7 @@ func (m *mapping) apply(r record, live bool) bool {
 			if !in(1) {
 				return false
 			}
-			m.learn(r.pos, r.value, live)
+			m.set(r.pos, r.value)
 			return true
 		}
 		n := int64(len(r.payload) / 4)
@@ -78,7 +77,7 @@ func (m *mapping) apply(r record, live bool) bool {
 			return false
 		}
 		for i := range n {
-			m.learn(r.pos+i, binary.LittleEndian.Uint32(r.payload[4*i:]), live)
+			m.set(r.pos+i, binary.LittleEndian.Uint32(r.payload[4*i:]))
 		}
 	case kindZeros:
 		// Without a size there is no bound to what one record could make us allocate.
@@ -97,13 +96,6 @@ func (m *mapping) apply(r record, live bool) bool {
 
 // maxZeros bounds a run of zero blocks in a file of unknown size.
 const maxZeros = 1 << 16
-
-func (m *mapping) learn(b int64, sum uint32, live bool) {
-	m.set(b, sum)
-	if live {
-		m.use(b)
-	}
-}
 
 func cString(p []byte) string {
 	for len(p) > 0 && p[len(p)-1] == 0 {

@@ -11,13 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func openMode(readOnly bool) int {
-	if readOnly {
-		return unix.O_RDONLY
-	}
-	return unix.O_RDWR
-}
-
 // openFile opens the files of k. With blockSize 0 they must exist. On a read-only disk the lock file is
 // opened for reading, so that shared locks can be had and exclusive ones cannot.
 func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
@@ -32,7 +25,7 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 			return nil, err
 		}
 	}
-	lock, err := s.files.lockOpen(k, openMode(s.readOnly))
+	lock, err := s.files.lockOpen(k, s.mode)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +70,7 @@ func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
 // load reads the journal, or begins one. The caller holds the journal lock.
 func load(f *File) (err error) {
 	for suffix, file := range map[string]**os.File{journalSuffix: &f.j.f, dataSuffix: &f.data.f} {
-		if *file, err = f.s.files.OpenFile(string(f.key)+suffix, openMode(f.s.readOnly)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if *file, err = f.s.files.OpenFile(string(f.key)+suffix, f.s.mode); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

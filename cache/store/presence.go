@@ -143,8 +143,12 @@ func (p *presence) applyAll(rs []record) bool {
 	defer p.mu.Unlock()
 	ok := true
 	for _, r := range rs {
-		ok = p.mapping.apply(r, true) && ok
+		ok = p.mapping.apply(r) && ok
 		switch r.kind {
+		case kindBlocks: // another process wanted them just now
+			for i := range max(1, int64(len(r.payload)/4)) {
+				p.mapping.use(r.pos + i)
+			}
 		case kindDrop:
 			for b := range p.dirty {
 				if b >= r.pos && b-r.pos < int64(r.value) {

@@ -40,6 +40,7 @@ type Store struct {
 	documents
 
 	readOnly bool // the disk took no writes when the directory was opened
+	mode     int  // to open files with: O_RDWR, or O_RDONLY then
 
 	kick chan struct{} // a file has something to journal
 	stop chan struct{} // closed by Close
@@ -86,7 +87,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		opt: o, log: o.Logger, top: top,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		mode: unix.O_RDWR, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		open: map[Key]*slot{},
 	}
 	if err := s.setup(); err != nil {
@@ -112,7 +113,7 @@ func (s *Store) setup() (err error) {
 	sub := s.top.MakeSub
 	s.lock, err = s.top.OpenFile("lock", unix.O_RDWR|unix.O_CREAT)
 	if errors.Is(err, unix.EROFS) { // what it holds can be served all the same
-		s.readOnly, sub = true, s.top.Sub
+		s.readOnly, s.mode, sub = true, unix.O_RDONLY, s.top.Sub
 		s.lock, err = s.top.OpenFile("lock", unix.O_RDONLY)
 	}
 	if err != nil {

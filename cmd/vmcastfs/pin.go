@@ -38,7 +38,12 @@ func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*sto
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, eachCached(s, names, func(i store.Info) error { return s.Keep(i.Key, on, i.Size) }), s.Close())
+		errs = append(errs, eachCached(s, names, func(i store.Info) error {
+			if on {
+				return s.Keep(i.Key, i.Size)
+			}
+			return s.Unkeep(i.Key)
+		}), s.Close())
 	}
 	return withCode(exitFailed, errors.Join(errs...))
 }
@@ -82,13 +87,13 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 		}
 	}
 	for key, size := range keys {
-		if err := s.Keep(key, on, size); err != nil {
-			return err
+		if !on {
+			err = s.Unkeep(key)
+		} else if err = s.Keep(key, size); err == nil {
+			err = s.SetLabel(key, labels[key]) // for `cache list`, until it is cached
 		}
-		if on { // for `cache list`, until it is cached
-			if err := s.SetLabel(key, labels[key]); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
