@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -69,6 +70,7 @@ type wantedImage struct {
 	mount         mountStatus
 	release, file string
 	path          string
+	size          int64 // bytes; negative: not known yet
 }
 
 // imagesOf finds the images that DIR/RELEASE or DIR/RELEASE/IMAGE means.
@@ -106,7 +108,7 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	for _, r := range m.Status.Releases {
 		for _, f := range r.Files {
 			if r.Name == release && (f.Image && !one || one && f.Name == file && (f.Image || f.Parts != nil)) {
-				images = append(images, wantedImage{m, release, f.Name, filepath.Join(m.Dir, release, f.Name)})
+				images = append(images, wantedImage{m, release, f.Name, filepath.Join(m.Dir, release, f.Name), f.Size})
 			}
 		}
 	}
@@ -132,6 +134,22 @@ func (w *wantedImage) now(ctx context.Context) (image.Status, bool) {
 	return image.Status{}, false
 }
 
+// progress is how much of the image is local, by what the file itself says: the
+// status of the whole mount is made once a second only.
+func (w *wantedImage) progress() (f image.Status, ok bool) {
+	info, err := os.Stat(w.path)
+	if err != nil {
+		return f, false
+	}
+	f.Size, f.State = info.Size(), attr(w.path, "state")
+	f.CachedBytes, err = strconv.ParseInt(attr(w.path, "cached_bytes"), 10, 64)
+	if err != nil || f.Size == 0 {
+		return f, false
+	}
+	f.Percent = 100 * float64(f.CachedBytes) / float64(f.Size)
+	return f, true
+}
+
 const prefetchPoll = 200 * time.Millisecond
 
 func (e *env) prefetch(ctx context.Context, w wantedImage) error {
@@ -154,7 +172,11 @@ func (e *env) prefetch(ctx context.Context, w wantedImage) error {
 			bar.clear()
 			return ctx.Err()
 		case <-tick.C:
-			if f, ok := w.now(ctx); ok {
+			f, ok := w.progress()
+			if ok && f.Percent == 100 && f.State == "partial" {
+				f, ok = w.now(ctx) // which says how much has been checked
+			}
+			if ok {
 				bar.show(f)
 			}
 		}

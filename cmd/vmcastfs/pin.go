@@ -76,9 +76,8 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 		if err != nil {
 			return fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
 		}
-		f, _ := im.now(ctx)
 		key := store.Key(raw[:n])
-		keys[key] = max(f.Size, 0)
+		keys[key] = max(im.size, 0)
 		labels[key] = im.release + "/" + im.file
 	}
 	if on && cache.Limit > 0 {

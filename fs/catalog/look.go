@@ -38,11 +38,11 @@ func (l *look) at(r *Release, p *bundle.Package) seen {
 // statusFile is the content of status.json: one for all that ask within a second.
 // It is made from memory and from the last look.
 //
-// mu guards what follows it. It is held while the content is made, and comes
-// before all other locks of this room and those below.
+// mu guards what follows it. It is held while the content is waited for and made,
+// and comes before all other locks of this room and those below.
 type statusFile struct {
 	mu     sync.Mutex
-	made   time.Time
+	made   time.Time // when making it began
 	raw    []byte
 	last   *look
 	asking chan struct{} // holds a token: a look is wanted

@@ -21,21 +21,30 @@ const (
 // cache, images that are not open, and alarms are as they were at the last look at
 // the disk. A look follows a question if this process has fetched or evicted
 // anything since, and there is one every ten seconds. Nobody may write to it.
+//
+// What happened before the question is in the answer. So a question that comes
+// within a second of the last answer waits for the rest of that second, with all
+// others that come meanwhile.
 func (c *Catalog) StatusJSON() []byte {
 	f := &c.status
+	asked := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.raw != nil && time.Since(f.made) < statusEvery {
+	if f.made.After(asked) {
 		return f.raw
+	}
+	if f.raw != nil {
+		time.Sleep(statusEvery - time.Since(f.made))
 	}
 	if f.last == nil {
 		f.last = c.look()
 	}
+	f.made = time.Now()
 	raw, err := json.MarshalIndent(c.describe(f.last, (*bundle.File).Known), "", "  ")
 	if err != nil {
 		raw = fmt.Appendf(nil, "{\"error\": %q}", err)
 	}
-	f.raw, f.made = append(raw, '\n'), time.Now()
+	f.raw = append(raw, '\n')
 	if c.activity() != f.last.after {
 		select {
 		case f.asking <- struct{}{}:
