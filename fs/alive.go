@@ -27,11 +27,11 @@ func (s *Server) Answers(ctx context.Context) bool {
 	}
 }
 
-// statfsFromOutside asks as another process would. Who waits for a request that the
-// filesystem has taken and does not answer cannot be killed until the connection
-// ends, and that ends with the last thread that has /dev/fuse open. Were that this
-// thread, a hung process could not be killed at all: so it first gives its copies
-// of the descriptor back.
+// statfsFromOutside asks as another process would. A thread that waits for a
+// request which the filesystem has taken and does not answer cannot be killed
+// until the connection ends. That ends with the last thread that has /dev/fuse
+// open. Were that this thread, a hung process could not be killed at all: so it
+// first gives its copies of the descriptor back.
 func statfsFromOutside(dir string, asked chan<- struct{}) {
 	runtime.LockOSThread() // for good: the thread ends with the goroutine
 	if unix.Gettid() == unix.Getpid() {

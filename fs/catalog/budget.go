@@ -2,15 +2,15 @@ package catalog
 
 import "vmcastfs/xvm/seekable"
 
-// inflateMemory bounds what the decoders of each of the two kinds take
-// together, however many images are open: two of the largest windows there are,
-// or some 200 decoders of gzip. What is more waits for its turn. Servers take
-// turns, and a decoder whose server is dead or slow yields.
+// inflateMemory bounds what the decoders of each of the two kinds take together,
+// however many images are open. It is enough for two of the largest windows there
+// are, or some 200 decoders of gzip. What is more waits for its turn. Servers
+// take turns, and a decoder whose server is dead or slow yields.
 const inflateMemory = 260 << 20
 
-// budgets are what decoders share. Decoders of members may have to wait for
-// those of archives that are compressed as a whole, which wait for the network
-// alone: hence there are two.
+// budgets are what decoders share. There are two, because decoders of members may
+// have to wait for those of archives that are compressed as a whole. Those wait
+// for the network alone.
 type budgets struct {
 	members, archives *seekable.Budget
 }

@@ -144,11 +144,11 @@ func samePackage(was, is feed.Release) bool {
 		(was.SHA256 == is.SHA256 || was.SHA256 == "" || is.SHA256 == "")
 }
 
-// publish makes f the state of the feed. A release whose enclosure is the
-// same stays the object it is, also if its URL was signed anew, and takes over
-// the title, the date and the notes that the feed gives it now; one whose
-// enclosure moved becomes a new generation, and so does one that left the feed
-// and comes back, since somebody may still use what it was.
+// publish makes f the state of the feed. A release whose enclosure is the same
+// stays the object it is, also if its URL was signed anew. It takes over the
+// title, the date and the notes that the feed gives it now. A release whose
+// enclosure moved becomes a new generation. So does one that left the feed and
+// comes back, because somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
 	c.forgetReplaced(f)
@@ -199,7 +199,7 @@ func (c *Catalog) replace(r *Release) {
 }
 
 // reopen puts a new generation in the place of r, whose package has to be opened
-// anew: with a sidecar that counts by now, or without one that does not any more.
+// anew. Its sidecar counts by now, or does not count any more.
 func (c *Catalog) reopen(r *Release) {
 	if c.supersede(r) {
 		c.cfg.Logger.Info("the release is opened anew", "release", r.Name())

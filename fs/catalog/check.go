@@ -20,10 +20,9 @@ const (
 
 // A checker asks whether an archive is still the same. A replaced archive is
 // noticed by the next range that is fetched of it. One that is all in the cache
-// would never be asked for again, so there is a check of one conditional request
-// besides: behind an open, and after each look at the feed. Only an answer that
-// says "another" counts: a server that is down, or that has lost the archive,
-// changes nothing.
+// would never be asked for again. So a conditional request asks besides: behind
+// an open, and after each look at the feed. Only an answer that says "another"
+// counts: a server that is down, or that has lost the archive, changes nothing.
 //
 // mu guards what follows it; it is a leaf.
 type checker struct {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// downPatience is how long what a listing needs is waited for from a server
-	// that has been failing for downTime: long enough to see whether it is back.
+	// downPatience is how long a listing waits for a server that has been failing
+	// for downTime. It is long enough to see whether the server is back.
 	downPatience = 1500 * time.Millisecond
 	downTime     = 3 * time.Second
 )

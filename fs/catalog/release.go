@@ -22,9 +22,9 @@ const (
 	// indexTimeout bounds how long a listing waits for an archive that is not
 	// indexed yet, also under hard: a directory must not hang.
 	indexTimeout = 30 * time.Second
-	// longIndex is for archives that take long to index: those with many headers (an
-	// XVA has two for each MiB); one that is compressed or on a server without ranges
-	// must be read whole.
+	// longIndex is for archives that take long to index. Some have many headers
+	// (an XVA has two for each MiB). Others must be read whole: they are
+	// compressed, or their server has no ranges.
 	longIndex = 6 * time.Hour
 	// indexPause is how long a failed indexing is not tried again.
 	indexPause = 5 * time.Second
@@ -54,10 +54,10 @@ type surroundings struct {
 	lookAgain func() <-chan struct{}
 }
 
-// Release is one generation of one item of the feed: it stands for one
-// version of one archive. When the archive is replaced, or the item names
-// another one, a new Release takes its place in the snapshot; this one stays
-// usable for whoever holds it. It is safe for any number of goroutines.
+// Release is one generation of one item of the feed: it stands for one version of
+// one archive. When the archive is replaced, or the item names another one, a new
+// Release takes its place in the snapshot. Its holders can go on using this one.
+// It is safe for any number of goroutines.
 type Release struct {
 	around     *surroundings
 	item       feed.Release // as it was first seen: the id, the name, and which package
@@ -330,8 +330,8 @@ func (r *Release) open(ctx context.Context, long func()) (_ *bundle.Package, err
 	return p, err
 }
 
-// indexing tells whether the release is being indexed, and how many bytes have
-// been taken of an archive that has to be read, or inflated, whole.
+// indexing tells whether the release is being indexed. Taken is how many bytes
+// have come of an archive that has to be read, or inflated, whole.
 func (r *Release) indexing() (taken int64, yes bool) {
 	r.mu.Lock()
 	w, yes := r.taking, r.loading != nil

@@ -150,8 +150,8 @@ func (s *sentry) err() error {
 	return s.state.Err()
 }
 
-// watch tells whether the caller is the one that looks whether a feed that went
-// back has been accepted; it calls done when it no longer does.
+// watch makes the caller the one that looks whether a feed that went back has
+// been accepted, until it calls done. Not ok: somebody does that already.
 func (s *sentry) watch() (done func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

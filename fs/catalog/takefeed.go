@@ -58,9 +58,9 @@ func (c *Catalog) awaitAcceptance(ctx context.Context) {
 	}
 }
 
-// judgeNewest indexes the newest release when signatures are required: only
-// what a trusted key signed counts as seen, so that nobody else can make an
-// honest feed look old.
+// judgeNewest indexes the newest release when signatures are required. Only what
+// a trusted key signed counts as seen, so that nobody else can make an honest
+// feed look old.
 func (c *Catalog) judgeNewest(ctx context.Context) {
 	if r := c.Snapshot().Latest(); r != nil && c.cfg.Trust != nil && c.cfg.RequireSigned {
 		_, _ = r.Package(ctx) // its error is told to who wants the release

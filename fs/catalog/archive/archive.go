@@ -145,8 +145,8 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	return n, atEnd
 }
 
-// PrefetchTail asks for what indexing this archive is going to want, all at once:
-// over a long way each of these would be a round trip after the other.
+// PrefetchTail asks for what indexing this archive is going to want, all at once.
+// Over a long way each piece would be a round trip after the other.
 func (a *Archive) PrefetchTail(ctx context.Context) {
 	a.head.prefetch(ctx, a.from, a.id.Size, a.env.Go)
 }

@@ -12,9 +12,9 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// Content is what the members of an archive are cut from: the archive itself
-// where its server has ranges; else a file of the cache into which the archive
-// is taken, or inflated, once, as one stream.
+// Content is what the members of an archive are cut from. Where its server has
+// ranges that is the archive itself. Else it is a file of the cache, into which
+// the archive is taken, or inflated, as one stream.
 type Content interface {
 	source.Source
 	// ReadAt reads for the tar walk.

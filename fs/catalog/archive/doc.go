@@ -1,5 +1,5 @@
-// Package archive supplies the bytes of one enclosure: a file of a server or of
-// this machine, read by ranges, or taken whole where that must be.
+// Package archive supplies the bytes of one enclosure. It is a file of a server
+// or of this machine, and is read by ranges, or taken whole where it must be.
 //
 //   - archive: an enclosure whose identity (validator and length) is pinned.
 //   - content: what the members are cut from. It is the archive itself, or a file
@@ -13,7 +13,8 @@
 //
 // [Open] asks once and pins what it is told; [Resume] takes up what was pinned in
 // an earlier process. [Archive.Content] or [Archive.Inflated] is what members are
-// cut from, by [Member]; its users hold it with Acquire. [Walk] finds the members.
+// cut from, by [Member]. Its users hold it with Acquire. [Walk] finds the
+// members.
 //
 // A URL may expire. The read that finds out asks the place for a fresh one, and
 // goes on there. An answer of another version of the archive is [ErrReplaced], and
@@ -21,11 +22,12 @@
 //
 // # What an enclosure may be
 //
-// [Recognize] tells by its content, not by its name or type: a tar archive; an
-// archive compressed as a whole, which is inflated once, as one stream, into a file
-// of the cache; a bare disk image, or a compressed one, which becomes the one file
-// of its release. A raw image that begins like nothing known counts as an image if
-// its name ends like one's. Anything else is refused with what was found.
+// [Recognize] tells what an enclosure is by its content, not by its name or type.
+// It may be a tar archive. An archive that is compressed as a whole is inflated
+// once, as one stream, into a file of the cache. A disk image, compressed or not,
+// becomes the one file of its release. A raw image that begins like nothing known
+// counts as an image if its name ends like one's. Anything else is refused with
+// what was found.
 //
 // # Indexing
 //
@@ -41,6 +43,6 @@
 // # Concurrency
 //
 // Everything here is safe for any number of goroutines. The mutex of a streamed
-// archive is held while a file of the cache is opened or closed; it comes before
+// archive is held while a file of the cache is opened or closed. It comes before
 // that of the archive it is inflated from, and before the locks of package cache.
 package archive

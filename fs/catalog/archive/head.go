@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	// tailBytes of an archive are asked for at once when it is indexed: its last
-	// header is there, or the end mark, for the last member is often the image.
+	// tailBytes of an archive are asked for at once when it is indexed. Its last
+	// header is there, or the end mark, because the last member is often the
+	// image.
 	tailBytes = 16 << 10
 	// listAhead is the longest block list that is read on the way rather than
-	// skipped and asked for later, and behindList what comes along behind it: the
+	// skipped and asked for later. behindList is what comes along behind it: the
 	// boot profile and the header of the first image.
 	listAhead  = 4 << 20
 	behindList = 64 << 10

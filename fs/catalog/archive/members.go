@@ -27,8 +27,8 @@ func Member(from source.Source, m xvm.Member) (bytes source.Source, data []cache
 }
 
 // sparse is a member stored without its holes. Its segments lie one behind the
-// other in the archive, so that any run of the file is one range of the
-// archive with zeros put in between.
+// other in the archive. So any run of the file is one range of the archive, with
+// zeros put in between.
 type sparse struct {
 	archive  source.Source
 	segments []xvm.Segment // ascending in the file and in the archive, validated by the walk

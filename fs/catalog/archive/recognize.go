@@ -147,8 +147,8 @@ func isText(head []byte) bool {
 	})
 }
 
-// bareName names the one file of a release whose enclosure is a disk image: as
-// the enclosure is called, with the suffix of the compression that it has. An
+// bareName names the one file of a release whose enclosure is a disk image. It is
+// called as the enclosure is, with the suffix of the compression that it has. An
 // image that is not compressed keeps a suffix which says otherwise, with another
 // one behind: only content that was decoded has its suffix stripped.
 func bareName(name string, format seekable.Format) string {

@@ -91,10 +91,10 @@ func (s *Stream) keep(points []byte) {
 	}
 }
 
-// Source supplies the plain content, of which somebody else declares the size
-// in bytes; store.Unknown: nobody does. Its errors tell the cache when what it
-// gave before is to be withdrawn: a checksum that fails at the end of a gzip
-// member says so of the whole member.
+// Source supplies the plain content, of which somebody else declares the size in
+// bytes; store.Unknown: nobody does. Its errors tell the cache when what it gave
+// before is to be withdrawn. A checksum that fails at the end of a gzip member
+// says so of the whole member.
 func (s *Stream) Source(declared int64) source.Forward {
 	return source.NewForward(func(ctx context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
 		if n >= 0 {
@@ -142,8 +142,8 @@ func (s *Stream) Close() {
 	s.reader.Close()
 }
 
-// ProvenSize is the size of plain content that the format itself proves, at the
-// price of a read or two at the stream's end; known is false if it does not.
+// ProvenSize is the size of plain content that the format itself proves. It costs
+// a read or two at the stream's end. Not known: the format proves none.
 func ProvenSize(ctx context.Context, format seekable.Format, stored seekable.ReaderAt, size int64) (n int64, known bool, err error) {
 	reader, err := seekable.Open(format, stored, size, seekable.Options{MaxSize: MaxInflated})
 	if err != nil {

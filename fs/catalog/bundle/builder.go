@@ -65,9 +65,9 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 	return b
 }
 
-// maxWholeFirst is up to what size a member is checked whole before its first byte
-// is served, where signatures are required: what a guest reads at once, such as a
-// kernel, must not be read before it is checked.
+// maxWholeFirst is up to what size a member is checked whole before its first
+// byte is served, where signatures are required. What a guest reads at once, such
+// as a kernel, must not be read before it is checked.
 const maxWholeFirst = 64 << 20
 
 // wholeFirst tells whether a member is checked whole first: one that is small, or

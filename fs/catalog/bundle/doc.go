@@ -12,11 +12,12 @@
 //
 // # From an enclosure to files
 //
-// [Open] takes the document from the disk, or reads the enclosure: it is told by its
-// content what it is, and the members that describe the others are read whole. A
+// [Open] takes the document from the disk, or reads the enclosure. Its content
+// tells what it is, and the members that describe the others are read whole. A
 // sidecar is looked for, and the verdict asked of xvm.Judge. Then the builder
-// makes the files, one kind after the other. [Package.Prepare] does what a listing
-// wants done: sizes of plain content, and the disk made of partition images.
+// makes the files, one kind after the other. [Package.Prepare] does what a
+// listing wants done: sizes of plain content, and the disk made of partition
+// images.
 //
 // A package that is one directory of an archive is shown as that directory; xvm.Walk
 // decides that. The manifest of an OVA is its .mf. Disks of an XVA archive are
@@ -25,19 +26,21 @@
 // # Plain names
 //
 // A compressed image "x.gz" is shown as stored, and its plain content as "x". A
-// plain name is listed once its size is known. Members up to 4 MiB are sized before
-// the directory is shown, those up to 64 MiB behind it, larger ones when the plain
-// name is looked up, and that look-up waits. A size once found is kept.
+// plain name is listed once its size is known. Members up to 4 MiB are sized
+// before the directory is shown, and those up to 64 MiB behind it. Larger ones
+// are sized when the plain name is looked up, and that look-up waits. A size once
+// found is kept.
 //
 // # The disk made of partition images
 //
-// Where a release has images of partitions, disk.img (unless a file of its own has
-// that name) shows them as one disk. An image is a partition's if the description
-// gives it such a name (sda1), or if it has the draft's (imagefile, imagefile2, …),
-// unless its content is a disk. Without either it is one if it begins with a file
-// system, swap or LVM, and has no boot sector. That needs the first block of each
-// image, which is read at the first use of the release: before the directory is
-// shown if names tell that it will be wanted, else behind it (32 images at most).
+// Where a release has images of partitions, disk.img (unless a file of its own
+// has that name) shows them as one disk. An image is a partition's if the
+// description gives it such a name (sda1), or if it has the draft's (imagefile,
+// imagefile2, …), unless its content is a disk. Without either it is one if it
+// begins with a file system, swap or LVM, and has no boot sector. That needs the
+// first block of each image, which is read at the first use of the release. If
+// names tell that it will be wanted, the directory waits for it; else it is read
+// behind that (32 images at most).
 //
 // Numbers are those of the names, if they are of one disk; else they follow the
 // description or the archive. The table is an MBR for partitions 1 to 4 below 2 TiB,
@@ -46,10 +49,11 @@
 //
 // # Block lists and sidecars
 //
-// A block list counts if the manifest lists it. Nothing of it is believed before the
-// whole has matched. A sidecar brings one to a package that has none, or vouches for
-// a package that no trusted key signed; which is used is the verdict's to say. A
-// server that cannot say whether there is a sidecar keeps the package closed.
+// A block list counts if the manifest lists it. Nothing of it is believed before
+// the whole has matched. A sidecar brings one to a package that has none, or
+// vouches for a package that no trusted key signed. The verdict says which is
+// used. A server that cannot say whether there is a sidecar keeps the package
+// closed.
 //
 // # Servers without validators
 //

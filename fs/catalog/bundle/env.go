@@ -58,8 +58,8 @@ type shared struct {
 	ruling  atomic.Pointer[xvm.Verdict]
 }
 
-// verdict is the verdict on the package, which is made anew when the keys have
-// changed, or the time is one at which it no longer stands.
+// verdict is the verdict on the package. It is made anew when the keys have
+// changed, or when the time has come at which it no longer stands.
 func (s *shared) verdict() *xvm.Verdict {
 	v := s.ruling.Load()
 	if v.Stands(s.policy(), time.Now()) {

@@ -11,7 +11,7 @@ type identity []string
 
 // plainKey is the part of its key that tells plain content from what is stored.
 // It says which decoder it comes from. The gzip decoder of the first version was
-// wrong about some streams: its blocks, sums and verdicts are not found any more,
+// wrong about some streams. Its blocks, sums and verdicts are not found any more,
 // and leave the cache as what nobody reads.
 const plainKey = "plain 2"
 

@@ -20,8 +20,8 @@ import (
 // joinedName is the file that shows partition images as one disk.
 const joinedName = "disk.img"
 
-// joined is a disk made of the partition images of a package: a table of our
-// own, and behind it what is read of the images, through them.
+// joined is a disk made of the partition images of a package. It is found out
+// when it is wanted; the disk itself is an image.Joined.
 type joined struct {
 	label   string // for people
 	log     *slog.Logger
@@ -37,9 +37,8 @@ type layout struct{ disk *image.Joined }
 
 const (
 	maxCandidates = 256
-	// What is looked at by itself, at the first use of a release: those that
-	// are told to be partitions before its directory is shown, and so many
-	// others behind it.
+	// At the first use of a release, images that are told to be partitions are
+	// looked at before its directory is shown, and so many others behind it.
 	maxUntold  = 32
 	joinedTime = 5 * time.Second
 )
@@ -132,8 +131,9 @@ func (j *joined) settle(kind func(name string) (SeenImage, bool)) {
 }
 
 // wanted tells when the images are looked at by themselves, at the first use of a
-// release: at once if they are told to be partitions, so that the directory shows
-// the disk; else behind that. An image whose size is not known is not waited for.
+// release. They are at once if they are told to be partitions, so that the
+// directory shows the disk; else behind that. An image whose size is not known is
+// not waited for.
 func (j *joined) wanted() (atOnce, behind bool) {
 	if j.done.Load() != nil {
 		return false, false

@@ -23,8 +23,8 @@ type opening struct {
 	progress Progress
 }
 
-// Open finds the package of a release: by what is kept of it on disk, else from
-// its enclosure, which is asked for then; asked tells so.
+// Open finds the package of a release by what is kept of it on disk, or else from
+// its enclosure. Asked: the server of the enclosure was asked.
 func Open(ctx context.Context, env *Env, release Release, place archive.Place, progress Progress) (p *Package, asked bool, err error) {
 	o := opening{env, release, place, progress}
 	// A feed that gives a disk image another digest than before means another image.

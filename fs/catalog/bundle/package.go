@@ -52,8 +52,8 @@ func newPackage(env *Env, release Release, a *archive.Archive, content archive.C
 	return p
 }
 
-// offer gives a sidecar that has been read for the package to those that will want
-// it soon, and tells of what is amiss with it.
+// offer gives a sidecar that has been read to those that will want it soon, and
+// tells of what is amiss with it.
 func (p *Package) offer(sc foundSidecar) {
 	if sc.warning != "" {
 		p.warnings = append(p.warnings, sc.warning)
@@ -65,8 +65,8 @@ func (p *Package) offer(sc foundSidecar) {
 }
 
 // Prepare does what a listing wants done before it shows the package, and begins
-// what may go on behind it: the block list if it has come already, sizes, and the
-// disk made of partition images.
+// what may go on behind it. It reads the block list if that has come already,
+// finds sizes, and makes the disk of partition images.
 func (p *Package) Prepare(ctx context.Context) {
 	p.logFaults()
 	p.earlyBlocks(ctx)

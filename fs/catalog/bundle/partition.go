@@ -22,9 +22,9 @@ type candidate struct {
 	told   bool   // by its target or its name: only a look can say otherwise
 }
 
-// candidates lists what may be images of partitions: the disks that the
-// description names, in its order, or else all that might be one, in the order
-// of the archive. Usable tells which files may be looked at.
+// candidates lists what may be images of partitions. These are the disks that the
+// description names, in its order, or else all that might be one, in the order of
+// the archive. Usable tells which files may be looked at.
 func candidates(d xvm.Description, members []xvm.Member, xva []xvm.XVADisk, files map[string]*File, usable func(*File) bool) []candidate {
 	var out []candidate
 	add := func(name, target string) {
@@ -76,9 +76,9 @@ func mayBeRaw(name string) bool {
 	return true
 }
 
-// place is the disk and the number of the partition that the image is told to
-// be: by its target ("xvda" and 1 of "xvda1"), or by the name that the draft
-// gives partition images (imagefile, imagefile2, …). Number 0: by nothing.
+// place is the disk and the number of the partition that the image is told to be.
+// Its target tells ("xvda" and 1 of "xvda1"), or the name that the draft gives
+// partition images (imagefile, imagefile2, …). Number 0: nothing tells.
 func (c candidate) place() (disk string, number int) {
 	name := path.Base(c.file.name)
 	if c.target == "" && name == "imagefile" {
@@ -94,8 +94,8 @@ func (c candidate) place() (disk string, number int) {
 	return "", 0
 }
 
-// isPartition tells what an image is: of a partition if it begins with a file
-// system and cannot boot by itself; one that is told to be a partition is
+// isPartition tells whether an image is that of a partition: it begins with a
+// file system and cannot boot by itself. One that is told to be a partition is
 // taken for it unless it shows to be something else.
 func (c candidate) isPartition(s SeenImage) bool {
 	if s.Format != "raw" {

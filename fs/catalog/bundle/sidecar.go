@@ -64,8 +64,8 @@ type foundSidecar struct {
 }
 
 // findSidecar looks for the sidecar of a package, which is named packageURL. One
-// that is not there, or not fit, is no error: doc is nil then, the package is read
-// as any other, and warning says why. But one that cannot be had now is.
+// that is not there, or not fit, is no error. Then doc is nil, warning says why,
+// and the package is read as any other. But one that cannot be had now is.
 func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string) (foundSidecar, error) {
 	from := SidecarURL(env.Sidecar, packageURL)
 	if from == "" {

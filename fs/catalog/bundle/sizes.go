@@ -9,9 +9,9 @@ import (
 	"vmcastfs/fs/catalog/image"
 )
 
-// sizing bounds what is inflated by itself, at a release's first use, so that
-// a directory lists the plain names too; larger members are sized when their
-// plain name is first asked for.
+// These bound what is inflated by itself, at a release's first use, so that a
+// directory lists the plain names too. Larger members are sized when their plain
+// name is first asked for.
 const (
 	sizeAtOnce     = 4 << 20  // stored bytes of a member sized before the directory is shown
 	sizeBackground = 64 << 20 // ... and behind it

@@ -39,8 +39,8 @@ type checks struct {
 func (c *checks) mode() mode { return mode(c.last.Load()) }
 
 // begin completes the spec of an image whose blocks are known: from a list, or
-// from an earlier check of the whole. Else it has them learned, and where nothing
-// but sums of the whole tells versions of the archive apart, those are compared
+// from an earlier check of the whole. Else it has them learned. Where nothing but
+// sums of the whole tells versions of the archive apart, those are compared
 // before the first byte is served. The sums of the whole are not needed when
 // every block has one that stems from them. summed: there are such.
 func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *xvm.ImageBlocks, summed bool) {

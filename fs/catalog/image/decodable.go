@@ -7,10 +7,10 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// CheckDecodable looks at the first bytes of what the image is inflated from, if
-// there are kinds of its format that are not supported, and keeps what it finds.
-// The error wraps seekable.ErrUnsupported or seekable.ErrLimit; nil also if the
-// bytes cannot be had now.
+// CheckDecodable looks at the first bytes of what the image is inflated from, and
+// keeps what it finds. It does so if there are kinds of the format that are not
+// supported. The error wraps seekable.ErrUnsupported or seekable.ErrLimit; nil
+// also if the bytes cannot be had now.
 func (im *Image) CheckDecodable(ctx context.Context) error {
 	if im.base == nil || !im.member.Format.MayRefuse() {
 		return nil

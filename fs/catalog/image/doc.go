@@ -1,4 +1,4 @@
-// Package image serves one file that is read by blocks: a member as it is stored,
+// Package image serves one file that is read by blocks. It is a member as stored,
 // its plain content, a disk of an XVA archive, or partition images joined to one
 // disk.
 //
@@ -26,11 +26,12 @@
 //
 // # Images that name other files
 //
-// A hypervisor that opens a qcow2, VMDK, QED, VHD or VDI with its own format opens
-// what that names, too, of whichever path a stranger wrote there. Such images are
-// refused with an [ExternalError], unless Env.AllowExternal. The first bytes are
-// examined when an image is opened, and fetched if need be: 4 KiB, which tell the
-// format, and 128 KiB if that format can name files.
+// A qcow2, VMDK, QED, VHD or VDI can name other files, by any path that a
+// stranger wrote there. A hypervisor that opens it with its own format opens
+// those, too. Such images are refused with an [ExternalError], unless
+// Env.AllowExternal. The first bytes are examined when an image is opened, and
+// fetched if need be. 4 KiB tell the format; 128 KiB are read if that format can
+// name files.
 //
 // Images come lazily, so this holds besides. None of the first 4 KiB is given out
 // before it has been examined. What was examined is kept while the image is open,
@@ -42,18 +43,20 @@
 // # Plain content
 //
 // The size of plain content is told by the package, by a block list, or by the
-// format (the index of xz, the seek table of zstd); else the stream is inflated to
-// its end. The length field of gzip is not believed: it is modulo 2^32, and that of
-// the last member only. Plain content is verified when a sum of the whole matches,
-// or when it was inflated without an error from a stored image that is verified.
+// format (the index of xz, the seek table of zstd). Else the stream is inflated
+// to its end. The length field of gzip is not believed: it is modulo 2^32, and
+// that of the last member only. Plain content is verified when a sum of the whole
+// matches, or when it was inflated without an error from a stored image that is
+// verified.
 //
 // # Sums kept, blocks shared
 //
 // Once an image without a list is verified, the sums of its blocks are kept. From
 // then on it is checked block by block ("kept"), so that what is fetched again
 // after an eviction cannot be anything else. The sums of all images make an index
-// from sum to place. While an image is open whose blocks are known, a block that
-// another image has is compared and copied, so that an upgrade fetches what changed.
+// from sum to place. An open image whose blocks are known takes blocks that
+// another image has. They are compared and copied, so that an upgrade fetches
+// what changed.
 //
 // # Boot profiles
 //
@@ -66,8 +69,9 @@
 // # Locks
 //
 // Image.mu is held while a file of the cache is opened or closed, which is local
-// work. It comes before the mu of its base, those of the archive's content, and of
-// HeldBlocks, ListMemory, BlockSums and recorder, and before the locks of package
-// cache. ListMemory.mu comes before BlockSums.mu. HeldBlocks.mu comes before
-// heldFile.mu and is held while documents of the store are read.
+// work. It comes before the mu of its base, and before those of the archive's
+// content, HeldBlocks, ListMemory, BlockSums and recorder. All these come before
+// the locks of package cache. ListMemory.mu comes before BlockSums.mu.
+// HeldBlocks.mu comes before heldFile.mu and is held while documents of the store
+// are read.
 package image

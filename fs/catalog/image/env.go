@@ -42,8 +42,8 @@ type Set struct {
 	Pinned  bool            // the server's validator tells versions of the archive apart
 	Blocks  *BlockSums      // nil: the package has no block list
 	Profile func() []xvm.ProfileRead
-	// SizeFound is told the plain size of an image that was found by inflating
-	// it, or that its format proves, so that it is found once.
+	// SizeFound is told a plain size that was found by inflating the image, or
+	// that its format proves. So it is found once.
 	SizeFound func(name string, size int64)
 	// Corrupt is told of an image whose content is wrong, with locks of the cache
 	// held.
@@ -59,8 +59,8 @@ type Member struct {
 	// Sums are the digests of the image that its manifest gives, PlainSums those
 	// that an XVM2 manifest gives of plain content.
 	Sums, PlainSums []sums.Sum
-	// ListOnly tells whether nobody but the block list vouches for the image, so
-	// that it is not served if the list does not have it; nil: somebody does.
+	// ListOnly tells whether nobody but the block list vouches for the image.
+	// Then it is not served if the list does not have it. nil: somebody does.
 	ListOnly func() bool
 	// WholeFirst: if sums of the whole are all that there is, they are compared
 	// before the first byte is served.

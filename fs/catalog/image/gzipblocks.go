@@ -14,7 +14,7 @@ import (
 )
 
 // gzipBlocks makes the plain content of a member whose blocks are compressed one
-// by one: any run of blocks is one range of the stored member, inflated on as
+// by one. Any run of blocks is one range of the stored member, inflated on as
 // many cores as there are blocks. What is stored is not kept in the cache, unless
 // somebody has read the stored file.
 //
@@ -202,8 +202,8 @@ func (r *blockStream) Close() error {
 	return nil
 }
 
-// localFirst takes what it can of a member from the blocks that the cache
-// already has of it as stored, and the rest from its source.
+// localFirst takes a range of a member from the cache, if that has all its blocks
+// as stored, and else from its source.
 func localFirst(from source.Source, file *store.File) source.Source {
 	return source.Func(func(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 		if p, ok := readHeld(file, off, n); ok {

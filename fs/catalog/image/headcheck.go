@@ -121,11 +121,10 @@ func readEnd(ctx context.Context, file *cache.File, n, off int64) ([]byte, error
 	return p[:got], err
 }
 
-// read reads p at off. Nothing of the first bytes, without which nobody can
-// tell what an image names, is given out before they have been examined, nor
-// anything else than what was: blocks that were evicted and fetched again, from
-// a server that says something else by then, must not bring in by the back door
-// what was refused at the front.
+// read reads p at off. The first bytes tell what an image names. None of them is
+// given out before they have been examined, nor anything else than what was. A
+// block may be evicted and fetched again from a server that says something else
+// by then.
 func (h *headCheck) read(ctx context.Context, file *cache.File, size int64, p []byte, off int64) (int, error) {
 	if off < probeSize {
 		if err := h.check(ctx, file, size); err != nil {

@@ -15,9 +15,9 @@ import (
 	"vmcastfs/xvm/sums"
 )
 
-// kindSums are the persisted block sums of images, by their key in the cache:
-// learned from a check of the whole, or copied from a block list so that other
-// images find what they have in common.
+// kindSums are the persisted block sums of images, by their key in the cache.
+// They are learned from a check of the whole, or copied from a block list so that
+// other images find what they have in common.
 const kindSums = "sums"
 
 const (
@@ -65,7 +65,7 @@ type heldFile struct {
 	places []uint64
 
 	// mu guards what follows. The file is open from a find in it until none has
-	// come for heldIdle: who keeps it open keeps it from being removed.
+	// come for heldIdle. An open file cannot be removed.
 	mu   sync.Mutex
 	file *store.File
 	used bool // since rest looked
@@ -257,8 +257,8 @@ func (f *heldFile) close() {
 	f.gone = true
 }
 
-// keep persists the block sums of an image, so that it is checked block by block
-// the next time, and others find what they have in common with it.
+// keep persists the block sums of an image. It is checked block by block the next
+// time, and others find what they have in common with it.
 func (h *HeldBlocks) keep(key store.Key, t *sums.Table) {
 	h.run(func(context.Context) {
 		if raw := t.Encode(); len(raw) <= store.MaxDoc {
@@ -299,8 +299,8 @@ func (h *HeldBlocks) takeRoom(bytes int64) bool {
 
 func (h *HeldBlocks) giveRoom(bytes int64) { h.kept.Add(-bytes) }
 
-// keepListed keeps what a list says of an image, if that is not kept yet, so that
-// other images find what they have in common with it.
+// keepListed keeps what a list says of an image, if that is not kept yet. Other
+// images then find what they have in common with it.
 func (h *HeldBlocks) keepListed(key store.Key, listed *xvm.ImageBlocks) {
 	if h.store.HasDoc(kindSums, string(key)) {
 		return

@@ -16,9 +16,9 @@ import (
 )
 
 // Image is a file that comes through the cache. It is open in the cache while
-// somebody has it open, and for as long the rest of it is completed in the
-// background; a mere listing or a sniff of its first bytes does not begin that.
-// It is safe for any number of goroutines.
+// somebody has it open, and its rest is completed in the background for as long.
+// A mere listing, or a look at its first bytes, does not begin that. It is safe
+// for any number of goroutines.
 type Image struct {
 	set    *Set
 	member Member
@@ -31,9 +31,10 @@ type Image struct {
 	// have shown that; nil: nothing is known against it.
 	undecodable atomic.Pointer[error]
 
-	// mu guards what follows it, and parts of checks and profile. It is held while
-	// the file is opened and closed in the cache (local work only): before the mu of
-	// base, those of Content, Held and Lists, and any lock of cache.
+	// mu guards what follows it, and parts of checks and profile. It is held
+	// while the file is opened and closed in the cache, which is local work. It
+	// comes before the mu of base, those of Content, Held and Lists, and any lock
+	// of cache.
 	mu      sync.Mutex
 	opens   int
 	file    *cache.File
@@ -239,9 +240,9 @@ func corruptError(label, note string) error {
 	return fmt.Errorf("%s: %w: %s", label, cache.ErrCorrupt, note)
 }
 
-// FindSize finds the size of plain content that nothing tells: by what the
-// format proves, else by inflating the stream to its end, which also caches
-// all of it. Any number may wait; the work goes on for as long as one does.
+// FindSize finds the size of plain content that nothing tells. It asks what the
+// format proves, or else inflates the stream to its end, which also caches all of
+// it. Any number may wait; the work goes on for as long as one does.
 func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	if n := im.Size(); n != store.Unknown {
 		return n, nil

@@ -13,7 +13,7 @@ import (
 
 // inflated makes the plain content of a compressed image, as one stream. It is
 // inflated from the stored file in the cache, so that nothing crosses the network
-// twice and the stored sums are checked on the way; what it yields is cached as a
+// twice and the stored sums are checked on the way. What it yields is cached as a
 // file of its own.
 type inflated struct {
 	order
@@ -54,9 +54,9 @@ func (p *inflated) close() {
 
 func (*inflated) checksBlocks() bool { return false }
 
-// judge says what makes the plain content verified: its own sum, which an XVM2
-// manifest gives, else that the stored file it was inflated from (without an
-// error of the format's own checks) matches.
+// judge says what makes the plain content verified. That is its own sum, which an
+// XVM2 manifest gives. Else the stored file must match that it was inflated from,
+// without an error of the format's own checks.
 func (p *inflated) judge(stored *cache.File) ([]sums.Sum, cache.Judge) {
 	if list := p.member.PlainSums; len(list) > 0 {
 		return list, func(_ context.Context, matched []bool) (store.FileState, string) {

@@ -20,7 +20,7 @@ func (l *lastStatus) set(st *store.Store, key store.Key, now cache.Status) {
 }
 
 // look finds out how the image is now, by its journal. It may not have been open
-// in this mount yet, and is as earlier ones left it; or blocks have been evicted
+// in this mount yet, and is as earlier ones left it. Or blocks have been evicted
 // since, or another process has fetched some.
 func (l *lastStatus) look(st *store.Store, key store.Key, size int64) cache.Status {
 	stamp, _ := st.Stamp(key)

@@ -274,6 +274,7 @@ func (m *ListMemory) free(b *BlockSums) {
 	delete(m.lists, b)
 }
 
-// ListBytes is what a list of n bytes of text may take: 40 bytes for each line
-// of 65, while it grows a quarter more, and 1.5 bits for each block of zeros.
+// ListBytes is what a list of n bytes of text may take. That is 40 bytes for each
+// line of 65, a quarter more while it grows, and 1.5 bits for each block of
+// zeros.
 func ListBytes(n int64) int64 { return n*4/5 + xvm.MaxListBlocks*3/16 }

@@ -37,11 +37,11 @@ type run struct {
 	data []byte
 }
 
-// layOut places the partitions one behind the other and writes their table: an
-// MBR where that can say it, which every guest understands, and else a GPT. seed
-// decides the identifiers of disk and partitions, so that the same parts make
-// the same disk. Numbers must differ. Size is that of the disk, a multiple of
-// partitionUnit.
+// layOut places the partitions one behind the other and writes their table. It is
+// an MBR where that can say it, which every guest understands, and else a GPT.
+// Seed decides the identifiers of disk and partitions, so that the same parts
+// make the same disk. Numbers must differ. Size is that of the disk, a multiple
+// of partitionUnit.
 func layOut(parts []partition, seed []byte) (size int64, tables []run, err error) {
 	const most = 1 << 62
 	end, highest := int64(partitionUnit), 0

@@ -38,8 +38,8 @@ type profile struct {
 	recorder atomic.Pointer[recorder] // nil: nobody wants to know what is read
 }
 
-// on looks for a profile of an image that has just been opened and has the file
-// follow it, and records one if this host has not recorded any.
+// on looks for a profile of an image that has just been opened, and has the file
+// follow it. It records one if this host has not recorded any.
 func (p *profile) on(set *Set, m Member, size int64, file *cache.File) {
 	if format, _ := seekable.PlainName(m.Name); !set.Env.Profile || p.looked || format != "" {
 		return // the compressed form is no disk

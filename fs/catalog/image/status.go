@@ -98,9 +98,9 @@ func (im *Image) cacheStatus() cache.Status {
 // or of the whole image.
 func (im *Image) Summed() bool { return im.set.Blocks != nil || im.summed() }
 
-// Attr is an extended attribute of the image by its full name: its format, its key
-// in the cache, or the recording of a boot from it on this host, as far as it has
-// come, in the text form of package xvm.
+// Attr is an extended attribute of the image by its full name: its format, its
+// key in the cache, or the recording of a boot from it. The recording is this
+// host's, as far as it has come, in the text form of package xvm.
 func (im *Image) Attr(name string) string {
 	switch name {
 	case "user.vmcast.format":

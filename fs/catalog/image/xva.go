@@ -15,8 +15,8 @@ import (
 )
 
 // chunks makes a disk of an XVA archive. The block size of its file in the cache
-// is that of the chunks, so that each block has a checksum in the archive, which
-// is compared before anybody sees the block.
+// is that of the chunks. So each block has a checksum in the archive, which is
+// compared before anybody sees the block.
 type chunks struct{ order }
 
 func newChunks(o order) (recipe, bool) { return chunks{o}, o.member.Chunks != nil }
