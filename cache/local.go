@@ -150,6 +150,16 @@ func (l *local) complete() bool {
 	return b >= l.blocks()
 }
 
+// keepZeros has the store know the zeros of a file that is complete, and reports
+// whether the store has all of it then.
+func (l *local) keepZeros() bool {
+	b := l.sf.NextMissing(0)
+	for b < l.blocks() && l.zero(b) && l.sf.WriteZeros(b, l.zeroRun(b)) == nil {
+		b = l.sf.NextMissing(b)
+	}
+	return b >= l.blocks()
+}
+
 // read copies what p can take of block b, from skip on, if it is here. An error
 // that is no store.ErrAbsent means a broken disk.
 func (l *local) read(b int64, skip int, p []byte) (n int, err error) {

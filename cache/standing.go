@@ -262,7 +262,7 @@ func (s *standing) verdict(ctx context.Context, d sums.Digests) (state store.Fil
 func (s *standing) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.whole.Load() || s.corrupt.Load() != nil || s.needsWhole() || !s.local.complete() || s.local.sf.NextMissing(0) < s.local.blocks() {
+	if s.whole.Load() || s.corrupt.Load() != nil || s.needsWhole() || !s.local.complete() || !s.local.keepZeros() {
 		return
 	}
 	state, note := store.Unverified, ""

@@ -232,7 +232,7 @@ func (c *Catalog) supersede(r *Release) bool {
 	return true
 }
 
-// tellCorrupt announces that a file's content is wrong.
+// tellCorrupt announces that a file's content is wrong, or may have been.
 func (c *Catalog) tellCorrupt(inode uint64) {
 	c.notify()
 	c.mu.Lock()
@@ -247,7 +247,8 @@ func (c *Catalog) tellCorrupt(inode uint64) {
 }
 
 // OnCorrupt has fn called with the inode of every file whose content turns out to
-// be wrong, after reads of it have begun to fail. It must not block.
+// be wrong, after reads of it have begun to fail, or to have been in doubt, after
+// it has been given up. It must not block.
 func (c *Catalog) OnCorrupt(fn func(inode uint64)) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

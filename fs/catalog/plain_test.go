@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/origin"
+	"vmcastfs/fs/catalog/image"
 )
 
 // What was inflated from a stream that later fails is withdrawn: blocks that were
@@ -107,5 +108,85 @@ func TestFailedServerWithdrawsNothing(t *testing.T) {
 	}
 	if _, err := fh.ReadAt(t.Context(), p, 0); err != nil && err != io.EOF || !bytes.Equal(p, disk[:blk]) {
 		t.Errorf("what is cached: %v", err)
+	}
+}
+
+// Nobody reads a forged image to its end with success, be it the file as stored or
+// what is inflated from it, and whatever the sum is of: the last block that is
+// missing is handed out only after the whole has matched.
+func TestForgedImageIsNotReadToItsEnd(t *testing.T) {
+	good, forged := diskImage(30*blk+5, 1), diskImage(30*blk+5, 1)
+	forged[7*blk+3] ^= 1
+	for name, c := range map[string]struct{ manifest, stored, plain file }{
+		"stored sum": {manifestOf(file{"disk.img.gz", gz(t, good)}), file{"disk.img.gz", gz(t, forged)}, file{"disk.img", forged}},
+		"plain MD5":  {file{"manifest.txt", fmt.Appendf(nil, "disk.img %d %s\n", len(good), md5hex(good))}, file{"disk.img.gz", gz(t, forged)}, file{"disk.img", forged}},
+		"stored":     {manifestOf(file{"disk.img", good}), file{"disk.img", forged}, file{"disk.img", forged}},
+	} {
+		for _, backwards := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " ", backwards), func(t *testing.T) {
+				s := newSite(t)
+				s.release("one", "/one.xvm", tarOf(t, c.manifest, c.stored))
+				for range 2 { // it stays so in the next process
+					h := s.open()
+					f, err := h.pkg("one").Lookup(t.Context(), "disk.img")
+					var fh image.Handle
+					if err == nil {
+						fh, err = f.Open(t.Context())
+					}
+					if errors.Is(err, cache.ErrCorrupt) {
+						h.close()
+						continue
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					failed := false
+					blocks := (len(forged) + blk - 1) / blk
+					for i := range blocks {
+						if backwards {
+							i = blocks - 1 - i
+						}
+						p := make([]byte, min(blk, len(forged)-i*blk))
+						if _, err := fh.ReadAt(t.Context(), p, int64(i*blk)); errors.Is(err, cache.ErrCorrupt) {
+							failed = true
+						} else if err != nil && err != io.EOF {
+							t.Fatal(err)
+						}
+					}
+					if !failed {
+						t.Error("it was read whole")
+					}
+					fh.Close()
+					if st := f.Status(); st.State != "corrupt" {
+						t.Errorf("%+v", st)
+					}
+					h.close()
+				}
+			})
+		}
+	}
+}
+
+// What has been read whole is verified then, without being asked for or waited for.
+func TestReadWholeIsVerified(t *testing.T) {
+	disk := diskImage(30*blk+5, 1)
+	for name, pkg := range map[string][]byte{
+		"stored":   tarOf(t, manifestOf(file{"disk.img", disk}), file{"disk.img", disk}),
+		"inflated": tarOf(t, manifestOf(file{"disk.img.gz", gz(t, disk)}), file{"disk.img.gz", gz(t, disk)}),
+		"packed":   packed(t, true, nil, file{"disk.img", disk}),
+	} {
+		s := newSite(t)
+		s.release("one", "/one.xvm", pkg)
+		h := s.open()
+		fh := h.open("one", "disk.img")
+		p := make([]byte, len(disk))
+		if _, err := fh.ReadAt(t.Context(), p, 0); err != nil && err != io.EOF || !bytes.Equal(p, disk) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "packed" {
+			fh.Close()
+		}
+		eventually(t, name+" is verified", func() bool { return h.file("one", "disk.img").Status().State == "verified" })
+		h.close()
 	}
 }

@@ -157,7 +157,8 @@ func (r *Release) told() bundle.Release {
 			a.log.Error("an image is corrupt; reading it fails from now on", "release", name, "file", file)
 			a.run(func(context.Context) { a.corrupt(inode) })
 		},
-		Replaced: func() { a.replace(r) },
+		Withdrawn: func(inode uint64) { a.run(func(context.Context) { a.corrupt(inode) }) },
+		Replaced:  func() { a.replace(r) },
 	}
 }
 

@@ -55,6 +55,9 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 				env.Images.Go(func(context.Context) { release.Replaced() })
 			}
 		},
+		Withdrawn: func(name string) {
+			madeOf(files, files[name], func(g *File) { release.Withdrawn(g.Inode()) })
+		},
 	}
 	b.set = b.unlisted
 	if raw, ok := doc.Meta[doc.Index.Description()]; ok {
@@ -79,16 +82,21 @@ func wholeFirst(name string, size int64, d xvm.Description) bool {
 // tellCorrupt tells of a file whose content is wrong, and of those that are made
 // of it.
 func tellCorrupt(release Release, files map[string]*File, f *File) {
-	release.Corrupt(f.name, f.Inode())
+	madeOf(files, f, func(g *File) { release.Corrupt(g.name, g.Inode()) })
+}
+
+// madeOf calls fn with a file, and with those that are made of it.
+func madeOf(files map[string]*File, f *File, fn func(*File)) {
+	fn(f)
 	for _, g := range files {
 		switch c := g.content.(type) {
 		case *image.Image:
 			if f.image() != nil && c.InflatedFrom(f.image()) {
-				tellCorrupt(release, files, g)
+				madeOf(files, g, fn)
 			}
 		case *joined:
 			if c.has(f) {
-				tellCorrupt(release, files, g)
+				madeOf(files, g, fn)
 			}
 		}
 	}

@@ -44,6 +44,9 @@ type Release struct {
 	// Corrupt is told of a file whose content is wrong, with locks of the cache
 	// held: it must not block.
 	Corrupt func(name string, inode uint64)
+	// Withdrawn is told, in the same way, of a file some of whose bytes may have
+	// been wrong and are decoded again.
+	Withdrawn func(inode uint64)
 	// Replaced is told that the package is not what its server has any more.
 	Replaced func()
 }

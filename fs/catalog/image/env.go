@@ -48,6 +48,9 @@ type Set struct {
 	// Corrupt is told of an image whose content is wrong, with locks of the cache
 	// held.
 	Corrupt func(name string)
+	// Withdrawn is told, in the same way, of an image some of whose bytes have been
+	// given up and are decoded again: what others have of them may be wrong.
+	Withdrawn func(name string)
 }
 
 // Member says which image it is and where its bytes come from.

@@ -30,6 +30,7 @@ type Image struct {
 	// undecodable is why it cannot be inflated here, once its base's first bytes
 	// have shown that; nil: nothing is known against it.
 	undecodable atomic.Pointer[error]
+	judged      atomic.Bool // the cache has told of another state
 
 	// mu guards what follows it, and parts of checks and profile. It is held
 	// while the file is opened and closed in the cache, which is local work. It
@@ -160,11 +161,12 @@ func (im *Image) dropHeld() error {
 	im.profile.off()
 	im.head.seen.Store(nil)
 	last := im.file.Status()
+	im.judged.Store(false)
 	err := im.file.Close()
 	im.recipe.close()
 	im.file, im.recipe = nil, nil
 	im.checks.end(im.set)
-	im.last.set(im.set.Store, im.member.Key, last)
+	im.last.set(im.set.Store, im.member.Key, last, im.judged.Load())
 	return err
 }
 
@@ -182,8 +184,12 @@ func (im *Image) common(spec *cache.Spec) {
 	spec.Key, spec.Label = im.member.Key, im.label()
 	spec.Complete, spec.MaxSize = im.set.Complete, archive.MaxInflated
 	spec.Changed = func(state store.FileState) {
-		if state == store.Corrupt {
+		im.judged.Store(true)
+		switch state {
+		case store.Corrupt:
 			im.set.Corrupt(im.member.Name)
+		case store.Partial:
+			im.set.Withdrawn(im.member.Name)
 		}
 	}
 	if im.set.Strict {

@@ -84,6 +84,7 @@ func newSet(t testing.TB, content archive.Content) *Set {
 		Profile:   func() []xvm.ProfileRead { return nil },
 		SizeFound: func(string, int64) {},
 		Corrupt:   func(string) {},
+		Withdrawn: func(string) {},
 	}
 }
 

@@ -13,9 +13,15 @@ type lastStatus struct {
 
 func (l *lastStatus) known() bool { return l.State != "" }
 
-// set keeps the status of an image that has just been closed.
-func (l *lastStatus) set(st *store.Store, key store.Key, now cache.Status) {
+// set keeps the status of an image that has just been closed; judged: closing gave
+// it a verdict, which only the store knows.
+func (l *lastStatus) set(st *store.Store, key store.Key, now cache.Status, judged bool) {
 	l.Status = now
+	if judged {
+		l.stamp = store.Stamp{}
+		l.look(st, key, now.Size)
+		return
+	}
 	l.stamp, _ = st.Stamp(key)
 }
 
