@@ -18,7 +18,7 @@ import (
 // In a directory a file that cannot be used is left out with a warning that names
 // it, and costs nothing but itself; a single file must be good. A file or
 // directory that another user than root and the caller owns, or that everybody
-// may write to, cannot be used: who writes there decides what is trusted. The
+// may write to, cannot be used: its writers would decide what is trusted. The
 // error wraps [ErrNoKeys] when not one key is left, and fs.ErrNotExist when there
 // is no such path.
 func LoadKeyring(path string) (*Keyring, error) {
@@ -78,8 +78,8 @@ func isKeyFile(name string) bool {
 	return false
 }
 
-// readOwnFile reads a file of at most limit bytes. It waits for nobody: not for
-// who opens the other end of a FIFO.
+// readOwnFile reads a file of at most limit bytes. It does not wait for a writer of
+// a FIFO.
 func readOwnFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -95,6 +96,18 @@ func (x *Index) Description() string {
 		if x.has(name) {
 			return name
 		}
+	}
+	return ""
+}
+
+func (x *Index) has(name string) bool {
+	return slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == name })
+}
+
+// ManifestName is the name of the package's manifest; "": there is none.
+func (x *Index) ManifestName() string {
+	if m := x.Manifest(); m != nil {
+		return m.Name
 	}
 	return ""
 }
