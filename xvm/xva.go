@@ -78,7 +78,7 @@ const maxXVASize = 64 << 40
 // package themselves. No disks: it is no XVA archive.
 //
 // A chunk that is absent is zeros. One that is neither whole nor the last of
-// its disk, or that comes out of order, refuses the archive.
+// its disk, that comes out of order, or is a link, refuses the archive.
 func XVADisks(x *Index, description []byte) (disks []XVADisk, owned func(name string) bool, err error) {
 	if len(x.Members) == 0 || !slices.ContainsFunc(x.Members, func(m Member) bool { return m.Name == XVAName }) {
 		return nil, nil, nil
@@ -135,6 +135,9 @@ func XVADisks(x *Index, description []byte) (disks []XVADisk, owned func(name st
 
 func (d *XVADisk) add(m Member, number int64, algo string) error {
 	last := len(d.Chunks) - 1
+	if m.Link != "" {
+		return fmt.Errorf("it is a link")
+	}
 	if algo == "" {
 		switch {
 		case last >= 0 && number <= d.Chunks[last].Chunk:

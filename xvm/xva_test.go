@@ -106,6 +106,11 @@ func TestXVADisksRefuses(t *testing.T) {
 			t.Errorf("%q: %+v", names, disks)
 		}
 	}
+	linked := xvaIndex("Ref:5/00000000", "Ref:5/00000001")
+	linked.Members[len(linked.Members)-1].Link = "Ref:5/00000000"
+	if disks, _, err := XVADisks(linked, nil); err == nil {
+		t.Errorf("a link: %+v", disks)
+	}
 }
 
 func TestXVADescription(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/bundle"
 )
 
 // agreeSeeds are archives of many kinds, good and bad ones.
@@ -96,26 +100,15 @@ func agreeSeeds(t *testing.T) map[string][]byte {
 // show. VMCASTFS_TEST_AGREE sets how many damaged archives are tried (10000 take
 // some minutes), VMCASTFS_TEST_SEED which.
 func TestMountListVerifyAgree(t *testing.T) {
-	count, random := 150, uint64(1)
+	count, random := 80, uint64(1)
 	fmt.Sscan(os.Getenv("VMCASTFS_TEST_AGREE"), &count)
 	fmt.Sscan(os.Getenv("VMCASTFS_TEST_SEED"), &random)
-	dir := t.TempDir()
-	var items strings.Builder
-	n := 0
-	add := func(name string, content []byte) {
-		file := fmt.Sprintf("%05d-%s", n, name)
-		if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		at := time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC).Format(time.RFC1123Z)
-		fmt.Fprintf(&items, `<item><title>%[1]s</title><guid>%[1]s</guid><pubDate>%[2]s</pubDate><enclosure url="%[1]s" length="1" type="application/x-xvm"/></item>`, file, at)
-		n++
-	}
+	f := newAgreeFeed(t)
 	seeds := agreeSeeds(t)
 	rnd := rand.New(rand.NewPCG(random, 1))
 	var names []string
 	for name, content := range seeds {
-		add(name, content)
+		f.add(name, content)
 		if len(content) < 256<<10 && len(content) > 512 {
 			names = append(names, name)
 		}
@@ -136,32 +129,27 @@ func TestMountListVerifyAgree(t *testing.T) {
 				content = slices.Insert(content, at/512*512, make([]byte, 512)...)
 			}
 		}
-		add(name, content)
+		f.add(name, content)
 	}
-	address := filepath.Join(dir, "vmcast.xml")
-	if err := os.WriteFile(address, []byte(`<rss version="2.0"><channel><title>test</title>`+items.String()+"</channel></rss>"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s, o := f.open("sig=ignore")
+	f.compare(s, o, nil)
+}
 
-	e := &env{stdout: io.Discard, stderr: io.Discard}
-	o, err := softOptions(fmt.Sprintf("cache=%s,state=%s,cache_free=0,sig=ignore,complete=off", t.TempDir(), t.TempDir()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := openSession(t.Context(), address, o, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.close()
-	releases := s.catalog.Snapshot().Releases()
-	if len(releases) != n {
-		t.Fatalf("%d releases, want %d", len(releases), n)
-	}
+// compare gives every package to list and to verify, and compares what they say.
+// served is asked about every package that is not refused; nil: nobody is.
+func (f *agreeFeed) compare(s *session, o options, served func(r *catalog.Release, pkg *bundle.Package)) {
+	t := f.t
+	t.Helper()
 	refused, shown := 0, 0
-	v := &verifier{env: e, options: o}
-	for _, r := range releases {
+	v := &verifier{env: &env{stdout: io.Discard, stderr: io.Discard}, options: o}
+	v.how.RequireSigned = o.Sig == "require"
+	var err error
+	if v.how.Keyring, err = loadKeyring(o, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range s.catalog.Snapshot().Releases() {
 		row := listRelease(t.Context(), r)
-		p, err := v.fetched(t.Context(), s, r, address)
+		p, err := v.fetched(t.Context(), s, r, f.address())
 		id := r.Item().ID
 		verifyRefuses := err != nil || p.Report.Refused != ""
 		if listRefuses := row.State != "indexed"; listRefuses != verifyRefuses {
@@ -187,17 +175,17 @@ func TestMountListVerifyAgree(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 			continue
 		}
-		var listed, checked []string
-		for _, f := range pkg.All() {
-			if f.Status().Image || f.Name() != "disk.img" { // that of partitions, which the mount makes
-				listed = append(listed, f.Name())
+		shown++
+		listed, checked := make(map[string]string), make(map[string]string) // why each is refused
+		for _, file := range pkg.All() {
+			if st := file.Status(); st.Image || file.Name() != "disk.img" || st.Parts == nil { // but for that of partitions
+				listed[file.Name()] = st.Refused
 			}
 		}
-		for _, f := range p.Report.Files {
-			checked = append(checked, f.Name)
+		for _, file := range p.Report.Files {
+			checked[file.Name] = file.Refused
 		}
-		slices.Sort(checked)
-		if !slices.Equal(listed, checked) {
+		if !maps.Equal(listed, checked) {
 			t.Errorf("%s: the mount shows %q, verify %q", id, listed, checked)
 		}
 		for _, h := range row.Hidden {
@@ -206,10 +194,59 @@ func TestMountListVerifyAgree(t *testing.T) {
 				t.Errorf("%s: list hides %q, verify says %q", id, h, p.Report.Warnings)
 			}
 		}
-		shown++
+		if served != nil {
+			served(r, pkg)
+		}
 	}
-	t.Logf("%d archives: %d refused, %d shown", len(releases), refused, shown)
+	t.Logf("%d packages: %d refused, %d shown", f.n, refused, shown)
 	if refused < 20 || shown < 20 {
 		t.Errorf("%d refused and %d shown are too few to mean anything", refused, shown)
 	}
+}
+
+// agreeFeed is a feed of packages on this machine.
+type agreeFeed struct {
+	t     *testing.T
+	dir   string
+	items strings.Builder
+	n     int
+}
+
+func newAgreeFeed(t *testing.T) *agreeFeed { return &agreeFeed{t: t, dir: t.TempDir()} }
+
+// id is that of the package that is added next under a name.
+func (f *agreeFeed) id(name string) string { return fmt.Sprintf("%05d-%s", f.n, name) }
+
+func (f *agreeFeed) add(name string, content []byte) {
+	f.t.Helper()
+	file := f.id(name)
+	if err := os.WriteFile(filepath.Join(f.dir, file), content, 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 1, 0, 0, f.n, 0, time.UTC).Format(time.RFC1123Z)
+	fmt.Fprintf(&f.items, `<item><title>%[1]s</title><guid>%[1]s</guid><pubDate>%[2]s</pubDate><enclosure url="%[1]s" length="1" type="application/x-xvm"/></item>`, file, at)
+	f.n++
+}
+
+func (f *agreeFeed) address() string { return filepath.Join(f.dir, "vmcast.xml") }
+
+// open shows the feed as list does, with further options.
+func (f *agreeFeed) open(more string) (*session, options) {
+	f.t.Helper()
+	if err := os.WriteFile(f.address(), []byte(`<rss version="2.0"><channel><title>test</title>`+f.items.String()+"</channel></rss>"), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	o, err := softOptions(fmt.Sprintf("cache=%s,state=%s,cache_free=0,complete=off,%s", f.t.TempDir(), f.t.TempDir(), more))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s, err := openSession(f.t.Context(), f.address(), o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(s.close)
+	if got := len(s.catalog.Snapshot().Releases()); got != f.n {
+		f.t.Fatalf("%d releases are shown, of %d", got, f.n)
+	}
+	return s, o
 }
