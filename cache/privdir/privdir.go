@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,8 +35,10 @@ const (
 	Follow
 )
 
-// Open opens a directory of this user. Its mode becomes 0700.
-func Open(path string, p Policy) (Dir, error) {
+// Open opens a directory of this user for a purpose. It has an entry called mark,
+// or nothing but what ours names: so that a directory of another purpose, such as
+// /etc, is refused as it is. Then its mode becomes 0700.
+func Open(path string, p Policy, mark string, ours ...string) (Dir, error) {
 	if path == "" {
 		return Dir{}, errors.New("no directory is given")
 	}
@@ -47,7 +50,32 @@ func Open(path string, p Policy) (Dir, error) {
 	if err != nil {
 		return Dir{}, err
 	}
-	return openLooked(abs, nofollow, p)
+	d, err := openLooked(abs, nofollow, p)
+	if err != nil {
+		return d, err
+	}
+	if err = d.fits(mark, ours); err == nil {
+		err = d.makePrivate()
+	}
+	if err != nil {
+		d.Close()
+		return Dir{}, err
+	}
+	return d, nil
+}
+
+// fits tells whether the directory is for this purpose, or for none yet.
+func (d Dir) fits(mark string, ours []string) error {
+	names, err := d.Names()
+	if err != nil || slices.Contains(names, mark) {
+		return err
+	}
+	for _, n := range names {
+		if n != "lost+found" && !strings.HasPrefix(n, TempPrefix) && !slices.Contains(ours, n) {
+			return fmt.Errorf("%q is for something else: it holds %q", d.Name(), n)
+		}
+	}
+	return nil
 }
 
 // look says whether a link may lead to the directory: the flag is 0 then.
@@ -80,24 +108,31 @@ func openLooked(abs string, nofollow int, p Policy) (Dir, error) {
 	return own(os.NewFile(uintptr(fd), abs))
 }
 
-// own checks that an open directory is this user's, and makes it private.
+// own checks that an open directory is this user's.
 func own(f *os.File) (Dir, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(int(f.Fd()), &st)
-	switch {
-	case err != nil:
-	case int(st.Uid) != os.Geteuid():
+	if err == nil && int(st.Uid) != os.Geteuid() {
 		err = fmt.Errorf("%q belongs to user %d, and this is user %d", f.Name(), st.Uid, os.Geteuid())
-	case st.Mode&0o077 != 0:
-		if err = unix.Fchmod(int(f.Fd()), 0o700); err != nil {
-			err = fmt.Errorf("make %q private: %w", f.Name(), err)
-		}
 	}
 	if err != nil {
 		f.Close()
 		return Dir{}, err
 	}
 	return Dir{f}, nil
+}
+
+// makePrivate takes the rights of other users away.
+func (d Dir) makePrivate() error {
+	var st unix.Stat_t
+	err := unix.Fstat(d.fd(), &st)
+	if err == nil && st.Mode&0o077 != 0 {
+		err = unix.Fchmod(d.fd(), 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("make %q private: %w", d.Name(), err)
+	}
+	return nil
 }
 
 func (d Dir) fd() int { return int(d.Fd()) }
@@ -139,7 +174,15 @@ func (d Dir) Sub(name string) (Dir, error) {
 	if err != nil {
 		return Dir{}, err
 	}
-	return own(f)
+	sub, err := own(f)
+	if err != nil {
+		return Dir{}, err
+	}
+	if err := sub.makePrivate(); err != nil {
+		sub.Close()
+		return Dir{}, err
+	}
+	return sub, nil
 }
 
 // MakeSub opens a directory in d, making it first if need be.

@@ -26,7 +26,7 @@ func TestOpen(t *testing.T) {
 		{loose, 0, true}, {link, 0, false}, {link, Follow, true}, {"", Make, false}, {file, Make, false}, {filepath.Join(file, "below"), Make, false},
 		{filepath.Join(top, "new"), 0, false}, {filepath.Join(top, "new", "newer"), Make, true},
 	} {
-		d, err := Open(c.path, c.p)
+		d, err := Open(c.path, c.p, "mark", "ours")
 		if (err == nil) != c.ok {
 			t.Errorf("%q with %d: %v", c.path, c.p, err)
 		}
@@ -36,6 +36,40 @@ func TestOpen(t *testing.T) {
 	}
 	if info, err := os.Stat(loose); err != nil || info.Mode().Perm() != 0o700 {
 		t.Error(info.Mode(), err)
+	}
+}
+
+// TestForAnotherPurpose: a directory that holds something else is refused, and
+// keeps its mode: it may be /etc.
+func TestForAnotherPurpose(t *testing.T) {
+	for _, c := range []struct {
+		holds []string
+		ok    bool
+	}{
+		{nil, true}, {[]string{"mark", "passwd"}, true}, {[]string{"ours", "lost+found", TempPrefix + "x"}, true},
+		{[]string{"passwd"}, false}, {[]string{"ours", "passwd"}, false},
+	} {
+		dir := t.TempDir()
+		for _, name := range c.holds {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := os.FileMode(0o755)
+		if err := os.Chmod(dir, want); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(dir, Make, "mark", "ours")
+		if (err == nil) != c.ok {
+			t.Errorf("%q: %v", c.holds, err)
+		}
+		if c.ok {
+			want = 0o700
+			d.Close()
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%q: the mode is %v, %v", c.holds, info.Mode(), err)
+		}
 	}
 }
 
@@ -57,7 +91,7 @@ func TestL2WorstMoment(t *testing.T) {
 // TestReplace: a file is replaced whole; a FIFO or a link in its place holds
 // nobody up and leads nowhere.
 func TestReplace(t *testing.T) {
-	d, err := Open(t.TempDir(), 0)
+	d, err := Open(t.TempDir(), 0, "mark")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +128,7 @@ func TestL2ForeignFile(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, and another user")
 	}
-	d, err := Open(t.TempDir(), 0)
+	d, err := Open(t.TempDir(), 0, "mark")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,21 +13,8 @@ import (
 
 // openDir opens the cache directory itself: makes it, or checks that it is ours and is a cache.
 func openDir(path string) (privdir.Dir, error) {
-	d, err := privdir.Open(path, privdir.Make|privdir.Follow)
+	d, err := privdir.Open(path, privdir.Make|privdir.Follow, "version", "lock", "CACHEDIR.TAG", "files", "docs")
 	if err != nil {
-		return d, fmt.Errorf("cache directory %q: %w", path, err)
-	}
-	names, err := d.Names()
-	if err == nil && !slices.Contains(names, "version") {
-		ours := []string{"lost+found", "lock", "version", "CACHEDIR.TAG", "files", "docs"}
-		for _, n := range names {
-			if !slices.Contains(ours, n) && !strings.HasPrefix(n, privdir.TempPrefix) {
-				err = fmt.Errorf("it is not a cache and not empty (it holds %q)", n)
-			}
-		}
-	}
-	if err != nil {
-		d.Close()
 		return d, fmt.Errorf("cache directory %q: %w", path, err)
 	}
 	return d, nil

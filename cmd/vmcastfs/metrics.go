@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -157,73 +158,46 @@ type collector struct {
 	mount  func() fs.Stats
 }
 
-func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("vmcastfs_"+name, help, labels, nil)
+// metric is one of a name, with a value for its label if it has one.
+type metric struct{ name, help, label, value string }
+
+func (m metric) desc() *prometheus.Desc {
+	var labels []string
+	if m.label != "" {
+		labels = []string{m.label}
+	}
+	return prometheus.NewDesc("vmcastfs_"+m.name, m.help, labels, nil)
 }
 
-var metricDescs = struct {
-	build, feedSuccess, feedFailures, feedStale                                     *prometheus.Desc
-	releases, images, openFiles                                                     *prometheus.Desc
-	requests, errors, latency, received, inFlight                                   *prometheus.Desc
-	cacheBytes, cacheLimit, hits, misses, evictions, evicted                        *prometheus.Desc
-	reads                                                                           *prometheus.Desc
-	damaged, uncached, wrong                                                        *prometheus.Desc
-	fuseRequests, fuseRead, fuseBytes, fuseErrors, fuseAbsent, fusePanics, fuseWait *prometheus.Desc
-}{
-	build:        describe("build_info", "1, with the version of the program.", "version"),
-	feedSuccess:  describe("feed_last_success_timestamp_seconds", "When the feed was fetched or confirmed last."),
-	feedFailures: describe("feed_refresh_failures_total", "Looks at the feed that failed, by reason.", "reason"),
-	feedStale:    describe("feed_stale", "1 while the last look at the feed failed."),
-	releases:     describe("release_state", "Releases by state.", "state"),
-	images:       describe("image_state", "Images of indexed releases by state.", "state"),
-	openFiles:    describe("open_files", "Files that are open through the mount."),
-	requests:     describe("upstream_requests_total", "Answers of servers by HTTP status.", "code"),
-	errors:       describe("upstream_errors_total", "Requests and bodies that failed."),
-	latency:      describe("upstream_request_duration_seconds", "Time from a request to the header of its answer."),
-	received:     describe("upstream_bytes_total", "Bytes received, by what they were for.", "kind"),
-	inFlight:     describe("upstream_requests_in_flight", "Requests under way."),
-	cacheBytes:   describe("cache_bytes", "Disk space that the cache takes."),
-	cacheLimit:   describe("cache_limit_bytes", "Disk space that it may take; 0: no limit."),
-	hits:         describe("cache_hits_total", "Reads that found every block here, or fetched ahead and on its way."),
-	misses:       describe("cache_misses_total", "Reads that waited for what had to be fetched on demand."),
-	reads:        describe("read_duration_seconds", "Time to answer a read of an image: of a hit, of one for which something had been fetched ahead, of a miss.", "result"),
-	evictions:    describe("cache_evictions_total", "Files evicted whole."),
-	evicted:      describe("cache_evicted_bytes_total", "Disk space freed by eviction."),
-	damaged:      describe("cache_corrupt_blocks_total", "Cached blocks that were damaged and dropped."),
-	uncached:     describe("cache_full_total", "Blocks that the cache had no room for."),
-	wrong:        describe("verify_failures_total", "What did not match its sum, by kind.", "kind"),
-	fuseRequests: describe("fuse_requests_total", "Requests of the kernel, by operation.", "op"),
-	fuseRead:     describe("fuse_read_duration_seconds", "Time to answer a read."),
-	fuseBytes:    describe("fuse_read_bytes_total", "Bytes handed to the kernel."),
-	fuseErrors:   describe("fuse_errors_total", "Requests that failed, by operation.", "op"),
-	fuseAbsent:   describe("fuse_absent_total", "Requests for what does not exist, by operation.", "op"),
-	fusePanics:   describe("fuse_panics_total", "Requests that failed by a fault of the program."),
-	fuseWait:     describe("stalled_reads", "Requests that have waited for more than 10 s, now."),
+func (m metric) values() []string {
+	if m.label == "" {
+		return nil
+	}
+	return []string{m.value}
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	d := &metricDescs
-	counter := func(desc *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, labels...)
+	counter := func(v float64, m metric) {
+		ch <- prometheus.MustNewConstMetric(m.desc(), prometheus.CounterValue, v, m.values()...)
 	}
-	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	gauge := func(v float64, m metric) {
+		ch <- prometheus.MustNewConstMetric(m.desc(), prometheus.GaugeValue, v, m.values()...)
 	}
 	st := c.status()
-	gauge(d.build, 1, version())
+	gauge(1, metric{"build_info", "1, with the version of the program.", "version", version()})
 	if t := st.Feed.LastSuccess; t != nil {
-		gauge(d.feedSuccess, float64(t.UnixMilli())/1000)
+		gauge(float64(t.UnixMilli())/1000, metric{name: "feed_last_success_timestamp_seconds", help: "When the feed was fetched or confirmed last."})
 	}
 	for reason, n := range st.Feed.FailedBy {
-		counter(d.feedFailures, float64(n), reason)
+		counter(float64(n), metric{"feed_refresh_failures_total", "Looks at the feed that failed, by reason.", "reason", reason})
 	}
 	stale := 0.0
 	if st.Feed.Stale {
 		stale = 1
 	}
-	gauge(d.feedStale, stale)
+	gauge(stale, metric{name: "feed_stale", help: "1 while the last look at the feed failed."})
 
 	// Every state is there from the start, so that an alert can be tested.
 	releases := map[string]int{"listed": 0, "indexing": 0, "indexed": 0, "refused": 0, "rejected": 0}
@@ -237,53 +211,53 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for state, n := range releases {
-		gauge(d.releases, float64(n), state)
+		gauge(float64(n), metric{"release_state", "Releases by state.", "state", state})
 	}
 	for state, n := range images {
-		gauge(d.images, float64(n), state)
+		gauge(float64(n), metric{"image_state", "Images of indexed releases by state.", "state", state})
 	}
 
 	all := sumOrigins(st.Origins)
 	for code, n := range all.Answers {
-		counter(d.requests, float64(n), strconv.Itoa(code))
+		counter(float64(n), metric{"upstream_requests_total", "Answers of servers by HTTP status.", "code", strconv.Itoa(code)})
 	}
-	counter(d.errors, float64(all.Errors))
-	ch <- histogram(d.latency, all.Latency)
-	counter(d.received, float64(all.Bytes.Demand), "demand")
-	counter(d.received, float64(all.Bytes.ReadAhead), "readahead")
-	counter(d.received, float64(all.Bytes.Background), "prefetch")
-	gauge(d.inFlight, float64(all.InFlight))
+	counter(float64(all.Errors), metric{name: "upstream_errors_total", help: "Requests and bodies that failed."})
+	ch <- histogram(all.Latency, metric{name: "upstream_request_duration_seconds", help: "Time from a request to the header of its answer."})
+	for kind, n := range map[string]int64{"demand": all.Bytes.Demand, "readahead": all.Bytes.ReadAhead, "prefetch": all.Bytes.Background} {
+		counter(float64(n), metric{"upstream_bytes_total", "Bytes received, by what they were for.", "kind", kind})
+	}
+	gauge(float64(all.InFlight), metric{name: "upstream_requests_in_flight", help: "Requests under way."})
 
-	gauge(d.cacheBytes, float64(st.Cache.Bytes))
-	gauge(d.cacheLimit, float64(st.Cache.Limit))
-	counter(d.hits, float64(st.Reads.Hits+st.Reads.PrefetchHits))
-	counter(d.misses, float64(st.Reads.Misses))
+	gauge(float64(st.Cache.Bytes), metric{name: "cache_bytes", help: "Disk space that the cache takes."})
+	gauge(float64(st.Cache.Limit), metric{name: "cache_limit_bytes", help: "Disk space that it may take; 0: no limit."})
+	counter(float64(st.Reads.Hits+st.Reads.PrefetchHits), metric{name: "cache_hits_total", help: "Reads that found every block here, or fetched ahead and on its way."})
+	counter(float64(st.Reads.Misses), metric{name: "cache_misses_total", help: "Reads that waited for what had to be fetched on demand."})
 	for result, l := range map[string]meter.Histogram{
 		"hit": st.Reads.Latency.Hit, "prefetch_hit": st.Reads.Latency.PrefetchHit, "miss": st.Reads.Latency.Miss,
 	} {
-		ch <- histogram(d.reads, l, result)
+		ch <- histogram(l, metric{"read_duration_seconds", "Time to answer a read of an image: of a hit, of one for which something had been fetched ahead, of a miss.", "result", result})
 	}
-	counter(d.evictions, float64(st.Cache.EvictedFiles))
-	counter(d.evicted, float64(st.Cache.EvictedBytes))
-	counter(d.damaged, float64(st.Cache.Damaged))
-	counter(d.uncached, float64(st.Cache.Full))
-	counter(d.wrong, float64(st.Reads.WrongBlocks), "block")
-	counter(d.wrong, float64(images["corrupt"]), "image") // an image stays corrupt
+	counter(float64(st.Cache.EvictedFiles), metric{name: "cache_evictions_total", help: "Files evicted whole."})
+	counter(float64(st.Cache.EvictedBytes), metric{name: "cache_evicted_bytes_total", help: "Disk space freed by eviction."})
+	counter(float64(st.Cache.Damaged), metric{name: "cache_corrupt_blocks_total", help: "Cached blocks that were damaged and dropped."})
+	counter(float64(st.Cache.Full), metric{name: "cache_full_total", help: "Blocks that the cache had no room for."})
+	for kind, n := range map[string]int64{"block": st.Reads.WrongBlocks, "image": int64(images["corrupt"])} { // an image stays corrupt
+		counter(float64(n), metric{"verify_failures_total", "What did not match its sum, by kind.", "kind", kind})
+	}
 
 	m := c.mount()
-	gauge(d.openFiles, float64(m.OpenFiles))
-	counter(d.fuseRequests, float64(m.Reads), "read")
-	counter(d.fuseRequests, float64(m.Opens), "open")
-	ch <- histogram(d.fuseRead, meter.Histogram{Counts: m.Latency, Nanos: int64(m.ReadTime)})
-	counter(d.fuseBytes, float64(m.Bytes))
-	counter(d.fuseErrors, float64(m.Errors), "read")
-	for op, n := range m.Ops {
-		counter(d.fuseRequests, float64(n.Requests), op)
-		counter(d.fuseAbsent, float64(n.Absent), op)
-		counter(d.fuseErrors, float64(n.Errors), op)
+	gauge(float64(m.OpenFiles), metric{name: "open_files", help: "Files that are open through the mount."})
+	ops := maps.Clone(m.Ops)
+	ops["read"], ops["open"] = fs.OpStats{Requests: m.Reads, Errors: m.Errors}, fs.OpStats{Requests: m.Opens}
+	ch <- histogram(meter.Histogram{Counts: m.Latency, Nanos: int64(m.ReadTime)}, metric{name: "fuse_read_duration_seconds", help: "Time to answer a read."})
+	counter(float64(m.Bytes), metric{name: "fuse_read_bytes_total", help: "Bytes handed to the kernel."})
+	for op, n := range ops {
+		counter(float64(n.Requests), metric{"fuse_requests_total", "Requests of the kernel, by operation.", "op", op})
+		counter(float64(n.Absent), metric{"fuse_absent_total", "Requests for what does not exist, by operation.", "op", op})
+		counter(float64(n.Errors), metric{"fuse_errors_total", "Requests that failed, by operation.", "op", op})
 	}
-	counter(d.fusePanics, float64(m.Panics))
-	gauge(d.fuseWait, float64(m.Stalled))
+	counter(float64(m.Panics), metric{name: "fuse_panics_total", help: "Requests that failed by a fault of the program."})
+	gauge(float64(m.Stalled), metric{name: "stalled_reads", help: "Requests that have waited for more than 10 s, now."})
 }
 
 // sumOrigins adds up what matters of all origins.
@@ -304,7 +278,7 @@ func sumOrigins(origins []remote.OriginStats) remote.OriginStats {
 }
 
 // histogram shows one, whose last bucket is above all bounds.
-func histogram(desc *prometheus.Desc, h meter.Histogram, labels ...string) prometheus.Metric {
+func histogram(h meter.Histogram, m metric) prometheus.Metric {
 	bounds := meter.Bounds()
 	buckets := make(map[float64]uint64, len(bounds))
 	total := uint64(0)
@@ -314,5 +288,5 @@ func histogram(desc *prometheus.Desc, h meter.Histogram, labels ...string) prome
 			buckets[bounds[i]] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, total, float64(h.Nanos)/1e9, buckets, labels...)
+	return prometheus.MustNewConstHistogram(m.desc(), total, float64(h.Nanos)/1e9, buckets, m.values()...)
 }

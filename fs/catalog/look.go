@@ -35,14 +35,15 @@ func (l *look) at(r *Release, p *bundle.Package) seen {
 	return seen{v, r.around.sentry.alarm(r.item.ID, r.item.Name, v), p.Refusal()}
 }
 
-// statusFile is the content of status.json: one for all that ask within a second.
+// statusFile is the content of status.json: one for all that ask at about a time.
 // It is made from memory and from the last look.
 //
 // mu guards what follows it. It is held while the content is waited for and made,
 // and comes before all other locks of this room and those below.
 type statusFile struct {
 	mu     sync.Mutex
-	made   time.Time // when making it began
+	made   time.Time     // when making it began
+	took   time.Duration // to make it
 	raw    []byte
 	last   *look
 	asking chan struct{} // holds a token: a look is wanted

@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	// statusEvery is how often, at most, the content of status.json is made.
+	// statusShare is how much of the time goes at most into making the content of
+	// status.json: one part in so many. Nobody waits longer than statusEvery for it.
+	statusShare = 20
 	statusEvery = time.Second
 	// lookEvery is how often the disk is looked at though nothing happens here, for
 	// what other processes do to a cache and a trust state that they share.
@@ -23,8 +25,8 @@ const (
 // anything since, and there is one every ten seconds. Nobody may write to it.
 //
 // What happened before the question is in the answer. So a question that comes
-// within a second of the last answer waits for the rest of that second, with all
-// others that come meanwhile.
+// soon after the last answer waits a little, with all others that come meanwhile:
+// the longer, the longer that answer took to make.
 func (c *Catalog) StatusJSON() []byte {
 	f := &c.status
 	asked := time.Now()
@@ -34,7 +36,7 @@ func (c *Catalog) StatusJSON() []byte {
 		return f.raw
 	}
 	if f.raw != nil {
-		time.Sleep(statusEvery - time.Since(f.made))
+		time.Sleep(min(statusEvery, statusShare*f.took) - time.Since(f.made))
 	}
 	if f.last == nil {
 		f.last = c.look()
@@ -44,7 +46,7 @@ func (c *Catalog) StatusJSON() []byte {
 	if err != nil {
 		raw = fmt.Appendf(nil, "{\"error\": %q}", err)
 	}
-	f.raw = append(raw, '\n')
+	f.raw, f.took = append(raw, '\n'), time.Since(f.made)
 	if c.activity() != f.last.after {
 		select {
 		case f.asking <- struct{}{}:

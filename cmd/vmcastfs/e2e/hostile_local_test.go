@@ -59,6 +59,14 @@ func TestL2PreparedDirectories(t *testing.T) {
 		}
 		wantPlain(t, name, out)
 	}
+	if out, err := w.run("mount", "-o", "sig=ignore,cache="+ours()+",state=/etc", w.feed, w.dir); err == nil {
+		_, _ = w.run("umount", w.dir)
+	} else {
+		t.Errorf("state is a system directory: %v\n%s", err, out)
+	}
+	if info, err := os.Stat("/etc"); err != nil || info.Mode().Perm()&0o055 == 0 {
+		t.Errorf("/etc is %v, %v now", info.Mode(), err)
+	}
 	for name, state := range map[string]string{"link": link, "directory": dir, "file": file} {
 		out, err := w.run("mount", "-o", "sig=ignore,cache="+ours()+",state="+state, w.feed, w.dir)
 		if err == nil {

@@ -168,12 +168,23 @@ func (w *world) latest() string {
 	return target
 }
 
-// release is the status of a release.
+// release is the status of a release that has been looked at, which may show a
+// moment later.
 func (w *world) release(name string) catalog.ReleaseStatus {
 	w.t.Helper()
-	for _, r := range w.status().Releases {
-		if r.Name == name {
-			return r
+	for began := w.now(); ; time.Sleep(10 * time.Millisecond) {
+		i := -1
+		releases := w.status().Releases
+		for n := range releases {
+			if releases[n].Name == name {
+				i = n
+			}
+		}
+		if i >= 0 && (releases[i].State != "listed" || w.now()-began > 2*time.Second) {
+			return releases[i]
+		}
+		if i < 0 && w.now()-began > 2*time.Second {
+			break
 		}
 	}
 	w.t.Fatalf("no release %s in the status", name)
