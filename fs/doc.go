@@ -37,23 +37,25 @@
 //
 // # Waiting
 //
-// ls, stat, df and getfattr answer from memory. Only the first look into a release
-// waits for its index, and the first look at a name for its size. Waits and reads end
-// at once when the caller is being killed, and after the grace when it got another
-// signal: a profiling tick shall not turn a slow read into EINTR (interrupt.go). The
-// context passed down ends when the request is answered.
+// ls, stat, df and getfattr answer from memory. Only the first look into a
+// release waits for its index, and the first look at a name for its size. Waits
+// and reads end at once when the caller is being killed. After another signal
+// they go on for the grace: a profiling tick shall not turn a slow read into
+// EINTR (interrupt.go). The context passed down ends when the request is
+// answered.
 //
-// A read that has failed after a wait is remembered for a quarter of a second,
-// because the kernel asks a second time for a page whose read-ahead has failed.
+// A read that has failed after a wait is remembered for a quarter of a second.
+// The kernel asks a second time for a page whose read-ahead has failed.
 //
 // # One mode per inode
 //
-// Mixing the modes of an inode fails open(2) with EIO. So the mode is chosen when the
-// number of opens goes from zero to one, and kept until it is zero again (iomode.go).
-// go-fuse switches passthrough off for the whole mount when one registration fails.
-// So a file is registered on trial first, and refused files are served from the page
-// cache. When the disk of the local file dies, reads by passthrough fail with EIO
-// until the last open file of the inode is closed: no request reaches us.
+// Mixing the modes of an inode fails open(2) with EIO. So the mode is chosen when
+// the number of opens goes from zero to one, and kept until it is zero again
+// (iomode.go). go-fuse switches passthrough off for the whole mount when one
+// registration fails. So a file is registered on trial first, and refused files
+// are served from the page cache. When the disk of the local file dies, no
+// request reaches us. Reads by passthrough fail with EIO until the last open file
+// of the inode is closed.
 //
 // # Concurrency
 //

@@ -8,8 +8,8 @@ import (
 )
 
 // toErrno is the only way from an error to an errno. What it does not know is
-// EIO: passing on errnos met elsewhere would tell the caller lies (ENOENT of a
-// cache file), or switch features off (the kernel takes ENOSYS for ever).
+// EIO. An errno met elsewhere would tell the caller lies (ENOENT of a cache
+// file), or switch features off (the kernel takes ENOSYS for ever).
 func toErrno(ctx context.Context, rules []ErrorRule, err error) (errno syscall.Errno, corrupt bool) {
 	if err == nil {
 		return 0, false

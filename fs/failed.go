@@ -15,7 +15,7 @@ const (
 
 // failedRead remembers the read that failed last after a long wait. When its
 // read-ahead has failed, the kernel asks again for the page that somebody waits
-// for: without this a soft read would take twice its time to fail.
+// for. Without this a soft read would take twice its time to fail.
 type failedRead struct {
 	mu       sync.Mutex // a leaf
 	off, end int64

@@ -27,8 +27,9 @@ func identity(mode uint32, release string, generation uint64, name string) fusef
 	}
 }
 
-// usableIno moves n away from the numbers with a meaning of their own: 0 is "choose
-// one" to go-fuse and "deleted" to readdir, 1 is the root, ^0 is go-fuse's own.
+// usableIno moves n away from the numbers with a meaning of their own. 0 is
+// "choose one" to go-fuse and "deleted" to readdir, 1 is the root, ^0 is
+// go-fuse's own.
 func usableIno(n uint64) uint64 {
 	if n <= rootIno || n == ^uint64(0) {
 		return n ^ 1<<63 ^ 2

@@ -15,7 +15,7 @@ import (
 //	  +--------- last release ---------+--------- last release --------+
 //
 // The kernel leaves a mode before it sends us the release, and we enter one
-// before it knows, so our idea of it covers the kernel's at any time. Nor must we
+// before it knows. So our idea of it covers the kernel's at any time. Nor must we
 // be ahead of go-fuse; see bridge.
 type ioMode struct {
 	mu      sync.Mutex // guards the rest; a leaf
@@ -25,8 +25,8 @@ type ioMode struct {
 }
 
 // opened counts an open of h and returns the file the kernel reads for it, nil in
-// cached mode. file is h's offer for passthrough, or nil; it counts only if
-// this is the first open.
+// cached mode. File is h's offer for passthrough, or nil. It counts only if this
+// is the first open.
 func (m *ioMode) opened(h image.Handle, file *os.File) *os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,7 +36,7 @@ func (m *ioMode) opened(h image.Handle, file *os.File) *os.File {
 	return m.backing
 }
 
-// released takes h back and returns the handles that are to be closed now: the
+// released takes h back and returns the handles that are to be closed now. The
 // owner of the backing file stays until the last one is released.
 func (m *ioMode) released(h image.Handle) []image.Handle {
 	m.mu.Lock()

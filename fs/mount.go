@@ -34,8 +34,8 @@ type Server struct {
 	done chan struct{}
 }
 
-// Mount mounts tree and returns when the root answers. ctx bounds the mounting,
-// not the life of the mount: that ends with [Server.Unmount] or an umount by
+// Mount mounts tree and returns when the root answers. Ctx bounds the mounting,
+// not the life of the mount. That ends with [Server.Unmount] or an umount by
 // anybody else, see [Server.Wait].
 //
 // As root it mounts directly, else through fusermount3. A stale mount of a dead
@@ -180,9 +180,9 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-// Distrust has the kernel drop the pages it has of the open files with this
-// inode number, so that their readers meet the error that [Handle] gives by now.
-// Call it when a file has become corrupt. It does not block.
+// Distrust has the kernel drop the pages it has of the open files with this inode
+// number. Their readers meet the error that the file gives by now. Call it when a
+// file has become corrupt. It does not block.
 func (s *Server) Distrust(inode uint64) {
 	ino := usableIno(inode)
 	for _, f := range s.vfs.openNodes(ino) {

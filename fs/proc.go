@@ -32,7 +32,7 @@ func processOf(thread int) (process int, exists bool) {
 
 // dying tells whether a process is gone or none of its threads will run its code
 // again. A signal that kills a process leaves SIGKILL pending on each thread
-// until the thread begins to exit, which may take as long as our answer.
+// until the thread begins to exit. That may take as long as our answer.
 func dying(process int) bool {
 	tasks := filepath.Join("/proc", strconv.Itoa(process), "task")
 	threads, err := os.ReadDir(tasks)

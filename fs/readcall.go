@@ -6,8 +6,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// A readCall is one READ: the context it waits under and the answer to it, in one
-// object that is used again, so that a read of what is here makes no garbage.
+// A readCall is one READ: the context it waits under and the answer to it. The
+// object is used again, so that a read of what is here makes no garbage.
 type readCall struct {
 	waiter
 	vfs  *vfs

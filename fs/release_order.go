@@ -13,10 +13,10 @@ import (
 // through with its release.
 //
 // go-fuse takes back one reference to an inode's backing file at every release,
-// whether the file released was opened for passthrough or not, and does so after
-// it has told us. Did we enter passthrough mode in between, it would withdraw
-// the backing file before the kernel has found it, and that open(2), or the
-// next, would fail with EIO.
+// after it has told us. It does so whether or not the file was opened for
+// passthrough. If we entered passthrough mode in between, it would withdraw the
+// backing file before the kernel has found it. That open(2), or the next, would
+// fail with EIO.
 type bridge struct {
 	fuse.RawFileSystem
 	vfs *vfs

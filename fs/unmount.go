@@ -69,8 +69,8 @@ func CleanStale(dir string) error {
 	return fmt.Errorf("%q: too many stale mounts", dir)
 }
 
-// resolve makes dir absolute and free of symlinks even if it is the mount point of
-// what is dead or hangs, which cannot be looked at.
+// resolve makes dir absolute and free of symlinks, even if it is the mount point
+// of something that is dead or hangs, which cannot be looked at.
 func resolve(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {

@@ -9,8 +9,9 @@
 //   - alarm: a feed or package contradicts what was seen before.
 //   - acceptance: the operator's word that an alarm is all right.
 //
-// The rooms below: bundle is what one release holds, image one file that is read by
-// blocks, archive the bytes of one enclosure, trust the memory of what was seen.
+// The rooms below are bundle (what one release holds), image (one file that is
+// read by blocks), archive (the bytes of one enclosure) and trust (what was
+// seen).
 //
 // # From feed to files
 //
@@ -32,17 +33,17 @@
 // changes nothing.
 //
 // A URL says where an archive is, not what it is. One that is signed anew at each
-// look at the feed stays the same archive. When a URL has expired (401, 403, 404,
-// 410), the read that finds out has the feed looked at, at most once a minute, and
-// goes on at the fresh URL. Any other change of the URL is a new generation, and so
-// is a release that left the feed and comes back.
+// look at the feed stays the same archive. A URL may expire (401, 403, 404, 410).
+// The read that finds out has the feed looked at, at most once a minute, and goes
+// on at the fresh URL. Any other change of the URL is a new generation, and so is
+// a release that left the feed and comes back.
 //
 // # Waiting for a listing
 //
-// A listing waits for an index at most half a minute, and no longer than its server
-// may fail for some seconds, whatever hard or soft say: those are for content. An
-// archive that must be read whole, or has very many headers, takes as long as that
-// takes; [Release.PackageSoon] gives [ErrIndexing] meanwhile.
+// A listing waits for an index at most half a minute. It waits only some seconds
+// for a server that fails, whatever hard or soft say: those are for content. An
+// archive that must be read whole, or has very many headers, takes as long as
+// that takes; [Release.PackageSoon] gives [ErrIndexing] meanwhile.
 //
 // # What was seen
 //
@@ -50,8 +51,8 @@
 // newest release. Where signatures are required, only what a trusted key signed
 // counts as seen, and the newest release is indexed by itself for that. There the
 // release of an alarm is refused until the operator accepts it. A feed that went
-// back is not shown while a newer one is known; if none is, it is shown and nothing
-// of it is served.
+// back is not shown while a newer one is known. If none is, it is shown and
+// nothing of it is served.
 //
 // A manifest with the line "# vmcast-release: ID" is good for that id only. That
 // holds also on a host that has seen nothing yet, and cannot be accepted.

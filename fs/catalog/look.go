@@ -9,7 +9,7 @@ import (
 	"vmcastfs/xvm"
 )
 
-// A look is what only the disk can tell for a Status: how large the cache is, and
+// A look is what only the disk can tell for a Status: the size of the cache, and
 // what the trust state has against a release. It is immutable.
 type look struct {
 	after activity // what had happened by then

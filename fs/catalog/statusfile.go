@@ -14,8 +14,8 @@ const (
 	// status.json: one part in so many. Nobody waits longer than statusEvery for it.
 	statusShare = 20
 	statusEvery = time.Second
-	// lookEvery is how often the disk is looked at though nothing happens here, for
-	// what other processes do to a cache and a trust state that they share.
+	// lookEvery is how often the disk is looked at though nothing happens here.
+	// Other processes may share the cache and the trust state.
 	lookEvery = 10 * time.Second
 )
 

@@ -31,9 +31,9 @@
 //
 // # Indexing
 //
-// What the walk will want is asked for at once: the tail of the archive, and the
-// rest of a block list that begins in the first 128 KiB. Headers that are equally
-// far apart, as in an XVA archive, are read many at a time.
+// What the walk will want is asked for at once. That is the tail of the archive,
+// and the rest of a block list that begins in the first 128 KiB. Headers that are
+// equally far apart, as in an XVA archive, are read many at a time.
 //
 // # A file of this machine
 //

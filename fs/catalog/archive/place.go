@@ -17,7 +17,7 @@ type Place struct {
 	// operator does.
 	Writer func() string
 	// Renew looks for a fresh URL in the place of was, which is of no use any
-	// more, and tells whether there is one. nil: there never is.
+	// more. It tells whether there is one. nil: there never is.
 	Renew func(ctx context.Context, was string) bool
 	// Replaced is called when the enclosure turns out to be another one. nil:
 	// the caller looks for remote.ErrChanged itself.

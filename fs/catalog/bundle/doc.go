@@ -15,9 +15,8 @@
 // [Open] takes the document from the disk, or reads the enclosure. Its content
 // tells what it is, and the members that describe the others are read whole. A
 // sidecar is looked for, and the verdict asked of xvm.Judge. Then the builder
-// makes the files, one kind after the other. [Package.Prepare] does what a
-// listing wants done: sizes of plain content, and the disk made of partition
-// images.
+// makes the files, one kind after the other. [Package.Prepare] finds what a
+// listing shows: sizes of plain content, and the disk made of partition images.
 //
 // A package that is one directory of an archive is shown as that directory; xvm.Walk
 // decides that. The manifest of an OVA is its .mf. Disks of an XVA archive are
@@ -36,7 +35,7 @@
 // Where a release has images of partitions, disk.img (unless a file of its own
 // has that name) shows them as one disk. An image is a partition's if the
 // description gives it such a name (sda1), or if it has the draft's (imagefile,
-// imagefile2, …), unless its content is a disk. Without either it is one if it
+// imagefile2, …). Content that is a disk is none. Without either it is one if it
 // begins with a file system, swap or LVM, and has no boot sector. That needs the
 // first block of each image, which is read at the first use of the release. If
 // names tell that it will be wanted, the directory waits for it; else it is read

@@ -65,8 +65,8 @@ type File struct {
 // Name is the file's path in its release.
 func (f *File) Name() string { return f.name }
 
-// Size in bytes, or store.Unknown if that is still to be found: of the plain
-// content of a compressed member, or of a disk made of partition images.
+// Size in bytes, or store.Unknown if it is still to be found. That is so for
+// plain content of compressed members, and for disks made of partition images.
 func (f *File) Size() int64 { return f.content.Size() }
 
 // Blocks is the data in the file in units of 512 bytes, known holes left out.

@@ -38,7 +38,7 @@ type layout struct{ disk *image.Joined }
 const (
 	maxCandidates = 256
 	// At the first use of a release, images that are told to be partitions are
-	// looked at before its directory is shown, and so many others behind it.
+	// looked at before its directory is shown. So many others are behind it.
 	maxUntold  = 32
 	joinedTime = 5 * time.Second
 )

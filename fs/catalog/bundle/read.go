@@ -22,7 +22,7 @@ func readDoc(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*Doc
 }
 
 // bareDoc is the document of a disk image of size bytes, as if it were the one
-// member of an archive without headers. sum is its SHA-256 by the feed, or "".
+// member of an archive without headers. Sum is its SHA-256 by the feed, or "".
 func bareDoc(name string, size int64, sum string) *Doc {
 	return &Doc{Version: docVersion, Index: xvm.BareIndex(name, size), Meta: make(map[string][]byte), SHA256: sum}
 }

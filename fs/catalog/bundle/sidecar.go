@@ -28,8 +28,8 @@ import (
 const maxSidecar = 1 << 30
 
 // SidecarURL is where the sidecar of a package is looked for, or "". Where is
-// Env.Sidecar: a directory (of this machine, or an address), in which it is
-// called as the package is, with ".sidecar" behind; or one sidecar.
+// Env.Sidecar: one sidecar, or a directory of this machine or of a server. There
+// it is called as the package is, with ".sidecar" behind.
 func SidecarURL(where, packageURL string) string {
 	u, err := url.Parse(packageURL)
 	if where == "" || err != nil {

@@ -20,8 +20,8 @@
 //
 // # A new recipe
 //
-// Another way to make an image (another compression by blocks, say) is one new
-// file, as gzipblocks.go is, and one line of the table in recipes.go. Nothing else
+// Another way to make an image, such as another compression by blocks, is one new
+// file like gzipblocks.go and one line of the table in recipes.go. Nothing else
 // knows which recipe made an image.
 //
 // # Images that name other files
@@ -46,8 +46,7 @@
 // format (the index of xz, the seek table of zstd). Else the stream is inflated
 // to its end. The length field of gzip is not believed: it is modulo 2^32, and
 // that of the last member only. Plain content is verified when a sum of the whole
-// matches, or when it was inflated without an error from a stored image that is
-// verified.
+// matches. It is too when it was inflated without an error from a verified image.
 //
 // # Sums kept, blocks shared
 //

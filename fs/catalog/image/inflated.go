@@ -12,9 +12,9 @@ import (
 )
 
 // inflated makes the plain content of a compressed image, as one stream. It is
-// inflated from the stored file in the cache, so that nothing crosses the network
-// twice and the stored sums are checked on the way. What it yields is cached as a
-// file of its own.
+// inflated from the stored file in the cache. So nothing crosses the network
+// twice, and the stored sums are checked on the way. What it yields is cached as
+// a file of its own.
 type inflated struct {
 	order
 	stream *archive.Stream

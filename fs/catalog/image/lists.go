@@ -161,10 +161,10 @@ func (b *BlockSums) read(ctx context.Context, l *listLoad) {
 	close(l.done)
 }
 
-// image finds the blocks of an image, by its plain name; nil if the list does
-// not have it. The caller holds the list. member and stored are the compressed
-// member the image comes from and its length, "" and 0 for one stored plain;
-// size is the image's, or store.Unknown.
+// image finds the blocks of an image, by its plain name; nil if the list does not
+// have it. The caller holds the list. Member and stored are the compressed member
+// the image comes from and its length, "" and 0 for one stored plain. Size is the
+// image's, or store.Unknown.
 func (b *BlockSums) image(name, member string, stored, size int64) (*xvm.ImageBlocks, error) {
 	if b == nil {
 		return nil, nil

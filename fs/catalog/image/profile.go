@@ -157,8 +157,8 @@ func (r *recorder) record(off, n int64) {
 	}
 }
 
-// recording is the text of what has been noted so far, nil if it is no boot:
-// too little, or so much that the image was rather copied.
+// recording is the text of what has been recorded so far. nil: it is no boot, but
+// too little, or so much that the image was copied.
 func (r *recorder) recording() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,7 +33,7 @@ type Status struct {
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 	Open        bool       `json:"open"`
 	Image       bool       `json:"image"`
-	// Parts are the images that a disk made of partition images shows; it is no
+	// Parts are the images that a disk made of partition images shows. It is no
 	// image itself, and what it says is made of what they say.
 	Parts []string `json:"parts,omitempty"`
 }
@@ -98,9 +98,9 @@ func (im *Image) cacheStatus() cache.Status {
 // or of the whole image.
 func (im *Image) Summed() bool { return im.set.Blocks != nil || im.summed() }
 
-// Attr is an extended attribute of the image by its full name: its format, its
-// key in the cache, or the recording of a boot from it. The recording is this
-// host's, as far as it has come, in the text form of package xvm.
+// Attr is an extended attribute by its full name: the format, the key in the
+// cache, or the recording of a boot. The recording is this host's, as far as it
+// has come, in the text form of package xvm.
 func (im *Image) Attr(name string) string {
 	switch name {
 	case "user.vmcast.format":
