@@ -159,12 +159,28 @@ func wordMask(b, n int64) (word int, mask uint64, covered int64) {
 	return int(b % pageBlocks / 64), mask, covered
 }
 
-// next returns the first block in [b, end) whose word, as bits selects it, has its bit set; else end.
-// A page that does not exist is passed to bits as nil.
+// The words of a page by which next looks for blocks.
+func presentWord(p *page, w int) uint64 { return p.present[w] }
+func missingWord(p *page, w int) uint64 { return ^p.present[w] }
+func zeroWord(p *page, w int) uint64    { return p.zero[w] }
+func nonzeroWord(p *page, w int) uint64 { return ^p.zero[w] }
+
+// coldWord has the blocks that take disk space and were not used in this era or the one before.
+func coldWord(p *page, w int) uint64 {
+	return p.present[w] &^ p.zero[w] &^ p.used[0][w].Load() &^ p.used[1][w].Load()
+}
+
+// emptyPage stands for every page that does not exist. Nobody writes to it.
+var emptyPage = new(page)
+
+// next returns the first block in [b, end) whose bit is set in the words of its page; else end.
 func (m *blockMap) next(b, end int64, word func(p *page, w int) uint64) int64 {
 	for b < end {
 		p := m.page(b)
-		if (p == nil || p == zeroPage) && word(p, 0) == 0 { // all words of such a page are the same
+		if p == nil {
+			p = emptyPage
+		}
+		if (p == emptyPage || p == zeroPage) && word(p, 0) == 0 { // all words of such a page are the same
 			if b >= int64(len(m.pages))*pageBlocks {
 				return end
 			}
@@ -178,52 +194,6 @@ func (m *blockMap) next(b, end int64, word func(p *page, w int) uint64) int64 {
 		b += k
 	}
 	return end
-}
-
-func (m *blockMap) nextPresent(b, end int64) int64 {
-	return m.next(b, end, func(p *page, w int) uint64 {
-		if p == nil {
-			return 0
-		}
-		return p.present[w]
-	})
-}
-
-func (m *blockMap) nextMissing(b, end int64) int64 {
-	return m.next(b, end, func(p *page, w int) uint64 {
-		if p == nil {
-			return ^uint64(0)
-		}
-		return ^p.present[w]
-	})
-}
-
-func (m *blockMap) nextZero(b, end int64) int64 {
-	return m.next(b, end, func(p *page, w int) uint64 {
-		if p == nil {
-			return 0
-		}
-		return p.zero[w]
-	})
-}
-
-func (m *blockMap) nextNonzero(b, end int64) int64 {
-	return m.next(b, end, func(p *page, w int) uint64 {
-		if p == nil {
-			return ^uint64(0)
-		}
-		return ^p.zero[w]
-	})
-}
-
-// nextCold finds a block that takes disk space and was not used in this era or the one before.
-func (m *blockMap) nextCold(b, end int64) int64 {
-	return m.next(b, end, func(p *page, w int) uint64 {
-		if p == nil {
-			return 0
-		}
-		return p.present[w] &^ p.zero[w] &^ p.used[0][w].Load() &^ p.used[1][w].Load()
-	})
 }
 
 // use notes that a block was wanted. Safe under a read lock.

@@ -57,7 +57,7 @@ func TestBlockMapAgainstModel(t *testing.T) {
 			if (state{ok, zero, sum}) != s {
 				t.Fatalf("step %d block %d: %v %v %v, want %+v", step, i, sum, zero, ok, s)
 			}
-			got := [4]int64{m.nextPresent(i, end), m.nextMissing(i, end), m.nextZero(i, end), m.nextNonzero(i, end)}
+			got := [4]int64{m.next(i, end, presentWord), m.next(i, end, missingWord), m.next(i, end, zeroWord), m.next(i, end, nonzeroWord)}
 			if got != next {
 				t.Fatalf("step %d block %d: next %v, want %v", step, i, got, next)
 			}
@@ -77,14 +77,14 @@ func TestEras(t *testing.T) {
 	m.use(0)
 	m.age()
 	m.use(1)
-	if b := m.nextCold(0, 10); b != 2 {
+	if b := m.next(0, 10, coldWord); b != 2 {
 		t.Errorf("cold: %d", b)
 	}
 	m.age()
-	if b := m.nextCold(0, 10); b != 0 {
+	if b := m.next(0, 10, coldWord); b != 0 {
 		t.Errorf("cold: %d", b)
 	}
-	if b := m.nextCold(1, 10); b != 2 {
+	if b := m.next(1, 10, coldWord); b != 2 {
 		t.Errorf("cold: %d", b)
 	}
 }
@@ -108,7 +108,7 @@ func TestT10HolesAreSmall(t *testing.T) {
 	if m.present != blocks-2 || m.zeros != blocks-3 {
 		t.Errorf("%d present, %d zeros of %d", m.present, m.zeros, blocks)
 	}
-	if got := m.nextMissing(1, blocks); got != blocks/4 {
+	if got := m.next(1, blocks, missingWord); got != blocks/4 {
 		t.Errorf("next missing is %d", got)
 	}
 	enc := m.encode(header{key: key("f"), blockSize: 64 << 10, salt: 1}, nil)

@@ -4,7 +4,7 @@ package store
 func (p *presence) nextPresent(b int64) int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.mapping.nextPresent(max(b, 0), p.mapping.end())
+	return p.mapping.next(max(b, 0), p.mapping.end(), presentWord)
 }
 
 // NextMissing is the first absent block at or after b, or the number of blocks ([MaxBlocks] while the
@@ -17,23 +17,23 @@ func (f *File) NextMissing(b int64) int64 {
 func (p *presence) nextMissing(b int64) int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.mapping.nextMissing(max(b, 0), p.mapping.end())
+	return p.mapping.next(max(b, 0), p.mapping.end(), missingWord)
 }
 
 // NextData is the first offset at or after off that is not known to be zero, for SEEK_DATA. Absent
 // blocks are data. Where there is no data it is the size of the file, for which SEEK_DATA has ENXIO.
 // While the size is unknown it is [Unknown].
 func (f *File) NextData(off int64) int64 {
-	return f.present.nextOffset(f.Size(), off, (*blockMap).nextNonzero)
+	return f.present.nextOffset(f.Size(), off, nonzeroWord)
 }
 
 // NextHole is the first offset at or after off that is known to be zero, for SEEK_HOLE. The end of the
 // file is one. While the size is unknown it is [Unknown].
 func (f *File) NextHole(off int64) int64 {
-	return f.present.nextOffset(f.Size(), off, (*blockMap).nextZero)
+	return f.present.nextOffset(f.Size(), off, zeroWord)
 }
 
-func (p *presence) nextOffset(size, off int64, next func(*blockMap, int64, int64) int64) int64 {
+func (p *presence) nextOffset(size, off int64, word func(p *page, w int) uint64) int64 {
 	if size == Unknown {
 		return Unknown
 	}
@@ -41,7 +41,7 @@ func (p *presence) nextOffset(size, off int64, next func(*blockMap, int64, int64
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	bs := int64(p.mapping.blockSize)
-	b := next(&p.mapping.blockMap, off/bs, p.mapping.end())
+	b := p.mapping.next(off/bs, p.mapping.end(), word)
 	return min(max(off, b*bs), size)
 }
 

@@ -433,7 +433,7 @@ func FuzzReplay(f *testing.F) {
 		if a.present != b.present || a.zeros != b.zeros || a.size != b.size || a.state != b.state || a.note != b.note {
 			t.Fatalf("%+v, then %+v", a, b)
 		}
-		if got := a.nextPresent(0, a.end()); got != b.nextPresent(0, b.end()) {
+		if got := a.next(0, a.end(), presentWord); got != b.next(0, b.end(), presentWord) {
 			t.Fatal(got)
 		}
 	})

@@ -111,7 +111,7 @@ func (m *mapping) encode(h header, skip map[int64]uint64) []byte {
 		w.buf = appendRecord(w.buf, w.salt, record{kind: kindSize, pos: m.size})
 	}
 	end := m.end()
-	for b := m.nextPresent(0, end); b < end; b = m.nextPresent(b+1, end) {
+	for b := m.next(0, end, presentWord); b < end; b = m.next(b+1, end, presentWord) {
 		if _, not := skip[b]; not {
 			continue
 		}
@@ -121,7 +121,7 @@ func (m *mapping) encode(h header, skip map[int64]uint64) []byte {
 		}
 		w.add(b, sum, zero)
 		if zero && m.size != Unknown && len(skip) == 0 { // the run at once: it may be of terabytes
-			last := m.nextNonzero(b, end) - 1
+			last := m.next(b, end, nonzeroWord) - 1
 			w.n, b = w.n+last-b, last
 		}
 	}

@@ -300,10 +300,10 @@ func (p *presence) coldRun(b, want int64) (first, n int64) {
 	end := p.mapping.end()
 	cold := func(b int64) bool {
 		_, dirty := p.dirty[b]
-		return !dirty && p.mapping.nextCold(b, b+1) == b
+		return !dirty && p.mapping.next(b, b+1, coldWord) == b
 	}
-	for first = p.mapping.nextCold(b, end); first < end && !cold(first); {
-		first = p.mapping.nextCold(first+1, end)
+	for first = p.mapping.next(b, end, coldWord); first < end && !cold(first); {
+		first = p.mapping.next(first+1, end, coldWord)
 	}
 	for first+n < end && n*int64(p.mapping.blockSize) < want && cold(first+n) {
 		n++
