@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,22 +31,23 @@ type Client struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 
-	tls          *tls.Config
+	certificates *certificates
 	newTransport func(path) http.RoundTripper
 	buffers      sync.Pool    // of *[tripBuffer]byte
 	stuck        atomic.Int32 // requests whose transport does not return
 
 	mu      sync.Mutex // guards all below; taken before peer.mu
 	peers   map[string]*peer
-	classes map[string]class // where they were reached, by origin
-	feeds   map[string]class // where the feed at hand came from, by origin
+	classes map[string]class     // where they were reached, by origin
+	feeds   map[string]class     // where the feed at hand came from, by origin
+	waiting map[string]time.Time // since when fetches of an object wait, by its URL
 }
 
 // NewClient checks the options and reads the certificate files they name; nothing is
 // connected to yet.
 func NewClient(o Options) (*Client, error) {
 	o = o.withDefaults()
-	config, err := tlsConfig(o)
+	certificates, err := newCertificates(o)
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +59,15 @@ func NewClient(o Options) (*Client, error) {
 		return nil, fmt.Errorf("user agent %q is no header value", o.UserAgent)
 	}
 	c := &Client{
-		options:     o,
-		credentials: newCredentials(o),
-		proxy:       proxy,
-		hedge:       min(hedgeTime, o.StallTimeout/hedgeFactor),
-		tls:         config,
-		peers:       map[string]*peer{},
-		classes:     map[string]class{},
-		feeds:       map[string]class{},
+		options:      o,
+		credentials:  newCredentials(o),
+		proxy:        proxy,
+		hedge:        min(hedgeTime, o.StallTimeout/hedgeFactor),
+		certificates: certificates,
+		peers:        map[string]*peer{},
+		classes:      map[string]class{},
+		feeds:        map[string]class{},
+		waiting:      map[string]time.Time{},
 	}
 	if o.Bandwidth > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/20, maxGulp), 1<<30)))

@@ -20,7 +20,8 @@ const maxSecrets = 1 << 20
 // A secretFile is a small file that is read again when it has changed. While it is
 // unreadable, or empty in the middle of being rewritten, its last content stands.
 type secretFile struct {
-	path string
+	path  string
+	limit int64 // of its size, in bytes
 
 	mu   sync.Mutex // guards all below
 	last os.FileInfo
@@ -37,7 +38,7 @@ func (f *secretFile) read() (text string, changed bool, err error) {
 	}
 	var content []byte
 	if err == nil {
-		content, err = readAtMost(f.path, maxSecrets)
+		content, err = readAtMost(f.path, f.limit)
 	}
 	if err == nil && len(content) == 0 {
 		err = errors.New("it is empty")
@@ -46,7 +47,7 @@ func (f *secretFile) read() (text string, changed bool, err error) {
 		if f.last != nil {
 			return f.text, false, nil
 		}
-		return "", false, fmt.Errorf("read credentials from %q: %w", f.path, err)
+		return "", false, fmt.Errorf("read %q: %w", f.path, err)
 	}
 	f.last, f.text = info, string(content)
 	return f.text, true, nil
@@ -77,10 +78,10 @@ type credentials struct {
 func newCredentials(o Options) *credentials {
 	c := &credentials{}
 	if o.TokenFile != "" {
-		c.token = &secretFile{path: o.TokenFile}
+		c.token = &secretFile{path: o.TokenFile, limit: maxSecrets}
 	}
 	if o.Netrc != "" {
-		c.netrc = &secretFile{path: o.Netrc}
+		c.netrc = &secretFile{path: o.Netrc, limit: maxSecrets}
 	}
 	return c
 }

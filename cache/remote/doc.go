@@ -1,119 +1,78 @@
-// Package remote reads objects over HTTP by ranges, and trusts no server further than it
-// must. It is the cache's source of bytes and fetches the feed.
+// Package remote reads objects over HTTP by ranges, and trusts no server further than it must.
 //
-// # Objects
+//   - object: what a URL named when it was opened, pinned by its [Identity].
+//   - validator: a strong ETag, or a Last-Modified. Bytes with another one are never mixed in.
+//   - route: a URL, and the feed that named it. It decides on addresses and credentials.
+//   - attempt: one request and its answer. A fetch makes attempts until it has its bytes.
+//   - peer: what is known of one origin (scheme, host, port): its queue, pace and connections.
+//   - pace: how many requests an origin bears, at once and in time.
+//   - hedge: a request made a second time because the first one is not answered.
+//   - rally: where fetches meet that wait for the same to work again.
 //
-// [Client.Open] asks for the first 128 KiB with a GET (not HEAD, which some servers answer
-// differently) and pins an [Identity]: strong ETag, Last-Modified, length, and whether the
-// server has ranges. From then on every answer must be of that object:
+// # The way of a fetch
 //
-//   - Equal strong ETags prove it. If the server has stopped sending one, equal
-//     Last-Modified and length are taken instead. Weak and malformed ETags are no validators
-//     at all, and none is longer than 1 KiB.
-//   - A validator that differs is [ErrChanged], which stays: bytes of two versions are never
-//     mixed, also when a server flaps between two. Validators that are missing make the answer
-//     unusable.
-//   - If-Range is sent with a strong ETag, or with a Last-Modified at least one second older
-//     than the Date of the same answer, as RFC 9110 (13.1.5, 8.8.2.2) permits. Servers that
-//     ignore it are found out by the checks above.
-//   - An object without any validator is pinned by its length alone ([Identity.Pinned]); its
-//     content is then only as good as the sums it is checked against, so that package
-//     fs/catalog has those checked before anything is served.
+// [Client.Open] asks for the first 128 KiB and pins the identity. [Object.Fetch] waits in the
+// queue of the origin, the urgent first, and asks for a range. Each answer is compared with the
+// identity. A body that breaks is continued where it broke, as is one that is shorter than was
+// asked for. A server without ranges sends the object from its start.
 //
-// A partial answer must be status 206, begin where it was asked to, and not go beyond. It must
-// have the length of the object as total or none, a matching Content-Length if there is one,
-// one part, and no content coding; else it is thrown away ([ErrProtocol]). One that is shorter
-// is taken, and the rest asked for. Status 200 for a range is read no further.
-// A server that answers Open with 200 has no ranges: its objects are streamed from their
-// start. So has one that refuses a range with 400, 403 or 501 and answers without. One that sends a Content-Encoding although identity was asked for (as Apache does
-// for files its AddEncoding names) is not usable.
+// Equal strong ETags prove the object. Otherwise Last-Modified and length must be equal. A
+// validator that differs is [ErrChanged], which is final. Other answers that contradict HTTP,
+// or what was asked for, are [ErrProtocol]. So is HTML in place of an object that was none.
 //
 // # Failures
 //
-// What may pass is tried again: network errors, broken and stalled bodies (from the byte
-// where they broke), status 408, 425, 429 and 5xx. Pauses start at RetryMin and double up to
-// RetryMax, ±50 %, or are what Retry-After says, up to RetryAfterMax; 64 KiB received make
-// up for the failures before them. Hard fetches go on until their context ends, soft ones
-// until nothing has arrived for Timeo ([TemporaryError]). An unusable answer is final the
-// third time in a row, a certificate that does not verify and all other statuses at once:
-// these are answers, and waiting would only turn them into a hang. None of that but
-// ErrChanged is remembered: the next fetch asks again.
+// Network errors and the statuses 408, 425, 429 and 5xx are tried again. Pauses double from
+// RetryMin to RetryMax, or are what Retry-After says. Soft fetches give up when nothing has
+// arrived for Timeo ([TemporaryError]); they end at once with any other status, with a bad
+// certificate, and with the third unusable answer in a row. Open does the same, soft or hard.
 //
-// Fetches that wait for an origin do not wait alone. One of them, the scout, tries again
-// after 2 to 4 s at most, and the first good answer to anyone ends the pauses of all (an
-// eighth of each passes nevertheless, so that an object that fails alone is not asked for
-// at the rate at which others succeed). So a server that is down for an hour sees a
-// request every 3 s, and one from each waiting fetch every 30 s, and no guest waits for
-// more than seconds once it is back. Retry-After goes before: the scout keeps to it, and
-// after 429 good answers to others end nothing.
+// Hard fetches of an object that was served before wait for all of that to pass. Only three
+// things end them: ErrChanged, status 410, and status 404 for more than an hour. Before each
+// pause the files of credentials and certificates are read again, and [Object.Follow] may find
+// a fresh URL.
 //
-// An origin that refuses requests for their number (429, 503) gets fewer: the number at once
-// halves, and a gap between requests is learned from what it bears. Both recover slowly. An
-// operation that alone is refused five times in a row is not taken for a sign of that.
+// Those who wait meet in a rally. One of them, the scout, tries again after 2 to 4 s, and a
+// good answer wakes the others. A server that is down sees few requests, and no guest waits for
+// more than seconds once it is back.
 //
-// A request whose answer does not begin within 3 s, or four usual latencies of its origin, is
-// made a second time on a fresh connection; the first answer wins. TCP itself ends a connection
-// whose other end has acknowledged nothing for 4 s, and asks when it was silent for 2 s. So a
-// path that died without a word costs less than 5 s, and a slow server is waited for.
+// An origin that refuses requests for their number (429, 503) gets fewer. The number at once
+// halves, a gap between requests is learned, and both recover slowly.
 //
-// When a connection goes silent all others to its origin are given up too: a network that
-// forgot one has forgotten them all.
+// # Time
 //
-// Two timers watch an attempt: one for connecting, one that ends it when less than 4 KiB
-// arrive in StallTimeout. They stand still while the reader is busy elsewhere.
+// A request without an answer is hedged after 3 s, or four usual latencies of its origin. TCP
+// ends a connection whose other end has acknowledged nothing for 4 s. Less than 4 KiB in
+// StallTimeout end an attempt. A request has a goroutine of its own: its caller returns when
+// its context ends, even if the transport never does. Such a transport is replaced.
+//
+// This package speaks HTTP/1.1 only: a stalled answer then holds up no other. HTTP/2 is no
+// faster for ranges: over TLS, 30 ms and 100 Mbit/s, 8 ranges of 256 KiB at a time come at 95
+// Mbit/s, with HTTP/1.1 at 97. It only connects 40 ms sooner, once.
 //
 // # Where it goes, and what it tells whom
 //
-// Only http and https, at most 10 redirects, never from https to http. Where redirects led
-// is remembered and asked directly; any failure there forgets it and starts again from the
-// URL of the feed (signed URLs expire), within the same identity.
+// What a feed names may be public, or of the feed's own class of address: private, link-local
+// or loopback. The address is checked when it is connected to, on every hop. Redirects never
+// lead from https to http. The administrator's own URL may be anywhere. A proxy resolves names
+// itself, so that only literal addresses can be checked.
 //
-// Addresses are public, private (RFC 1918, ULA, CGNAT and other special ranges), link-local
-// or loopback; IPv4 embedded in IPv6 counts as what it embeds. What a feed names or
-// redirects to may be public or of the feed's own class; link-local and loopback feeds may
-// also name private addresses. The class of a feed is that of the address it was reached at,
-// the most public one if there were several, in this process or, by [Client.FeedFrom], in the
-// one that fetched the copy at hand. The check is made on the address being connected
-// to, after name resolution, on every hop, and connections made under different rules are
-// never shared. The feed's own URL comes from the administrator and may be anywhere; a local
-// feed file counts as loopback. Through a proxy, which resolves names itself, only literal
-// addresses can be checked.
+// The token, the request headers and the client certificate are for the origin of the feed.
+// Netrc and userinfo are for the origin of the URL itself. Redirects to other origins see none.
+// There are no cookies and no Referer. Messages show URLs without userinfo and query.
 //
-// Credentials: the token file and the client certificate are for the origin (scheme, host,
-// port) of the feed; a netrc entry or userinfo in a URL for the origin of the URL it belongs
-// to, before any redirect, or for the proxy of that name; the default entry of a netrc file
-// for the feed's origin only.
-// Redirects to other origins see none. There are no cookies and no Referer. Messages and logs
-// show URLs without userinfo and query ([Display]).
+// # Limits
 //
-// # Order and limits
-//
-// At most MaxConns requests are under way per origin, the urgent first: demand, read-ahead,
-// background. The last place is only for demand, and background gets a quarter. Bandwidth is
-// one limit over all bodies.
-//
-// Each origin has its own transport, which speaks HTTP/1.1 with connections kept alive. Each
-// request has a connection of its own, so that a server which stalls one holds up no other.
-// HTTP/2 shares one connection and its flow control between all of them, and is no faster
-// for ranges: over TLS with 30 ms and 100 Mbit/s, 8 ranges of 256 KiB at a time came at
-// 97 Mbit/s with HTTP/1.1 and at 95 with HTTP/2 (of 512 KiB: 98 and 97, of 64 KiB: 84 and
-// 71). Only the first eight requests take one more round trip, 40 ms, to connect.
-//
-// A request runs on a goroutine of its own. Its caller returns when its context ends, even if
-// the transport never does; such a transport is replaced.
-//
-//	header of an answer        64 KiB
-//	URL, Location              8 KiB
-//	redirects                  10
-//	ETag, Last-Modified        1 KiB each, longer ones are ignored
-//	netrc, token file          1 MiB
-//	document                   the caller's limit, before and after decoding
+//	requests at once           MaxConns per origin; one place is for demand, a quarter for background
+//	header, URL, redirects     64 KiB; 8 KiB; 10
+//	validators                 1 KiB, longer ones are ignored
+//	netrc, token, headers      1 MiB
 //	origins remembered         1024
 //	requests stuck for ever    64, then no others are made until one returns
 //
-// # Locks
+// # Concurrency
 //
-// Client.mu is taken before peer.mu; Object.mu, credentials.mu and secretFile.mu are
-// taken with neither held, credentials.mu before secretFile.mu. None is held across I/O on
-// the network.
+// A [Client] and an [Object] may be used by many goroutines, the body of a fetch by one at a
+// time. Client.mu is taken before peer.mu. All other locks are taken with neither held,
+// certificates.mu and credentials.mu before secretFile.mu. None is held across network I/O.
 package remote

@@ -296,16 +296,15 @@ func TestH6ClientCertificateStaysAtItsOrigin(t *testing.T) {
 	}
 }
 
-// Wrong answers to ranges: thrown away and asked for again, three times, also when hard;
-// never delivered, never blamed on the object.
+// Wrong answers to ranges: thrown away and asked for again, three times when soft; never
+// delivered, never blamed on the object.
 func TestH7H8H9H10WrongAnswers(t *testing.T) {
 	for _, kind := range []origin.Kind{
 		origin.IgnoreRange, origin.RangeOn200, origin.WrongRange, origin.LongRange, origin.WrongTotal, origin.NoRangeHeader, origin.Multipart, origin.GzipEncoding, origin.NoValidators, origin.HeaderBomb,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			s, want := serve(t)
-			c := client(t, func(o *Options) { o.Hard = true })
-			o := open(t, c, s.URL()+"/f")
+			o := open(t, client(t), s.URL()+"/f")
 			s.ResetStats()
 			s.Inject(origin.Fault{Kind: kind, Times: maxUnusable})
 			if got, err := fetch(t, o, 1000, 1000); !errors.Is(err, ErrProtocol) || len(got) > 0 {
@@ -493,7 +492,7 @@ func TestH13Statuses(t *testing.T) {
 		want   error
 	}{{400, nil}, {401, nil}, {403, nil}, {404, ErrNotFound}, {405, nil}, {410, ErrNotFound}, {451, nil}, {501, nil}, {204, nil}, {304, nil}} {
 		s, want := serve(t)
-		o := open(t, client(t, func(o *Options) { o.Hard = true }), s.URL()+"/f")
+		o := open(t, client(t), s.URL()+"/f") // soft; what hard makes of them: TestHardMeansWait
 		s.ResetStats()
 		remove := s.Inject(origin.Fault{Kind: origin.Status, Status: tt.status})
 		_, err := fetch(t, o, 0, 10)

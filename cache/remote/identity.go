@@ -18,6 +18,7 @@ type Identity struct {
 	DateStrong   bool   `json:"dateStrong,omitempty"`   // LastModified is a strong validator
 	Size         int64  `json:"size"`                   // bytes, -1 if the server did not say
 	Ranged       bool   `json:"ranged"`                 // the server answers ranges
+	HTML         bool   `json:"html,omitempty"`         // the server calls it HTML
 }
 
 // Pinned reports whether there is a validator beside the size.
@@ -25,11 +26,17 @@ func (id Identity) Pinned() bool { return id.ETag != "" || id.LastModified != ""
 
 // identityOf reads the validators of an answer.
 func identityOf(h http.Header, size int64, ranged bool) Identity {
-	id := Identity{ETag: strongETag(h), LastModified: lastModified(h), Size: size, Ranged: ranged}
+	id := Identity{ETag: strongETag(h), LastModified: lastModified(h), Size: size, Ranged: ranged, HTML: isHTML(h)}
 	modified, err1 := http.ParseTime(id.LastModified)
 	date, err2 := http.ParseTime(h.Get("Date"))
 	id.DateStrong = err1 == nil && err2 == nil && date.Sub(modified) >= time.Second
 	return id
+}
+
+func isHTML(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	kind = strings.TrimSpace(kind)
+	return strings.EqualFold(kind, "text/html") || strings.EqualFold(kind, "application/xhtml+xml")
 }
 
 // strongETag returns the ETag of an answer if it is a strong, well-formed one (RFC 9110,

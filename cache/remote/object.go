@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"vmcastfs/cache/source"
 	"vmcastfs/feed/show"
@@ -26,11 +27,19 @@ type Object struct {
 	id     Identity
 	head   []byte
 	shown  string
+	rally  rally
+	renew  func(ctx context.Context, was string) string // nil: there never is a fresh URL
 
 	mu       sync.Mutex // guards all below; no other lock is taken under it
+	raw      string     // the URL as it was given
 	route    *route
-	resolved *url.URL // where redirects led last; nil to start from route.url
-	final    error    // ErrChanged, once seen; or why the URL is unusable
+	resolved *url.URL  // where redirects led last; nil to start from route.url
+	final    error     // ErrChanged, once seen; or why the URL is unusable
+	missing  time.Time // when the server first said that there is no such object, if it says so
+	gone     bool      // that is final
+	waiting  time.Time // when a fetch began to wait for another answer, if one does
+	told     bool      // the log says so
+	spoke    time.Time // when the log last did
 }
 
 // Open asks for the first 128 KiB of a URL and pins what the server says of the object.
@@ -50,7 +59,7 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	for {
 		o, final, err := c.open(ctx, r, retry.refused)
 		if err == nil {
-			o.base = base
+			o.base, o.raw = base, url
 			return o, nil
 		}
 		if err := retry.failed(ctx, c.peer(originOf(final)), err); err != nil {
@@ -62,7 +71,7 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 // Resume is Open from a persisted identity, without a request. If the URL is not usable,
 // every Fetch says so.
 func (c *Client) Resume(url, base string, id Identity) *Object {
-	o := &Object{client: c, base: base, id: id, shown: show.URL(url)}
+	o := &Object{client: c, base: base, id: id, shown: show.URL(url), raw: url}
 	o.route, o.final = newRoute(url, base)
 	return o
 }
@@ -77,11 +86,35 @@ func (o *Object) Move(url string) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.route, o.resolved = r, nil
+	o.route, o.resolved, o.raw = r, nil, url
 	if !errors.Is(o.final, ErrChanged) {
 		o.final = nil
 	}
 	return nil
+}
+
+// Follow has renew asked for a fresh URL when the server says that the one at hand is no good
+// any more (401, 403, 404, 410). renew returns "" if there is none. It may be called by many
+// fetches at once, and must return soon. Follow is called before the first Fetch.
+func (o *Object) Follow(renew func(ctx context.Context, was string) string) { o.renew = renew }
+
+// renewed follows the object to a fresh URL, if there is one.
+func (o *Object) renewed(ctx context.Context) bool {
+	if o.renew == nil {
+		return false
+	}
+	o.mu.Lock()
+	was := o.raw
+	o.mu.Unlock()
+	fresh := o.renew(ctx, was)
+	if fresh == "" || fresh == was {
+		return false
+	}
+	if err := o.Move(fresh); err != nil {
+		o.client.options.Logger.Warn("the fresh URL is of no use", "url", show.URL(fresh), "err", err)
+		return false
+	}
+	return true
 }
 
 // Identity returns what was pinned at Open.
@@ -236,11 +269,17 @@ func (o *Object) checkRange(resp *http.Response, off, end int64) (until int64, e
 	case http.StatusPartialContent, http.StatusOK:
 	case http.StatusRequestedRangeNotSatisfiable:
 		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && r.total != o.id.Size {
-			return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+			if r.total == 0 {
+				return 0, fmt.Errorf("%w: it is empty", ErrChanged)
+			}
+			return 0, fmt.Errorf("%w: %d bytes, was %d", errShrunk, r.total, o.id.Size)
 		}
 		return 0, fmt.Errorf("%w: status 416 for a range inside the object", ErrProtocol)
 	default:
 		return 0, statusError(resp, o.shown)
+	}
+	if err := o.notPage(resp.Header); err != nil {
+		return 0, err
 	}
 	sure, err := o.id.check(resp.Header)
 	if err != nil {
@@ -267,6 +306,18 @@ func (o *Object) checkRange(resp *http.Response, off, end int64) (until int64, e
 	return until, nil
 }
 
+// errShrunk: the server has something smaller, which may be a page in place of the object.
+var errShrunk = fmt.Errorf("%w: a range inside the object is not satisfiable", ErrProtocol)
+
+// notPage refuses HTML in the place of an object that was none: a login page, or that of a
+// proxy. It says nothing of the object, whatever its validators are.
+func (o *Object) notPage(h http.Header) error {
+	if isHTML(h) && !o.id.HTML && (o.id.ETag == "" || strongETag(h) != o.id.ETag) {
+		return fmt.Errorf("%w: a page of HTML in place of the object", ErrProtocol)
+	}
+	return nil
+}
+
 // checkWhole decides whether resp is the whole object from its beginning.
 func (o *Object) checkWhole(resp *http.Response) error {
 	if err := plain(resp.Header); err != nil {
@@ -277,6 +328,9 @@ func (o *Object) checkWhole(resp *http.Response) error {
 			return fmt.Errorf("%w: status %d for the whole object", ErrProtocol, resp.StatusCode)
 		}
 		return statusError(resp, o.shown)
+	}
+	if err := o.notPage(resp.Header); err != nil {
+		return err
 	}
 	if _, err := o.id.check(resp.Header); err != nil {
 		return err

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -39,7 +38,8 @@ type retry struct {
 	url     string // for messages
 	options *Options
 	backoff *backoff.ExponentialBackOff
-	soft    *watch // nil when hard
+	soft    *watch  // nil when hard
+	object  *Object // that has been served; nil while it is being opened
 
 	unusable int
 	refused  int // refusals for the number of requests, in a row
@@ -77,7 +77,16 @@ func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 	if ctx.Err() != nil {
 		return r.ended(ctx, err)
 	}
-	if errors.Is(err, ErrProtocol) {
+	at := &p.rally
+	if r.object != nil && r.options.Hard {
+		if r.object.lasting(err) {
+			return r.wrap(err)
+		}
+		if errors.Is(err, ErrProtocol) || !temporary(err) {
+			r.object.waits(err) // for an answer, and not for the server
+			at = &r.object.rally
+		}
+	} else if errors.Is(err, ErrProtocol) {
 		if r.unusable++; r.unusable >= maxUnusable {
 			return r.wrap(err)
 		}
@@ -94,15 +103,15 @@ func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 			r.refused++
 		}
 	}
-	recovered := p.recovery()
+	recovered := at.recovery()
 	switch {
 	case asked > 0:
 		pause = max(pause, asked)
 		if limited {
 			recovered = nil // that others are served does not lift a limit on us
 		}
-	case pause > scoutPause && p.beScout():
-		defer p.endScout()
+	case pause > scoutPause && at.beScout():
+		defer at.endScout()
 		pause = min(pause, scoutPause+rand.N(scoutPause))
 	}
 	r.options.Logger.Debug("retrying", "url", r.url, "pause", pause, "err", err)
@@ -155,13 +164,7 @@ func temporary(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Temporary()
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return false
-	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return false
-	}
-	return true
+	return !isCertificate(err)
 }
 
 // sortError gives errors of net/http that have no type of their own the meaning they have.

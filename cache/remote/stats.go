@@ -44,7 +44,8 @@ type OriginStats struct {
 
 // A peer is the state kept per origin.
 type peer struct {
-	log *slog.Logger
+	log   *slog.Logger
+	rally rally
 
 	mu         sync.Mutex // guards all below; no other lock is taken under it
 	transports map[path]http.RoundTripper
@@ -53,8 +54,6 @@ type peer struct {
 	used       time.Time
 	latency    time.Duration // the usual one, of the last answers
 	since      time.Time     // the first failure in a row; of no meaning unless stats.Failing
-	scout      bool          // one of the retries that wait is to look soon
-	again      chan struct{} // closed when the origin recovers; nil while nobody asked
 	told       bool          // the log says that the origin fails
 	spoke      time.Time     // when the log last said something
 }
@@ -137,60 +136,31 @@ func (p *peer) succeeded() {
 	if tell {
 		p.told, p.spoke = false, time.Now()
 	}
-	if p.again != nil {
-		close(p.again)
-		p.again = nil
-	}
 	p.mu.Unlock()
+	p.rally.over()
 	if tell {
 		p.log.Info("origin answers again", "origin", p.stats.Origin, "last_error", since)
 	}
 }
 
-// recovery returns a channel that is closed when the origin next gives a good answer.
-func (p *peer) recovery() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.again == nil {
-		p.again = make(chan struct{})
-	}
-	return p.again
-}
-
-// beScout reports whether the caller is now the one whose retry comes soon.
-func (p *peer) beScout() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.scout {
-		return false
-	}
-	p.scout = true
-	return true
-}
-
-func (p *peer) endScout() {
-	p.mu.Lock()
-	p.scout = false
-	p.mu.Unlock()
-}
-
-// FailingSince returns since when the origin of a URL has done nothing but fail; the zero
-// time if it answered well last, or was not asked yet.
+// FailingSince returns since when the origin of a URL has done nothing but fail, or since
+// when fetches of the object at the URL have waited for another answer. It is the zero time
+// if both answered well last, or were not asked yet.
 func (c *Client) FailingSince(rawURL string) time.Time {
 	u, _, err := parseURL(rawURL)
 	if err != nil {
 		return time.Time{}
 	}
 	c.mu.Lock()
-	p := c.peers[originOf(u)]
+	p, waiting := c.peers[originOf(u)], c.waiting[rawURL]
 	c.mu.Unlock()
 	if p == nil {
-		return time.Time{}
+		return waiting
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.stats.Failing {
-		return time.Time{}
+		return waiting
 	}
 	return p.since
 }

@@ -39,6 +39,7 @@ func (o *Object) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.
 	}
 	s.ctx, s.cancel = o.client.bind(ctx)
 	s.retry = o.client.newRetry(route, s.cancel)
+	s.retry.object = o
 	if s.off != s.end {
 		s.retry.soft.start()
 		err := s.connect()
@@ -50,6 +51,9 @@ func (o *Object) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.
 	}
 	return s, nil
 }
+
+// maxRenewals bounds how often a fetch follows its object to a fresh URL without a pause.
+const maxRenewals = 2
 
 // A stream is bytes off to end of an object, attempt after attempt.
 type stream struct {
@@ -65,6 +69,8 @@ type stream struct {
 	peer    *peer    // where the last attempt was answered
 	broken  error    // how the last attempt ended, if it is not dealt with yet
 	err     error    // final
+
+	renewals int // fresh URLs that were followed since the last pause
 }
 
 // Read implements io.Reader.
@@ -186,8 +192,14 @@ func (s *stream) connect() error {
 				err = a.reject(fmt.Errorf("body broke before offset %d: %w", s.off, err))
 			}
 		}
+		if errors.Is(err, errShrunk) {
+			if _, confirm := o.confirm(s.ctx, http.MethodGet, route); errors.Is(confirm, ErrChanged) {
+				err = confirm
+			}
+		}
 		if err == nil {
 			o.remember(route, final)
+			o.answered()
 			s.attempt, s.peer = a, a.peer
 			return nil
 		}
@@ -198,9 +210,17 @@ func (s *stream) connect() error {
 				continue
 			}
 		}
+		if IsLost(err) && s.renewals < maxRenewals && o.renewed(s.ctx) {
+			s.renewals++
+			continue
+		}
 		o.seal(err)
+		if deniesAccess(err) {
+			o.client.renewCertificates()
+		}
 		if err := s.retry.failed(s.ctx, o.client.peer(originOf(final)), err); err != nil {
 			return err
 		}
+		s.renewals = 0
 	}
 }

@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -88,7 +87,7 @@ func (c *Client) httpTransport(w path) http.RoundTripper {
 		Timeout:         c.options.ConnectTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeTime, Count: int(deadTime / probeTime)},
 	}
-	config := c.tls.Clone()
+	config := c.certificates.current().Clone()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1) // not shared: a session keeps its client certificate
 	if !w.cert {
 		config.Certificates = nil
@@ -141,32 +140,6 @@ func tunnelled(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Re
 		return statusError(resp, show.ParsedURL(proxy))
 	}
 	return fmt.Errorf("proxy %s refuses to connect: status %d", show.ParsedURL(proxy), resp.StatusCode)
-}
-
-// tlsConfig reads the certificate files of the options.
-func tlsConfig(o Options) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CACert != "" {
-		pem, err := readAtMost(o.CACert, 16<<20)
-		if err != nil {
-			return nil, fmt.Errorf("read authorities from %q: %w", o.CACert, err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("no certificate in %q", o.CACert)
-		}
-	}
-	if (o.Cert == "") != (o.Key == "") {
-		return nil, fmt.Errorf("a client certificate needs both its certificate and its key file")
-	}
-	if o.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(o.Cert, o.Key)
-		if err != nil {
-			return nil, fmt.Errorf("client certificate %q, key %q: %w", o.Cert, o.Key, err)
-		}
-		config.Certificates = []tls.Certificate{cert}
-	}
-	return config, nil
 }
 
 // proxyFunc returns what chooses the proxy of a URL, nil for none.

@@ -173,7 +173,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 			edited[r] = item
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))
-			r = newRelease(&c.around, item, f.From, r.generation+1)
+			r = newRelease(&c.around, item, f.From, r.generation+1).supersede(r)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -217,6 +217,7 @@ func (c *Catalog) supersede(r *Release) bool {
 		return false
 	}
 	c.releases[r.item.ID] = next
+	next.supersede(r)
 	old := c.snapshot.Load()
 	s := *old
 	s.releases = make([]*Release, len(old.releases))

@@ -56,7 +56,7 @@ func (c *checker) check(ctx context.Context, a *archive.Archive, url func() stri
 	defer c.done()
 	at := url()
 	err = a.Check(ctx)
-	for archive.IsLost(err) && url() != at { // it moved meanwhile
+	for remote.IsLost(err) && url() != at { // it moved meanwhile
 		at = url()
 		err = a.Check(ctx)
 	}

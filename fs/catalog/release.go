@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vmcastfs/cache/remote"
@@ -64,6 +65,7 @@ type Release struct {
 	generation uint64
 	record     *bundle.Record
 	checker    checker
+	newest     *atomic.Pointer[Release] // of all generations of the item, which share it
 
 	// mu guards what follows it. It is never held over I/O, and no other lock is
 	// taken under it.
@@ -83,10 +85,13 @@ type failure struct {
 
 func newRelease(around *surroundings, item feed.Release, from string, generation uint64) *Release {
 	log := around.log.With("release", item.Name)
-	return &Release{
+	r := &Release{
 		around: around, item: item, now: item, from: from, generation: generation,
 		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), log),
+		newest: new(atomic.Pointer[Release]),
 	}
+	r.newest.Store(r)
+	return r
 }
 
 // Name is the directory name.
@@ -181,11 +186,11 @@ func (r *Release) judged(was, is *xvm.Verdict) {
 	})
 }
 
-// renewed tells whether the feed names another URL for the archive than was,
-// after a look at it.
-func (r *Release) renewed(ctx context.Context, was string) bool {
-	if r.URL() != was {
-		return true
+// renewed returns a URL for the archive other than was, after a look at the feed if it
+// knows none yet; "" if there is none.
+func (r *Release) renewed(ctx context.Context, was string) string {
+	if url := r.newestURL(); url != was {
+		return url
 	}
 	wait := time.NewTimer(renewWait)
 	defer wait.Stop()
@@ -194,7 +199,21 @@ func (r *Release) renewed(ctx context.Context, was string) bool {
 	case <-wait.C:
 	case <-ctx.Done():
 	}
-	return r.URL() != was
+	if url := r.newestURL(); url != was {
+		return url
+	}
+	return ""
+}
+
+// newestURL is where the feed says the release's archive is, even if it takes that for
+// another one by now: validators tell whether it is.
+func (r *Release) newestURL() string { return r.newest.Load().URL() }
+
+// supersede makes r the generation that follows was. It is called before others see r.
+func (r *Release) supersede(was *Release) *Release {
+	r.newest = was.newest
+	r.newest.Store(r)
+	return r
 }
 
 // checkSoon has the archive checked, in the background, unless that was done
@@ -280,7 +299,7 @@ func (r *Release) load(ctx context.Context) {
 	was := r.URL()
 	long := func() { deadline.Reset(longIndex) }
 	p, err := r.open(ctx, long)
-	if archive.IsLost(err) && r.renewed(ctx, was) {
+	if remote.IsLost(err) && r.renewed(ctx, was) != "" && r.URL() != was {
 		p, err = r.open(ctx, long)
 	}
 	if err != nil {

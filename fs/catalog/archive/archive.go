@@ -65,7 +65,7 @@ func Resume(env Env, place Place, id remote.Identity) *Archive {
 
 func newLocal(env Env, place Place, l *local) *Archive {
 	a := &Archive{env: env, place: place, id: l.id, check: l.check}
-	a.from = watch(l, place, a.Move)
+	a.from = watch(l, place)
 	return a
 }
 
@@ -74,10 +74,13 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 	if head := obj.Head(); len(head) > 0 {
 		a.head = newHead(head)
 	}
+	if place.Renew != nil {
+		obj.Follow(place.Renew)
+	}
 	if a.id.Ranged {
-		a.from = watch(obj, place, a.Move)
+		a.from = watch(obj, place)
 	} else {
-		a.from = watch(obj.OneStream(), place, a.Move)
+		a.from = watch(obj.OneStream(), place)
 	}
 	return a
 }

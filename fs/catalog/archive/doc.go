@@ -17,7 +17,7 @@
 // members.
 //
 // A URL may expire. The read that finds out asks the place for a fresh one, and
-// goes on there. An answer of another version of the archive is [ErrReplaced], and
+// goes on there. A hard read waits for one. An answer of another version of the archive is [ErrReplaced], and
 // the place is told.
 //
 // # What an enclosure may be

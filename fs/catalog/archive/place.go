@@ -16,9 +16,9 @@ type Place struct {
 	// Writer is the user whose feed names it, see feed.Document.From; nil: the
 	// operator does.
 	Writer func() string
-	// Renew looks for a fresh URL in the place of was, which is of no use any
-	// more. It tells whether there is one. nil: there never is.
-	Renew func(ctx context.Context, was string) bool
+	// Renew returns a fresh URL in the place of was, which is of no use any more, "" if
+	// there is none. nil: there never is.
+	Renew func(ctx context.Context, was string) string
 	// Replaced is called when the enclosure turns out to be another one. nil:
 	// the caller looks for remote.ErrChanged itself.
 	Replaced func()
