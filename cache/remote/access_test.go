@@ -57,6 +57,54 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	}
 }
 
+// TestHeaderFile has the headers of a file go to the origin of the feed, and nowhere else.
+func TestHeaderFile(t *testing.T) {
+	s, _ := serve(t)
+	other, _ := serve(t)
+	name := writeFile(t, "headers", "# for the registry\nPRIVATE-TOKEN: one two\n\nX-Twice: a\nx-twice: b\r\n")
+	c := client(t, func(o *Options) { o.HeaderFile, o.TokenFile = name, writeFile(t, "token", "bearer") })
+	ask := func(url, base string) http.Header {
+		t.Helper()
+		s.ResetStats()
+		other.ResetStats()
+		if _, err := c.Open(t.Context(), url, base); err != nil {
+			t.Fatal(err)
+		}
+		log := append(s.Log(), other.Log()...)
+		return log[len(log)-1].Header
+	}
+	h := ask(s.URL()+"/f", s.URL()+"/feed")
+	if h.Get("Private-Token") != "one two" || strings.Join(h.Values("X-Twice"), "+") != "a+b" || h.Get("Authorization") != "Bearer bearer" {
+		t.Errorf("sent %v", h)
+	}
+	if h := ask(other.URL()+"/f", s.URL()+"/feed"); h.Get("Private-Token")+h.Get("X-Twice") != "" {
+		t.Errorf("another origin is told %v", h)
+	}
+	remove := s.Inject(origin.Fault{Path: "/away", Kind: origin.Redirect, Value: other.URL() + "/f"})
+	if h := ask(s.URL()+"/away", ""); h.Get("Private-Token")+h.Get("X-Twice") != "" {
+		t.Errorf("a redirect tells another origin %v", h)
+	}
+	remove()
+	os.WriteFile(name+".new", []byte("Authorization: Token x\nUser-Agent: mine\n"), 0o600)
+	os.Rename(name+".new", name)
+	if h := ask(s.URL()+"/f", ""); h.Get("Private-Token") != "" || h.Get("Authorization") != "Token x" || h.Get("User-Agent") != "mine" {
+		t.Errorf("after a change: %v", h)
+	}
+	for _, text := range []string{"no colon", "secret", "Range: bytes=0-1", "host: h", "a b: c", "X: \x01", "Transfer-Encoding: chunked", ": x", strings.Repeat("X\n", 3)} {
+		c := client(t, func(o *Options) { o.HeaderFile = writeFile(t, "bad", text) })
+		if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", testSize); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	var many strings.Builder
+	for i := range maxHeaders + 1 {
+		fmt.Fprintf(&many, "X-%d: y\n", i)
+	}
+	if _, err := parseHeaders(many.String()); err == nil {
+		t.Error("too many headers")
+	}
+}
+
 func TestNetrc(t *testing.T) {
 	s, _ := serve(t)
 	for text, want := range map[string]string{

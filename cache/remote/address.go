@@ -45,16 +45,23 @@ var special = func() (list []netip.Prefix) {
 }()
 
 var (
-	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: the last four bytes are IPv4
-	sixTo = netip.MustParsePrefix("2002::/16")    // RFC 3056: bytes 2 to 5 are IPv4
+	nat64 = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052: the last four bytes are IPv4
+	siit  = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 7915, as nat64
+	sixTo = netip.MustParsePrefix("2002::/16")       // RFC 3056: bytes 2 to 5 are IPv4
 )
+
+// isISATAP reports whether an address ends in an interface of RFC 5214: the last four bytes
+// are IPv4.
+func isISATAP(raw [16]byte) bool {
+	return raw[8]&^3 == 0 && raw[9] == 0 && raw[10] == 0x5e && raw[11] == 0xfe
+}
 
 func classOf(ip netip.Addr) class {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {
 		raw := ip.As16()
 		switch {
-		case nat64.Contains(ip):
+		case nat64.Contains(ip), siit.Contains(ip):
 			ip = netip.AddrFrom4([4]byte(raw[12:16]))
 		case sixTo.Contains(ip):
 			ip = netip.AddrFrom4([4]byte(raw[2:6]))
@@ -72,6 +79,9 @@ func classOf(ip netip.Addr) class {
 		if p.Contains(ip) {
 			return private
 		}
+	}
+	if raw := ip.As16(); ip.Is6() && isISATAP(raw) {
+		return classOf(netip.AddrFrom4([4]byte(raw[12:16])))
 	}
 	return public
 }
@@ -113,14 +123,12 @@ func (c *Client) recordClass(origin string, seen class) {
 	}
 }
 
-// seenAt is where an origin was reached, in words; "" if it was not.
-func (c *Client) seenAt(origin string) string {
+// classAt returns where an origin was reached, if it was.
+func (c *Client) classAt(origin string) (seen class, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if seen, ok := c.classes[origin]; ok {
-		return seen.String()
-	}
-	return ""
+	seen, ok = c.classes[origin]
+	return seen, ok
 }
 
 // FeedFrom says that what the feed at url names now was named by a document that came

@@ -36,6 +36,7 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	watch  *watch
 	resp   *http.Response
+	seen   class // see do
 	eof    bool
 }
 
@@ -59,7 +60,9 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	a.watch.start()
 	begun := time.Now()
-	resp, final, err := c.ask(a.ctx, a.slot, q)
+	reply := c.ask(a.ctx, a.slot, q)
+	resp, final, err := reply.resp, reply.final, reply.err
+	a.seen = reply.seen
 	a.watch.stop(minProgress)
 	a.peer = c.peer(originOf(final))
 	if err != nil {

@@ -130,31 +130,36 @@ func newRoute(raw, base string) (*route, error) {
 
 // do sends a request to url, which is that of the route or one to which it led before, and
 // follows redirects. It returns the final answer, whatever its status, and its URL. fresh has
-// it use no connection that is there already.
-func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (*http.Response, *url.URL, error) {
+// it use no connection that is there already. seen is the most public class of address on
+// the way, anywhere if none is known: each hop names the next, and must be allowed to.
+func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (_ *http.Response, final *url.URL, seen class, _ error) {
+	seen = anywhere
 	for hop := 0; ; hop++ {
-		resp, err := c.hop(ctx, fresh, method, r, to, header)
+		resp, err := c.hop(ctx, fresh, method, r, to, header, seen)
 		if err != nil {
-			return nil, to, err
+			return nil, to, seen, err
+		}
+		if at, ok := c.classAt(originOf(to)); ok {
+			seen = min(seen, at)
 		}
 		location := resp.Header.Get("Location")
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
 			http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		default:
-			return resp, to, nil
+			return resp, to, seen, nil
 		}
 		io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 		resp.Body.Close()
 		if location == "" {
-			return nil, to, fmt.Errorf("%w: a redirect without a location", ErrProtocol)
+			return nil, to, seen, fmt.Errorf("%w: a redirect without a location", ErrProtocol)
 		}
 		if hop == maxHops {
-			return nil, to, fmt.Errorf("more than %d redirects: %w", maxHops, ErrRefused)
+			return nil, to, seen, fmt.Errorf("more than %d redirects: %w", maxHops, ErrRefused)
 		}
 		next, err := redirect(to, location)
 		if err != nil {
-			return nil, to, err
+			return nil, to, seen, err
 		}
 		to = next
 	}
@@ -197,11 +202,15 @@ func (c *Client) proxyOf(to *url.URL) (*url.URL, error) {
 	return &with, nil
 }
 
-// hop sends one request and returns its answer.
-func (c *Client) hop(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (*http.Response, error) {
+// hop sends one request and returns its answer. named is the most public class of those
+// that redirected here, anywhere if nobody did.
+func (c *Client) hop(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header, named class) (*http.Response, error) {
 	from := anywhere
 	if !r.configured || originOf(to) != r.origin {
 		from = c.classOfBase(ctx, r.base)
+	}
+	if !c.options.AllowPrivate {
+		from = min(from, named)
 	}
 	proxy, err := c.proxyOf(to)
 	if err != nil {

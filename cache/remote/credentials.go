@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,8 +16,12 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxSecrets is the size to which a netrc or token file is read, in bytes.
-const maxSecrets = 1 << 20
+const (
+	// maxSecrets is the size to which a netrc, token or header file is read, in bytes.
+	maxSecrets = 1 << 20
+	// maxHeaders is how many headers of such a file there may be.
+	maxHeaders = 64
+)
 
 // A secretFile is a small file that is read again when it has changed. While it is
 // unreadable, or empty in the middle of being rewritten, its last content stands.
@@ -68,8 +74,9 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 
 // credentials knows what to say to whom.
 type credentials struct {
-	token *secretFile // nil without
-	netrc *secretFile // nil without
+	headers *secretFile // nil without
+	token   *secretFile // nil without
+	netrc   *secretFile // nil without
 
 	mu     sync.Mutex // guards parsed; taken before the locks of the files
 	parsed *netrc.Netrc
@@ -77,6 +84,9 @@ type credentials struct {
 
 func newCredentials(o Options) *credentials {
 	c := &credentials{}
+	if o.HeaderFile != "" {
+		c.headers = &secretFile{path: o.HeaderFile, limit: maxSecrets}
+	}
 	if o.TokenFile != "" {
 		c.token = &secretFile{path: o.TokenFile, limit: maxSecrets}
 	}
@@ -87,8 +97,29 @@ func newCredentials(o Options) *credentials {
 }
 
 // authorize adds what the origin of hop may see of the secrets of a route: userinfo and
-// netrc if it is the origin of the URL itself, the token if it is that of the feed.
+// netrc if it is the origin of the URL itself, the token and the headers if it is that of the
+// feed. A header of the file goes before all others.
 func (c *credentials) authorize(r *route, hop *url.URL, h http.Header) error {
+	if err := c.login(r, hop, h); err != nil {
+		return err
+	}
+	if c.headers == nil || originOf(hop) != r.baseOrigin {
+		return nil
+	}
+	text, _, err := c.headers.read()
+	if err != nil {
+		return err
+	}
+	own, err := parseHeaders(text)
+	if err != nil {
+		return fmt.Errorf("header file %q: %w", c.headers.path, err)
+	}
+	maps.Copy(h, own)
+	return nil
+}
+
+// login adds the Authorization header, if there is one for hop.
+func (c *credentials) login(r *route, hop *url.URL, h http.Header) error {
 	origin := originOf(hop)
 	if c.token != nil && origin == r.baseOrigin {
 		text, _, err := c.token.read()
@@ -152,4 +183,37 @@ func (c *credentials) lookup(host string, useDefault bool) (login, password stri
 		}
 	}
 	return "", "", nil
+}
+
+// ownHeaders are those that this package says itself, or that belong to one connection.
+var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Length", "Expect", "Host", "If-Match", "If-Modified-Since",
+	"If-None-Match", "If-Range", "If-Unmodified-Since", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Range", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade"}
+
+// parseHeaders reads "Name: value" lines. Empty ones and those that begin with # count for
+// nothing. Errors tell the number of a line, and not what it holds.
+func parseHeaders(text string) (http.Header, error) {
+	h := http.Header{}
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("line %d is no header of the form Name: value", n)
+		}
+		name = http.CanonicalHeaderKey(name)
+		if slices.Contains(ownHeaders, name) {
+			return nil, fmt.Errorf("line %d: %s cannot be set", n, name)
+		}
+		if len(h) == maxHeaders {
+			return nil, fmt.Errorf("more than %d headers", maxHeaders)
+		}
+		h.Add(name, value)
+	}
+	return h, nil
 }

@@ -33,7 +33,7 @@ type Document struct {
 	ContentType  string        // as given
 	NotModified  bool          // the document with the given ETag or date stands
 	MaxAge       time.Duration // of Cache-Control, at most a week; 0 if not said
-	From         string        // the kind of address that the URL led to, for [Client.FeedFrom]; "" behind a proxy
+	From         string        // the most public kind of address on the way to it, for [Client.FeedFrom]; "" behind a proxy
 }
 
 // Get fetches a document of at most limit bytes, counted after decoding, all within
@@ -82,7 +82,9 @@ func (c *Client) get(ctx context.Context, url, etag, lastModified string, limit 
 		FinalURL:     final.String(),
 		ContentType:  orNone(h.Get("Content-Type")),
 		MaxAge:       maxAge(h),
-		From:         c.seenAt(r.origin),
+	}
+	if a.seen != anywhere {
+		d.From = a.seen.String()
 	}
 	switch a.resp.StatusCode {
 	case http.StatusOK:

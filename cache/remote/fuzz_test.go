@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"testing"
 	"vmcastfs/feed/show"
@@ -160,6 +161,30 @@ func FuzzDocument(f *testing.F) {
 		})
 		if used > 1<<20 {
 			t.Errorf("%d bytes took %d of memory", len(body), used)
+		}
+	})
+}
+
+// FuzzHeaders holds that a header file yields only what may be sent, and nothing that this
+// package says itself.
+func FuzzHeaders(f *testing.F) {
+	for _, text := range []string{"PRIVATE-TOKEN: x\n# y\n\nA: b", "Host: x", "a:b:c", ":", "\xff: x", "Range : x", "A:\tb \r\n"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		h, err := parseHeaders(text)
+		if err != nil {
+			return
+		}
+		for name, values := range h {
+			if slices.Contains(ownHeaders, http.CanonicalHeaderKey(name)) || !httpguts.ValidHeaderFieldName(name) {
+				t.Errorf("header %q is let through", name)
+			}
+			for _, value := range values {
+				if !httpguts.ValidHeaderFieldValue(value) {
+					t.Errorf("value %q is let through", value)
+				}
+			}
 		}
 	})
 }

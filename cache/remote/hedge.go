@@ -22,6 +22,7 @@ const (
 type reply struct {
 	resp  *http.Response
 	final *url.URL
+	seen  class // see do
 	err   error
 	n     int // which of the requests
 }
@@ -29,7 +30,7 @@ type reply struct {
 // ask is do, but makes the request a second time, on a fresh connection, if the first one
 // is not answered soon. The first answer wins. A network that has forgotten an idle
 // connection says nothing at all; waiting for it would cost StallTimeout.
-func (c *Client) ask(ctx context.Context, p *peer, q request) (*http.Response, *url.URL, error) {
+func (c *Client) ask(ctx context.Context, p *peer, q request) reply {
 	replies := make(chan reply, 2)
 	var cancel [2]context.CancelFunc
 	sent, ended := 0, 0
@@ -39,8 +40,8 @@ func (c *Client) ask(ctx context.Context, p *peer, q request) (*http.Response, *
 		cancel[n] = stop
 		sent++
 		go func() {
-			resp, final, err := c.do(one, fresh, q.method, q.route, q.to, q.header)
-			replies <- reply{resp, final, err, n}
+			resp, final, seen, err := c.do(one, fresh, q.method, q.route, q.to, q.header)
+			replies <- reply{resp, final, seen, err, n}
 		}()
 	}
 	abandon := func(but int) {
@@ -72,10 +73,10 @@ func (c *Client) ask(ctx context.Context, p *peer, q request) (*http.Response, *
 				continue
 			}
 			abandon(r.n)
-			return r.resp, r.final, r.err
+			return r
 		case <-ctx.Done():
 			abandon(-1)
-			return nil, q.to, context.Cause(ctx)
+			return reply{final: q.to, err: context.Cause(ctx)}
 		}
 	}
 }

@@ -106,6 +106,8 @@ func TestAddressClasses(t *testing.T) {
 		"169.254.169.254": linkLocal, "fe80::1": linkLocal, "64:ff9b::a9fe:a9fe": linkLocal,
 		"127.0.0.1": loopback, "127.9.9.9": loopback, "::1": loopback, "0.0.0.0": loopback, "::": loopback, "::ffff:127.0.0.1": loopback, "2002:7f00:1::": loopback,
 		"::1%lo": loopback, "fe80::1%lo": linkLocal, "64:ff9b::7f00:1%1": loopback, "2002:7f00:1::%1": loopback, "2001:db8::1%1": private, "64:ff9b:1::1%1": private,
+		"::ffff:0:127.0.0.1": loopback, "::ffff:0:10.0.0.1": private, "::ffff:0:169.254.169.254": linkLocal, "::ffff:0:8.8.8.8": public,
+		"2a00::5efe:10.0.0.1": private, "2a00::200:5efe:127.0.0.1": loopback, "2a00::5efe:8.8.8.8": public, "fd00::5efe:8.8.8.8": private, "fe80::5efe:8.8.8.8": linkLocal,
 	} {
 		if got := classOf(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s is %v, want %v", addr, got, want)
@@ -164,6 +166,47 @@ func TestH3RedirectAndRebinding(t *testing.T) {
 	c.FeedFrom(rebound+"/feed", "loopback")
 	if _, err := c.Open(t.Context(), rebound+"/f", rebound+"/feed"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestH3PublicServerInBetween has a feed on the loopback redirected by, or to, a public
+// server: what that says then counts as said by a public one.
+func TestH3PublicServerInBetween(t *testing.T) {
+	s, want := serve(t)
+	u, _ := url.Parse(s.URL())
+	outside := "http://localhost:" + u.Port()
+	for name, c := range map[string]struct {
+		second string // where the public server leads; "": nowhere
+		from   string
+		ok     bool
+	}{
+		"the document is of a public server": {"", "public", true},
+		"it redirects inwards":               {s.URL() + "/g", "", false},
+	} {
+		c1 := client(t)
+		c1.recordClass(outside, public)
+		// The connection itself is to the loopback, which a public server could not be reached at.
+		feed := s.Inject(origin.Fault{Path: "/feed", Kind: origin.Redirect, Value: outside + "/f"})
+		inwards := func() {}
+		if c.second != "" {
+			inwards = s.Inject(origin.Fault{Path: "/f", Kind: origin.Redirect, Value: c.second})
+		}
+		s.PutBytes("/g", want)
+		d, err := c1.Get(t.Context(), s.URL()+"/feed", "", "", testSize)
+		if c.ok && (err != nil || d.From != c.from) || !c.ok && !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+		if _, err := c1.Open(t.Context(), s.URL()+"/feed", ""); (err == nil) != c.ok {
+			t.Errorf("%s: open: %v", name, err)
+		}
+		// Who allows private addresses has allowed this.
+		c2 := client(t, func(o *Options) { o.AllowPrivate = true })
+		c2.recordClass(outside, public)
+		if _, err := c2.Get(t.Context(), s.URL()+"/feed", "", "", testSize); err != nil {
+			t.Errorf("%s, allowed: %v", name, err)
+		}
+		feed()
+		inwards()
 	}
 }
 

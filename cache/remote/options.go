@@ -41,6 +41,9 @@ type Options struct {
 	// Netrc is a netrc file, TokenFile one that holds a bearer token. Both are read
 	// again when they change.
 	Netrc, TokenFile string
+	// HeaderFile is a file of further request headers, "Name: value" lines, for the origin of
+	// the feed only. It is read again when it changes.
+	HeaderFile string
 	// Proxy is the URL of a proxy for everything; "" takes HTTP_PROXY, HTTPS_PROXY and
 	// NO_PROXY from the environment, and "none" uses no proxy. A proxy without userinfo gets
 	// the login that Netrc has for its host.

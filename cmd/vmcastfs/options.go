@@ -36,6 +36,7 @@ type options struct {
 	Stall      time.Duration // how long a silent server is listened to before it is asked anew
 	Netrc      string
 	TokenFile  string
+	HeaderFile string
 	CACert     string
 	Cert, Key  string
 	Proxy      string

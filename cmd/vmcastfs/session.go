@@ -121,7 +121,7 @@ func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
 func newRemote(o options, log *slog.Logger) (*remote.Client, error) {
 	client, err := remote.NewClient(remote.Options{
 		Hard: o.Hard, Timeo: o.Timeo, StallTimeout: o.Stall, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
-		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile,
+		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile, HeaderFile: o.HeaderFile,
 		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
 	})
 	return client, withCode(exitFailed, err)
