@@ -116,6 +116,52 @@ func TestOutageHard(t *testing.T) {
 	})
 }
 
+// TestHardAnswers: an answer that may pass is waited for like silence. Cached blocks are
+// served, the log says why reads wait, and they end soon and right once it has passed.
+func TestHardAnswers(t *testing.T) {
+	t.Parallel()
+	disk := noise(8<<20, 20)
+	archive := packListed(t, member{"disk.img", disk})
+	page := func(w *world) func() {
+		w.origin.PutBytes("/login", []byte("<html>please log in</html>"))
+		w.origin.SetHeader("/login", "Content-Type", "text/html")
+		return w.origin.Inject(origin.Fault{Path: "/one.xvm", Kind: origin.Redirect, Value: "/login"})
+	}
+	together(t, map[string]outage{
+		"401":            fault(origin.Fault{Kind: origin.Status, Status: 401}),
+		"403":            fault(origin.Fault{Kind: origin.Status, Status: 403}),
+		"404":            fault(origin.Fault{Kind: origin.Status, Status: 404}),
+		"login page":     page,
+		"redirect loop":  fault(origin.Fault{Path: "/one.xvm", Kind: origin.Redirect, Value: "/one.xvm"}),
+		"no ranges":      fault(origin.Fault{Kind: origin.IgnoreRange}),
+		"another length": fault(origin.Fault{Kind: origin.WrongTotal}),
+	}, func(t *testing.T, begin outage) {
+		w := bareWorld(t)
+		w.publish("one", archive)
+		w.mount("complete=off", "hard")
+		f := w.open("one", "disk.img")
+		w.wantAt(f, disk, 0)
+		end := begin(w)
+		read := make(chan error, 1)
+		go func() { read <- compareAt(f, disk, 4<<20) }()
+		select {
+		case err := <-read:
+			t.Fatalf("the read did not wait: %v", err)
+		case <-time.After(3 * time.Second):
+		}
+		w.wantAt(f, disk, 4096)
+		end()
+		select {
+		case err := <-read:
+			if err != nil {
+				t.Errorf("the read that waited: %v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("the read still waits")
+		}
+	})
+}
+
 // TestOutageSoft: a read fails with EIO in the time given, and works again
 // when the network does.
 func TestOutageSoft(t *testing.T) {
