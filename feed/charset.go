@@ -23,8 +23,8 @@ var (
 	declared = regexp.MustCompile(`\sencoding\s*=\s*["']([^"'<>]{1,40})["']`)
 )
 
-// marks are how documents in UTF-16 and UTF-32 begin: with a byte order mark,
-// which is skipped, or with a '<' or '{' and its zero bytes.
+// marks are how documents in UTF-16 and UTF-32 begin. That is a byte order mark,
+// which is skipped, or a '<' or '{' with its zero bytes.
 var marks = []struct {
 	start string
 	skip  int
@@ -54,8 +54,8 @@ var marks = []struct {
 //
 // A character set that is not known, or UTF-8 for bytes that are not UTF-8, is
 // passed over. Text that is valid UTF-8 beyond ASCII is UTF-8 whatever the
-// declaration says, and also where the header says Latin 1, which many servers
-// say of everything. JSON that is valid UTF-8 is UTF-8. Where nothing decides,
+// declaration says. So it is where the header says Latin 1: many servers say that
+// of everything. JSON that is valid UTF-8 is UTF-8. Where nothing decides,
 // bytes that are not UTF-8 are Windows-1252, or are left out if some characters
 // are UTF-8. Everything else is errCharset.
 func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error) {

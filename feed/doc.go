@@ -49,8 +49,8 @@
 //
 // # Polling
 //
-// A feed is good if it was fetched in time, not over http when https was asked
-// for, if it parses, and if it is not empty where the last one had releases. Anything
+// A feed is good if it came in time, and not over http when https was asked for.
+// It must parse, and must not be empty where the last one had releases. Anything
 // else leaves the last good feed in place: unreachable never means withdrawn.
 //
 //	fetched, other bytes   new feed, saved, OnFeed called
@@ -59,8 +59,8 @@
 //	                       less up to a quarter at random; at least Retry-After (at most 1 h)
 //
 // After a success the next poll is due after the channel's ttl or the server's
-// max-age, whichever is longer, else after an hour: never before a minute nor after a
-// day, plus up to a tenth at random. skipHours and skipDays then defer it. The option
+// max-age, whichever is longer, else after an hour. It is never due before a minute nor
+// after a day. A tenth at most is added at random. skipHours and skipDays then defer it. The option
 // Refresh replaces all that by a fixed time. A local file is looked at every 10 s.
 //
 // The saved document also tells who answered ([Document].From), because that
@@ -69,7 +69,7 @@
 // # Concurrency and locks
 //
 // All functions may be called concurrently, and so may the methods of Poller,
-// but for Run. Poller has a token that a poll holds and a mutex for its state; the
-// token is taken first, and no option is called with the mutex held. The table of
-// names has a mutex of its own, a leaf.
+// but for Run. Poller has a token that a poll holds, and a mutex for its state. The
+// token is taken first. No option is called with the mutex held. The table of names
+// has a mutex of its own, a leaf.
 package feed

@@ -55,7 +55,7 @@ type xmlGuard struct {
 }
 
 // guardXML checks a document in UTF-8 and returns what the parser may have of
-// it: from the root element on, without unwanted elements, and without items
+// it. That begins with the root element, and lacks unwanted elements and items
 // beyond the limits. Titles, dates, ids and enclosures are written in one plain
 // form each, because the parser understands fewer forms than feeds have.
 func guardXML(doc []byte, base *url.URL) (out []byte, warnings []string, err error) {

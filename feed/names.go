@@ -18,10 +18,10 @@ const maxNames = 5 * MaxItems
 // 100 000 names are remembered, those not seen for longest are forgotten.)
 //
 // New names come from the title (see safeName), else the id. A name that is
-// reserved, or looks like one already given, gets a suffix of eight hex digits of
-// the id's SHA-256, or more if that is taken too. Of several new releases the
-// oldest is served first, then the one with the lesser id: the outcome does not
-// depend on the order of the feed.
+// reserved, or looks like one already given, gets a suffix: eight hex digits of the
+// id's SHA-256, or more if that is taken too. Of several new releases the oldest is
+// served first, then the one with the lesser id. So the order of the feed does not
+// matter.
 //
 // The zero value is ready. nameTable is safe for concurrent use, and marshals to
 // JSON.

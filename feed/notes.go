@@ -135,7 +135,7 @@ func balance(s string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// cleanLines is Sanitize for text of several lines: white space stays.
+// cleanLines is [show.Text] for text of several lines: white space stays.
 func cleanLines(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r == ' ' || show.Visible(r) {

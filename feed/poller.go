@@ -138,8 +138,8 @@ func (p *Poller) Refresh(ctx context.Context) error {
 
 // First is Refresh until there is a feed. An attempt is repeated for at most
 // patience, if its error has a method Temporary() bool that says true, and no name
-// server knows better. The first pause is a second; each is twice as long as the
-// one before, up to ten seconds, and never shorter than the server asks for.
+// server knows better. The first pause is a second. Each is twice as long as the one
+// before, up to ten seconds, and never shorter than the server asks for.
 func (p *Poller) First(ctx context.Context, patience time.Duration) error {
 	end := time.Now().Add(patience)
 	for pause := time.Second; ; pause = min(2*pause, firstRetry) {

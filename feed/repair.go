@@ -12,9 +12,8 @@ var textElements = regexp.MustCompile(`(?i)<(title|description|link|guid|uuid|pu
 
 // repair escapes what a generator forgot to escape. Archipel's agents put the
 // names of machines between <title> and </title> as users gave them: "R&D <new> <
-// old" breaks the whole feed. Between the start tag of a text element and the next
-// end tag of that name, every '<' becomes an entity, as does every '&' that begins
-// none. CDATA sections are left alone, and so is an element that is not closed within
+// old" breaks the whole feed. In a text element, up to the next end tag of its name,
+// every '<' becomes an entity. So does every '&' that begins none. CDATA sections are left alone, and so is an element that is not closed within
 // 64 KiB. Parse tries it only on a document that is malformed. nil: there is nothing
 // to repair.
 func repair(doc []byte) []byte {

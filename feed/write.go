@@ -127,8 +127,8 @@ func (c Channel) normal() ([]Entry, error) {
 
 // Update is Marshal over old, an earlier version of the same feed. An entry without
 // an id keeps the one that its URL had. An item whose id was there before, with a
-// package of the same length, keeps its title and its date, and its notes unless the
-// new entry has some. Items that are not in c go. If nothing but Built differs, old
+// package of the same length, keeps its title and its date. It keeps its notes unless
+// the new entry has some. Items that are not in c go. If nothing but Built differs, old
 // is returned as it is.
 func (c Channel) Update(old []byte) ([]byte, error) {
 	base := cmp.Or(c.Self, c.Link)

@@ -10,7 +10,7 @@ import (
 )
 
 // What a terminal could act upon is taken from foreign text where it comes in
-// (feed.Sanitize, xvm). Here is the last gate before stdout and stderr, for
+// (feed/show, xvm). Here is the last gate before stdout and stderr, for
 // what comes by ways not thought of.
 
 // plainText shows whatever does not print as U+FFFD; lines and columns stay.
