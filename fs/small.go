@@ -85,35 +85,6 @@ func (l *latestNode) Readlink(context.Context) ([]byte, syscall.Errno) {
 	return []byte(l.target), 0
 }
 
-// statusNode is .vmcastfs/status.json. Like the files of /proc it has size 0 and
-// is read to its end; a size would be that of another moment.
-type statusNode struct {
-	node
-	id fusefs.StableAttr
-}
-
-func newStatusNode(v *vfs) *statusNode {
-	return &statusNode{node: node{vfs: v}, id: identity(syscall.S_IFREG, "", 0, statusName)}
-}
-
-func (s *statusNode) attr(out *fuse.Attr) { s.vfs.setAttr(out, s.id, 1, 0, time.Now()) }
-
-var _ = (fusefs.NodeGetattrer)((*statusNode)(nil))
-
-func (s *statusNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	s.attr(&out.Attr)
-	return 0
-}
-
-var _ = (fusefs.NodeOpener)((*statusNode)(nil))
-
-func (s *statusNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
-	if writing(flags) {
-		return nil, 0, syscall.EROFS
-	}
-	return bytesHandle(s.vfs.tree.StatusJSON()), fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH, 0
-}
-
 // bytesHandle is an open file that is in memory. Nobody writes to the bytes.
 type bytesHandle []byte
 

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -331,5 +332,44 @@ func TestReadDoesNotAllocate(t *testing.T) {
 		r.Done()
 	}); n >= 1 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestStatusesAreBounded: handles of status.json share a content; those of the
+// oldest are stale once all together are too much.
+func TestStatusesAreBounded(t *testing.T) {
+	var s statuses
+	content := func(b byte) []byte { return bytes.Repeat([]byte{b}, maxStatuses/4) }
+	read := func(h *statusHandle) (string, syscall.Errno) {
+		r, errno := h.Read(t.Context(), make([]byte, 1), 0)
+		if errno != 0 {
+			return "", errno
+		}
+		p, _ := r.Bytes(make([]byte, 1))
+		return string(p), 0
+	}
+	var handles []*statusHandle
+	for _, b := range "abcde" {
+		raw := content(byte(b))
+		handles = append(handles, s.open(raw), s.open(raw))
+	}
+	if len(s.held) != 4 || s.bytes != maxStatuses {
+		t.Errorf("%d contents of %d bytes", len(s.held), s.bytes)
+	}
+	for i, h := range handles {
+		got, errno := read(h)
+		if want := string("abcde"[i/2]); i < 2 && errno != syscall.ESTALE || i >= 2 && got != want {
+			t.Errorf("handle %d: %q, %v", i, got, errno)
+		}
+	}
+	for _, h := range handles {
+		h.Release(t.Context())
+	}
+	if len(s.held) != 0 || s.bytes != 0 {
+		t.Errorf("%d contents of %d bytes are left", len(s.held), s.bytes)
+	}
+	h := s.open(bytes.Repeat([]byte("x"), maxStatuses+1)) // one alone is never too much
+	if got, errno := read(h); got != "x" {
+		t.Errorf("%q, %v", got, errno)
 	}
 }

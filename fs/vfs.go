@@ -30,13 +30,14 @@ const (
 
 // vfs is what the nodes of one mount share.
 type vfs struct {
-	tree   *catalog.Catalog
-	opts   Options
-	log    *slog.Logger
-	root   *rootNode
-	server *fuse.Server // set before the first request
-	stats  stats
-	reads  sync.Pool // of *readCall
+	tree     *catalog.Catalog
+	opts     Options
+	log      *slog.Logger
+	root     *rootNode
+	server   *fuse.Server // set before the first request
+	stats    stats
+	reads    sync.Pool // of *readCall
+	statuses statuses
 
 	started     time.Time
 	panicLog    meter.Limiter
