@@ -133,7 +133,13 @@ func isDisk(head []byte, name string) bool {
 	case xvm.Foreign(head) != "":
 		return false
 	}
-	return slices.Contains(imageSuffixes, strings.ToLower(path.Ext(name))) && !isText(head)
+	return HasDiskSuffix(name) && !isText(head)
+}
+
+// HasDiskSuffix tells by its name whether a file is likely a disk image that is not
+// compressed.
+func HasDiskSuffix(name string) bool {
+	return slices.Contains(imageSuffixes, strings.ToLower(path.Ext(name)))
 }
 
 // imageSuffixes are those of disk images.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -74,9 +75,12 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 const maxWholeFirst = 64 << 20
 
 // wholeFirst tells whether a member is checked whole first: one that is small, or
-// no disk image.
+// no disk image. Partition images of the draft (imagefile2) have no suffix.
 func wholeFirst(name string, size int64, d xvm.Description) bool {
-	return size <= maxWholeFirst || name == d.Kernel || name == d.Ramdisk
+	_, plain := seekable.PlainName(name)
+	drive := slices.ContainsFunc(d.Drives, func(v xvm.Drive) bool { return v.File == name || v.File == plain })
+	disk := drive || path.Ext(plain) == "" || archive.HasDiskSuffix(plain)
+	return size <= maxWholeFirst || name == d.Kernel || name == d.Ramdisk || !disk
 }
 
 // tellCorrupt tells of a file whose content is wrong, and of those that are made

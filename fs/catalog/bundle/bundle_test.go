@@ -143,3 +143,20 @@ func TestForgotten(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// TestWholeFirst: what is small, or no disk image, is checked whole before it is
+// served.
+func TestWholeFirst(t *testing.T) {
+	d := xvm.Description{Kernel: "vmlinuz", Ramdisk: "initrd.img", Drives: []xvm.Drive{{File: "root.1"}, {File: "data.2"}}}
+	for name, want := range map[string]bool{
+		"vmlinuz": true, "initrd.img": true, "vmlinuz-6.1.0": true, "tools.zip": true, "docs.tar.gz": true,
+		"root.1": false, "data.2.gz": false, "imagefile2": false, "imagefile.gz": false, "disk.img": false, "disk.qcow2.xz": false, "a/b.VMDK": false,
+	} {
+		if got := wholeFirst(name, maxWholeFirst+1, d); got != want {
+			t.Errorf("a large %s: %v", name, got)
+		}
+		if !wholeFirst(name, maxWholeFirst, d) {
+			t.Errorf("a small %s is not", name)
+		}
+	}
+}
