@@ -13,8 +13,8 @@ var ErrNotPackage = errors.New("not a package")
 var (
 	// ErrNotTar says that the bytes are something else: a web page, a compressed file, a bare disk image, nothing.
 	ErrNotTar = errors.New("not a tar archive")
-	// ErrTarRefused says that the archive is damaged in a way that makes every later header doubtful, is made to be
-	// read differently by different programs, or names one file twice. None of its members may be served.
+	// ErrTarRefused says that none of the members may be served. The archive is damaged so that every later header
+	// is doubtful, programs read it differently, or it names one file twice.
 	ErrTarRefused = errors.New("archive refused")
 	// ErrTarLimit says that the archive exceeds one of Limits.
 	ErrTarLimit = errors.New("archive exceeds a limit")

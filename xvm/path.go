@@ -19,8 +19,8 @@ const (
 // relative path without empty, "." or ".." components. One leading "/" (Archipel) and any leading "./" (tar of ".")
 // are dropped. dir says that it ended in a slash.
 //
-// reason is not empty if the name must not be shown; clean is then still what an extracting program would write to,
-// so that a second entry of that name is noticed, or "" if there is no such path. The root itself is ".".
+// reason is not empty if the name must not be shown. clean is then still what an extracting program would write to,
+// so that a second entry of that name is noticed. It is "" if there is no such path. The root itself is ".".
 func tarName(stored string) (clean string, dir bool, reason string) {
 	s := strings.TrimPrefix(stored, "/")
 	for strings.HasPrefix(s, "./") {

@@ -64,9 +64,8 @@ func kindOf(magics []magic, head []byte) string {
 	return ""
 }
 
-// Foreign says what a file is that is certainly neither an archive nor a disk image
-// nor compressed in a way that is read here, by its first bytes: "an lz4 file". "":
-// it may be any of these.
+// Foreign names by its first bytes a file that nothing here can read: "an lz4 file".
+// "": it may be an archive, a disk image, or compressed in a way that is read here.
 func Foreign(head []byte) string { return kindOf(foreignMagics, head) }
 
 // probe looks at the beginning of the archive and says what it is if it is not a tar archive.

@@ -18,8 +18,8 @@ func describes(name string) bool {
 	return false
 }
 
-// packageDir is the directory below which all members are, the deepest, if one that describes the package is
-// directly in it and each member may also have the name that it has there; else "".
+// packageDir is the deepest directory below which all members are. A member that describes the package must be
+// directly in it, and each member must be one that may have the name that it has there; else it is "".
 func (x *Index) packageDir() string {
 	if len(x.Members) == 0 {
 		return ""
