@@ -16,15 +16,15 @@ const (
 	private
 	linkLocal
 	loopback
-	anywhere // no class of an address, but who may go to all of them
+	anywhere // no class of an address: a party that may go to all of them
 )
 
 func (c class) String() string {
 	return [...]string{"public", "private", "link-local", "loopback", "any"}[c]
 }
 
-// mayReach is the address policy: what is named by a party of class c may be public, or of
-// its own class; and from a loopback or link-local address the private ones are no secret.
+// mayReach is the address policy. What a party of class c names may be public, or of its own
+// class. For a party at a loopback or link-local address private ones are no secret either.
 func (c class) mayReach(to class) bool {
 	return to == public || to == c || c == anywhere || to == private && c != public
 }
@@ -131,10 +131,9 @@ func (c *Client) classAt(origin string) (seen class, ok bool) {
 	return seen, ok
 }
 
-// FeedFrom says that what the feed at url names now was named by a document that came
-// from there ([Document].From, which may be of an earlier process). Without it, who owns
-// the feed's name could have a feed that was public taken for one of this machine by
-// pointing the name here once the document is known.
+// FeedFrom says where the document came from that the feed at url has now: the From of a
+// [Document], perhaps of an earlier process. Otherwise the owner of the feed's name could
+// have a public feed taken for one of this machine, by pointing the name here afterwards.
 func (c *Client) FeedFrom(url, from string) {
 	u, _, err := parseURL(url)
 	if err != nil {
@@ -151,9 +150,9 @@ func (c *Client) FeedFrom(url, from string) {
 	}
 }
 
-// classOfBase returns where the feed is that named a URL: the more public of where its
-// document came from and where it was reached, else where its name points to now, else
-// public.
+// classOfBase returns where the feed is that named a URL. It is the more public of where its
+// document came from and where it was reached. If neither is known, it is where the name of
+// the feed points to now, or else public.
 func (c *Client) classOfBase(ctx context.Context, base *url.URL) class {
 	if c.options.AllowPrivate {
 		return anywhere

@@ -17,8 +17,8 @@ const (
 	maxGulp = 32 << 10
 	// maxRest is how much of an unwanted body is read to keep its connection, in bytes.
 	maxRest = 4 << 10
-	// maxRefused is how often in a row one operation may be refused until that is taken to be
-	// its own affair, and no sign that its origin gets too many requests.
+	// maxRefused is how many refusals of one operation in a row count for the pace of its
+	// origin. Further ones are about that operation alone.
 	maxRefused = 5
 	// restTime is how long that may take.
 	restTime = time.Second
@@ -79,7 +79,7 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 	return a, final, nil
 }
 
-// fail counts an error against the origin, unless it is the caller who gave up.
+// fail counts an error against the origin, unless the caller gave up.
 func (a *attempt) fail(err error) {
 	cause := context.Cause(a.ctx)
 	if cause == nil || cause == errStalled {
@@ -128,8 +128,8 @@ func (a *attempt) throttle(n int) {
 	}
 }
 
-// close ends the attempt. done says that nothing more is wanted of the body, and the end
-// of it near: then it is read, so that the connection can be used again.
+// close ends the attempt. done says that the end of the body is near: then it is read, so
+// that the connection can be used again.
 func (a *attempt) close(done bool) {
 	if !a.eof && a.ctx.Err() == nil && (done || a.resp.ContentLength >= 0 && a.resp.ContentLength <= maxRest) {
 		a.watch.left = min(restTime, a.client.options.StallTimeout)

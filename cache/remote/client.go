@@ -112,8 +112,8 @@ type route struct {
 	configured bool     // url is not named by a feed, but by the administrator
 }
 
-// newRoute returns the route to raw as named by the feed at base; with base "" raw is
-// itself what the administrator configured. A base that is no http(s) URL is a local file.
+// newRoute returns the route to a URL that the feed at base names. With base "" the
+// administrator has configured the URL. A base that is no http(s) URL is a local file.
 func newRoute(raw, base string) (*route, error) {
 	u, user, err := parseURL(raw)
 	if err != nil {
@@ -128,10 +128,10 @@ func newRoute(raw, base string) (*route, error) {
 	return r, nil
 }
 
-// do sends a request to url, which is that of the route or one to which it led before, and
-// follows redirects. It returns the final answer, whatever its status, and its URL. fresh has
-// it use no connection that is there already. seen is the most public class of address on
-// the way, anywhere if none is known: each hop names the next, and must be allowed to.
+// do sends a request to a URL, which is that of the route or one to which it led before. It
+// follows redirects, and returns the final answer, whatever its status, and its URL. With
+// fresh it makes new connections. seen is the most public class of address on the way,
+// anywhere if none is known: each hop names the next one, and must be allowed to.
 func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (_ *http.Response, final *url.URL, seen class, _ error) {
 	seen = anywhere
 	for hop := 0; ; hop++ {

@@ -29,17 +29,20 @@ type Document struct {
 	Body         []byte        // decoded; nil if NotModified
 	ETag         string        // as given, also if weak; "" if none
 	LastModified string        // as given; "" if none
-	FinalURL     string        // after redirects, without userinfo; relative links in Body count from it. For messages use Display
+	FinalURL     string        // after redirects, without userinfo; relative links in Body count from it. For messages use show.URL
 	ContentType  string        // as given
 	NotModified  bool          // the document with the given ETag or date stands
 	MaxAge       time.Duration // of Cache-Control, at most a week; 0 if not said
 	From         string        // the most public kind of address on the way to it, for [Client.FeedFrom]; "" behind a proxy
 }
 
-// Get fetches a document of at most limit bytes, counted after decoding, all within
-// Options.DocumentTimeout and without retries: who polls a feed has a rhythm of its own.
-// etag and lastModified are those of the copy at hand, if any. The URL counts as named by
+// Get fetches a document of at most limit bytes, before and after decoding. It takes at most
+// Options.DocumentTimeout, and makes one attempt: a poller has a rhythm of its own. etag and
+// lastModified are those of the copy at hand, "" if there is none. The URL counts as named by
 // the administrator.
+//
+// Errors are a [*StatusError], a [*TemporaryError], or wrap [ErrTooLarge], [ErrProtocol] or
+// [ErrRefused].
 func (c *Client) Get(ctx context.Context, url, etag, lastModified string, limit int64) (*Document, error) {
 	d, err := c.get(ctx, url, etag, lastModified, limit)
 	_, isStatus := errors.AsType[*StatusError](err)
@@ -136,7 +139,7 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// orNone returns a header value unless it is too long to be meant.
+// orNone returns a header value, or "" if it is longer than maxValidator.
 func orNone(s string) string {
 	if len(s) > maxValidator {
 		return ""

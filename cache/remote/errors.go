@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	// ErrChanged: the object is not the one that was opened any more. It is final for
-	// an [Object]; a new Open finds the new one.
+	// ErrChanged: the object is no longer the one that was opened. It is final for an
+	// [Object]; a new Open finds the new one.
 	ErrChanged = errors.New("the object has changed on the server")
 	// ErrNotFound: the server says that there is no such object (404 or 410).
 	ErrNotFound = errors.New("no such object on the server")

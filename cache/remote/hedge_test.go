@@ -53,7 +53,7 @@ func TestSilentDrop(t *testing.T) {
 				s, want := serve(t)
 				relay := newRelay(t, s)
 				c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, time.Hour })
-				c.hedge = hedgeTime
+				c.hedge = hedgeTime / 10
 				o := open(t, c, relay.url("/f"))
 				mustFetch(t, o, want, 0, 1000)
 				cut(relay, t)

@@ -9,8 +9,9 @@ import (
 // Options say how a [Client] reaches the network. The zero value is a working choice:
 // soft, environment proxies, the system's certificates, no credentials.
 type Options struct {
-	// Hard makes a fetch retry for as long as its context lasts. Otherwise it is soft:
-	// it gives up when nothing has arrived for Timeo (default 60 s).
+	// Hard makes a fetch wait for as long as its context lasts, unless the object has
+	// changed or is gone. A soft fetch gives up when nothing has arrived for Timeo (default
+	// 60 s), and at once where the server gives a clear answer.
 	Hard  bool
 	Timeo time.Duration
 

@@ -21,10 +21,10 @@ const (
 	forgetTime = 30 * time.Second
 )
 
-// A pace is how many requests an origin bears, at once and in time. It is learned from
-// refusals (status 429 and 503): the number at once halves with each and grows by one each
-// round, and so does the rate in its way. An origin that refuses nothing is not paced. The
-// caller holds the lock that guards it.
+// A pace is how many requests an origin bears, at once and in time. Refusals teach it (status
+// 429 and 503). Each halves the number at once and widens the gap between two requests; good
+// answers undo both slowly. An origin that refuses nothing is not paced. The caller holds the
+// lock that guards it.
 type pace struct {
 	most   int     // requests at once, ever
 	window float64 // requests at once, now

@@ -11,8 +11,8 @@ import (
 const urgencies = int(source.Background) + 1
 
 // A queue admits requests to one origin at its pace, the urgent first. One place is kept
-// free for demand, and background gets a quarter of the places, so that what nobody waits
-// for is never what a reader waits behind. The caller holds the lock that guards it.
+// free for demand, and background gets a quarter of the places: no reader waits behind what
+// nobody waits for. The caller holds the lock that guards it.
 type queue struct {
 	pace    pace
 	timer   *time.Timer // admits when the pace allows it; nil unless it is to

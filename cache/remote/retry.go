@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// maxUnusable is how many unusable answers in a row are final, even when hard: the
-	// server is there, and waiting will not teach it HTTP.
+	// maxUnusable is how many unusable answers in a row are final for soft fetches, and for
+	// Open: the server is there, and waiting will not teach it HTTP.
 	maxUnusable = 3
 	// goodProgress is how many bytes make up for the failures before them.
 	goodProgress = 64 << 10
 	// scoutPause bounds the pause of one retry per failing origin, before up to as much
 	// again of jitter: the scout, whose success wakes the others.
 	scoutPause = 2 * time.Second
-	// wakeShare is the part of a pause that passes even if the origin recovers, so that
-	// an object that fails alone on a busy origin is still backed off from.
+	// wakeShare is the part of a pause that passes even if the origin recovers. An object
+	// that fails alone on a busy origin is not asked for at the rate at which others succeed.
 	wakeShare = 8
 )
 
@@ -71,8 +71,8 @@ func (r *retry) progress(n int) bool {
 	return true
 }
 
-// failed pauses after err, an answer or silence of p, and returns nil to try again, else
-// the final error.
+// failed decides what follows err, an answer or the silence of p. It pauses and returns nil
+// for another attempt, or returns the final error.
 func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 	if ctx.Err() != nil {
 		return r.ended(ctx, err)
@@ -152,9 +152,9 @@ func (r *retry) wrap(err error) error {
 	return fmt.Errorf("%s: %w", r.url, err)
 }
 
-// temporary reports whether another attempt may do better. Certificates that do not
-// verify and statuses that are answers (4xx) are not temporary: retrying for ever would
-// turn a clear error into a hang.
+// temporary reports whether the failure is one of the network or of a busy or broken server.
+// Certificates that do not verify and statuses that are answers (4xx) are not temporary. They
+// end soft fetches and Open at once; [Object.lasting] says what ends a hard fetch.
 func temporary(err error) bool {
 	for _, final := range []error{ErrChanged, ErrRefused, errClosed, ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, final) {

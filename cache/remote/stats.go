@@ -36,7 +36,7 @@ type OriginStats struct {
 	} `json:"bytes"`
 	Answers   map[int]int64 `json:"answers"`   // by HTTP status
 	InFlight  int           `json:"in_flight"` // requests under way
-	Waiting   int           `json:"waiting"`   // requests waiting for a connection
+	Waiting   int           `json:"waiting"`   // requests that wait for their turn
 	LastError string        `json:"last_error,omitempty"`
 	LastTime  time.Time     `json:"last_error_at,omitzero"`
 	Failing   bool          `json:"failing"` // nothing has succeeded since LastTime

@@ -12,12 +12,12 @@ import (
 
 var _ source.Source = (*Object)(nil)
 
-// Fetch returns a stream of exactly n bytes from off, or up to the end of the object if n
-// is -1. Errors are returned by Fetch when there is no first answer, later by Read, and
-// then they stay. Broken bodies are resumed where they broke.
+// Fetch returns a stream of exactly n bytes from off, or up to the end of the object if n is
+// -1. Fetch fails when there is no first answer. Later errors come from Read, and stay. A body
+// that breaks is continued where it broke.
 //
-// The stream lives as long as ctx, and must be closed; a stream that is not read keeps its
-// place among the MaxConns requests to its origin. It is for one goroutine at a time.
+// The stream lives as long as ctx, and must be closed. It keeps its place among the MaxConns
+// requests to its origin, read or not. It is for one goroutine at a time.
 //
 // If the server has no ranges, the object is asked for from its start and the first off
 // bytes are thrown away; see [Object.OneStream].

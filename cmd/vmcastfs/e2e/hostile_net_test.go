@@ -139,6 +139,8 @@ func TestInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: t.TempDir(), cache: t.TempDir(), feed: "http://" + publicAddress + "/vmcast.xml"}
+	clock := testkit.StartClock(t)
+	w.clock = func() *testkit.Clock { return clock }
 	w.mount("soft", "timeo=2s", "complete=off", "token_file="+token, "proxy=none")
 	for title := range rejected {
 		if p, err := os.ReadFile(w.path(title, "disk.img")); err == nil {
