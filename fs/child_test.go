@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 		"odirect":   childODirect,
 		"locks":     childLocks,
 		"read":      childRead,
+		"flood":     childFlood,
 		"handled":   childHandled,
 		"namespace": childNamespace,
 		"user":      childUser,
@@ -121,6 +124,34 @@ func childRead(args []string) error {
 	}
 	_, err = unix.Pread(fd, make([]byte, 8192), 0)
 	return err
+}
+
+// childFlood reads n blocks of 4096 bytes with O_DIRECT at once, and prints how many
+// failed when all have an answer.
+func childFlood(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_DIRECT, 0)
+			if err == nil {
+				defer unix.Close(fd)
+				buf := make([]byte, 8192)
+				skip := 4096 - int(uintptr(unsafe.Pointer(&buf[0]))&4095)
+				_, err = unix.Pread(fd, buf[skip:skip+4096], int64(i)*4096)
+			}
+			if err != nil {
+				failed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Println(failed.Load())
+	return nil
 }
 
 // childHandled handles SIGUSR1, and prints the outcome of one stat(2).

@@ -44,6 +44,10 @@
 // EINTR (interrupt.go). The context passed down ends when the request is
 // answered.
 //
+// A waiting read takes one of the requests that the kernel lets be under way. An
+// image may take as many as are free, so that cached images always find some
+// (slots.go). A read beyond that fails with EIO.
+//
 // A read that has failed after a wait is remembered for a quarter of a second.
 // The kernel asks a second time for a page whose read-ahead has failed.
 //

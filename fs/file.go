@@ -32,6 +32,7 @@ type fileNode struct {
 	time    time.Time
 	io      ioMode
 	errs    meter.Limiter
+	slot    slotUser
 	corrupt atomic.Bool // a read said so
 }
 

@@ -36,7 +36,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		return nil, syscall.EIO
 	}
 	start := time.Now()
-	call := v.newRead(ctx)
+	call := v.newRead(ctx, &h.node.slot)
 	w := &call.waiter
 	defer w.finish()
 	n, err := h.src.ReadAt(w, dest, off)
@@ -48,6 +48,9 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	// The kernel would take a short answer for the end of the file and show zeros.
 	if err == nil || errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%d of %d bytes: %w", n, len(dest), io.ErrUnexpectedEOF)
+	}
+	if w.refused() {
+		err = errCrowded
 	}
 	errno, corrupt := v.errno(w, err, &h.node.errs, "read",
 		"release", h.node.parent.name, "file", h.node.file.Name(), "offset", off, "length", len(dest))

@@ -25,6 +25,7 @@ const stallAfter = 10 * time.Second
 //     grace has passed.
 //   - the request is done. That also makes it safe to keep by mistake, unlike
 //     go-fuse's context, whose channel goes on to another request.
+//   - the request is a read that would wait, and its image has no slot for it.
 //
 // It costs a goroutine only once somebody asks for Done, which a read that is
 // answered from the cache never does.
@@ -32,22 +33,32 @@ type waiter struct {
 	interrupted <-chan struct{}
 	thread      int
 	grace       time.Duration
-	stalled     *atomic.Int64 // counts those that wait for longer than stallAfter
+	room        *room
+	slot        *slotUser // the image of a read; nil: another request, which takes no slot
 
-	mu   sync.Mutex    // guards the rest; a leaf
-	done chan struct{} // made by the first Done
-	stop chan struct{} // ends watch
-	err  error
+	mu      sync.Mutex    // guards the rest; before slots.mu
+	done    chan struct{} // made by the first Done
+	stop    chan struct{} // ends watch
+	err     error
+	holds   bool // a slot
+	crowded bool // there was no slot
 }
 
-func newWaiter(ctx context.Context, grace time.Duration, stalled *atomic.Int64) *waiter {
+// room is what the requests of a mount that wait have in common.
+type room struct {
+	slots   slots
+	deaths  deaths
+	stalled atomic.Int64 // those that have waited for longer than stallAfter
+}
+
+func newWaiter(ctx context.Context, grace time.Duration, r *room) *waiter {
 	w := new(waiter)
-	w.begin(ctx, grace, stalled)
+	w.begin(ctx, grace, r, nil)
 	return w
 }
 
-func (w *waiter) begin(ctx context.Context, grace time.Duration, stalled *atomic.Int64) {
-	w.interrupted, w.grace, w.stalled, w.thread = ctx.Done(), grace, stalled, 0
+func (w *waiter) begin(ctx context.Context, grace time.Duration, r *room, slot *slotUser) {
+	w.interrupted, w.grace, w.room, w.slot, w.thread = ctx.Done(), grace, r, slot, 0
 	if c, ok := ctx.(*fuse.Context); ok {
 		w.thread = int(c.Pid)
 	}
@@ -81,9 +92,16 @@ func (w *waiter) Done() <-chan struct{} {
 	defer w.mu.Unlock()
 	if w.done == nil {
 		w.done = make(chan struct{})
-		if w.err != nil {
+		if w.err == nil && w.slot != nil {
+			w.holds = w.room.slots.take(w.slot)
+			w.crowded = !w.holds
+		}
+		switch {
+		case w.crowded:
+			w.endLocked()
+		case w.err != nil:
 			close(w.done)
-		} else {
+		default:
 			w.stop = make(chan struct{})
 			go w.watch(w.stop)
 		}
@@ -99,7 +117,18 @@ func (w *waiter) finish() {
 		close(w.stop)
 		w.stop = nil
 	}
+	if w.holds {
+		w.room.slots.give(w.slot)
+		w.holds = false
+	}
 	w.endLocked()
+}
+
+// refused tells whether the context ended because there was no slot.
+func (w *waiter) refused() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.crowded
 }
 
 func (w *waiter) end() {
@@ -145,12 +174,12 @@ func (w *waiter) watch(stop <-chan struct{}) {
 			w.end()
 			return
 		case <-stall.C:
-			w.stalled.Add(1)
-			defer w.stalled.Add(-1)
+			w.room.stalled.Add(1)
+			defer w.room.stalled.Add(-1)
 		case <-tick.C:
 		}
 		// Without a process to look at, an interrupt has to be taken for death.
-		if process == 0 && interrupted == nil || process > 0 && dying(process) {
+		if process == 0 && interrupted == nil || process > 0 && w.room.deaths.dying(process) {
 			w.end()
 			return
 		}

@@ -21,9 +21,8 @@ import (
 const FSType = "fuse." + subtype
 
 const (
-	subtype       = "vmcastfs"
-	maxBackground = 256 // go-fuse hands it to the kernel as 16 bits
-	readAhead     = 64 << 10
+	subtype   = "vmcastfs"
+	readAhead = 64 << 10
 )
 
 // A Server is a mounted filesystem.
@@ -121,7 +120,7 @@ func (v *vfs) fuseOptions() *fusefs.Options {
 	m := fuse.MountOptions{
 		AllowOther:               o.AllowOther,
 		Options:                  append([]string{"default_permissions"}, o.Extra...),
-		MaxBackground:            maxBackground,
+		MaxBackground:            v.room.slots.total,
 		MaxWrite:                 o.MaxRead, // go-fuse derives max_read from it
 		MaxReadAhead:             readAhead,
 		FsName:                   o.Source,
@@ -174,6 +173,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Stats may be called at any time.
 func (s *Server) Stats() Stats {
 	out := s.vfs.stats.snapshot()
+	out.Stalled = int(s.vfs.room.stalled.Load())
 	s.vfs.mu.Lock()
 	defer s.vfs.mu.Unlock()
 	out.OpenFiles = len(s.vfs.open)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +30,35 @@ func processOf(thread int) (process int, exists bool) {
 		}
 	}
 	return process, true
+}
+
+// deaths remembers for a moment which processes are dying, since many requests of
+// one process may ask: looking costs a walk over its threads.
+type deaths struct {
+	mu   sync.Mutex // a leaf
+	seen map[int]death
+}
+
+type death struct {
+	at    time.Time
+	dying bool
+}
+
+// dying is the function dying, asked at most once in half a killPoll for each process.
+func (d *deaths) dying(process int) bool {
+	const most = 1024 // processes to remember
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last, ok := d.seen[process]
+	if ok && time.Since(last.at) < killPoll/2 {
+		return last.dying
+	}
+	if d.seen == nil || len(d.seen) >= most {
+		d.seen = make(map[int]death)
+	}
+	last = death{time.Now(), dying(process)}
+	d.seen[process] = last
+	return last.dying
 }
 
 // dying tells whether a process is gone or none of its threads will run its code

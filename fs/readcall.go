@@ -18,12 +18,12 @@ var _ fuse.ReadResult = (*readCall)(nil)
 
 // newRead returns a call. Its context has to be ended by finish before it is the
 // answer.
-func (v *vfs) newRead(ctx context.Context) *readCall {
+func (v *vfs) newRead(ctx context.Context, image *slotUser) *readCall {
 	c, _ := v.reads.Get().(*readCall)
 	if c == nil {
 		c = &readCall{vfs: v}
 	}
-	c.waiter.begin(ctx, v.opts.InterruptGrace, &v.stats.stalled)
+	c.waiter.begin(ctx, v.opts.InterruptGrace, &v.room, image)
 	return c
 }
 

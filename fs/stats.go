@@ -37,7 +37,6 @@ type OpStats struct {
 type stats struct {
 	reads, bytes, errors, interrupted atomic.Uint64
 	panics, opens, passthrough        atomic.Uint64
-	stalled                           atomic.Int64
 	latency                           meter.Counter
 	ops                               [opCount]struct{ requests, absent, errors atomic.Uint64 }
 }
@@ -56,7 +55,6 @@ func (s *stats) snapshot() Stats {
 		Errors:      s.errors.Load(),
 		Interrupted: s.interrupted.Load(),
 		Panics:      s.panics.Load(),
-		Stalled:     int(s.stalled.Load()),
 		Opens:       s.opens.Load(),
 		Passthrough: s.passthrough.Load(),
 		ReadTime:    time.Duration(took.Nanos),

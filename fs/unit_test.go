@@ -150,7 +150,7 @@ func TestWaiter(t *testing.T) {
 	interrupt := func(thread int, grace time.Duration) *waiter {
 		c := make(chan struct{})
 		close(c)
-		w := &waiter{interrupted: c, thread: thread, grace: grace}
+		w := &waiter{interrupted: c, thread: thread, grace: grace, room: new(room)}
 		t.Cleanup(w.finish)
 		return w
 	}

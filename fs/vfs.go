@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type vfs struct {
 	root     *rootNode
 	server   *fuse.Server // set before the first request
 	stats    stats
+	room     room
 	reads    sync.Pool // of *readCall
 	statuses statuses
 
@@ -77,6 +79,7 @@ func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 		inUse:      make(map[releaseID]*usage),
 		distrusted: make(map[*fileNode]struct{}),
 	}
+	v.room.slots.total = grantedSlots(os.Geteuid() == 0)
 	v.root = &rootNode{node: node{vfs: v}}
 	return v
 }
@@ -207,7 +210,7 @@ func (v *vfs) errno(w *waiter, err error, l *meter.Limiter, what string, args ..
 }
 
 func (v *vfs) wait(ctx context.Context) *waiter {
-	return newWaiter(ctx, v.opts.InterruptGrace, &v.stats.stalled)
+	return newWaiter(ctx, v.opts.InterruptGrace, &v.room)
 }
 
 func (v *vfs) setAttr(out *fuse.Attr, id fusefs.StableAttr, nlink int, size int64, times time.Time) {
