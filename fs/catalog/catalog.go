@@ -53,20 +53,19 @@ type Catalog struct {
 
 	status   statusFile
 	failures failures // looks at the feed that brought none
+	changed  listeners[struct{}]
+	corrupt  listeners[uint64] // by inode
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool                 // checkAll is under way
 	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
 
 	// mu guards what follows it, and the replacement of snapshot. It is a leaf.
-	mu          sync.Mutex
-	closed      bool
-	looked      time.Time           // when lookAgain last did
-	looking     chan struct{}       // closed when that ended
-	releases    map[string]*Release // by id: the current generation
-	left        uint64              // the greatest generation of one that has left the feed
-	subscribers map[int]func()
-	onCorrupt   map[int]func(uint64)
-	nextSub     int
+	mu       sync.Mutex
+	closed   bool
+	looked   time.Time           // when lookAgain last did
+	looking  chan struct{}       // closed when that ended
+	releases map[string]*Release // by id: the current generation
+	left     uint64              // the greatest generation of one that has left the feed
 }
 
 // Close ends all background work and waits for it.
@@ -97,29 +96,10 @@ func (c *Catalog) Snapshot() *Snapshot { return c.snapshot.Load() }
 // Subscribe has changed called after Snapshot, the files of a package or the
 // state of a file became another. It must not block.
 func (c *Catalog) Subscribe(changed func()) (cancel func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.nextSub
-	c.nextSub++
-	c.subscribers[n] = changed
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.subscribers, n)
-	}
+	return c.changed.add(func(struct{}) { changed() })
 }
 
-func (c *Catalog) notify() {
-	c.mu.Lock()
-	fns := make([]func(), 0, len(c.subscribers))
-	for _, fn := range c.subscribers {
-		fns = append(fns, fn)
-	}
-	c.mu.Unlock()
-	for _, fn := range fns {
-		fn()
-	}
-}
+func (c *Catalog) notify() { c.changed.call(struct{}{}) }
 
 // forgetReplaced deletes what is kept of packages in whose place f names another
 // one, before that looks for its own.
@@ -236,29 +216,10 @@ func (c *Catalog) supersede(r *Release) bool {
 // tellCorrupt announces that a file's content is wrong, or may have been.
 func (c *Catalog) tellCorrupt(inode uint64) {
 	c.notify()
-	c.mu.Lock()
-	fns := make([]func(uint64), 0, len(c.onCorrupt))
-	for _, fn := range c.onCorrupt {
-		fns = append(fns, fn)
-	}
-	c.mu.Unlock()
-	for _, fn := range fns {
-		fn(inode)
-	}
+	c.corrupt.call(inode)
 }
 
 // OnCorrupt has fn called with the inode of every file whose content turns out to
 // be wrong, after reads of it have begun to fail, or to have been in doubt, after
 // it has been given up. It must not block.
-func (c *Catalog) OnCorrupt(fn func(inode uint64)) (cancel func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.nextSub
-	c.nextSub++
-	c.onCorrupt[n] = fn
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.onCorrupt, n)
-	}
-}
+func (c *Catalog) OnCorrupt(fn func(inode uint64)) (cancel func()) { return c.corrupt.add(fn) }

@@ -20,10 +20,8 @@ func New(cfg Config) *Catalog {
 		cfg.inflate = newBudgets(inflateMemory, inflateMemory)
 	}
 	c := &Catalog{
-		cfg:         cfg,
-		releases:    make(map[string]*Release),
-		subscribers: make(map[int]func()),
-		onCorrupt:   make(map[int]func(uint64)),
+		cfg:      cfg,
+		releases: make(map[string]*Release),
 	}
 	c.keyring.Store(cfg.Keyring)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
