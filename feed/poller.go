@@ -136,11 +136,11 @@ func (p *Poller) Refresh(ctx context.Context) error {
 	return err
 }
 
-// First is Refresh until there is a feed. An attempt is repeated for at most
-// patience, if its error has a method Temporary() bool that says true, and no name
+// First is Refresh until there is a feed; again, if not nil, is told before each pause. An
+// attempt is repeated for at most patience, if its error has a method Temporary() bool that says true, and no name
 // server knows better. The first pause is a second. Each is twice as long as the one
 // before, up to ten seconds, and never shorter than the server asks for.
-func (p *Poller) First(ctx context.Context, patience time.Duration) error {
+func (p *Poller) First(ctx context.Context, patience time.Duration, again func(err error, pause time.Duration)) error {
 	end := time.Now().Add(patience)
 	for pause := time.Second; ; pause = min(2*pause, firstRetry) {
 		err := p.Refresh(ctx)
@@ -148,7 +148,9 @@ func (p *Poller) First(ctx context.Context, patience time.Duration) error {
 		if !isTemporary(err) || time.Now().Add(wait).After(end) {
 			return err
 		}
-		p.o.Logger.Warn("the feed is asked for again", "url", p.url, "in", wait.Round(time.Second/10), "err", err)
+		if again != nil {
+			again(err, wait)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -258,8 +258,16 @@ func TestFirst(t *testing.T) {
 				time.AfterFunc(tc.until, func() { s.set(func() { s.err = nil }) })
 			}
 			began := time.Now()
-			err = p.First(t.Context(), tc.patience)
+			pauses := 0
+			err = p.First(t.Context(), tc.patience, func(err error, pause time.Duration) {
+				if pauses++; err == nil || pause <= 0 {
+					t.Errorf("%s: told of %v, and of a pause of %v", name, err, pause)
+				}
+			})
 			tries := len(s.take())
+			if pauses != tries-1 {
+				t.Errorf("%s: told of %d pauses between %d tries", name, pauses, tries)
+			}
 			if took := time.Since(began); (err == nil) != tc.ok || took > tc.took || tc.tries > 0 && tries != tc.tries || tc.tries == 0 && (tries < 4 || tries > 12) {
 				t.Errorf("%s: %v after %d tries in %v", name, err, tries, took)
 			}
@@ -274,7 +282,7 @@ func TestFirst(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if err := p.First(ctx, time.Minute); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 500*time.Millisecond {
+		if err := p.First(ctx, time.Minute, func(error, time.Duration) {}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 500*time.Millisecond {
 			t.Errorf("stopped: %v after %v", err, time.Since(began))
 		}
 	})

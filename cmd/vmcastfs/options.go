@@ -55,6 +55,8 @@ type options struct {
 	OnEvent    string // a program to run on events; "": none
 	Log        string // file for the log; "": journal, syslog or stderr
 	Debug      bool
+
+	again func(err error, pause time.Duration) // told before the feed is asked for again; nil: nobody is
 }
 
 // defaultOptions are the ones of a mount by this user.

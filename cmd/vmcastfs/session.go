@@ -79,7 +79,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	s.catalog = catalog.New(catalog.Config{
 		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Logger: log,
+		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, Logger: log,
 	})
 	if keyring != nil {
 		s.keys = &keyWatch{path: o.Keyring, set: s.catalog.SetKeyring, log: log, stamp: keysAre}

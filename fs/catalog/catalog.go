@@ -37,6 +37,8 @@ type Config struct {
 	Retry         time.Duration     // how long Start asks again for a feed that cannot be had just now; 0: not at all
 	Logger        *slog.Logger
 
+	Again func(err error, pause time.Duration) // told before Start asks again; nil: nobody is
+
 	inflate budgets // zero: inflateMemory of each kind
 }
 

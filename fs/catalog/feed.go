@@ -37,7 +37,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 	c.poller = poller
 	f, raw := poller.Feed()
 	if f == nil {
-		if err := poller.First(ctx, c.cfg.Retry); err != nil {
+		if err := poller.First(ctx, c.cfg.Retry, c.cfg.Again); err != nil {
 			return err
 		}
 	} else {

@@ -49,7 +49,7 @@ func TestFirstMountAsksAgain(t *testing.T) {
 				}
 				defer func() { _ = cmd.Wait() }()
 				testkit.Eventually(t, "it is mounted", time.Minute, func() bool { _, err := os.Lstat(w.path("one")); return err == nil })
-			} else if out, err := w.run(args...); (err == nil) != (c.fails == "") || !strings.Contains(out, c.fails) || c.fails != "" && exitCode(err) != exitMount {
+			} else if out, err := w.run(args...); (err == nil) != (c.fails == "") || strings.Contains(out, "asking again") != (c.fails == "") || !strings.Contains(out, c.fails) || c.fails != "" && exitCode(err) != exitMount {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			if c.fails == "" {
