@@ -3,6 +3,7 @@ package testkit
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -10,20 +11,16 @@ import (
 // TestClockSlowsDown: busy loops on all processors, and more, make the clock go
 // slower than the wall's.
 func TestClockSlowsDown(t *testing.T) {
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var busy sync.WaitGroup
 	defer busy.Wait()
-	defer close(stop)
+	defer stop.Store(true)
 	old := runtime.GOMAXPROCS(8 * runtime.NumCPU())
 	defer runtime.GOMAXPROCS(old)
 	for range 6 * runtime.NumCPU() {
 		busy.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !stop.Load() {
+				continue
 			}
 		})
 	}

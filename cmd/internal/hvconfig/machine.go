@@ -95,9 +95,7 @@ func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists f
 			m.Drives[i].Order = 0 // not from a drive
 		}
 	}
-	for _, n := range d.NICs {
-		m.NICs = append(m.NICs, n)
-	}
+	m.NICs = append(m.NICs, d.NICs...)
 	return m, m.bootable()
 }
 
