@@ -59,7 +59,7 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	a.watch.start()
-	begun := time.Now()
+	begun, atOnce := time.Now(), a.slot.snapshot().InFlight
 	reply := c.ask(a.ctx, a.slot, q)
 	resp, final, err := reply.resp, reply.final, reply.err
 	a.seen = reply.seen
@@ -73,7 +73,7 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 		return nil, final, err
 	}
 	if !refuses(resp.StatusCode) || q.refused < maxRefused {
-		a.slot.paced(resp.StatusCode, begun)
+		a.slot.paced(resp.StatusCode, begun, atOnce)
 	}
 	a.resp = resp
 	return a, final, nil

@@ -123,9 +123,6 @@ func (o *Object) Identity() Identity { return o.id }
 // must not be modified.
 func (o *Object) Head() []byte { return o.head }
 
-// URL returns the URL as given to Open, as it may be shown; see [Display].
-func (o *Object) URL() string { return o.shown }
-
 // open makes one attempt at Open, and says where that ended. It was refused before, so often.
 func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}

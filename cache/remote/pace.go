@@ -30,6 +30,7 @@ type pace struct {
 	window float64 // requests at once, now
 	gap    time.Duration
 	floor  time.Duration // a gap that was too short; 0: not known
+	crowd  int           // so many requests at once were too many; 0: not known
 	row    int           // refusals since the last good answer
 	next   time.Time     // no request starts before
 	learnt time.Time     // when a refusal last changed the pace
@@ -54,13 +55,13 @@ func refuses(status int) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
-// answered takes the answer to a request that started at a time.
-func (p *pace) answered(status int, started, now time.Time) {
+// answered takes the answer to a request that started at a time, as one of so many at once.
+func (p *pace) answered(status int, started time.Time, atOnce int, now time.Time) {
 	switch {
 	case !refuses(status):
 		p.succeeded(now)
 	case started.After(p.learnt): // else it was under way when the pace was learnt
-		p.refused(now)
+		p.refused(atOnce, now)
 	}
 }
 
@@ -74,14 +75,17 @@ func (p *pace) succeeded(now time.Time) {
 			p.next = soon
 		}
 	}
-	p.window = min(p.window+1/p.window, float64(p.most))
+	most := p.most
+	if now.Sub(p.learnt) > forgetTime {
+		p.floor, p.crowd = 0, 0
+	} else if p.crowd > 0 {
+		most = min(most, p.crowd-1)
+	}
+	p.window = min(p.window+1/p.window, float64(most))
 	for len(p.good) > 0 && (now.Sub(p.good[0]) > time.Second || len(p.good) == maxGood) {
 		p.good = p.good[1:]
 	}
 	p.good = append(p.good, now)
-	if p.floor > 0 && now.Sub(p.learnt) > forgetTime {
-		p.floor = 0
-	}
 	if p.floor > 0 {
 		least := p.floor + p.floor/20
 		p.gap = max(least, p.gap-(p.gap-least)/8)
@@ -90,13 +94,17 @@ func (p *pace) succeeded(now time.Time) {
 	}
 }
 
-// refused slows down. Of refusals in a row the first tells that the gap was too short, the
-// others only that the origin needs a pause.
-func (p *pace) refused(now time.Time) {
+// refused slows down. Of refusals in a row the first tells that there were too many at once,
+// or that the gap was too short if the request was alone. The others only tell that the
+// origin needs a pause.
+func (p *pace) refused(atOnce int, now time.Time) {
+	again := now.Sub(p.learnt) < forgetTime
 	p.learnt = now
 	if p.row++; p.row == 1 {
 		p.window = max(p.window/2, 1)
-		if p.gap > 0 {
+		if again && atOnce > 1 {
+			p.crowd = atOnce
+		} else if p.gap > 0 {
 			p.floor = p.gap
 			p.gap = min(p.gap+p.gap/4, maxGap)
 		} else {

@@ -132,6 +132,59 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestPaceOfACrowd has 300 requests made to a server that answers two at a time in 40 ms: at
+// best that takes 6 s. The gap between requests must not be what is blamed.
+func TestPaceOfACrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &failUntil{content: content(10_000)}
+		var mu sync.Mutex
+		busy, refused := 0, 0
+		crowd := roundTripper(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			busy++
+			full := busy > 2
+			if full {
+				refused++
+			}
+			mu.Unlock()
+			if !full {
+				time.Sleep(40 * time.Millisecond)
+			}
+			mu.Lock()
+			busy--
+			mu.Unlock()
+			if full {
+				return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			}
+			return s.RoundTrip(r)
+		})
+		c := client(t, func(o *Options) {
+			o.Hard, o.Transport, o.RetryMin, o.RetryMax, o.StallTimeout = true, crowd, 0, 0, 0
+		})
+		o := c.Resume("http://h.example/f", "", Identity{ETag: `"one"`, Size: 10_000, Ranged: true})
+		begun := time.Now()
+		work := make(chan int, 300)
+		for range 300 {
+			work <- 0
+		}
+		close(work)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range work {
+					mustFetch(t, o, s.content, 0, 1000)
+				}
+			})
+		}
+		wg.Wait()
+		took := time.Since(begun)
+		t.Logf("%d refused, %v", refused, took)
+		if refused > 30 || took > 15*time.Second {
+			t.Errorf("%d requests were refused, and it took %v", refused, took)
+		}
+	})
+}
+
 // TestPaceOfABrokenObject has one object answered with 503 for ever, and others well: they
 // must not be slowed down for long.
 func TestPaceOfABrokenObject(t *testing.T) {

@@ -133,7 +133,7 @@ func TestH8H9H10H16H17RawAnswers(t *testing.T) {
 			patient := client(t, func(o *Options) { o.Timeo, o.StallTimeout = 20*time.Second, 10*time.Second })
 			o := open(t, patient, rawServer(t, object, tt.answer))
 			if !tt.right {
-				o = client(t, func(o *Options) { o.Timeo, o.StallTimeout = 400*time.Millisecond, 150*time.Millisecond }).Resume(o.URL(), "", o.Identity())
+				o = client(t, func(o *Options) { o.Timeo, o.StallTimeout = 400*time.Millisecond, 150*time.Millisecond }).Resume(o.shown, "", o.Identity())
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()

@@ -85,9 +85,9 @@ func (p *peer) answered(status int, latency time.Duration) {
 }
 
 // paced has the pace of the origin learn from the answer to a request.
-func (p *peer) paced(status int, started time.Time) {
+func (p *peer) paced(status int, started time.Time, atOnce int) {
 	p.mu.Lock()
-	p.queue.pace.answered(status, started, time.Now())
+	p.queue.pace.answered(status, started, atOnce, time.Now())
 	p.admit()
 	p.mu.Unlock()
 }
