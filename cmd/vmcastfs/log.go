@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"log/syslog"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"golang.org/x/sys/unix"
@@ -33,7 +35,7 @@ type logFile struct {
 func (e *env) openLog(o options, verbose, background bool) (*logFile, error) {
 	l := &logFile{out: e.stderr}
 	if o.Log != "" {
-		f, err := os.OpenFile(o.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		f, err := openLogFile(o.Log)
 		if err != nil {
 			return nil, withCode(exitSystem, fmt.Errorf("log: %w", err))
 		}
@@ -53,6 +55,38 @@ func (e *env) openLog(o options, verbose, background bool) (*logFile, error) {
 	}
 	l.Logger = slog.New(newRepeatHandler(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: l.dropTime})))
 	return l, nil
+}
+
+// openLogFile opens or makes the file of log=. Somebody else may have put something
+// in its place: a link would have us write elsewhere, a FIFO would have us wait.
+func openLogFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o640)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link; name the file itself", name)
+	} else if errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("%s is no file that a log can be written to", name)
+	} else if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		sys := st.Sys().(*syscall.Stat_t)
+		switch mode := st.Mode(); {
+		case mode&os.ModeCharDevice != 0:
+			return f, nil // /dev/null, a terminal
+		case !mode.IsRegular():
+			err = fmt.Errorf("%s is no file that a log can be written to", name)
+		case sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+			err = fmt.Errorf("%s belongs to another user", name)
+		case sys.Nlink != 1:
+			err = fmt.Errorf("%s has another name, too: it is a hard link", name)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // dropTime leaves the time to the journal and syslog, which have their own.

@@ -69,7 +69,8 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if !o.Hard {
 		claimWait = o.Timeo / 4 // what else a soft read waits for
 	}
-	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: o.Memory, ClaimWait: claimWait, Logger: log})
+	memory := heedMemoryLimit()
+	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: ofMemory(o.Memory, memory, 10), ClaimWait: claimWait, Logger: log})
 	if err != nil {
 		return nil, withCode(exitInternal, err)
 	}
@@ -77,7 +78,8 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		return nil, err
 	}
 	s.catalog = catalog.New(catalog.Config{
-		FeedURL: feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
+		DecoderMemory: ofMemory(catalog.InflateMemory, memory, 30),
+		FeedURL:       feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, Logger: log,
 	})

@@ -39,7 +39,10 @@ type Config struct {
 
 	Again func(err error, pause time.Duration) // told before Start asks again; nil: nobody is
 
-	inflate budgets // zero: inflateMemory of each kind
+	// DecoderMemory bounds what decoders of members take together, and likewise those
+	// of archives that are compressed as a whole, in bytes. 0: 260 MiB.
+	DecoderMemory int64
+	inflate       budgets // zero: DecoderMemory of each kind
 }
 
 // Catalog is a feed with its packages, joined with the cache. It is safe for

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 
@@ -17,7 +18,8 @@ func New(cfg Config) *Catalog {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.inflate == (budgets{}) {
-		cfg.inflate = newBudgets(inflateMemory, inflateMemory)
+		n := cmp.Or(cfg.DecoderMemory, InflateMemory)
+		cfg.inflate = newBudgets(n, n)
 	}
 	c := &Catalog{
 		cfg:      cfg,

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// heedMemoryLimit keeps the process within the memory of its cgroup, and returns
+// that limit in bytes; 0: there is none. The runtime then collects garbage before
+// the kernel kills. GOMEMLIMIT in the environment stays the operator's.
+func heedMemoryLimit() int64 {
+	limit := cgroupMemory("/")
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit - limit/10)
+	}
+	return limit
+}
+
+// ofMemory is n bytes, or less if that is more than share percent of the limit.
+func ofMemory(n, limit, share int64) int64 {
+	if limit <= 0 {
+		return n
+	}
+	return min(n, limit/100*share)
+}
+
+// cgroupMemory is the smallest limit of this process's cgroup and of those above
+// it, below root; 0: there is none. Of cgroup v2 these are memory.max and
+// memory.high, of v1 memory.limit_in_bytes (cgroups(7)).
+func cgroupMemory(root string) int64 {
+	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return 0
+	}
+	least := int64(math.MaxInt64)
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		// ID:CONTROLLERS:PATH, where v2 has no controllers.
+		fields := strings.SplitN(lines.Text(), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		switch group := path.Clean("/" + fields[2]); {
+		case fields[1] == "":
+			least = min(least, cgroupLimit(root, "sys/fs/cgroup", group, "memory.max", "memory.high"))
+		case strings.Contains(","+fields[1]+",", ",memory,"):
+			least = min(least, cgroupLimit(root, "sys/fs/cgroup/memory", group, "memory.limit_in_bytes"))
+		}
+	}
+	const none = 1 << 60 // v1 shows what is no limit as a number near 2^63
+	if least >= none {
+		return 0
+	}
+	return least
+}
+
+// cgroupLimit is the smallest number in the named files of a group and those above it.
+func cgroupLimit(root, hierarchy, group string, names ...string) int64 {
+	least := int64(math.MaxInt64)
+	for {
+		for _, name := range names {
+			text, err := os.ReadFile(filepath.Join(root, hierarchy, group, name))
+			if err != nil {
+				continue
+			}
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && n > 0 {
+				least = min(least, n)
+			}
+		}
+		if group == "/" {
+			return least
+		}
+		group = path.Dir(group)
+	}
+}
