@@ -34,6 +34,8 @@ type Options struct {
 	// round trip, 2 s at most; 0 sets no other bound.
 	ClaimWait time.Duration
 	Logger    *slog.Logger
+
+	patience time.Duration // what it waits at least, for tests on slow machines
 }
 
 // fetchSlots bounds the ranges under way that no reader waits for (read-ahead,

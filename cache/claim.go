@@ -31,7 +31,7 @@ func (s *shared) tookTrip(d time.Duration) {
 
 // claimWait is how long another process is waited for without progress.
 func (s *shared) claimWait() time.Duration {
-	wait := min(max(2*time.Duration(s.trip.Load()), minClaimWait), maxClaimWait)
+	wait := max(min(max(2*time.Duration(s.trip.Load()), minClaimWait), maxClaimWait), s.opts.patience)
 	if most := s.opts.ClaimWait; most > 0 {
 		wait = min(wait, most)
 	}

@@ -88,8 +88,7 @@ func TestClaimIsWaitedFor(t *testing.T) {
 		}
 		return nil
 	}}
-	c := newCache(t, Options{Store: newStoreAt(t, dir), Region: bs})
-	c.shared.trip.Store(int64(time.Hour)) // so that this machine may be slow
+	c := newCache(t, Options{Store: newStoreAt(t, dir), Region: bs, patience: time.Hour})
 	f := mustOpen(t, c, Spec{Size: 8 * bs, BlockSize: bs, Source: src})
 	got := make(chan error)
 	p := make([]byte, bs)

@@ -365,7 +365,7 @@ func TestTwoProcesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		s := newStore(t, store.Options{Dir: dir, SyncEvery: 5 * time.Millisecond})
-		f := mustOpen(t, newCache(t, Options{Store: s}), Spec{Size: int64(len(data)), Source: src})
+		f := mustOpen(t, newCache(t, Options{Store: s, patience: time.Hour}), Spec{Size: int64(len(data)), Source: src})
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

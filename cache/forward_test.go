@@ -310,7 +310,7 @@ func TestForwardTwoProcesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		s := newStore(t, store.Options{Dir: dir, SyncEvery: 5 * time.Millisecond})
-		f := mustOpen(t, newCache(t, Options{Store: s}), spec)
+		f := mustOpen(t, newCache(t, Options{Store: s, patience: time.Hour}), spec)
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -161,7 +161,7 @@ func (cp *completion) turn(ctx context.Context, p *pass, b int64) (turn, error) 
 				return turn{urgency: source.Background, ahead: min(4<<20, s.opts.ReadAhead)}, nil
 			}
 		case follow:
-			pause = time.Second // another process may have brought it
+			pause = 5 * time.Second // another process may have brought it
 		}
 		select {
 		case <-ctx.Done():
