@@ -44,7 +44,7 @@ func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 	if err == nil {
 		err = v.findDisks()
 	}
-	manifest, description := e.Index.ManifestName(), e.Index.Description()
+	manifest, description := e.Index.ManifestName(), v.DescribedBy()
 	v.Manifest = v.signature(manifest, ManifestSignatureName, now)
 	v.Description = v.signature(description, DescriptionSignatureName, now)
 	if why := v.contradiction(description); why != "" && v.Manifest.State == Good && v.Description.State == Good {
@@ -70,6 +70,22 @@ func Judge(e Evidence, p Policy, now time.Time) (*Verdict, error) {
 	}
 	return v, err
 }
+
+// DescribedBy is the name of the member that describes the machine; "": there is
+// none. What the manifest lists goes before what is there: else another machine
+// would be made than the publisher signed. An OVA is described by another member.
+func (v *Verdict) DescribedBy() string {
+	for _, known := range []func(string) bool{v.lists, v.evidence.Index.has} {
+		for _, name := range descriptionNames {
+			if known(name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+func (v *Verdict) lists(name string) bool { return v.Sums != nil && v.Sums.Lists(name) }
 
 // readManifest parses the manifest, if there is one.
 func (v *Verdict) readManifest() error {
@@ -134,6 +150,8 @@ func (v *Verdict) signature(name, signature string, now time.Time) Signature {
 	switch {
 	case name == "":
 		return Signature{State: Missing, Reason: "there is nothing to sign"}
+	case !v.evidence.Index.has(name):
+		return Signature{State: Missing, Reason: "the manifest lists it, and the archive does not have it"}
 	case !ok:
 		return Signature{State: Missing, Reason: "it is sparse, too large or incomplete, so that no signature over it can be checked"}
 	case !has:

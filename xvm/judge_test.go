@@ -113,6 +113,8 @@ func TestJudge(t *testing.T) {
 		"large description":         {pkg().lists("a.img").manifest().large("description.xml", "a.img"), "", "description.xml is not signed by a trusted key: it is sparse, too large", "-a.img -description.xml -manifest.txt", ""},
 		"large beside the signed":   {pkg().lists("a.img").manifest().described().large("description.xml"), ByPublisher, "", "xvm.xml -description.xml", ""},
 		"unsigned description":      {pkg().manifestOf("a.img").small("description.xml", "<domain/>"), "", "description.xml is not signed by a trusted key: there is no signature.asc", "-description.xml", ""},
+		"description taken out":     {pkg().manifestOf("a.img", "xvm.xml").large("a.img"), "", "xvm.xml is not signed by a trusted key: the manifest lists it, and the archive does not have it", "-a.img", ""},
+		"description exchanged":     {pkg().manifestOf("a.img", "xvm.xml").large("a.img").small("description.xml", "<domain/>").sign("description.xml", DescriptionSignatureName, key), "", "xvm.xml is not signed by a trusted key: the manifest lists it", "-a.img -description.xml", ""},
 		"description of another":    {pkg().lists("a.img", "xvm.xml").manifest().described().large("a.img"), "", "the signed manifest lists another xvm.xml", "-a.img -xvm.xml", ""},
 		"signature over nothing":    {pkg().manifestOf("a.img").small(DescriptionSignatureName, "x"), ByPublisher, "", "-signature.asc", ""},
 		"large signature":           {pkg().lists("a.img").small(ManifestName, "").large(ManifestSignatureName), "", "", "", "no digest"},

@@ -18,8 +18,8 @@ const (
 	DescriptionSignatureName = "signature.asc"    // over xvm.xml or description.xml
 )
 
-// descriptionNames are those of the member that describes the machine; the first
-// one that is there counts.
+// descriptionNames are those of the member that describes the machine, in the order
+// in which they count.
 var descriptionNames = []string{"xvm.xml", "description.xml"}
 
 // MaxMeta bounds a member that describes the others, in bytes. Such members are
@@ -87,17 +87,6 @@ func (x *Index) Manifest() *Member {
 		}
 	}
 	return nil
-}
-
-// Description is the name of the member that describes the machine, whatever it
-// holds; "": there is none. An OVA is described by another one.
-func (x *Index) Description() string {
-	for _, name := range descriptionNames {
-		if x.has(name) {
-			return name
-		}
-	}
-	return ""
 }
 
 func (x *Index) has(name string) bool {

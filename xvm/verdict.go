@@ -169,7 +169,7 @@ func (v *Verdict) unsigned(name string) string {
 			if v.Manifest.State == Good {
 				return ""
 			}
-		case v.evidence.Index.Description(), DescriptionSignatureName:
+		case v.DescribedBy(), DescriptionSignatureName:
 			if v.Description.State == Good {
 				return ""
 			}

@@ -51,7 +51,7 @@ func (c *checker) judge(f *FileReport, digests sums.Digests) {
 		xvm.Signature
 	}{
 		{c.index.ManifestName(), xvm.ManifestSignatureName, c.verdict.Manifest},
-		{c.index.Description(), xvm.DescriptionSignatureName, c.verdict.Description},
+		{c.verdict.DescribedBy(), xvm.DescriptionSignatureName, c.verdict.Description},
 	} {
 		switch {
 		case s.State == xvm.Good && f.Name == s.signed:

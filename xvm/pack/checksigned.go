@@ -66,7 +66,7 @@ func (c *checker) signatureFaults() {
 		xvm.Signature
 	}{
 		{"the manifest", xvm.ManifestSignatureName, v.Manifest},
-		{c.index.Description(), xvm.DescriptionSignatureName, v.Description},
+		{c.verdict.DescribedBy(), xvm.DescriptionSignatureName, v.Description},
 	} {
 		switch {
 		case s.State == xvm.Good:

@@ -159,6 +159,10 @@ func forged() map[string]func(f *forger) offer {
 			return f.but("xvm.xml", "signature.asc").sparse("description.xml", domained).sparse("./description.xml", domained)
 		},
 		"description-signature-kept": func(f *forger) *tarball { return f.but("xvm.xml").sparse("description.xml", domained) },
+		"description-exchanged": func(f *forger) *tarball { // for one that the same key has signed
+			sig := f.sign([]byte(domained))
+			return f.but("xvm.xml", "signature.asc").file("description.xml", domained).file("signature.asc", string(sig))
+		},
 		"description-of-another": func(f *forger) *tarball { // which the same key has signed
 			f.xml.content = []byte(described)
 			f.xmlSig.content = f.sign(f.xml.content)

@@ -61,7 +61,7 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 		},
 	}
 	b.set = b.unlisted
-	if raw, ok := doc.Meta[doc.Index.Description()]; ok {
+	if raw, ok := doc.Meta[verdict.DescribedBy()]; ok {
 		if d, err := xvm.ParseDescription(raw); err == nil {
 			b.described = *d
 		}
