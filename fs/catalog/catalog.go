@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -52,10 +51,7 @@ type Catalog struct {
 	poller *feed.Poller
 	around surroundings
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-
+	tasks    *tasks
 	status   statusFile
 	failures failures // looks at the feed that brought none
 	changed  listeners[struct{}]
@@ -64,9 +60,9 @@ type Catalog struct {
 	checking atomic.Bool                 // checkAll is under way
 	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
 
-	// mu guards what follows it, and the replacement of snapshot. It is a leaf.
+	// mu guards what follows it, and the replacement of snapshot. It comes before
+	// Release.mu.
 	mu       sync.Mutex
-	closed   bool
 	looked   time.Time           // when lookAgain last did
 	looking  chan struct{}       // closed when that ended
 	releases map[string]*Release // by id: the current generation
@@ -75,24 +71,8 @@ type Catalog struct {
 
 // Close ends all background work and waits for it.
 func (c *Catalog) Close() {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.cancel()
-	c.work.Wait()
+	c.tasks.close()
 	c.around.bundles.Images.Held.Close()
-}
-
-// background runs fn on the catalog's own context, until Close; false if that
-// has begun.
-func (c *Catalog) background(fn func(ctx context.Context)) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.work.Go(func() { fn(c.ctx) })
-	return true
 }
 
 // Snapshot returns the present state.

@@ -59,8 +59,9 @@
 //
 // # Concurrency
 //
-// Everything exported may be called by any number of goroutines. Catalog.mu,
-// Release.mu, checker.mu and sentry.mu are leaves, and none is held over I/O.
+// Everything exported may be called by any number of goroutines. The order of locks
+// is statusFile.mu, Catalog.mu, Release.mu, tasks.mu; the others are leaves. None but
+// the first is held over I/O.
 // Functions given to [Catalog.Subscribe] and [Catalog.OnCorrupt] are called with no
 // lock held, and must not block.
 package catalog

@@ -47,7 +47,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
 		}
 	}
-	if !c.background(c.keepLooking) || !c.background(poller.Run) {
+	if !c.tasks.run(c.keepLooking) || !c.tasks.run(poller.Run) {
 		return context.Canceled
 	}
 	return nil
@@ -56,7 +56,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 // refreshSoon looks for a newer feed, but does not wait long for it.
 func (c *Catalog) refreshSoon(ctx context.Context) error {
 	done := make(chan error, 1)
-	if !c.background(func(ctx context.Context) { done <- c.poller.Refresh(ctx) }) {
+	if !c.tasks.run(func(ctx context.Context) { done <- c.poller.Refresh(ctx) }) {
 		return context.Canceled
 	}
 	wait := time.NewTimer(freshWait)
@@ -89,7 +89,7 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 		c.failures.count(ctx, err)
 		return nil, err
 	}
-	c.background(c.checkAll)
+	c.tasks.run(c.checkAll)
 	return &feed.Document{
 		Body: d.Body, ContentType: d.ContentType, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
 		NotModified: d.NotModified, MaxAge: d.MaxAge, From: d.From,
@@ -105,15 +105,16 @@ func (c *Catalog) lookAgain() <-chan struct{} {
 		c.looking = make(chan struct{})
 		close(c.looking)
 	}
-	if c.poller == nil || c.closed || time.Since(c.looked) < time.Minute {
+	if c.poller == nil || time.Since(c.looked) < time.Minute {
 		return c.looking
 	}
 	done := make(chan struct{})
-	c.looked, c.looking = time.Now(), done
-	c.work.Go(func() {
+	if c.tasks.run(func(ctx context.Context) {
 		defer close(done)
-		_ = c.poller.Refresh(c.ctx) // the outcome is in its log and status
-	})
+		_ = c.poller.Refresh(ctx) // the outcome is in its log and status
+	}) {
+		c.looked, c.looking = time.Now(), done
+	}
 	return c.looking
 }
 

@@ -15,7 +15,7 @@ func (c *Catalog) policy() xvm.Policy {
 // of one that is refused now goes on, and new opens of it fail.
 func (c *Catalog) SetKeyring(keyring *xvm.Keyring) {
 	c.keyring.Store(keyring)
-	c.background(func(context.Context) {
+	c.tasks.run(func(context.Context) {
 		for _, r := range c.Snapshot().Releases() {
 			if p, ok := r.Peek(); ok {
 				p.Verdict() // is made anew

@@ -21,16 +21,12 @@ func New(cfg Config) *Catalog {
 		n := cmp.Or(cfg.DecoderMemory, InflateMemory)
 		cfg.inflate = newBudgets(n, n)
 	}
-	c := &Catalog{
-		cfg:      cfg,
-		releases: make(map[string]*Release),
-	}
+	c := &Catalog{cfg: cfg, tasks: newTasks(), releases: make(map[string]*Release)}
 	c.keyring.Store(cfg.Keyring)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.around = surroundings{
-		bundles: newEnv(cfg, c.policy, c.background), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		bundles: newEnv(cfg, c.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
 		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
-		run:     c.background,
+		run:     c.tasks.run,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 	}
 	c.status.asking = make(chan struct{}, 1)
@@ -38,7 +34,7 @@ func New(cfg Config) *Catalog {
 	return c
 }
 
-// newEnv is what packages work with. Policy and run are Catalog's.
+// newEnv is what packages work with. Policy is Catalog's, run that of its tasks.
 func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)) bool) *bundle.Env {
 	return &bundle.Env{
 		Archives: archive.Env{

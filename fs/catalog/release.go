@@ -67,8 +67,8 @@ type Release struct {
 	checker    checker
 	newest     *atomic.Pointer[Release] // of all generations of the item, which share it
 
-	// mu guards what follows it. It is never held over I/O, and no other lock is
-	// taken under it.
+	// mu guards what follows it. It is never held over I/O. It comes after Catalog.mu
+	// and before tasks.mu.
 	mu      sync.Mutex
 	from    string       // who gave the feed that names it, see feed.Document
 	now     feed.Release // as the feed has it now: another title, date, notes, or URL of the same package

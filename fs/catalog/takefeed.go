@@ -16,7 +16,7 @@ const kindFeed = "feed"
 func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) {
 	why, keep := c.around.sentry.takeFeed(heldFeed{f, raw, at, save}, len(c.Snapshot().releases) > 0)
 	if why != "" && c.cfg.RequireSigned {
-		c.background(c.awaitAcceptance)
+		c.tasks.run(c.awaitAcceptance)
 	}
 	if keep {
 		c.notify()
@@ -28,7 +28,7 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 		}
 	}
 	c.publish(f, raw, at)
-	c.background(c.judgeNewest)
+	c.tasks.run(c.judgeNewest)
 }
 
 // awaitAcceptance looks whether the operator has accepted that the feed went
