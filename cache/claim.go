@@ -16,7 +16,7 @@ const (
 	// claimWaits is how many such waits one job affords in all, while blocks come.
 	claimWaits = 4
 	// A process that had to go ahead alone does not wait for claims of the file
-	// for some time, and twice as long the next time.
+	// for some time. The next time it is twice as long.
 	minAlone, maxAlone = 2 * time.Second, 32 * time.Second
 	// slowStream is what the stream of another process has to bring to be waited
 	// for, in bytes a second.

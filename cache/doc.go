@@ -34,32 +34,34 @@ not match its sum is fetched once more, then it fails alone, with a *BlockError.
 
 A demanded range begins with what is waited for and goes on to the end of its
 region; what precedes it in the region is a range beside it. Each handle
-recognizes up to eight sequential readers and fetches ahead of them, twice as far
-as they have come, at most 8 MiB. It also learns whether regions pay: when reads
-are random, misses fetch their blocks only. A profile is fetched in its order
-from the first read of one of its blocks on (File.Follow), ahead of the readers,
-and given up after 32 misses in a row outside of it. At most eight ranges that no
-reader asked for are under way at a time, and one that finds no slot is not
-begun: nobody ever waits behind read-ahead. TestReplayBoot has what was measured.
+recognizes up to eight sequential readers and fetches ahead of them, twice as
+far as they have come, at most 8 MiB. It also learns whether regions pay: when
+reads are random, misses fetch their blocks only. A profile is fetched in its
+order, ahead of the readers, from the first read of one of its blocks on
+(File.Follow). It is given up after 32 misses in a row outside of it. At most
+eight ranges that no reader asked for are under way at a time, and one that
+finds no slot is not begun: nobody ever waits behind read-ahead. TestReplayBoot
+has what was measured.
 
 # What is served
 
-The states of a file stand at the type standing. A block with a sum of its own is
-compared as it comes. Where only the whole has a sum, blocks are served as they
-come, but the last missing one is handed out only after the whole has matched: so
-nobody reads all of a corrupt file. A walk follows the readers and hashes what
-they bring, so that this costs a sequential reader nothing. With Spec.Complete it
-also fetches what is missing, when no reader has missed for Options.Quiet, or
-after 15 times that. Under Strict no block is served before the whole was checked.
+The states of a file stand at the type standing. A block with a sum of its own
+is compared as it comes. Where only the whole has a sum, blocks are served as
+they come. The last missing one is handed out only after the whole has matched:
+so nobody reads all of a corrupt file. A walk follows the readers and hashes
+what they bring, so that this costs a sequential reader nothing. With
+Spec.Complete it also fetches what is missing, when no reader has missed for
+Options.Quiet, or after 15 times that. Under Strict no block is served before
+the whole was checked.
 
 A check that has matched gives the file its block sums (Spec.Learned): a block
 that is lost later, and fetched again, is compared with those. Spec.Copies may
-know another file of the store that has a block with the same sum: it is compared,
-and copied instead of fetched. What a forward source gave is withdrawn when the
-source finds that it was wrong. In a verified file that the kernel reads by itself
-(File.PassthroughFile), a block that was found damaged is fetched again within
-seconds. In a file larger than the cache no block is the last missing one, so
-that only Complete and Strict find a wrong byte of it.
+know another file of the store that has a block with the same sum: it is
+compared, and copied instead of fetched. What a forward source gave is withdrawn
+when the source finds that it was wrong. In a verified file that the kernel
+reads by itself (File.PassthroughFile), a block that was found damaged is
+fetched again within seconds. In a file larger than the cache no block is the
+last missing one. Only Complete and Strict find a wrong byte of it.
 
 # Several processes
 

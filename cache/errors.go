@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	// ErrCorrupt is what every read of a file gets once its content has been
-	// shown not to be what its sums promise, also after a restart.
+	// ErrCorrupt: the content was shown not to be what its sums promise. Every
+	// read of the file gets it from then on, also after a restart.
 	ErrCorrupt = errors.New("content does not match its checksum")
 	// ErrTooLarge: the source produced more than Spec.MaxSize, or the file has
 	// more than MaxBlocks blocks.

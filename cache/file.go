@@ -251,8 +251,8 @@ func (h *File) PassthroughFile() (*os.File, bool) {
 const watchEvery = 5 * time.Second
 
 // watchPassthrough watches a file that the kernel may read. None of its blocks
-// is evicted, so one that is missing has been found damaged, by another process,
-// and is being read all the same until it is written again.
+// is evicted. So one that is missing has been found damaged, by another
+// process. The kernel reads it all the same until it is written again.
 func (e *entry) watchPassthrough() {
 	for pause := watchEvery; ; {
 		select {

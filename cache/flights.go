@@ -94,9 +94,9 @@ type want struct {
 	wide    bool // of a miss, the region around it is fetched too
 }
 
-// acquire joins or starts the fetch of block b, and of the blocks after it up
-// to last or to the first one that is here already. The caller must wait for,
-// or leave, each flight. None: block b is here.
+// acquire joins or starts the fetch of block b. It goes on to block last, or to
+// the first one that is here already. The caller must wait for, or leave, each
+// flight. None: block b is here.
 func (fl *flights) acquire(b, last int64, w want) []*flight {
 	if w.urgency == source.Demand {
 		fl.s.lastMiss.Store(time.Now().UnixNano())

@@ -41,10 +41,10 @@ type follower struct {
 }
 
 // Follow has the blocks of profile fetched in its order, ahead of the readers
-// of this file. It begins with the first read of one of the blocks, and ends
-// where the profile ends or where the readers do not follow it any more. What
-// lies outside of the file is ignored. Follow does nothing for a Forward
-// source, under Strict, and while another profile is being followed.
+// of this file. It begins with the first read of one of the blocks. It ends
+// with the profile, or when the readers do not follow it any more. What lies
+// outside of the file is ignored. Follow does nothing for a Forward source,
+// under Strict, and while another profile is being followed.
 func (h *File) Follow(profile []Extent) {
 	fl, st := h.e.flights, h.e.standing
 	size := fl.local.size.Load()

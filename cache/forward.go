@@ -118,8 +118,8 @@ func (r *runner) run() {
 		start := max(0, r.source.Start(first*l.bs))
 		from := min((start+l.bs-1)/l.bs, first)
 		if l.size.Load() < 0 {
-			// The file may end in the block in which the source can begin, and
-			// a pass that began behind it would take its own place for the end.
+			// The file may end in the block in which the source can begin. A
+			// pass that began behind it would take its own place for the end.
 			from = min(start/l.bs, first)
 		}
 		ctx, cancel := context.WithCancelCause(fl.tasks.ctx)

@@ -3,9 +3,9 @@ package cache
 import "vmcastfs/cache/source"
 
 // plan turns new flights, made by one reader, into ranges. A demanded run is a
-// range of its own that goes on to the end of its aligned region, so that what
-// is waited for comes first and the rest right behind it, without a second
-// round trip. What precedes it in the region is a range beside it. mu is held.
+// range of its own that goes on to the end of its aligned region. So what is
+// waited for comes first, and the rest right behind it without a second round
+// trip. What precedes it in the region is a range beside it. mu is held.
 func (fl *flights) plan(fresh []*flight, w want) {
 	for len(fresh) > 0 {
 		n := 1

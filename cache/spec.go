@@ -14,8 +14,8 @@ import (
 // checked before anyone sees it. Its methods are called from many goroutines
 // at once and must be cheap.
 type BlockSums interface {
-	// Sum returns the SHA-256 of block b (the last one may be short), or zero
-	// when the block holds nothing but zeros (sum is then ignored). With ok
+	// Sum returns the SHA-256 of block b, of which the last one may be short.
+	// zero: the block holds nothing but zeros, and sum is ignored. With ok
 	// false nothing is known about the block.
 	Sum(b int64) (sum [32]byte, zero bool, ok bool)
 }
@@ -56,8 +56,8 @@ const (
 )
 
 // Spec describes a file to open. The first Open of a key decides; while it is
-// open, further opens of the same key share it and their Spec is ignored,
-// except that Policy Strict and Complete are honoured from any of them.
+// open, further opens of the same key share it. Of their Spec only Policy
+// Strict and Complete are honoured.
 type Spec struct {
 	// Key names the file on the local disk. It must change whenever the
 	// content may have (validator, length, manifest digest).
@@ -89,9 +89,9 @@ type Spec struct {
 	// Copies, if not nil, is asked for each block with a sum before it is
 	// fetched. Ignored for Forward sources.
 	Copies Copies
-	// Learned, if not nil, is called with the sums of all blocks once the whole
-	// has been verified by a walk over it, so that Blocks can have them the
-	// next time. It must not block and must not call the file.
+	// Learned, if not nil, is called with the sums of all blocks once a walk
+	// has verified the whole. Blocks can have them the next time. It must not
+	// block and must not call the file.
 	Learned func(*sums.Table)
 	Policy  Policy
 	// Complete: fetch and check the whole in the background once opened.

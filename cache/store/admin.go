@@ -136,7 +136,7 @@ func (s *Store) Remove(k Key) error {
 	return nil
 }
 
-// Prune makes the cache take at most target bytes of disk, as far as the rules of eviction let it, and
+// Prune makes the cache take at most target bytes of disk, as far as the rules of eviction let it. It
 // returns how many bytes that freed.
 func (s *Store) Prune(target int64) (freed int64, err error) {
 	s.quota.mu.Lock()

@@ -19,7 +19,8 @@
 //   - A killed process, or a power cut, loses at most the blocks of the last SyncEvery.
 //   - All that the directory takes of the disk stays below Options.Limit, in all processes together, and
 //     MinFree stays free. One process exceeds the limit by no more than the filesystem's own blocks of a
-//     file's extents, several at the same moment by one lease each; the next look takes that back.
+//     file's extents. Several may at the same moment exceed it by one lease each, which the next look
+//     takes back.
 //   - A disk that is full or fails gives [ErrFull] ([ErrFailing] is one) or [ErrAbsent], never wrong bytes.
 //     The caller then works uncached. That goes for opening a file too: it becomes a loose file, which
 //     gets its place within some 5 s of the disk having it again. What the kernel reads by itself

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// What people say and see about cached files lies in documents named by the key, so that it outlives
-// the process and holds for all of them.
+// What people say of cached files lies in documents named by the key. So it outlives the process and
+// holds for all of them.
 const (
 	kindKeep  = "keep"  // never evict it
 	kindLabel = "label" // what it is
