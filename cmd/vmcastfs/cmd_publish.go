@@ -60,9 +60,10 @@ else its first URL; that stays, too, wherever DIR is served later. Of a disk
 image the feed gives the SHA-256, and mounts compare it. Its release notes are
 in NAME.html, NAME.md or NAME.txt beside NAME.xvm or NAME.img.xz. Run again,
 publish changes only what has changed, and nothing at all if nothing has;
-readers see the old feed or the new one, never half of one. A file that is no package is an error, and
-the feed stays as it was. A changed package is another release, under another
-name: hosts remember what was first seen of each, and publish warns of it.`,
+readers see the old feed or the new one, never half of one. A file that is no
+package is an error, and the feed stays as it was. A changed package is another
+release, under another name: hosts remember what was first seen of each, and
+publish warns of it.`,
 		Example: `  vmcastfs publish --base-url https://example.org/vm/ /srv/www/vm`,
 		Args:    exactArgs(1, "a DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
