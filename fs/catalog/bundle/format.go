@@ -18,6 +18,7 @@ type Doc struct {
 	Meta     map[string][]byte    // whole content of the members that describe the others
 	Sizes    map[string]int64     // proven plain sizes of compressed members, by plain name
 	Kinds    map[string]SeenImage `json:",omitempty"` // what images begin with, of those that were looked at
+	Decoded  map[string]bool      `json:",omitempty"` // plain names whose first stored bytes showed a kind that is supported
 	Data     map[string]int64     `json:",omitempty"` // bytes of images in blocks that are not all zeros, by the package's own block list
 	Sidecar  *SidecarDoc          // nil: there is none, or its place was not named
 	Inflate  seekable.Format      `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of

@@ -12,14 +12,15 @@ type learned struct {
 	save func(*Doc)
 
 	// mu guards what follows it; it is a leaf. The maps are never written to.
-	mu    sync.Mutex
-	sizes map[string]int64
-	kinds map[string]SeenImage
-	data  map[string]int64
+	mu      sync.Mutex
+	sizes   map[string]int64
+	kinds   map[string]SeenImage
+	decoded map[string]bool
+	data    map[string]int64
 }
 
 func newLearned(doc *Doc, save func(*Doc)) *learned {
-	return &learned{doc: doc, save: save, sizes: doc.Sizes, kinds: doc.Kinds, data: doc.Data}
+	return &learned{doc: doc, save: save, sizes: doc.Sizes, kinds: doc.Kinds, decoded: doc.Decoded, data: doc.Data}
 }
 
 // size keeps a proven plain size.
@@ -56,6 +57,32 @@ func (l *learned) setKinds(kinds map[string]SeenImage) {
 	l.keep()
 }
 
+// decodable tells whether an image is known to be of a kind that is inflated here.
+func (l *learned) decodable(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, sized := l.sizes[name]
+	return sized || l.decoded[name]
+}
+
+// addDecodable keeps the names of such images.
+func (l *learned) addDecodable(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	l.mu.Lock()
+	decoded := maps.Clone(l.decoded)
+	if decoded == nil {
+		decoded = make(map[string]bool)
+	}
+	for _, name := range names {
+		decoded[name] = true
+	}
+	l.decoded = decoded
+	l.mu.Unlock()
+	l.keep()
+}
+
 // setData keeps where the package's own block list says that images have data.
 func (l *learned) setData(data map[string]int64) {
 	l.mu.Lock()
@@ -67,7 +94,7 @@ func (l *learned) setData(data map[string]int64) {
 func (l *learned) keep() {
 	doc := *l.doc
 	l.mu.Lock()
-	doc.Sizes, doc.Kinds, doc.Data = l.sizes, l.kinds, l.data
+	doc.Sizes, doc.Kinds, doc.Decoded, doc.Data = l.sizes, l.kinds, l.decoded, l.data
 	l.mu.Unlock()
 	l.save(&doc)
 }

@@ -26,6 +26,7 @@ type Package struct {
 	files    map[string]*File
 	names    []string // sorted
 	joined   *joined  // nil: no image may be that of a partition
+	learned  *learned
 	identity identity
 	warnings []string
 }
@@ -43,7 +44,7 @@ func newPackage(env *Env, release Release, a *archive.Archive, content archive.C
 	b.checkPinned()
 	p := &Package{
 		shared: b.shared, env: env, archive: a, content: content, doc: doc, blocks: b.set.Blocks,
-		files: b.files, joined: b.joined, identity: b.identity, warnings: b.warnings,
+		files: b.files, joined: b.joined, learned: b.learned, identity: b.identity, warnings: b.warnings,
 	}
 	for name := range p.files {
 		p.names = append(p.names, name)
@@ -75,7 +76,7 @@ func (p *Package) Prepare(ctx context.Context) {
 		files = append(files, p.files[name])
 	}
 	log := p.env.Images.Log
-	if rest := findSizes(ctx, files, log); len(rest) > 0 {
+	if rest := findSizes(ctx, files, p.learned, log); len(rest) > 0 {
 		p.env.Images.Go(func(ctx context.Context) {
 			findRest(ctx, rest, log, p.shared.release.Changed)
 			p.findJoined(ctx)

@@ -27,19 +27,24 @@ const (
 // findSizes looks whether compressed members can be inflated here, and sizes the
 // small ones, as far as the time reaches. It returns those that are to be sized
 // behind the directory.
-func findSizes(ctx context.Context, files []*File, log *slog.Logger) (rest []*File) {
+func findSizes(ctx context.Context, files []*File, l *learned, log *slog.Logger) (rest []*File) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
 	faults := 0
+	var decodable []string
 	for _, f := range files {
 		im := f.image()
 		if im == nil {
 			continue
 		}
-		if f.refused() == nil {
-			if err := im.CheckDecodable(ctx); err != nil {
+		if f.refused() == nil && !l.decodable(f.name) {
+			seen, err := im.CheckDecodable(ctx)
+			if err != nil {
 				warnOfSize(err, log, &faults)
 				continue
+			}
+			if seen {
+				decodable = append(decodable, f.name)
 			}
 		}
 		if f.Size() != store.Unknown {
@@ -53,6 +58,7 @@ func findSizes(ctx context.Context, files []*File, log *slog.Logger) (rest []*Fi
 			rest = append(rest, f)
 		}
 	}
+	l.addDecodable(decodable)
 	return rest
 }
 

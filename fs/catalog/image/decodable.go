@@ -8,27 +8,27 @@ import (
 )
 
 // CheckDecodable looks at the first bytes of what the image is inflated from, and
-// keeps what it finds. It does so if there are kinds of the format that are not
-// supported. The error wraps seekable.ErrUnsupported or seekable.ErrLimit; nil
-// also if the bytes cannot be had now.
-func (im *Image) CheckDecodable(ctx context.Context) error {
+// keeps what speaks against it. It does so if there are kinds of the format that
+// are not supported. The error wraps seekable.ErrUnsupported or seekable.ErrLimit.
+// Seen is false if the bytes were not looked at, or cannot be had now.
+func (im *Image) CheckDecodable(ctx context.Context) (seen bool, err error) {
 	if im.base == nil || !im.member.Format.MayRefuse() {
-		return nil
+		return false, nil
 	}
 	if why := im.undecodable.Load(); why != nil {
-		return *why
+		return true, *why
 	}
 	file, err := im.base.Acquire(ctx)
 	if err != nil {
-		return nil
+		return false, nil
 	}
 	defer im.base.Drop()
 	if im.base.waits(file) {
-		return nil
+		return false, nil
 	}
 	head, err := readEnd(cache.Narrowly(ctx), file, min(im.base.Size(), seekable.HeadMax), 0)
 	if err != nil {
-		return nil
+		return false, nil
 	}
-	return im.keepUndecodable(im.member.Format.Refuse(head))
+	return true, im.keepUndecodable(im.member.Format.Refuse(head))
 }
