@@ -169,7 +169,7 @@ type docEntry struct {
 	bytes      int64 // of disk
 }
 
-// docEntries lists all documents, and what is left of some that were being written.
+// docEntries lists all documents, the least recently used first, and what is left of some that were being written.
 func (s *documents) docEntries() []docEntry {
 	var all []docEntry
 	kinds, err := s.root.Names()
@@ -189,18 +189,19 @@ func (s *documents) docEntries() []docEntry {
 		}
 		d.Close()
 	}
+	slices.SortFunc(all, func(a, b docEntry) int { return a.used.Compare(b.used) })
 	return all
 }
 
-// evictDocs removes documents, the least recently used first, until they take no more than most bytes or
-// want bytes are freed. It spares what people said of files, and everything that is named by a kept file.
-func (s *documents) evictDocs(most, want int64, kept map[Key]bool) (freed int64) {
-	all := s.docEntries()
+// evictDocs removes documents, in the order of all, until those take no more than most bytes or want bytes
+// are freed. It spares what people said of files, and everything that is named by a kept file. What it
+// removed takes no bytes in all any more.
+func (s *documents) evictDocs(all []docEntry, most, want int64, kept map[Key]bool) (freed int64) {
 	var sum int64
 	for _, e := range all {
 		sum += e.bytes
 	}
-	if sum <= most {
+	if sum <= most || want <= 0 {
 		return 0
 	}
 	spared := make(map[string]bool, len(kept))
@@ -209,12 +210,11 @@ func (s *documents) evictDocs(most, want int64, kept map[Key]bool) (freed int64)
 			spared[file] = true
 		}
 	}
-	slices.SortFunc(all, func(a, b docEntry) int { return a.used.Compare(b.used) })
-	for _, e := range all {
+	for i, e := range all {
 		if freed >= want || sum-freed <= most {
 			break
 		}
-		if e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
+		if e.bytes == 0 || e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
 			continue
 		}
 		d, err := s.root.Sub(e.kind)
@@ -223,6 +223,7 @@ func (s *documents) evictDocs(most, want int64, kept map[Key]bool) (freed int64)
 		}
 		if d.Remove(e.file) == nil {
 			freed += e.bytes
+			all[i].bytes = 0
 		}
 		d.Close()
 	}

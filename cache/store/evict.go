@@ -22,14 +22,16 @@ const docShare = 8
 // last; then the other documents. What was used least recently goes first. Kept files lose nothing. The
 // caller holds quota.mu.
 func (s *Store) evict(want int64) (freed int64) {
-	kept := s.kept()
+	kept, docs := s.kept(), s.docEntries()
 	whole := s.opt.Limit
 	if whole <= 0 {
 		whole = s.usage().total()
 	}
-	freed = s.evictDocs(whole/docShare, want, kept)
-	freed += s.evictFiles(want-freed, kept)
-	freed += s.evictDocs(0, want-freed, kept)
+	freed = s.evictDocs(docs, whole/docShare, want, kept)
+	if freed < want {
+		freed += s.evictFiles(want-freed, kept)
+	}
+	freed += s.evictDocs(docs, 0, want-freed, kept)
 	s.evictedBytes.Add(freed)
 	return freed
 }
