@@ -162,6 +162,26 @@ func TestHardAnswers(t *testing.T) {
 	})
 }
 
+// TestForgottenConnections: something on the way forgets the idle connections without a word.
+// The next read must not wait for stall=, which is 30 s, just when a guest resets its disk.
+func TestForgottenConnections(t *testing.T) {
+	t.Parallel()
+	disk := noise(8<<20, 27)
+	w := relayedWorld(t)
+	w.publish("one", packListed(t, member{"disk.img", disk}))
+	w.mount("complete=off", "hard")
+	f := w.open("one", "disk.img")
+	w.wantAt(f, disk, 0)
+	time.Sleep(500 * time.Millisecond) // until the connections are idle
+	w.relay.freeze()()
+	began, beganHere := w.now(), time.Now()
+	w.wantAt(f, disk, 4<<20)
+	t.Logf("the read took %s", time.Since(beganHere).Round(time.Millisecond))
+	if took := w.now() - began; took > 20*time.Second {
+		t.Errorf("the read took %s", took)
+	}
+}
+
 // TestOutageSoft: a read fails with EIO in the time given, and works again
 // when the network does.
 func TestOutageSoft(t *testing.T) {
