@@ -33,14 +33,19 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	free, _ := s.files.free()
 	all, _ := s.files.entries()
+	used := s.usage()
+	return s.Known(Stats{Bytes: used.total(), DocBytes: used.documents, Free: free, Files: len(all)})
+}
+
+// Known is Stats from memory: what only the directory tells is as it was in seen.
+func (s *Store) Known(seen Stats) Stats {
 	s.mu.Lock()
 	open := len(s.open)
 	s.mu.Unlock()
-	used := s.usage()
 	st := Stats{
 		Dir: s.opt.Dir, ReadOnly: s.readOnly,
-		Bytes: used.total(), DocBytes: used.documents, Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: free,
-		Files: len(all), Open: open,
+		Bytes: seen.Bytes, DocBytes: seen.DocBytes, Limit: s.opt.Limit, MinFree: s.opt.MinFree, Free: seen.Free,
+		Files: seen.Files, Open: open,
 		EvictedFiles: s.evictedFiles.Load(), EvictedBytes: s.evictedBytes.Load(),
 		Damaged: s.damaged.Load(), Full: s.full.Load(), Refusing: s.refusing.Load(),
 	}
@@ -49,9 +54,6 @@ func (s *Store) Stats() Stats {
 	}
 	return st
 }
-
-// EvictedBytes is Stats.EvictedBytes, from memory.
-func (s *Store) EvictedBytes() int64 { return s.evictedBytes.Load() }
 
 // Info describes a cached file.
 type Info struct {

@@ -88,13 +88,13 @@ func (c *Catalog) look() *look {
 // activity is what this process has done to the cache so far, from memory.
 func (c *Catalog) activity() activity {
 	reads := c.cfg.Cache.Stats()
-	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.EvictedBytes()}
+	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.Known(store.Stats{}).EvictedBytes}
 }
 
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
-	st := Status{Version: 1, Cache: l.cache, Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
+	st := Status{Version: 1, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
 	st.Feed = c.feedStatus(s)
 	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
 	for _, r := range s.releases {
