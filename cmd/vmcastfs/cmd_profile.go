@@ -117,12 +117,7 @@ func readProfile(path string) ([]xvm.ProfileRead, error) {
 
 // profileText is a file that holds a boot profile.
 func profileText(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("boot profile: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, xvm.MaxProfileSize+1))
+	text, err := readAtMost(path, xvm.MaxProfileSize)
 	if err != nil {
 		return nil, fmt.Errorf("boot profile: %w", err)
 	}

@@ -125,13 +125,13 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		return withCode(exitFailed, err)
 	}
 	if bytes.Equal(doc, old) {
-		fmt.Fprintf(e.stdout, "%s  unchanged, %d %s\n", path, len(channel.Items), plural(len(channel.Items), "release", "releases"))
+		fmt.Fprintf(e.stdout, "%s  unchanged, %s\n", path, count(len(channel.Items), "release"))
 		return nil
 	}
 	if err := renameio.WriteFile(path, doc, 0o644); err != nil {
 		return withCode(exitSystem, err)
 	}
-	fmt.Fprintf(e.stdout, "%s  %d %s\n", path, len(channel.Items), plural(len(channel.Items), "release", "releases"))
+	fmt.Fprintf(e.stdout, "%s  %s\n", path, count(len(channel.Items), "release"))
 	return nil
 }
 
@@ -282,7 +282,7 @@ func (e *env) isPackage(ctx context.Context, path, address string, size int64) (
 // releaseNotes are those beside a package, as HTML; "" if there are none.
 func releaseNotes(stem string) (string, error) {
 	for _, ext := range []string{".html", ".md", ".txt"} {
-		b, err := readLimited(stem+ext, maxNotesFile)
+		b, err := readAtMost(stem+ext, maxNotesFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -302,16 +302,4 @@ func releaseNotes(stem string) (string, error) {
 		return string(b), nil
 	}
 	return "", nil
-}
-
-// readLimited reads a file of at most limit bytes.
-func readLimited(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return os.ReadFile(path)
 }

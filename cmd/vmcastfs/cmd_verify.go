@@ -239,16 +239,9 @@ func (v *verifier) conclude(asJSON bool) error {
 		}
 	}
 	if faults > 0 {
-		return withCode(exitFailed, fmt.Errorf("%d %s in %d of %d packages", faults, plural(faults, "fault", "faults"), bad, len(v.packages)))
+		return withCode(exitFailed, fmt.Errorf("%s in %d of %d packages", count(faults, "fault"), bad, len(v.packages)))
 	}
 	return nil
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }
 
 // printReport prints a report for people.
@@ -262,14 +255,10 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 		if f.Size >= 0 {
 			size = humanize.IBytes(uint64(f.Size))
 		}
-		proofs := strings.Join(f.Proofs, "; ")
-		if proofs == "" {
-			proofs = "-"
-		}
 		if f.State == xvmpack.Verified {
 			verified++
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", show.Text(f.Name), size, f.State, show.Text(proofs))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", show.Text(f.Name), size, f.State, dash(show.Text(strings.Join(f.Proofs, "; "))))
 	}
 	w.Flush() //nolint:errcheck // stdout
 	fmt.Fprintf(stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
@@ -282,7 +271,7 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 	for _, text := range r.Faults {
 		fmt.Fprintf(stdout, "  FAULT: %s\n", show.Text(text))
 	}
-	fmt.Fprintf(stdout, "  %d of %d files verified, %d %s\n", verified, len(r.Files), len(r.Faults), plural(len(r.Faults), "fault", "faults"))
+	fmt.Fprintf(stdout, "  %d of %d files verified, %s\n", verified, len(r.Files), count(len(r.Faults), "fault"))
 }
 
 func signatureText(s xvm.Signature) string {
