@@ -266,3 +266,18 @@ func TestXVM2(t *testing.T) {
 		w.wantFile([]byte(description), release, "description.xml")
 	}
 }
+
+// TestRetryAfterOfTheFeed: a server that says when to come back for the feed is not asked
+// before.
+func TestRetryAfterOfTheFeed(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	w.publish("one", packListed(t, member{"disk.img", noise(1<<20, 28)}))
+	w.mount("complete=off", "refresh=1s")
+	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Status, Status: 503, RetryAfter: "1800"})
+	testkit.Eventually(t, "the feed cannot be had", time.Minute, func() bool { return w.status().Feed.LastError != "" })
+	testkit.Eventually(t, "the next look at the feed is when the server said", time.Minute, func() bool {
+		feed := w.status().Feed
+		return feed.Next != nil && feed.LastAttempt != nil && feed.Next.Sub(*feed.LastAttempt) >= 30*time.Minute
+	})
+}
