@@ -134,6 +134,11 @@ func newRoute(raw, base string) (*route, error) {
 // anywhere if none is known: each hop names the next one, and must be allowed to.
 func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to *url.URL, header http.Header) (_ *http.Response, final *url.URL, seen class, _ error) {
 	seen = anywhere
+	if *to != *r.url { // a redirect led there before: its name must not move inwards since
+		if at, ok := c.classAt(originOf(to)); ok {
+			seen = at
+		}
+	}
 	for hop := 0; ; hop++ {
 		resp, err := c.hop(ctx, fresh, method, r, to, header, seen)
 		if err != nil {

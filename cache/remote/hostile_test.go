@@ -199,6 +199,18 @@ func TestH3PublicServerInBetween(t *testing.T) {
 		if _, err := c1.Open(t.Context(), s.URL()+"/feed", ""); (err == nil) != c.ok {
 			t.Errorf("%s: open: %v", name, err)
 		}
+		// Nor is a place of a public server that was led to before asked where its name has
+		// moved inwards: the way there is gone again.
+		if c.ok {
+			r, err := newRoute(s.URL()+"/feed", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			moved, _ := url.Parse(outside + "/f")
+			if _, _, _, err := c1.do(t.Context(), false, http.MethodGet, r, moved, http.Header{}); !errors.Is(err, ErrRefused) {
+				t.Errorf("%s: the remembered place: %v", name, err)
+			}
+		}
 		// Who allows private addresses has allowed this.
 		c2 := client(t, func(o *Options) { o.AllowPrivate = true })
 		c2.recordClass(outside, public)
