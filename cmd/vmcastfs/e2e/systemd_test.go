@@ -264,7 +264,7 @@ func TestSystemd(t *testing.T) {
 			line = strings.NewReplacer("https://example.org/vmcast.xml", w.feed, "/srv/vmcast", dir, "_netdev", "_netdev,cache_free=0").Replace(line)
 			fstab.WriteString(line)
 			if dir == "/srv/plain" { // and one that does not stop the boot
-				fstab.WriteString(strings.NewReplacer(w.feed, "http://127.0.0.1:1/none.xml", dir, "/srv/lost").Replace(line))
+				fstab.WriteString(strings.NewReplacer(w.feed, "http://127.0.0.1:1/none.xml", dir, "/srv/lost", "_netdev", "retry=0,_netdev").Replace(line))
 			}
 		}
 	}
