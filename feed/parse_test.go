@@ -12,8 +12,8 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/feed/show"
-	"vmcastfs/internal/testkit"
 )
 
 const testBase = "https://feeds.example.org/dir/vmcast.xml"

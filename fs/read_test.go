@@ -18,8 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/internal/fusetest"
-	"vmcastfs/internal/testkit"
 )
 
 // requirePassthrough skips where the kernel does not offer it to us.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/internal/fusetest"
-	"vmcastfs/internal/testkit"
 )
 
 // An image may have as many waiting reads as there are slots left.

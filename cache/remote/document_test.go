@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 func TestGet(t *testing.T) {

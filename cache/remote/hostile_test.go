@@ -28,7 +28,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // The tests here are named by the hostile inputs they are about.

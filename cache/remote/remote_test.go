@@ -23,7 +23,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

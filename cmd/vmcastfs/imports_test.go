@@ -19,7 +19,7 @@ var rooms = map[string][]string{
 	"cache/store/storetest": {"cache/store"},
 	"cache/origin":          {},
 	"cache/boottrace":       {},
-	"internal/testkit":      {}, // of tests alone
+	"cache/testkit":         {}, // of tests alone
 	"feed/show":             {},
 	"feed":                  {"xvm/seekable"},
 	"xvm/sums":              {},

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestManualPages reads every page as man(1) shows it.

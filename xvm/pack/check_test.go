@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 	"vmcastfs/xvm/sums"

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/xvm"
 )
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 func TestBootSectorMatchesItsSource(t *testing.T) {

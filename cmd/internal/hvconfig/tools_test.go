@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // libvirt's own schema accepts every domain.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // automount(8) mounts a feed at its first use, by a line as the manual has it,

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // diskOf is a disk with noise, text and zeros in turn, in blocks of 64 KiB.

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // What a guest sees of a cache disk that does not keep what it is given.

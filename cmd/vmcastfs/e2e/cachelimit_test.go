@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // What the cache's disk may do to a mount: be small, full, broken, shared, or

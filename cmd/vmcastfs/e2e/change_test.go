@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // What a mount does when what it shows changes at the origin: who has an image

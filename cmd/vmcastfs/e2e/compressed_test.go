@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestCompressedImages reads and seeks in the plain content of every format.

@@ -17,9 +17,9 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 // What is left when the daemon dies, or finds that it served what it should

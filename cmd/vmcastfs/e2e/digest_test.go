@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // TestPublishedDigest: publish gives the SHA-256 of disk images in the feed, and

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // TestEditedItem: title, date and notes of a release are what the feed says now,

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 // TestFramesFreezeNothing has one server of a mount answer with hostile HTTP/2 frames, and

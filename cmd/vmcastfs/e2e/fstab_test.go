@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // host is a mount namespace in which mount(8) finds mount.vmcastfs in /sbin,

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // TestLinuxBoots boots a real Linux whose root disk is the mounted path. The

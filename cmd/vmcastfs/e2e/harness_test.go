@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
 	"vmcastfs/fs/catalog"
-	"vmcastfs/internal/testkit"
 )
 
 var binary string // path of the built vmcastfs

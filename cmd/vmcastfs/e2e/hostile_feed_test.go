@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // TestF1F2F3F5F6F7F8F9Feeds serves hostile feeds after a good one. None takes

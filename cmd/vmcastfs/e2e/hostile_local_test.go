@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestL2PreparedDirectories has another user prepare the places that root's

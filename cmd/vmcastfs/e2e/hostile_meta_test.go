@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestS4C4H16Release mounts a release whose manifest has sums of no known kind,

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // The network policy is tested in a network namespace whose only device is

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 // tree lists what is below dir, directories with a slash.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // extImage makes the image of an ext4 partition with a file in it.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestKeysChangeUnderMount adds, revokes and removes keys while a mount runs: with

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // libvirt is a libvirtd of the test's own, with its system driver: in a

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // The Linux guest is Debian's cloud kernel from its package, an initramfs of

@@ -17,10 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
-	"vmcastfs/internal/testkit"
 )
 
 // What the tests make feeds and packages of.

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 func TestMountForms(t *testing.T) {

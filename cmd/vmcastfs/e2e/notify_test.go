@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 // manager is what systemd is for a service of Type=notify.

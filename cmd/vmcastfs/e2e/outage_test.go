@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // What a mount does when the network goes. The table of outages is used by

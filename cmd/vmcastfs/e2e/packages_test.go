@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestPackages: one file makes the packages of Red Hat and Alpine too. What they

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // What is left of the cache when the power fails: what the file system had

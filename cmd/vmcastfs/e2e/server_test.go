@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
-	"vmcastfs/internal/testkit"
 )
 
 // sentTwice counts the bytes of an archive that crossed the network more than

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // gnupg is a GnuPG home with keys made for a test.

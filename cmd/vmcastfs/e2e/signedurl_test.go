@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
-	"vmcastfs/internal/testkit"
 )
 
 // signer is an origin whose feed names a URL that is signed anew at each look,

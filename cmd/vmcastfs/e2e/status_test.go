@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
-	"vmcastfs/internal/testkit"
 )
 
 // mountStatus is what `status --json` prints of a mount.

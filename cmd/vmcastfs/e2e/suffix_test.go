@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestSuffixAndContent: a suffix is stripped only from content that was decoded,

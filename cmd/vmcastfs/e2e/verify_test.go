@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 // TestManifestForms checks images against every form of sum, right and wrong.

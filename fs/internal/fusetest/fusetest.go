@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vmcastfs/internal/testkit"
+	"vmcastfs/cache/testkit"
 )
 
 const childVar = "VMCASTFS_TEST_CHILD"
