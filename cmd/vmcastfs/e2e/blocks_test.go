@@ -252,6 +252,22 @@ func TestSidecarVouchesMounted(t *testing.T) {
 	}
 }
 
+// TestNoSidecarInAnOutage: a server that has said that there is no sidecar keeps no
+// release closed when it is away later.
+func TestNoSidecarInAnOutage(t *testing.T) {
+	t.Parallel()
+	disk := noise(20<<16, 4)
+	w := bareWorld(t)
+	w.publish("one", packListed(t, member{"root.img", disk}))
+	w.opts = append(w.opts, "sidecar="+w.origin.URL()+"/side/", "complete=off")
+	w.mount()
+	w.wantFile(disk, "one", "root.img")
+	w.umount()
+	w.origin.Close()
+	w.mount()
+	w.wantFile(disk, "one", "root.img")
+}
+
 // TestStateAfterEviction: when blocks of a verified image are lost from the
 // cache, the state says so, and what comes in their place is checked.
 func TestStateAfterEviction(t *testing.T) {

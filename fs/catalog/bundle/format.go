@@ -21,6 +21,7 @@ type Doc struct {
 	Decoded  map[string]bool      `json:",omitempty"` // plain names whose first stored bytes showed a kind that is supported
 	Data     map[string]int64     `json:",omitempty"` // bytes of images in blocks that are not all zeros, by the package's own block list
 	Sidecar  *SidecarDoc          // nil: there is none, or its place was not named
+	NoneAt   string               `json:",omitempty"` // the URL of a sidecar that its server said is not there
 	Inflate  seekable.Format      `json:",omitempty"` // of an archive compressed as a whole, which Index is of the plain content of
 	Stored   int64                `json:",omitempty"` // bytes of that archive
 	SHA256   string               `json:",omitempty"` // of a disk image by itself, as the feed gave it when it was indexed: part of what it is in the cache

@@ -43,9 +43,9 @@ func (o opening) resume(ctx context.Context, doc *Doc) (*Package, error) {
 	if doc.Inflate != "" {
 		content = a.Inflated(doc.Inflate, doc.Stored, doc.Index.Size)
 	}
-	kept := doc.Sidecar
+	sidecar, noneAt := doc.Sidecar, doc.NoneAt
 	p, err := o.join(ctx, a, content, doc)
-	if err == nil && doc.Sidecar != kept {
+	if err == nil && (doc.Sidecar != sidecar || doc.NoneAt != noneAt) {
 		o.release.Record.save(doc)
 	}
 	return p, err
@@ -84,7 +84,7 @@ func (o opening) join(ctx context.Context, a *archive.Archive, content archive.C
 	if err != nil {
 		return nil, err
 	}
-	doc.Sidecar = sidecar.doc
+	doc.Sidecar, doc.NoneAt = sidecar.doc, sidecar.noneAt
 	verdict, err := judge(doc, o.env.Policy(), o.release.ID)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
@@ -59,13 +60,19 @@ func SidecarURL(where, packageURL string) string {
 // foundSidecar is a sidecar that was found for a package.
 type foundSidecar struct {
 	doc     *SidecarDoc
+	noneAt  string       // the URL where there is none, as its server said
 	warning string       // why there is none, or what of it is not used; "": nothing is amiss
 	read    *xvm.Sidecar // nil: it did not have to be read
 }
 
+// sidecarPatience is how long a server is asked once more for a sidecar that it did
+// not have when it was asked last.
+const sidecarPatience = 2 * time.Second
+
 // findSidecar looks for the sidecar of a package, which is named packageURL. One
 // that is not there, or not fit, is no error. Then doc is nil, warning says why,
-// and the package is read as any other. But one that cannot be had now is.
+// and the package is read as any other. But one that cannot be had now is, unless
+// its server has said before that there is none.
 func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string) (foundSidecar, error) {
 	from := SidecarURL(env.Sidecar, packageURL)
 	if from == "" {
@@ -84,12 +91,20 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 			return foundSidecar{doc: kept}, nil
 		}
 	}
-	sc, identity, err := fetchSidecar(ctx, env, doc, from)
+	asking := ctx
+	if doc.NoneAt == from {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, sidecarPatience)
+		defer cancel()
+	}
+	sc, identity, err := fetchSidecar(asking, env, doc, from)
 	switch {
 	case errors.Is(err, remote.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return foundSidecar{}, nil
+		return foundSidecar{noneAt: from}, nil
 	case errors.Is(err, xvm.ErrSidecar):
 		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %v", show.URL(from), err)}, nil
+	case err != nil && doc.NoneAt == from && ctx.Err() == nil:
+		return foundSidecar{noneAt: from}, nil
 	case err != nil:
 		return foundSidecar{}, fmt.Errorf("sidecar %s: %w", show.URL(from), err)
 	}
