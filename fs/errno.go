@@ -7,6 +7,16 @@ import (
 	"syscall"
 )
 
+// atOpen is the errno that a rule has for open(2) alone; 0: none has.
+func atOpen(rules []ErrorRule, err error) syscall.Errno {
+	for _, r := range rules {
+		if errors.Is(err, r.Err) {
+			return r.AtOpen
+		}
+	}
+	return 0
+}
+
 // toErrno is the only way from an error to an errno. What it does not know is
 // EIO. An errno met elsewhere would tell the caller lies (ENOENT of a cache
 // file), or switch features off (the kernel takes ENOSYS for ever).

@@ -98,6 +98,9 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 	defer w.finish()
 	src, err := f.vfs.opts.reach.open(w, f.file)
 	if err != nil {
+		if errno := atOpen(f.vfs.opts.Errors, err); errno != 0 {
+			return nil, 0, errno
+		}
 		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.file.Name())
 		return nil, 0, errno
 	}

@@ -61,6 +61,9 @@ type reach struct {
 type ErrorRule struct {
 	Err   error
 	Errno syscall.Errno
+	// AtOpen is the errno of open(2), if that is another one; 0: Errno. After ESTALE
+	// the kernel looks the path up anew and tries once more.
+	AtOpen syscall.Errno
 	// Corrupt makes the kernel drop the pages it has of the file, so that
 	// readers of pages served earlier see the error too.
 	Corrupt bool

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 )
@@ -51,9 +52,10 @@ func listCommand(e *env) *cobra.Command {
 		Short: "show the releases of a feed",
 		Long: `list shows the releases of a feed without mounting it: name, date, size, images,
 signature (good, bad, missing, unchecked; "sidecar": one that is signed vouches
-for it) and state. It reads the headers of the packages it has not seen yet,
-a few small requests each. A release that cannot be read is listed with the
-reason, and makes the exit status 1. Below the table stand the entries of
+for it) and state. It reads the headers of the packages it has not seen yet, a
+few small requests each, and asks whether the others are still the same. A
+release that cannot be read, or is not on its server any more, is listed with
+the reason, and makes the exit status 1. Below the table stand the entries of
 archives that are not shown, and why.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -122,10 +124,18 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 
 func listRelease(ctx context.Context, r *catalog.Release) listed {
 	_, _ = r.PackageSoon(ctx) // its error is in the status
+	newest, lost := r.Confirm(ctx)
+	if newest != r {
+		r = newest
+		_, _ = r.PackageSoon(ctx)
+	}
 	st, item := r.Status(), r.Item()
 	row := listed{
 		Name: st.Name, Title: st.Title, ID: st.ID, Published: st.Published, URL: st.URL,
 		Size: item.Length, State: st.State, Error: st.Error, Images: []listImage{},
+	}
+	if remote.IsLost(lost) {
+		row.Error = "the archive is not on its server any more: " + lost.Error()
 	}
 	p, ok := r.Peek()
 	if !ok {

@@ -261,7 +261,7 @@ func errorRules() []fs.ErrorRule {
 	return []fs.ErrorRule{
 		{Err: cache.ErrCorrupt, Errno: syscall.EIO, Corrupt: true},
 		{Err: archive.ErrRefused, Errno: syscall.EACCES},
-		{Err: archive.ErrReplaced, Errno: syscall.EIO},
+		{Err: archive.ErrReplaced, Errno: syscall.EIO, AtOpen: syscall.ESTALE},
 		{Err: seekable.ErrUnsupported, Errno: syscall.EOPNOTSUPP},
 		{Err: seekable.ErrLimit, Errno: syscall.EOPNOTSUPP},
 		{Err: xvm.ErrNotPackage, Errno: syscall.EIO},

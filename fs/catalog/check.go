@@ -16,19 +16,47 @@ const (
 	// server asked whether the archive is still the same.
 	checkEvery   = time.Minute
 	checkTimeout = 30 * time.Second
+	// confirmWait is how long the first open in a process waits for the answer.
+	confirmWait = time.Second
 )
 
 // A checker asks whether an archive is still the same. A replaced archive is
 // noticed by the next range that is fetched of it. One that is all in the cache
 // would never be asked for again. So a conditional request asks besides: behind
-// an open, and after each look at the feed. Only an answer that says "another"
+// an open, and after each look at the feed. The first open in a process waits for the
+// answer for a moment, since what is on the disk may be of long ago. Only an answer that says "another"
 // counts: a server that is down, or that has lost the archive, changes nothing.
 //
 // mu guards what follows it; it is a leaf.
 type checker struct {
 	mu       sync.Mutex
 	checking bool
-	checked  time.Time // when the answer was last known, or tried; zero: never
+	checked  time.Time     // when the answer was last known, or tried; zero: never
+	first    chan struct{} // closed when the first check of this process has ended; nil: nobody waits
+	late     bool          // the first check takes longer than an open waits
+}
+
+// unconfirmed returns what an open waits for, if nothing of this process has asked
+// yet; nil: nothing. Begin: the caller makes the check.
+func (c *checker) unconfirmed() (wait <-chan struct{}, begin bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.checked.IsZero() || c.late {
+		return nil, false
+	}
+	if c.first == nil {
+		c.first = make(chan struct{})
+	}
+	begin = !c.checking
+	c.checking = true
+	return c.first, begin
+}
+
+// giveUp has no further open wait for the first check.
+func (c *checker) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late = true
 }
 
 // due tells whether it is time for a check, which the caller then makes.
@@ -47,13 +75,16 @@ func (c *checker) done() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checking, c.checked = false, time.Now()
+	if c.first != nil {
+		close(c.first)
+		c.first = nil
+	}
 }
 
-// check asks once, after due; changed: the archive is another one.
+// check asks once, between due and done; changed: the archive is another one.
 func (c *checker) check(ctx context.Context, a *archive.Archive, url func() string, log *slog.Logger) (changed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	defer c.done()
 	at := url()
 	err = a.Check(ctx)
 	for remote.IsLost(err) && url() != at { // it moved meanwhile

@@ -155,7 +155,7 @@ func (r *Release) told() bundle.Release {
 		ID: id, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
 		Refusal:  func(v *xvm.Verdict) string { return a.sentry.refusal(id, name, v) },
 		Judged:   r.judged,
-		Opened:   func() { r.checkSoon(checkEvery) },
+		Opened:   r.confirm,
 		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
 		Changed:  a.changed,
 		Corrupt: func(file string, inode uint64) {
@@ -224,8 +224,53 @@ func (r *Release) checkSoon(atMost time.Duration) {
 	}
 }
 
+// confirm is called before an image is opened. If nothing of this process has asked
+// whether the archive is still the one that the disk knows, it asks, and waits for the
+// answer at most confirmWait. The error is archive.ErrReplaced if it is another one.
+func (r *Release) confirm(ctx context.Context) error {
+	p, ok := r.Peek()
+	if !ok {
+		return nil
+	}
+	wait, begin := r.checker.unconfirmed()
+	if wait == nil {
+		r.checkSoon(checkEvery)
+		return nil
+	}
+	if begin && !r.around.run(func(ctx context.Context) { _ = r.check(ctx, p) }) {
+		return context.Canceled
+	}
+	patience := time.NewTimer(confirmWait)
+	defer patience.Stop()
+	select {
+	case <-wait:
+	case <-patience.C:
+		r.checker.giveUp()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r.newest.Load() != r {
+		return archive.ErrReplaced
+	}
+	return nil
+}
+
+// Confirm asks whether the archive is still the one that the disk knows, unless
+// something of this process has just asked, and waits for the answer. It returns the
+// newest generation, which is another one if the archive was replaced. An error is why
+// there is no answer.
+func (r *Release) Confirm(ctx context.Context) (*Release, error) {
+	p, ok := r.Peek()
+	if !ok || !r.checker.due(checkEvery) {
+		return r.newest.Load(), nil
+	}
+	err := r.check(ctx, p)
+	return r.newest.Load(), err
+}
+
 // check asks whether the archive is the same, after checker.due.
 func (r *Release) check(ctx context.Context, p *bundle.Package) error {
+	defer r.checker.done() // after the new generation is known
 	changed, err := r.checker.check(ctx, p.Archive(), r.URL, r.around.log.With("release", r.Name()))
 	if changed {
 		r.around.replace(r)

@@ -465,3 +465,60 @@ func TestH11ETagsFlap(t *testing.T) {
 	}
 	t.Log(fmt.Sprint(outcomes))
 }
+
+// TestReplacedWhileOff replaces an archive while nothing is mounted. What the disk
+// knows of it is of the old one, all of it: the first open gets the new one, and list
+// says what is there now.
+func TestReplacedWhileOff(t *testing.T) {
+	t.Parallel()
+	old, new := noise(20<<16, 7), noise(21<<16, 8)
+	w := bareWorld(t)
+	w.opts = append(w.opts, "complete=off")
+	w.publish("one", packListed(t, member{"root.img", old}))
+	w.mount()
+	w.wantFile(old, "one", "root.img")
+	w.umount()
+	w.origin.PutBytes("/one.xvm", packListed(t, member{"root.img", new}))
+	w.mount()
+	f, err := os.Open(w.path("one", "root.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compareAt(f, new, 0); err != nil {
+		t.Errorf("the first open: %v", err)
+	}
+	w.wantFile(new, "one", "root.img")
+	f.Close()
+	w.umount()
+
+	w.origin.PutBytes("/one.xvm", packListed(t, member{"other.img", old}))
+	if out, err := w.run("list", "-o", w.options(), w.feed); err != nil || !strings.Contains(out, "other.img") || strings.Contains(out, "root.img") {
+		t.Errorf("list of a replaced archive: %v\n%s", err, out)
+	}
+	w.origin.Remove("/one.xvm")
+	if out, err := w.run("list", "-o", w.options(), w.feed); err == nil || !strings.Contains(out, "not on its server any more") {
+		t.Errorf("list of an archive that is gone: %v\n%s", err, out)
+	}
+}
+
+// TestSilentServerAtMount: a server that says nothing delays the first open of what is
+// cached for a moment only.
+func TestSilentServerAtMount(t *testing.T) {
+	t.Parallel()
+	disk := noise(20<<16, 7)
+	w := bareWorld(t)
+	w.opts = append(w.opts, "complete=off")
+	w.publish("one", packListed(t, member{"root.img", disk}))
+	w.mount()
+	w.wantFile(disk, "one", "root.img")
+	w.umount()
+	defer w.origin.Inject(origin.Fault{Kind: origin.Delay, Path: "/one.xvm", Delay: time.Minute})()
+	w.mount()
+	for range 3 {
+		start := w.now()
+		w.wantFile(disk, "one", "root.img")
+		if took := w.now() - start; took > 10*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	}
+}

@@ -34,8 +34,8 @@ type Release struct {
 	// Judged is told of a verdict that took the place of another, as the keys or the
 	// time have changed.
 	Judged func(was, is *xvm.Verdict)
-	// Opened is told that an image is about to be opened.
-	Opened func()
+	// Opened is told that an image is about to be opened. An error keeps it closed.
+	Opened func(context.Context) error
 	// Patience bounds how long a listing waits for the release's server; the
 	// cause of its context says why.
 	Patience func(context.Context) (context.Context, context.CancelFunc)

@@ -95,13 +95,16 @@ func (f *File) Inode() uint64 {
 }
 
 // Open opens the file for reading. The error wraps archive.ErrRefused if the trust
-// policy forbids it, cache.ErrCorrupt if its content is known to be wrong.
+// policy forbids it, cache.ErrCorrupt if its content is known to be wrong, and
+// archive.ErrReplaced if its archive is found to be another one by now.
 func (f *File) Open(ctx context.Context) (image.Handle, error) {
 	if err := f.refused(); err != nil {
 		return nil, err
 	}
 	if f.image() != nil {
-		f.shared.release.Opened()
+		if err := f.shared.release.Opened(ctx); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", f.shared.release.Name, f.name, err)
+		}
 	}
 	return f.content.Open(ctx)
 }
