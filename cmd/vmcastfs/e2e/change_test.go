@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -254,7 +255,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	if _, err := os.Stat(w.path("two", "disk.img")); err != nil {
 		t.Errorf("a release in use is gone: %v", err)
 	}
-	w.origin.Remove("/two.xvm")
+	back := w.origin.Inject(origin.Fault{Path: "/two.xvm", Kind: origin.Status, Status: http.StatusGone})
 	for off := int64(0); off < changeSize-4096; off += 512 << 10 {
 		if err := compareAt(f, disk[1:], off); err != nil && !errors.Is(err, syscall.EIO) {
 			t.Errorf("at %d: %v", off, err)
@@ -269,7 +270,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	})
 
 	// Coming back it is the one it was.
-	w.origin.PutBytes("/two.xvm", w.app.Packages["/two.xvm"])
+	back()
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items...))
 	testkit.Eventually(t, "the release is back", 10*time.Second, func() bool { return w.latest() == "two" })
 	w.wantFile(disk[1:], "two", "disk.img")
