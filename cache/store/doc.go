@@ -10,7 +10,7 @@
 //   - A document is a small piece of data beside the files, named by a kind and any string.
 //   - A claim says that a process is fetching a block.
 //   - A cold block was neither used in this era of ten minutes nor in the one before.
-//   - A pinned file is open by a guest. A kept file ([Store.Keep]) is never evicted.
+//   - A pinned file is open by a guest. A kept or held file ([Store.Keep], [Store.SetHold]) is never evicted.
 //   - A loose file is open and has no place on the disk: its blocks are not kept.
 //
 // # Promises
@@ -61,9 +61,10 @@
 //  2. whole files that no process has open;
 //  3. cold blocks of files that are open in this process but not pinned;
 //  4. cold blocks of pinned files, unless another process pinned them or the kernel reads them itself;
-//  5. the other documents.
+//  5. the other documents;
+//  6. files that cannot be fetched again (EvictLast), used a week ago or earlier, beyond 3/4 of the limit.
 //
-// Kept files and the documents named by them stay. A guest does not lose what it is using, and a scan
+// Kept and held files and the documents named by them stay. A guest does not lose what it is using, and a scan
 // larger than the cache goes uncached instead of pushing out a boot's blocks.
 //
 // # Locks

@@ -214,7 +214,7 @@ func (s *documents) evictDocs(all []docEntry, most, want int64, kept map[Key]boo
 		if freed >= want || sum-freed <= most {
 			break
 		}
-		if e.bytes == 0 || e.kind == kindKeep || e.kind == kindLabel || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
+		if e.bytes == 0 || slices.Contains(saidOfFiles, e.kind) || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
 			continue
 		}
 		d, err := s.root.Sub(e.kind)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,22 +18,58 @@ import (
 // docShare is the part of the limit that documents may take while anything else has to go.
 const docShare = 8
 
+// Files that go last keep their place while they take no more than lastShare of the limit, or were used
+// within lastSpan.
+const (
+	lastShare = 0.75
+	lastSpan  = 7 * 24 * time.Hour
+)
+
 // evict frees want bytes, or as many as it can, and returns how many: first the documents beyond their
 // share; then whole files that nobody has open; then cold blocks of the files open here, pinned ones
-// last; then the other documents. What was used least recently goes first. Kept files lose nothing. The
-// caller holds quota.mu.
+// last; then the other documents, and what goes last. What was used least recently goes first. Kept files
+// lose nothing. The caller holds quota.mu.
 func (s *Store) evict(want int64) (freed int64) {
-	kept, docs := s.kept(), s.docEntries()
+	never, last := s.held()
+	docs := s.docEntries()
 	whole := s.opt.Limit
 	if whole <= 0 {
 		whole = s.usage().total()
 	}
-	freed = s.evictDocs(docs, whole/docShare, want, kept)
+	spared := maps.Clone(never)
+	maps.Copy(spared, last)
+	freed = s.evictDocs(docs, whole/docShare, want, spared)
 	if freed < want {
-		freed += s.evictFiles(want-freed, kept)
+		freed += s.evictFiles(want-freed, spared)
 	}
-	freed += s.evictDocs(docs, 0, want-freed, kept)
+	freed += s.evictDocs(docs, 0, want-freed, spared)
+	if freed < want {
+		freed += s.evictLast(want-freed, int64(lastShare*float64(whole)), last, never)
+	}
 	s.evictedBytes.Add(freed)
+	return freed
+}
+
+// evictLast frees want bytes of files that cannot be fetched again, or as many as it can. It leaves those
+// that were used within lastSpan, and of the others share bytes.
+func (s *Store) evictLast(want, share int64, last, never map[Key]bool) (freed int64) {
+	all, _ := s.files.entries()
+	all = slices.DeleteFunc(all, func(e entry) bool { return !last[e.key] || never[e.key] })
+	sum := int64(0)
+	for _, e := range all {
+		st, _ := s.files.StatOf(string(e.key) + dataSuffix)
+		sum += st.Blocks * 512
+	}
+	for _, e := range all {
+		if freed >= want || sum-freed <= share || time.Since(e.used) < lastSpan {
+			break
+		}
+		if n, err := s.removeFile(e.key); err == nil {
+			s.log.Warn("a cached file that cannot be fetched again was evicted", "file", e.key, "bytes", n)
+			s.evictedFiles.Add(1)
+			freed += n
+		}
+	}
 	return freed
 }
 

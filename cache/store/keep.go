@@ -11,8 +11,13 @@ import (
 // holds for all of them.
 const (
 	kindKeep  = "keep"  // never evict it
+	kindHold  = "hold"  // likewise, for as long as a mount says so
+	kindLast  = "last"  // it cannot be fetched again: evict it last
 	kindLabel = "label" // what it is
 )
+
+// saidOfFiles are these kinds. They go with the file.
+var saidOfFiles = []string{kindKeep, kindHold, kindLast, kindLabel}
 
 // maxLabel bounds a label, in bytes.
 const maxLabel = 1024
@@ -46,17 +51,58 @@ func (s *documents) Kept() map[Key]int64 {
 	return sizes
 }
 
+// Hold says how much a file is protected, beside Keep. The documents named by the file are, too.
+type Hold int
+
+const (
+	NoHold     Hold = iota // as any other
+	EvictLast              // see [Store] on making room
+	EvictNever             // as with Keep
+)
+
+// SetHold protects a file, or no longer does. There need not be such a file yet.
+func (s *documents) SetHold(k Key, h Hold) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, x := range []struct {
+		kind string
+		of   Hold
+	}{{kindHold, EvictNever}, {kindLast, EvictLast}} { // the new one before the old one goes
+		has := s.HasDoc(x.kind, string(k))
+		switch {
+		case h == x.of && !has:
+			errs = append(errs, s.PutDoc(x.kind, string(k), nil))
+		case h != x.of && has:
+			defer func() { _ = s.DeleteDoc(x.kind, string(k)) }() // it only protects too long
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // kept lists the keys that Keep protects.
-func (s *documents) kept() map[Key]bool {
-	names, err := s.DocNames(kindKeep)
+func (s *documents) kept() map[Key]bool { return s.keysOf(kindKeep) }
+
+// held lists the keys of the files that are never evicted, and of those that go last.
+func (s *documents) held() (never, last map[Key]bool) {
+	never, last = s.kept(), s.keysOf(kindLast)
+	for k := range s.keysOf(kindHold) {
+		never[k] = true
+	}
+	return never, last
+}
+
+func (s *documents) keysOf(kind string) map[Key]bool {
+	names, err := s.DocNames(kind)
 	if err != nil {
 		s.warn("cannot tell which files are to be kept", "err", err)
 	}
-	kept := make(map[Key]bool, len(names))
+	keys := make(map[Key]bool, len(names))
 	for _, n := range names {
-		kept[Key(n)] = true
+		keys[Key(n)] = true
 	}
-	return kept
+	return keys
 }
 
 // SetLabel says for people what the file is, such as "release/image"; see Info. It goes with the file.
@@ -84,7 +130,7 @@ func (s *documents) Label(k Key) string {
 
 // forgetFile drops what is known of a file that is gone.
 func (s *documents) forgetFile(k Key) {
-	for _, kind := range []string{kindKeep, kindLabel} {
+	for _, kind := range saidOfFiles {
 		if err := s.DeleteDoc(kind, string(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.warn("a document of a removed file stays", "kind", kind, "err", err)
 		}
