@@ -80,9 +80,7 @@ func TestChaos(t *testing.T) {
 			var wg sync.WaitGroup
 			good := make([]int, 8)
 			for g := range good {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					r := rand.New(rand.NewPCG(9, uint64(g)))
 					for range 10 {
 						f, err := c.Open(spec)
@@ -121,7 +119,7 @@ func TestChaos(t *testing.T) {
 						}
 						f.Close()
 					}
-				}()
+				})
 			}
 			wg.Wait()
 			for g, n := range good {

@@ -141,9 +141,7 @@ func TestStrict(t *testing.T) {
 		f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Policy: Strict, Sums: []sums.Sum{sumOf("sha1", data)}})
 		var wg sync.WaitGroup
 		for i := range 8 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
+			wg.Go(func() {
 				p := make([]byte, 4096)
 				n, err := f.ReadAt(ctx, p, int64(i)*100_000)
 				if good && (err != nil || !bytes.Equal(p, data[i*100_000:i*100_000+4096])) {
@@ -152,7 +150,7 @@ func TestStrict(t *testing.T) {
 				if !good && (n != 0 || !errors.Is(err, ErrCorrupt)) {
 					t.Error("a corrupt file gave", n, err)
 				}
-			}()
+			})
 		}
 		wg.Wait()
 		if src.most() != 1 {
@@ -366,16 +364,14 @@ func TestTwoProcesses(t *testing.T) {
 	for range 2 {
 		s := newStore(t, store.Options{Dir: dir, SyncEvery: 5 * time.Millisecond})
 		f := mustOpen(t, newCache(t, Options{Store: s, patience: time.Hour}), Spec{Size: int64(len(data)), Source: src})
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			p := make([]byte, 64<<10)
 			for off := 0; off < len(data); off += len(p) {
 				if _, err := f.ReadAt(ctx, p, int64(off)); err != nil || !bytes.Equal(p, data[off:off+len(p)]) {
 					t.Error(off, err)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	if src.most() != 1 {

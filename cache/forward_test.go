@@ -114,15 +114,13 @@ func TestForwardWhole(t *testing.T) {
 	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src, Whole: true, Sums: []sums.Sum{sumOf("sha1", data)}})
 	var wg sync.WaitGroup
 	for i := range 8 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			off := len(data) * i / 8
 			p := make([]byte, 1000)
 			if n, err := f.ReadAt(ctx, p, int64(off)); err != nil || !bytes.Equal(p[:n], data[off:off+n]) {
 				t.Error(off, err)
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	waitFor(t, func() bool { _, n := f.e.sf.Present(); return n == int64(len(data)) })
@@ -148,13 +146,11 @@ func TestForwardUnknown(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
+			wg.Go(func() {
 				if n, err := f.WaitSize(ctx); n != int64(size) || err != nil {
 					t.Errorf("size %d, %v", n, err)
 				}
-			}()
+			})
 		}
 		wg.Wait()
 		if n, err := f.ReadAt(ctx, make([]byte, 10), int64(size)); n != 0 || err != io.EOF {
@@ -311,14 +307,12 @@ func TestForwardTwoProcesses(t *testing.T) {
 	for range 2 {
 		s := newStore(t, store.Options{Dir: dir, SyncEvery: 5 * time.Millisecond})
 		f := mustOpen(t, newCache(t, Options{Store: s, patience: time.Hour}), spec)
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			p := make([]byte, len(data))
 			if _, err := f.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, data) {
 				t.Error(err)
 			}
-		}()
+		})
 	}
 	close(gate)
 	wg.Wait()

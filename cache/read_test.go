@@ -85,9 +85,7 @@ func TestRandomReads(t *testing.T) {
 			var wg sync.WaitGroup
 			for g := range 16 {
 				f := mustOpen(t, c, spec)
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					r := rand.New(rand.NewPCG(1, uint64(g)))
 					for range 150 {
 						off := r.Int64N(int64(len(data)))
@@ -98,7 +96,7 @@ func TestRandomReads(t *testing.T) {
 							return
 						}
 					}
-				}()
+				})
 			}
 			wg.Wait()
 			if !forward && src.most() != 1 { // blocks share no page
@@ -117,14 +115,12 @@ func TestOneFetch(t *testing.T) {
 	f := mustOpen(t, c, Spec{Size: int64(len(data)), Source: src})
 	var wg sync.WaitGroup
 	for i := range 50 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			p := make([]byte, 4096)
 			if _, err := f.ReadAt(ctx, p, int64(i)*512); err != nil || !bytes.Equal(p, data[i*512:i*512+4096]) {
 				t.Errorf("reader %d: %v", i, err)
 			}
-		}()
+		})
 	}
 	for waiting := 0; waiting < 50; time.Sleep(time.Millisecond) {
 		f.e.flights.mu.Lock()

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -70,10 +71,5 @@ func (s signature) has(name string) bool {
 	if s.prefix != "" {
 		return strings.HasPrefix(name, s.prefix)
 	}
-	for _, n := range s.names {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.names, name)
 }

@@ -98,10 +98,10 @@ func TestUpdateChangesOnlyWhatChanged(t *testing.T) {
 	}
 	diff := func(got string) (added, removed []string) {
 		was := map[string]int{}
-		for _, l := range strings.Split(string(old), "\n") {
+		for l := range strings.SplitSeq(string(old), "\n") {
 			was[l]++
 		}
-		for _, l := range strings.Split(got, "\n") {
+		for l := range strings.SplitSeq(got, "\n") {
 			if was[l]--; was[l] < 0 {
 				added = append(added, strings.TrimSpace(l))
 			}

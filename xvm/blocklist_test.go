@@ -210,7 +210,7 @@ func TestBlockListMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range n {
-		w.Block(sha256.Sum256([]byte(fmt.Sprint(i))), 0)
+		w.Block(sha256.Sum256(fmt.Append(nil, i)), 0)
 	}
 	for range zeros {
 		w.Zero(0)
@@ -368,7 +368,7 @@ func BenchmarkParseBlockList(b *testing.B) {
 	w := NewBlockListWriter(&text)
 	w.Begin("a", "a.gz", 16384<<16, 1<<16)
 	for i := range 16384 {
-		w.Block(sha256.Sum256([]byte(fmt.Sprint(i))), int64(30000+i))
+		w.Block(sha256.Sum256(fmt.Append(nil, i)), int64(30000+i))
 	}
 	if err := w.Close(); err != nil {
 		b.Fatal(err)

@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,10 +37,8 @@ func tarName(stored string) (clean string, dir bool, reason string) {
 		return ".", true, ""
 	}
 	parts := strings.Split(s, "/")
-	for _, p := range parts {
-		if p == ".." {
-			return "", dir, `its name has a ".." in it`
-		}
+	if slices.Contains(parts, "..") {
+		return "", dir, `its name has a ".." in it`
 	}
 	clean = strings.TrimPrefix(path.Clean("/"+s), "/")
 	if clean == "" {

@@ -80,8 +80,8 @@ func vmdkNames(text []byte, extents bool) []string {
 		text = text[:end]
 	}
 	const hint = "parentFileNameHint"
-	if i := bytes.Index(text, []byte(hint)); i >= 0 {
-		value, _, _ := bytes.Cut(text[i+len(hint):], []byte("\n"))
+	if _, after, ok := bytes.Cut(text, []byte(hint)); ok {
+		value, _, _ := bytes.Cut(after, []byte("\n"))
 		name := strings.Trim(string(value), "= \t\"\r")
 		names = append(names, orElse(name, "(a parent image)"))
 	}

@@ -39,7 +39,7 @@ func TestPackageDirectory(t *testing.T) {
 		{"the same name inside", "d/d/a d/xvm.xml", "d", "d/a xvm.xml"},
 	} {
 		var files []string
-		for _, name := range strings.Fields(c.files) {
+		for name := range strings.FieldsSeq(c.files) {
 			files = append(files, name, "content")
 		}
 		x, err := tarWalkBytes(t, tarGo(t, tar.FormatPAX, files...), Limits{})

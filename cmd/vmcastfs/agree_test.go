@@ -78,7 +78,7 @@ func agreeSeeds(t *testing.T) map[string][]byte {
 		return b.Bytes()
 	}
 	sum := strings.Repeat("0", 40)
-	for name, content := range map[string][]byte{
+	maps.Copy(seeds, map[string][]byte{
 		"names.tar":           made(member{"../up", "1"}, member{"-rf", "1"}, member{"a,b", "1"}),
 		"dirs.tar":            made(member{"a/", ""}, member{"a/b/", ""}),
 		"none.tar":            made(),
@@ -93,9 +93,7 @@ func agreeSeeds(t *testing.T) map[string][]byte {
 		"empty.tar":           nil,
 		"text.tar":            []byte("hello\n"),
 		"page.tar":            []byte("<!DOCTYPE html><html></html>"),
-	} {
-		seeds[name] = content
-	}
+	})
 	return seeds
 }
 

@@ -63,7 +63,7 @@ env | grep -v '^VMCASTFS_' | cut -d= -f1 | sort | tr '\n' ' ' >`+out+`.env
 		t.Errorf("told was\n%s", got)
 	}
 	testkit.Eventually(t, "its output is in the log", 20*time.Second, func() bool { return strings.Contains(log(), "said by the hook: new") })
-	for _, name := range strings.Fields(told(out + ".env")) {
+	for name := range strings.FieldsSeq(told(out + ".env")) {
 		switch name {
 		case "LANG", "PATH", "PWD", "OLDPWD", "SHLVL", "_":
 		default:

@@ -47,7 +47,7 @@ func TestInstall(t *testing.T) {
 	if err != nil {
 		t.Fatalf("install: %v", err)
 	}
-	for _, path := range strings.Fields(string(out)) {
+	for path := range strings.FieldsSeq(string(out)) {
 		if _, err := os.Lstat(path); err != nil {
 			t.Errorf("printed, but not there: %v", err)
 		}
