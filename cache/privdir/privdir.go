@@ -122,11 +122,12 @@ func own(f *os.File) (Dir, error) {
 	return Dir{f}, nil
 }
 
-// makePrivate takes the rights of other users away.
+// makePrivate takes the rights of other users away. One that they may only pass
+// through stays so: all files in it are this user's alone, unless it says otherwise.
 func (d Dir) makePrivate() error {
 	var st unix.Stat_t
 	err := unix.Fstat(d.fd(), &st)
-	if err == nil && st.Mode&0o077 != 0 {
+	if err == nil && st.Mode&0o066 != 0 {
 		err = unix.Fchmod(d.fd(), 0o700)
 	}
 	if err != nil {

@@ -24,6 +24,7 @@ type options struct {
 	CacheFree  int64         // bytes to leave free on its file system
 	Memory     int64         // bytes of the memory tier; 0: none
 	State      string        // directory of the trust state
+	VMs        string        // directory of the machines that `vmcastfs vm` makes
 	Sidecar    string        // directory or address of sidecars; "": none
 	Keyring    string        // file or directory of trusted keys; "": none
 	Sig        string        // require, ignore, or "": require with a keyring, else ignore
@@ -71,6 +72,7 @@ func defaultOptions() options {
 	}
 	if os.Geteuid() == 0 {
 		o.Cache, o.State = "/var/cache/vmcastfs", "/var/lib/vmcastfs"
+		o.VMs = o.State + "/vms"
 		o.AllowOther = true
 		return o
 	}
@@ -85,6 +87,9 @@ func defaultOptions() options {
 		} else if home != "" {
 			*d.at = filepath.Join(home, d.usual, "vmcastfs")
 		}
+	}
+	if o.State != "" {
+		o.VMs = filepath.Join(o.State, "vms")
 	}
 	return o
 }

@@ -97,6 +97,7 @@ func optionTable() []option {
 		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G; 0 for no limit", size(func(o *options) *int64 { return &o.CacheSize })},
 		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(func(o *options) *int64 { return &o.CacheFree })},
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
+		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(func(o *options) *string { return &o.VMs })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
 		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(o *options, v string) (err error) {
 			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {

@@ -60,6 +60,9 @@ func TestJoined(t *testing.T) {
 	if format, _ := f.Attr("user.vmcast.format"); string(format) != "raw" {
 		t.Errorf("format is %q", format)
 	}
+	if digest, _ := f.Attr("user.vmcast.digest"); !strings.HasPrefix(string(digest), "parts:") || len(digest) != len("parts:")+64 {
+		t.Errorf("digest is %q", digest)
+	}
 	if st := f.Status(); st.State != "partial" || st.Image || len(st.Parts) != 3 {
 		t.Errorf("%+v", st)
 	}

@@ -238,7 +238,7 @@ func (b *builder) keys(kind, name string) (key, bare store.Key) {
 func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name string) {
 	m.Name = f.name
 	m.Key, m.Bare = b.keys(kind, name)
-	f.key = m.Key
+	f.key, f.bare = m.Key, m.Bare
 	if manifest := b.verdict.Sums; manifest != nil {
 		if f.origin == stored { // the manifest lists members as they are stored
 			m.Sums = manifest.Sums(f.name)

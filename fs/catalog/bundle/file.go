@@ -56,6 +56,7 @@ type File struct {
 	name    string
 	modTime time.Time // zero: that of the release
 	key     store.Key
+	bare    store.Key // of an image: what key would be without a block list
 	origin  origin
 	base    string // what plain content is inflated from
 	claimed string // SHA-256 of a disk image by itself, by the feed; "": it gives none
@@ -175,6 +176,8 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		value = f.Standing().Signer
 	case "user.vmcast.sha256":
 		value = f.sha256()
+	case "user.vmcast.digest":
+		value = f.digest()
 	default:
 		value = f.content.Attr(name)
 	}

@@ -49,7 +49,7 @@ func openDir(path string, write bool) (_ *Dir, err error) {
 		}
 	}
 	d := &Dir{}
-	if d.top, err = privdir.Open(path, policy, feedsDir, "lock"); err != nil {
+	if d.top, err = privdir.Open(path, policy, feedsDir, "lock", "vms"); err != nil {
 		return nil, err
 	}
 	sub := d.top.Sub

@@ -1,0 +1,182 @@
+package bases
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/privdir"
+)
+
+// Dir is a machines' directory. Close it after use.
+type Dir struct{ privdir.Dir }
+
+const (
+	mark        = ".vmcastfs-machines" // begins with a dot, which no machine does
+	maxMachines = 10000
+)
+
+// Open opens the machines' directory, which is this user's and no link. If it is
+// not there, write has it made; else the error is fs.ErrNotExist.
+func Open(path string, write bool) (Dir, error) {
+	var policy privdir.Policy
+	if write {
+		policy = privdir.Make
+		if path != "" {
+			if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+				return Dir{}, fmt.Errorf("machines: %w", err)
+			}
+		}
+	}
+	d, err := privdir.Open(path, policy, mark)
+	if err == nil && write {
+		err = pass(d)
+		var f *os.File
+		if err == nil {
+			f, err = d.OpenFile(mark, os.O_RDWR|os.O_CREATE)
+		}
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			d.Close()
+		}
+	}
+	if err != nil {
+		return Dir{}, fmt.Errorf("machines: %w", err)
+	}
+	return Dir{d}, nil
+}
+
+// pass lets other users pass through, but not look.
+func pass(d privdir.Dir) error { return unix.Fchmod(int(d.Fd()), 0o711) }
+
+// Lock keeps other processes from changing machines until unlock. It waits for
+// them until ctx ends.
+func (d Dir) Lock(ctx context.Context) (unlock func(), err error) {
+	f, err := d.OpenFile(mark, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", d.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another command changes machines in %s: %w", d.Name(), context.Cause(ctx))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Make makes the directory of a machine, under any name of one component.
+func (d Dir) Make(name string) (privdir.Dir, error) {
+	m, err := d.MakeSub(name)
+	if err == nil {
+		if err = pass(m); err != nil {
+			m.Close()
+		}
+	}
+	return m, err
+}
+
+// Read reads the record of the machine whose directory has this name.
+func (d Dir) Read(name string) (*Record, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	m, err := d.Sub(name)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	f, err := m.OpenFile(recordName, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return nil, err
+	}
+	r, err := Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	case r.Name != name:
+		return nil, fmt.Errorf("%s: it is the record of another machine, %q", f.Name(), r.Name)
+	}
+	return r, nil
+}
+
+// Write puts the record into a directory of [Dir.Make], whole and durably.
+func Write(m privdir.Dir, r *Record) error {
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("record of %q: %w", r.Name, err)
+	}
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := m.Replace(recordName, append(raw, '\n'))
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// List reads the records of all machines, by name. faults are why some could not
+// be read; those that vanish meanwhile are none. No directory is no machine.
+func List(path string) (records []*Record, faults []error) {
+	d, err := Open(path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, []error{err}
+	}
+	defer d.Close()
+	names, err := d.Names()
+	if err != nil {
+		return nil, []error{err}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if CheckName(name) != nil {
+			continue
+		}
+		if len(records) == maxMachines {
+			faults = append(faults, fmt.Errorf("%s holds more than %d machines; the others are not looked at", path, maxMachines))
+			break
+		}
+		r, err := d.Read(name)
+		switch {
+		case err == nil:
+			records = append(records, r)
+		case !errors.Is(err, fs.ErrNotExist) || d.there(name):
+			faults = append(faults, fmt.Errorf("the machine %s: %w", name, err))
+		}
+	}
+	return records, faults
+}
+
+func (d Dir) there(name string) bool {
+	_, err := d.StatOf(name)
+	return err == nil
+}
