@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -78,8 +79,17 @@ func TestDebianPackage(t *testing.T) {
 		}
 		return string(out)
 	}
+	// What updatedb leaves out is a file of another package, so it is put back.
+	const updatedb = "PRUNE_BIND_MOUNTS=\"yes\"\n# PRUNENAMES=\"\"\nPRUNEFS=\"NFS fuse.sshfs fusectl\"\n"
+	conf := root + "/etc/updatedb.conf"
+	if err := errors.Join(os.MkdirAll(root+"/etc", 0o755), os.WriteFile(conf, []byte(updatedb), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	dpkg("-i", deb)
 	dpkg("-i", deb) // as an upgrade
+	if got, err := os.ReadFile(conf); err != nil || strings.Count(string(got), "fuse.vmcastfs") != 1 || strings.Replace(string(got), "fuse.vmcastfs ", "", 1) != updatedb {
+		t.Errorf("%v, updatedb is told:\n%s", err, got)
+	}
 	if out := dpkg("--verify", "vmcastfs"); out != "" {
 		t.Errorf("dpkg --verify: %s", out)
 	}
@@ -98,12 +108,16 @@ func TestDebianPackage(t *testing.T) {
 		t.Errorf("the packaged program: %v\n%s", err, out)
 	}
 	dpkg("-r", "vmcastfs")
+	if got, err := os.ReadFile(conf); err != nil || string(got) != updatedb {
+		t.Errorf("%v, after the package is gone updatedb is told:\n%s", err, got)
+	}
+	os.Remove(conf)
 	if _, err := os.Stat(root + "/var/lib/vmcastfs/trust"); err != nil {
 		t.Errorf("removing took the state away: %v", err)
 	}
 	dpkg("-P", "vmcastfs")
 	for _, name := range tree(t, root) {
-		if !strings.HasPrefix(name, "/var/lib/dpkg/") && name != "/var/" && name != "/var/lib/" && name != "/var/cache/" {
+		if !strings.HasPrefix(name, "/var/lib/dpkg/") && name != "/var/" && name != "/etc/" && name != "/var/lib/" && name != "/var/cache/" {
 			t.Errorf("purging leaves %s", name)
 		}
 	}
