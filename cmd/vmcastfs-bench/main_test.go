@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,17 +23,22 @@ import (
 	"vmcastfs/cache/boottrace"
 )
 
-func main() {
+// TestMain measures if it has arguments of ours; else it runs the tests.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.NArg() == 0 {
+		os.Exit(m.Run())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := run(ctx, flag.Args(), os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "vmcastfs-bench:", err)
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// bench is one run of the program.
+// bench is one run of all.
 type bench struct {
 	dir    string // for caches, the mount point, the image
 	binary string // vmcastfs
@@ -50,7 +56,7 @@ type test struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	flags := flag.NewFlagSet("vmcastfs-bench", flag.ContinueOnError)
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "vmcastfs", "the vmcastfs to measure")
 	dir := flags.String("dir", "", "work in `DIR` and leave the image there (default: a temporary directory)")
