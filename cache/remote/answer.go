@@ -74,7 +74,7 @@ func rangeOf(resp *http.Response) (contentRange, error) {
 // checkRange decides whether resp is bytes of the object from off, at most up to end, and
 // returns up to where. A server may send less than was asked for (RFC 9110, section 15.3.7),
 // and need not tell the size of the whole.
-func (o *Object) checkRange(resp *http.Response, off, end int64) (until int64, err error) {
+func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until int64, err error) {
 	if err := plain(resp.Header); err != nil {
 		return 0, err
 	}
@@ -94,7 +94,7 @@ func (o *Object) checkRange(resp *http.Response, off, end int64) (until int64, e
 	if err := o.notPage(resp.Header); err != nil {
 		return 0, err
 	}
-	sure, err := o.id.check(resp.Header)
+	sure, err := o.check(resp.Header, p)
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +132,7 @@ func (o *Object) notPage(h http.Header) error {
 }
 
 // checkWhole decides whether resp is the whole object from its beginning.
-func (o *Object) checkWhole(resp *http.Response) error {
+func (o *Object) checkWhole(resp *http.Response, p pin) error {
 	if err := plain(resp.Header); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (o *Object) checkWhole(resp *http.Response) error {
 	if err := o.notPage(resp.Header); err != nil {
 		return err
 	}
-	if _, err := o.id.check(resp.Header); err != nil {
+	if _, err := o.check(resp.Header, p); err != nil {
 		return err
 	}
 	if o.id.Size != unknown && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size {

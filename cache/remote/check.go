@@ -17,7 +17,7 @@ import (
 // A server without ranges is asked with HEAD. HEAD may only confirm the object: some servers
 // refuse it, or answer it with another length. Then GET decides, and its body is not read.
 func (o *Object) Check(ctx context.Context) error {
-	r, _, _, err := o.location()
+	r, _, _, err := o.location(adopted)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", o.shown, err)
 	}
@@ -50,9 +50,9 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 	switch {
 	case a.resp.StatusCode == http.StatusNotModified && o.id.ETag != "":
 	case header.Get("Range") != "":
-		_, err = o.checkRange(a.resp, 0, 1)
+		_, err = o.checkRange(a.resp, 0, 1, adopted)
 	default:
-		err = o.checkWhole(a.resp)
+		err = o.checkWhole(a.resp, adopted)
 	}
 	if err != nil {
 		return true, fmt.Errorf("check %s: %w", show.ParsedURL(final), a.reject(err))

@@ -17,7 +17,8 @@
 // asked for. A server without ranges sends the object from its start.
 //
 // Equal strong ETags prove the object. Otherwise Last-Modified and length must be equal. A
-// validator that differs is [ErrChanged], which is final. Other answers that contradict HTTP,
+// validator that differs is [ErrChanged], which is final. [Object.Unpinned] is for bytes that
+// sums prove: there only the length counts. Other answers that contradict HTTP,
 // or what was asked for, are [ErrProtocol]. So is HTML in place of an object that was none.
 //
 // # Failures

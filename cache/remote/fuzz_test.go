@@ -59,7 +59,7 @@ func FuzzAnswer(f *testing.F) {
 				checkIdentity(t, id, want)
 			}
 			o := &Object{id: Identity{Size: max(size, unknown), ETag: `"a"`, LastModified: "Sun, 06 Nov 1994 08:49:37 GMT", Ranged: true}}
-			if until, err := o.checkRange(resp, off, off+n); err == nil {
+			if until, err := o.checkRange(resp, off, off+n, pinned); err == nil {
 				r, err := parseContentRange(resp.Header.Get("Content-Range"))
 				if r.total == unknown {
 					r.total = o.id.Size
@@ -70,7 +70,7 @@ func FuzzAnswer(f *testing.F) {
 			} else if _, isStatus := errors.AsType[*StatusError](err); !isStatus && !errors.Is(err, ErrChanged) && !errors.Is(err, ErrProtocol) {
 				t.Errorf("error of no kind: %v", err)
 			}
-			if err := o.checkWhole(resp); err == nil && (status != http.StatusOK || resp.Header.Get("Content-Range") != "") {
+			if err := o.checkWhole(resp, pinned); err == nil && (status != http.StatusOK || resp.Header.Get("Content-Range") != "") {
 				t.Errorf("taken for the whole object: %d %v", status, resp.Header)
 			}
 			if d := retryAfter(resp.Header); d < 0 {

@@ -24,6 +24,11 @@ type Identity struct {
 // Pinned reports whether there is a validator beside the size.
 func (id Identity) Pinned() bool { return id.ETag != "" || id.LastModified != "" }
 
+// looksLike compares the validators alone.
+func (id Identity) looksLike(other Identity) bool {
+	return id.ETag == other.ETag && id.LastModified == other.LastModified
+}
+
 // identityOf reads the validators of an answer.
 func identityOf(h http.Header, size int64, ranged bool) Identity {
 	id := Identity{ETag: strongETag(h), LastModified: lastModified(h), Size: size, Ranged: ranged, HTML: isHTML(h)}

@@ -32,13 +32,16 @@ type Object struct {
 	mu       sync.Mutex // guards all below; no other lock is taken under it
 	raw      string     // the URL as it was given
 	route    *route
-	resolved *url.URL  // where redirects led last; nil to start from route.url
-	final    error     // ErrChanged, once seen; or why the URL is unusable
-	missing  time.Time // when the server first said that there is no such object, if it says so
-	gone     bool      // that is final
-	waiting  time.Time // when a fetch began to wait for another answer, if one does
-	told     bool      // the log says so
-	spoke    time.Time // when the log last did
+	resolved *url.URL   // where redirects led last; nil to start from route.url
+	final    error      // why nothing can be had: ErrChanged, or the URL is unusable
+	changed  error      // ErrChanged, for all but what sums prove
+	other    Identity   // the last that was not the pinned one
+	known    []Identity // others that the object has as well, see Adopt
+	missing  time.Time  // when the server first said that there is no such object, if it says so
+	gone     bool       // that is final
+	waiting  time.Time  // when a fetch began to wait for another answer, if one does
+	told     bool       // the log says so
+	spoke    time.Time  // when the log last did
 }
 
 // Open asks for the first 128 KiB of a URL and pins what the server says of the object.
@@ -161,12 +164,14 @@ func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url
 }
 
 // location returns where to ask, on which route, and whether redirects led there before.
-func (o *Object) location() (r *route, to *url.URL, remembered bool, err error) {
+func (o *Object) location(p pin) (r *route, to *url.URL, remembered bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.final != nil:
 		return o.route, nil, false, o.final
+	case o.changed != nil && p == pinned:
+		return o.route, nil, false, o.changed
 	case o.resolved == nil || *o.resolved == *o.route.url:
 		return o.route, o.route.url, false, nil
 	}
@@ -182,14 +187,17 @@ func (o *Object) remember(r *route, to *url.URL) {
 	o.mu.Unlock()
 }
 
-// seal makes ErrChanged final.
-func (o *Object) seal(err error) {
+// seal makes ErrChanged final: for fetches that are pinned, and for all if the size differs.
+func (o *Object) seal(err error, p pin) {
 	if !errors.Is(err, ErrChanged) {
 		return
 	}
 	o.mu.Lock()
-	if o.final == nil {
-		o.final = err
+	if o.final == nil && (o.changed == nil || p == unpinned) {
+		o.changed = err
+		if p == unpinned {
+			o.final = err
+		}
 		o.client.options.Logger.Warn("object has changed on the server", "url", o.shown, "err", err)
 	}
 	o.mu.Unlock()

@@ -22,6 +22,10 @@ var _ source.Source = (*Object)(nil)
 // If the server has no ranges, the object is asked for from its start and the first off
 // bytes are thrown away; see [Object.OneStream].
 func (o *Object) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+	return o.fetch(ctx, off, n, u, pinned)
+}
+
+func (o *Object) fetch(ctx context.Context, off, n int64, u source.Urgency, p pin) (io.ReadCloser, error) {
 	size := o.id.Size
 	if off < 0 || n < unknown || size != unknown && (off > size || n > size-off) {
 		return nil, fmt.Errorf("fetch %s: %d bytes at %d are not within %d", o.shown, n, off, size)
@@ -29,11 +33,11 @@ func (o *Object) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.
 	if u < source.Demand || u > source.Background {
 		u = source.Background
 	}
-	s := &stream{object: o, urgency: u, off: off, end: off + n}
+	s := &stream{object: o, urgency: u, pin: p, off: off, end: off + n}
 	if n == unknown {
 		s.end = size
 	}
-	route, _, _, err := o.location()
+	route, _, _, err := o.location(p)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", o.shown, err)
 	}
@@ -61,6 +65,7 @@ type stream struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	urgency source.Urgency
+	pin     pin
 	off     int64
 	end     int64 // unknown: wherever the body ends
 	retry   *retry
@@ -165,23 +170,23 @@ func (s *stream) finish(done bool) {
 func (s *stream) connect() error {
 	o := s.object
 	for {
-		route, to, remembered, err := o.location()
+		route, to, remembered, err := o.location(s.pin)
 		if err != nil {
 			return fmt.Errorf("fetch %s: %w", o.shown, err)
 		}
 		header := http.Header{"Accept-Encoding": {"identity"}}
 		if o.id.Ranged {
 			header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.off, s.end-1))
-			if v := o.id.ifRange(); v != "" {
+			if v := o.id.ifRange(); v != "" && s.pin == pinned {
 				header.Set("If-Range", v)
 			}
 		}
 		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused})
 		if err == nil {
 			if o.id.Ranged {
-				s.until, err = o.checkRange(a.resp, s.off, s.end)
+				s.until, err = o.checkRange(a.resp, s.off, s.end, s.pin)
 			} else {
-				s.until, err = s.end, o.checkWhole(a.resp)
+				s.until, err = s.end, o.checkWhole(a.resp, s.pin)
 			}
 			if err != nil {
 				err = a.reject(err)
@@ -214,7 +219,7 @@ func (s *stream) connect() error {
 			s.renewals++
 			continue
 		}
-		o.seal(err)
+		o.seal(err, s.pin)
 		if deniesAccess(err) {
 			o.client.renewCertificates()
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/remote"
-	"vmcastfs/fs/catalog/archive"
 )
 
 const (
@@ -82,14 +81,14 @@ func (c *checker) done() {
 }
 
 // check asks once, between due and done; changed: the archive is another one.
-func (c *checker) check(ctx context.Context, a *archive.Archive, url func() string, log *slog.Logger) (changed bool, err error) {
+func (c *checker) check(ctx context.Context, ask func(context.Context) error, url func() string, log *slog.Logger) (changed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	at := url()
-	err = a.Check(ctx)
+	err = ask(ctx)
 	for remote.IsLost(err) && url() != at { // it moved meanwhile
 		at = url()
-		err = a.Check(ctx)
+		err = ask(ctx)
 	}
 	if errors.Is(err, remote.ErrChanged) {
 		return true, nil

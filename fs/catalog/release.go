@@ -271,7 +271,7 @@ func (r *Release) Confirm(ctx context.Context) (*Release, error) {
 // check asks whether the archive is the same, after checker.due.
 func (r *Release) check(ctx context.Context, p *bundle.Package) error {
 	defer r.checker.done() // after the new generation is known
-	changed, err := r.checker.check(ctx, p.Archive(), r.URL, r.around.log.With("release", r.Name()))
+	changed, err := r.checker.check(ctx, p.Check, r.URL, r.around.log.With("release", r.Name()))
 	if changed {
 		r.around.replace(r)
 	}

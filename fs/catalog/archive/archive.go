@@ -34,9 +34,20 @@ type Archive struct {
 	place Place
 	id    remote.Identity
 	from  source.Source // without the head
+	loose source.Source // likewise, for bytes that sums prove
 	head  *headBytes
-	check func(ctx context.Context) error
-	move  func(url string) error // nil: a file does not move
+	object
+	move func(url string) error // nil: a file does not move
+}
+
+// object is what an archive is read from: remote.Object says what its methods do.
+type object interface {
+	source.Source
+	Check(ctx context.Context) error
+	Unpinned() source.Source
+	Strange() bool
+	Adopt()
+	Contradicted() bool
 }
 
 // Open finds out what the enclosure is now.
@@ -64,13 +75,11 @@ func Resume(env Env, place Place, id remote.Identity) *Archive {
 }
 
 func newLocal(env Env, place Place, l *local) *Archive {
-	a := &Archive{env: env, place: place, id: l.id, check: l.check}
-	a.from = watch(l, place)
-	return a
+	return &Archive{env: env, place: place, id: l.id, object: l, from: watch(l, place), loose: watch(l.Unpinned(), place)}
 }
 
 func newRemote(env Env, place Place, obj *remote.Object) *Archive {
-	a := &Archive{env: env, place: place, id: obj.Identity(), check: obj.Check, move: obj.Move}
+	a := &Archive{env: env, place: place, id: obj.Identity(), object: obj, move: obj.Move, loose: watch(obj.Unpinned(), place)}
 	if head := obj.Head(); len(head) > 0 {
 		a.head = newHead(head)
 	}
@@ -88,10 +97,6 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 // Identity is that of the version that all bytes are of.
 func (a *Archive) Identity() remote.Identity { return a.id }
 
-// Check asks whether the archive is still there as it was: nil,
-// remote.ErrChanged, or why that cannot be told now.
-func (a *Archive) Check(ctx context.Context) error { return a.check(ctx) }
-
 // Move has the archive asked for where the enclosure is now. That it is the
 // same one is not believed: its identity is compared with each answer.
 func (a *Archive) Move() {
@@ -103,23 +108,38 @@ func (a *Archive) Move() {
 	}
 }
 
-// Whole is what a file of the cache that holds the whole archive is filled from.
-// It is a source.Forward if the server has no ranges.
-func (a *Archive) Whole() source.Source { return a.from }
-
-// Fetch gives a range of the archive, from the head where that reaches.
+// Fetch gives a range of the archive, from the head where that reaches. A head that
+// comes from several servers is for those who have sums.
 func (a *Archive) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+	if a.Strange() {
+		return a.from.Fetch(ctx, off, n, u)
+	}
+	return a.fetch(ctx, a.from, off, n, u)
+}
+
+// Proven is Fetch for bytes that the caller has sums of. It is a source.Forward if the
+// server has no ranges.
+func (a *Archive) Proven() source.Source {
+	if !a.id.Ranged {
+		return a.loose
+	}
+	return source.Func(func(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
+		return a.fetch(ctx, a.loose, off, n, u)
+	})
+}
+
+func (a *Archive) fetch(ctx context.Context, from source.Source, off, n int64, u source.Urgency) (io.ReadCloser, error) {
 	if n >= 0 && n <= a.head.reach(off)-off {
 		p := make([]byte, n)
 		if a.head.copy(ctx, p, off) == len(p) {
 			return io.NopCloser(bytes.NewReader(p)), nil
 		}
 	}
-	return a.from.Fetch(ctx, off, n, u)
+	return from.Fetch(ctx, off, n, u)
 }
 
 // ReadAt reads for the tar walk, which wants plain reads: from the head where
-// that reaches, else by a range.
+// that reaches, else by a range. Whoever reads like this asks Strange afterwards.
 func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	want := p
 	var atEnd error
@@ -131,7 +151,7 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	n := a.head.copy(ctx, want, off)
 	if n < len(want) {
-		body, err := a.from.Fetch(ctx, off+int64(n), int64(len(want)-n), source.Demand)
+		body, err := a.loose.Fetch(ctx, off+int64(n), int64(len(want)-n), source.Demand)
 		if err != nil {
 			return n, err
 		}
@@ -151,7 +171,7 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 // PrefetchTail asks for what indexing this archive is going to want, all at once.
 // Over a long way each piece would be a round trip after the other.
 func (a *Archive) PrefetchTail(ctx context.Context) {
-	a.head.prefetch(ctx, a.from, a.id.Size, a.env.Go)
+	a.head.prefetch(ctx, a.loose, a.id.Size, a.env.Go)
 }
 
 // Reach is up to where the first bytes of the archive are here, or are coming.

@@ -17,6 +17,8 @@ import (
 // the archive is taken, or inflated, as one stream.
 type Content interface {
 	source.Source
+	// Proven is the same for bytes that the caller has sums of.
+	Proven() source.Source
 	// ReadAt reads for the tar walk.
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	// Acquire makes the content readable until Release; local work only.
@@ -158,6 +160,8 @@ func (s *streamed) Fetch(ctx context.Context, off, n int64, u source.Urgency) (i
 	}
 	return io.NopCloser(io.NewSectionReader(ReaderAt(cache.WithUrgency(ctx, u), file), off, n)), nil
 }
+
+func (s *streamed) Proven() source.Source { return s }
 
 func (s *streamed) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	file, err := s.current()

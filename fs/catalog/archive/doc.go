@@ -17,8 +17,13 @@
 // members.
 //
 // A URL may expire. The read that finds out asks the place for a fresh one, and
-// goes on there. A hard read waits for one. An answer of another version of the archive is [ErrReplaced], and
-// the place is told.
+// goes on there. A hard read waits for one. An answer of another version of the archive is
+// [ErrReplaced], and the place is told.
+//
+// Of bytes that a block list proves, the same may come with another validator, as from a
+// server that was moved. [Archive.Proven] takes them, and the user of the list says so if
+// they contradict it: then the archive is another one. The walk reads in the same way, and
+// whoever calls it has to prove what it found, if Strange says that there was such.
 //
 // # What an enclosure may be
 //

@@ -48,7 +48,7 @@ func TestPrefetchFails(t *testing.T) {
 		return io.NopCloser(bytes.NewReader(data[off : off+n])), nil
 	})
 	a := &Archive{
-		from: from, id: remote.Identity{Size: int64(len(data))}, head: newHead(data[:blk]),
+		loose: from, id: remote.Identity{Size: int64(len(data))}, head: newHead(data[:blk]),
 		env: Env{Go: func(f func(context.Context)) bool { go f(t.Context()); return true }},
 	}
 	a.PrefetchTail(t.Context())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,11 @@ type local struct {
 	path   string
 	id     remote.Identity
 	writer func() string // the user whose feed names it; nil: the operator does
+
+	mu      sync.Mutex // guards what follows it; a leaf
+	other   remote.Identity
+	known   remote.Identity // other times of the same bytes
+	changed bool            // and of others
 }
 
 // openLocal finds out what is at path now.
@@ -104,22 +110,68 @@ func ownerOf(info os.FileInfo) int {
 	return -1
 }
 
-func (l *local) check(context.Context) error {
+// see compares the file with what was pinned. Another time of it may count.
+func (l *local) see(info os.FileInfo, counts func(is remote.Identity) bool) error {
+	is := localIdentity(info)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if is == l.id && !l.changed {
+		return nil
+	}
+	l.other = is
+	if is.Size == l.id.Size && !l.changed && counts(is) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
+}
+
+// Check is that of remote.Object, as are Unpinned, Strange, Adopt and Contradicted.
+func (l *local) Check(context.Context) error {
 	info, err := os.Stat(l.path)
-	if err == nil && localIdentity(info) != l.id {
-		err = fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
+	if err == nil {
+		err = l.see(info, func(is remote.Identity) bool { return is == l.known })
 	}
 	return err
 }
 
+func (l *local) Unpinned() source.Source {
+	return source.Func(func(_ context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
+		return l.read(off, n, func(remote.Identity) bool { return true })
+	})
+}
+
+func (l *local) Strange() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.other != remote.Identity{}
+}
+
+func (l *local) Adopt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = l.other
+}
+
+func (l *local) Contradicted() bool {
+	strange := l.Strange()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = strange
+	return strange
+}
+
 func (l *local) Fetch(_ context.Context, off, n int64, _ source.Urgency) (io.ReadCloser, error) {
+	return l.read(off, n, func(remote.Identity) bool { return false })
+}
+
+func (l *local) read(off, n int64, counts func(remote.Identity) bool) (io.ReadCloser, error) {
 	f, info, err := l.open()
 	if err != nil {
 		return nil, err
 	}
-	if localIdentity(info) != l.id {
+	if err := l.see(info, counts); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", l.path, remote.ErrChanged)
+		return nil, err
 	}
 	return &localReader{r: io.NewSectionReader(f, off, n), f: f}, nil
 }

@@ -19,6 +19,7 @@ import (
 // builder makes the files of a package, step by step. It is for one goroutine.
 type builder struct {
 	env     *Env
+	archive *archive.Archive
 	shared  *shared
 	doc     *Doc
 	verdict *xvm.Verdict
@@ -34,9 +35,9 @@ type builder struct {
 	warnings  []string
 }
 
-func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, verdict *xvm.Verdict) *builder {
+func newBuilder(env *Env, release Release, a *archive.Archive, content archive.Content, doc *Doc, verdict *xvm.Verdict) *builder {
 	b := &builder{
-		env: env, doc: doc, verdict: verdict,
+		env: env, archive: a, doc: doc, verdict: verdict,
 		learned: newLearned(doc, release.Record.save), files: make(map[string]*File),
 		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), cmp.Or(verdict.ManifestSum, doc.SHA256)},
 	}
@@ -54,8 +55,11 @@ func newBuilder(env *Env, release Release, content archive.Content, doc *Doc, ve
 			tellCorrupt(release, files, files[name])
 			if !doc.Identity.Pinned() { // nothing else would tell that it is another archive
 				env.Images.Go(func(context.Context) { release.Replaced() })
+			} else if name == xvm.BlockListName {
+				env.Images.Go(func(context.Context) { b.contradicted() })
 			}
 		},
+		Mismatch: func(string) { b.contradicted() },
 		Withdrawn: func(name string) {
 			madeOf(files, files[name], func(g *File) { release.Withdrawn(g.Inode()) })
 		},
@@ -81,29 +85,6 @@ func wholeFirst(name string, size int64, d xvm.Description) bool {
 	drive := slices.ContainsFunc(d.Drives, func(v xvm.Drive) bool { return v.File == name || v.File == plain })
 	disk := drive || path.Ext(plain) == "" || archive.HasDiskSuffix(plain)
 	return size <= maxWholeFirst || name == d.Kernel || name == d.Ramdisk || !disk
-}
-
-// tellCorrupt tells of a file whose content is wrong, and of those that are made
-// of it.
-func tellCorrupt(release Release, files map[string]*File, f *File) {
-	madeOf(files, f, func(g *File) { release.Corrupt(g.name, g.Inode()) })
-}
-
-// madeOf calls fn with a file, and with those that are made of it.
-func madeOf(files map[string]*File, f *File, fn func(*File)) {
-	fn(f)
-	for _, g := range files {
-		switch c := g.content.(type) {
-		case *image.Image:
-			if f.image() != nil && c.InflatedFrom(f.image()) {
-				madeOf(files, g, fn)
-			}
-		case *joined:
-			if c.has(f) {
-				madeOf(files, g, fn)
-			}
-		}
-	}
 }
 
 func (b *builder) warn(format string, args ...any) {
@@ -177,7 +158,11 @@ func (b *builder) member(m xvm.Member) *File {
 		return f
 	}
 	from, data := archive.Member(b.set.Content, m)
-	b.image(f, image.Member{Size: m.Size, Source: from, Data: data}, nil, "member", m.Name)
+	proven, _ := archive.Member(b.set.Content.Proven(), m)
+	if m.Name == xvm.BlockListName {
+		from = proven // nothing of it is believed before the whole has matched
+	}
+	b.image(f, image.Member{Size: m.Size, Source: from, Proven: proven, Data: data}, nil, "member", m.Name)
 	return f
 }
 

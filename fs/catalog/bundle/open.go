@@ -2,8 +2,10 @@ package bundle
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm/seekable"
@@ -72,10 +74,16 @@ func (o opening) read(ctx context.Context) (*Package, error) {
 	}
 	doc.Identity = a.Identity()
 	p, err := o.join(ctx, a, content, doc)
-	if err == nil {
-		o.release.Record.save(doc)
+	if err == nil && a.Strange() {
+		if err = p.proven(ctx); err != nil {
+			err = fmt.Errorf("%w while it was read: %w", remote.ErrChanged, err)
+		}
 	}
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	o.release.Record.save(doc)
+	return p, nil
 }
 
 // join makes the package, with its sidecar if there is one.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -34,7 +35,7 @@ type Package struct {
 // newPackage joins what was read of the archive and the verdict on it. It does no
 // I/O.
 func newPackage(env *Env, release Release, a *archive.Archive, content archive.Content, doc *Doc, verdict *xvm.Verdict) *Package {
-	b := newBuilder(env, release, content, doc, verdict)
+	b := newBuilder(env, release, a, content, doc, verdict)
 	b.checkManifest()
 	b.findBlocks()
 	b.addMembers()
@@ -189,6 +190,41 @@ func (p *Package) Archive() *archive.Archive { return p.archive }
 
 // Transport says how its bytes come, see archive.Content.
 func (p *Package) Transport() string { return p.content.Transport() }
+
+// Check asks whether the archive is still there as it was: nil, remote.ErrChanged, or why
+// that cannot be told now. Another validator is none of that if blocks match the list.
+func (p *Package) Check(ctx context.Context) error {
+	err := p.archive.Check(ctx)
+	if (errors.Is(err, remote.ErrChanged) || errors.Is(err, remote.ErrProtocol)) && p.proven(ctx) == nil {
+		return nil
+	}
+	return err
+}
+
+// samples is how many blocks tell whether what has another validator is the same archive.
+const samples = 8
+
+// proven compares blocks, as the server has them now, with the block list. It takes the
+// other validator for the archive's if they match.
+func (p *Package) proven(ctx context.Context) error {
+	compared := 0
+	for _, f := range p.files { // in whatever order
+		im := f.image()
+		if im == nil || compared == samples {
+			continue
+		}
+		n, err := im.Sample(ctx, min(samples-compared, max(2, samples/len(p.files))))
+		if err != nil {
+			return err
+		}
+		compared += n
+	}
+	if compared == 0 {
+		return errors.New("there is no block list that tells")
+	}
+	p.archive.Adopt()
+	return nil
+}
 
 // Index is the archive's index; nobody may write to it.
 func (p *Package) Index() *xvm.Index { return p.doc.Index }

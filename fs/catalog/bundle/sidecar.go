@@ -182,18 +182,21 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive)
 		defer body.Close()
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
+	key := archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size))
 	file, err := env.Archives.Cache.Open(cache.Spec{
-		Key:   archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size)),
-		Label: show.URL(from), Size: id.Size, Source: a.Whole(), Whole: true, MaxSize: maxSidecar,
+		Key: key, Label: show.URL(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
 	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, maxSidecar)}
 	sc, err := xvm.ReadSidecar(bufio.NewReaderSize(in, 1<<20))
+	file.Close()
 	if in.err != nil {
 		return nil, in.err
+	}
+	if err != nil && a.Contradicted() { // it is of several versions
+		return nil, errors.Join(remote.ErrChanged, env.Archives.Store.Remove(key))
 	}
 	return sc, err
 }

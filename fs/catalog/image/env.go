@@ -48,6 +48,8 @@ type Set struct {
 	// Corrupt is told of an image whose content is wrong, with locks of the cache
 	// held.
 	Corrupt func(name string)
+	// Mismatch is told of an image of which a block does not match the list.
+	Mismatch func(name string)
 	// Withdrawn is told, in the same way, of an image some of whose bytes have been
 	// given up and are decoded again: what others have of them may be wrong.
 	Withdrawn func(name string)
@@ -70,6 +72,7 @@ type Member struct {
 	WholeFirst bool
 
 	Source source.Source   // its bytes as stored; nil for plain content
+	Proven source.Source   // the same, for those who compare all with a block list
 	Data   []cache.Extent  // what is not a hole of it; nil: everything
 	Chunks *xvm.XVADisk    // not nil: Source is its chunks, see ChunkSource
 	Format seekable.Format // of the stored image that plain content is inflated from

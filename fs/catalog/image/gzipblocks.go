@@ -35,7 +35,7 @@ func (g *gzipBlocks) open() (cache.Spec, error) {
 		return cache.Spec{}, err
 	}
 	stored := g.base.stored()
-	from := stored.Source
+	from := g.from(stored)
 	if _, err := g.set.Store.Stamp(stored.Key); err == nil {
 		if g.held, err = g.set.Store.File(stored.Key, stored.Size, cache.DefaultBlockSize); err == nil {
 			from = localFirst(from, g.held)

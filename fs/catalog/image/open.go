@@ -47,7 +47,7 @@ func (im *Image) admit(ctx context.Context, file *cache.File) error {
 	if im.waits(file) {
 		return nil // reading it checks the head then
 	}
-	return im.head.atOpen(ctx, file, im.Size())
+	return im.tell(im.head.atOpen(ctx, file, im.Size()))
 }
 
 // handle is an open image.
@@ -64,7 +64,8 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 	}
 	h.im.profile.record(off, int64(len(p)))
-	return h.im.head.read(ctx, h.file, h.im.Size(), p, off)
+	n, err := h.im.head.read(ctx, h.file, h.im.Size(), p, off)
+	return n, h.im.tell(err)
 }
 
 // SeekData returns the size if no data follows, where the cache says ENXIO.

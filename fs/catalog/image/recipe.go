@@ -2,6 +2,7 @@ package image
 
 import (
 	"vmcastfs/cache"
+	"vmcastfs/cache/source"
 	"vmcastfs/xvm"
 )
 
@@ -25,6 +26,14 @@ type order struct {
 	size   int64            // bytes, or store.Unknown
 	listed *xvm.ImageBlocks // its blocks; nil: no list has them
 	base   base             // nil: it is not the plain content of another image
+}
+
+// from is where the bytes of m come from, as stored.
+func (o order) from(m Member) source.Source {
+	if o.listed != nil {
+		return m.Proven
+	}
+	return m.Source
 }
 
 // base is the compressed image that another one is the plain content of.

@@ -11,7 +11,7 @@ func (s stored) open() (cache.Spec, error) {
 	if err := s.set.Content.Acquire(); err != nil {
 		return cache.Spec{}, err
 	}
-	return cache.Spec{Size: s.member.Size, Source: s.member.Source, Data: s.member.Data, Sums: s.member.Sums}, nil
+	return cache.Spec{Size: s.member.Size, Source: s.from(s.member), Data: s.member.Data, Sums: s.member.Sums}, nil
 }
 
 func (s stored) close() { s.set.Content.Release() }

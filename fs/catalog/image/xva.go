@@ -25,7 +25,7 @@ func (c chunks) open() (cache.Spec, error) {
 	if err := c.set.Content.Acquire(); err != nil {
 		return cache.Spec{}, err
 	}
-	spec := cache.Spec{BlockSize: xvm.XVAChunk, Size: c.member.Size, Source: c.member.Source, Data: c.member.Data}
+	spec := cache.Spec{BlockSize: xvm.XVAChunk, Size: c.member.Size, Source: c.from(c.member), Data: c.member.Data}
 	if c.listed == nil { // else a sidecar has its blocks
 		spec.Judge = c.judge
 	}
@@ -57,6 +57,7 @@ func (c chunks) judge(context.Context, []bool) (store.FileState, string) {
 // chunkMember completes a member that is a disk of an XVA archive.
 func chunkMember(set *Set, m Member) Member {
 	m.Source = chunkSource{set.Content, set.label(m.Name), m.Chunks.Chunks}
+	m.Proven = chunkSource{set.Content.Proven(), set.label(m.Name), m.Chunks.Chunks}
 	m.Data = []cache.Extent{}
 	for _, c := range m.Chunks.Chunks {
 		m.Data = append(m.Data, cache.Extent{Off: c.Chunk * xvm.XVAChunk, Len: c.Len})
