@@ -1,6 +1,10 @@
 package cache
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+
+	"vmcastfs/cache/store"
+)
 
 // copyOf says where another file of the store should have the block of f.
 func (j *job) copyOf(f *flight) place {
@@ -17,7 +21,7 @@ func (j *job) copyOf(f *flight) place {
 	if !ok {
 		return place{}
 	}
-	return place{from, at}
+	return place{from, at, string(store.KeyOf(from))}
 }
 
 // copied delivers the first block of what is left from another file of the

@@ -6,6 +6,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 )
 
 // entry is what all handles of one key share. It joins three parts: flights
@@ -20,6 +21,7 @@ type entry struct {
 	completion *completion
 	tasks      *tasks
 	sf         *store.File
+	recorder   *trace.Recorder // or nil
 
 	handles  int           // guarded by Cache.mu; 0: closing
 	gone     chan struct{} // closed once it is closed
@@ -34,7 +36,7 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 	st := newStanding(l, &spec)
 	t := newTasks()
 	fl := &flights{
-		s: s, local: l, standing: st, tasks: t, copies: spec.Copies,
+		s: s, local: l, standing: st, tasks: t, copies: spec.Copies, recorder: spec.Recorder,
 		source: s.guard(spec.Source),
 		table:  make(map[int64]*flight),
 	}
@@ -44,7 +46,7 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 	cp := &completion{local: l, standing: st, flights: fl, tasks: t, sums: spec.Sums, learned: spec.Learned}
 	fl.allHere = cp.now
 	sf.Pin()
-	return &entry{s: s, key: spec.Key, local: l, standing: st, flights: fl, completion: cp, tasks: t, sf: sf, gone: make(chan struct{})}
+	return &entry{s: s, key: spec.Key, local: l, standing: st, flights: fl, completion: cp, tasks: t, sf: sf, recorder: spec.Recorder, gone: make(chan struct{})}
 }
 
 // close ends all work. No handle is left.

@@ -11,6 +11,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 )
 
 // File is an open handle. Its methods may be called from any goroutine. Close
@@ -42,7 +43,9 @@ func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n, how, err := h.read(ctx, p, off)
 	count := &h.e.s.count
 	count.served.Add(int64(n))
-	count.latency[how].Add(time.Since(begun))
+	took := time.Since(begun)
+	count.latency[how].Add(took)
+	h.e.recorder.Read(begun, took, off, int64(n), trace.How(how))
 	return n, err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 )
 
 // flight is one block on its way. There is at most one per block.
@@ -23,6 +24,7 @@ type flight struct {
 	seq     uint64
 	urgency source.Urgency // the highest that was asked for
 	ahead   bool           // the first to ask for it did not wait for it
+	listed  bool           // a profile asked for it
 	job     *job           // nil with a forward source
 	arrives bool           // a forward source is producing it now
 	alone   bool           // no other file has it after all
@@ -43,8 +45,9 @@ type flights struct {
 	tasks    *tasks
 	source   source.Source
 	copies   Copies
-	runner   *runner // nil for a source with random access
-	allHere  func()  // called, without a lock, when no block is missing any more
+	recorder *trace.Recorder // or nil
+	runner   *runner         // nil for a source with random access
+	allHere  func()          // called, without a lock, when no block is missing any more
 
 	full      atomic.Bool              // the disk refused the last block
 	following atomic.Pointer[follower] // nil: no profile
@@ -243,8 +246,22 @@ func (fl *flights) landing() (list []*flight) {
 
 // place is where else on the disk the bytes of a block are.
 type place struct {
-	file *store.File // nil: nowhere
-	at   int64
+	file  *store.File // nil: nowhere
+	at    int64
+	label string // of the file, for a recorder
+}
+
+// why is for what the block was fetched; mu is held.
+func (f *flight) why() trace.Why {
+	switch {
+	case !f.ahead:
+		return trace.Asked
+	case f.listed:
+		return trace.Profile
+	case f.urgency == source.Background:
+		return trace.Rest
+	}
+	return trace.Along
 }
 
 // publish hands a checked block to everyone who waits for it, and then writes
@@ -267,11 +284,13 @@ func (fl *flights) publish(f *flight, buf *buffer, from place) {
 	}
 	fl.handOver(f, buf)
 	u := f.urgency
+	why := f.why()
 	if u != source.Demand {
 		fl.noteUnread(f.b)
 	}
 	fl.mu.Unlock()
 	var err error
+	fl.recorder.Arrived(f.b, why, from.label)
 	if from.file != nil {
 		fl.s.count.copied.Add(int64(len(buf.data)))
 		err = fl.local.sf.WriteCopy(f.b, buf.data, from.file, from.at)

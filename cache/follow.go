@@ -165,5 +165,7 @@ func (fl *flights) askAhead(fo *follower, b int64) *flight {
 	if !fo.read[p] {
 		fo.ahead++
 	}
-	return fl.add(b, source.ReadAhead)
+	f := fl.add(b, source.ReadAhead)
+	f.listed = true
+	return f
 }

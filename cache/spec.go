@@ -7,6 +7,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 	"vmcastfs/xvm/sums"
 )
 
@@ -93,7 +94,9 @@ type Spec struct {
 	// has verified the whole. Blocks can have them the next time. It must not
 	// block and must not call the file.
 	Learned func(*sums.Table)
-	Policy  Policy
+	// Recorder, if not nil, is told of reads and of blocks that come.
+	Recorder *trace.Recorder
+	Policy   Policy
 	// Complete: fetch and check the whole in the background once opened.
 	Complete bool
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"strings"
 	"syscall"
 
 	"vmcastfs/fs/catalog"
@@ -15,6 +16,8 @@ const (
 	latestName = "latest"
 	hiddenName = ".vmcastfs"
 	statusName = "status.json"
+	bootSuffix = ".boot" // behind the key of an image
+	bootKey    = 64      // its length
 )
 
 // rootNode is the top directory. Its operations never wait.
@@ -104,10 +107,12 @@ func (h *hiddenNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.A
 var _ = (fusefs.NodeLookuper)((*hiddenNode)(nil))
 
 func (h *hiddenNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	if name != statusName {
+	n := newStatusNode(h.vfs, statusName, h.vfs.tree.StatusJSON)
+	if key, ok := strings.CutSuffix(name, bootSuffix); ok && len(key) == bootKey {
+		n = newStatusNode(h.vfs, name, func() []byte { return h.vfs.tree.BootJSON(key) })
+	} else if name != statusName {
 		return nil, syscall.ENOENT
 	}
-	n := newStatusNode(h.vfs)
 	n.attr(&out.Attr)
 	out.SetEntryTimeout(foreverish)
 	return h.NewInode(ctx, n, n.id), 0
@@ -116,7 +121,7 @@ func (h *hiddenNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut
 var _ = (fusefs.NodeReaddirer)((*hiddenNode)(nil))
 
 func (h *hiddenNode) Readdir(context.Context) (fusefs.DirStream, syscall.Errno) {
-	list := append(dots(h.id.Ino, rootIno), dirEntry(statusName, newStatusNode(h.vfs).id))
+	list := append(dots(h.id.Ino, rootIno), dirEntry(statusName, newStatusNode(h.vfs, statusName, nil).id))
 	return fusefs.NewListDirStream(list), 0
 }
 

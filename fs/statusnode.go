@@ -11,15 +11,17 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// statusNode is .vmcastfs/status.json. Like the files of /proc it has size 0 and
-// is read to its end; a size would be that of another moment.
+// statusNode is a file of .vmcastfs: status.json, or what is known of a boot. Like
+// the files of /proc it has size 0 and is read to its end; a size would be that of
+// another moment.
 type statusNode struct {
 	node
-	id fusefs.StableAttr
+	id   fusefs.StableAttr
+	make func() []byte // nil: it is there no more
 }
 
-func newStatusNode(v *vfs) *statusNode {
-	return &statusNode{node: node{vfs: v}, id: identity(syscall.S_IFREG, "", 0, statusName)}
+func newStatusNode(v *vfs, name string, make func() []byte) *statusNode {
+	return &statusNode{node: node{vfs: v}, id: identity(syscall.S_IFREG, "", 0, name), make: make}
 }
 
 func (s *statusNode) attr(out *fuse.Attr) { s.vfs.setAttr(out, s.id, 1, 0, time.Now()) }
@@ -37,7 +39,11 @@ func (s *statusNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, u
 	if writing(flags) {
 		return nil, 0, syscall.EROFS
 	}
-	h := s.vfs.statuses.open(s.vfs.tree.StatusJSON())
+	raw := s.make()
+	if raw == nil {
+		return nil, 0, syscall.ENOENT
+	}
+	h := s.vfs.statuses.open(raw)
 	return h, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH, 0
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 
+	"vmcastfs/cache/trace"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
@@ -42,7 +43,7 @@ func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)
 		},
 		Images: image.Env{
 			Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members, Go: run,
-			Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, run), Pool: &image.BlockPool{},
+			Lists: &image.ListMemory{}, Held: image.NewHeldBlocks(cfg.Store, cfg.Logger, run), Pool: &image.BlockPool{}, Boots: &trace.Pool{},
 			Strict: cfg.Strict, AllowExternal: cfg.AllowExternal, Complete: cfg.Complete,
 			Profile: cfg.Profile, ProfileReads: cfg.ProfileReads,
 		},

@@ -196,6 +196,17 @@ func (f *File) sha256() string {
 	return f.claimed
 }
 
+// Picture shows an image in at most n pieces; ok: the file is one.
+func (f *File) Picture(n int, boot bool) (p image.Picture, ok bool) {
+	im := f.image()
+	if im == nil {
+		return p, false
+	}
+	p = im.Picture(n, boot)
+	p.Status = f.describe(p.Status)
+	return p, true
+}
+
 // image is the file's image, or nil.
 func (f *File) image() *image.Image {
 	im, _ := f.content.(*image.Image)

@@ -7,6 +7,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
@@ -22,6 +23,7 @@ type Env struct {
 	Lists  *ListMemory
 	Held   *HeldBlocks
 	Pool   *BlockPool
+	Boots  *trace.Pool // of the recorders
 	// Go runs a function in the background, on a context that ends with the
 	// catalog; false: that has ended.
 	Go func(func(ctx context.Context)) bool

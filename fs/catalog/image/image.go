@@ -9,6 +9,7 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
@@ -31,6 +32,9 @@ type Image struct {
 	// have shown that; nil: nothing is known against it.
 	undecodable atomic.Pointer[error]
 	judged      atomic.Bool // the cache has told of another state
+	// recorder is nil while the image is not open, or nothing is recorded of it; what
+	// sets it holds mu.
+	recorder atomic.Pointer[trace.Recorder]
 
 	// mu guards what follows it, and parts of checks and profile. It is held
 	// while the file is opened and closed in the cache, which is local work. It
@@ -141,8 +145,10 @@ func (im *Image) acquireHeld() (*cache.File, error) {
 	if !r.checksBlocks() {
 		im.checks.begin(im.set, im.member, &spec, listed, im.summed())
 	}
+	im.recordBoot(&spec)
 	file, err := im.set.Cache.Open(spec)
 	if err != nil {
+		im.recorder.Store(nil)
 		r.close()
 		im.checks.end(im.set)
 		return nil, err
@@ -163,6 +169,7 @@ func (im *Image) dropHeld() error {
 	last := im.file.Status()
 	im.judged.Store(false)
 	err := im.file.Close()
+	im.endBoot()
 	im.recipe.close()
 	im.file, im.recipe = nil, nil
 	im.checks.end(im.set)

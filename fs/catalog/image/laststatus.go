@@ -9,6 +9,10 @@ import (
 type lastStatus struct {
 	cache.Status             // of no state: nobody has looked
 	stamp        store.Stamp // what Status is of
+
+	pieces   []cache.Piece // nil: nobody has asked
+	piecesOf store.Stamp
+	asked    int // for how many
 }
 
 func (l *lastStatus) known() bool { return l.State != "" }

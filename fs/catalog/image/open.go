@@ -32,6 +32,7 @@ func (im *Image) Open(ctx context.Context) (Handle, error) {
 	}
 	im.mu.Lock()
 	im.profile.on(im.set, im.member, im.Size(), file)
+	im.recorder.Load().Again()
 	im.mu.Unlock()
 	return &handle{im: im, file: file}, nil
 }

@@ -1,0 +1,76 @@
+package store
+
+import "math/bits"
+
+// Column is what is known of a stretch of a file, in blocks.
+type Column struct {
+	Blocks int64 `json:"blocks"`
+	Here   int64 `json:"here"` // those of zeros included
+	Zero   int64 `json:"zero,omitempty"`
+}
+
+// KeyOf is the name of a file in its store.
+func KeyOf(f *File) Key { return f.key }
+
+// Columns divides a file into n stretches of the same length, or into its blocks if
+// it has fewer. nil: the size is unknown, or 0.
+func Columns(f *File, n int) []Column {
+	f.j.poll()
+	p := f.present
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	m := p.mapping
+	end := m.end()
+	if m.size == Unknown || end == 0 || n < 1 {
+		return nil
+	}
+	n = int(min(int64(n), end))
+	list := make([]Column, n)
+	for i := range list {
+		from, to := ColumnStart(i, n, end), ColumnStart(i+1, n, end)
+		list[i] = Column{Blocks: to - from}
+		list[i].Here, list[i].Zero = m.count(from, to)
+	}
+	return list
+}
+
+// ColumnStart is the first block of column i of n of a file of so many blocks.
+func ColumnStart(i, n int, blocks int64) int64 {
+	return blocks/int64(n)*int64(i) + blocks%int64(n)*int64(i)/int64(n)
+}
+
+// count counts the blocks from b to end-1 that are present, and zeros.
+func (m *blockMap) count(b, end int64) (present, zero int64) {
+	for b < end {
+		p := m.page(b)
+		if p == nil || p == zeroPage {
+			k := min(end-b, pageBlocks-b%pageBlocks)
+			if p == zeroPage {
+				present, zero = present+k, zero+k
+			}
+			b += k
+			continue
+		}
+		w, mask, k := wordMask(b, end-b)
+		present += int64(bits.OnesCount64(mask & p.present[w]))
+		zero += int64(bits.OnesCount64(mask & p.zero[w]))
+		b += k
+	}
+	return present, zero
+}
+
+// Columns are those of a file that need not be open; nil: nothing of it is here.
+func (s *Store) Columns(k Key, n int) []Column {
+	if k.check() != nil {
+		return nil
+	}
+	if _, err := s.files.StatOf(string(k) + journalSuffix); err != nil {
+		return nil
+	}
+	f, err := s.acquire(k, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	return Columns(f, n)
+}

@@ -1,0 +1,42 @@
+package catalog
+
+import (
+	"encoding/json"
+
+	"vmcastfs/fs/catalog/image"
+)
+
+// bootPieces is in how many pieces the record of a boot shows its image.
+const bootPieces = 512
+
+// Boot is what the mount knows of one image and of its last boot: the content of
+// .vmcastfs/KEY.boot.
+type Boot struct {
+	Release string `json:"release"`
+	File    string `json:"file"`
+	image.Picture
+}
+
+// BootJSON is the Boot of the image of that key in the cache; nil: there is no such
+// image in a release that has been indexed. Nobody may write to it.
+func (c *Catalog) BootJSON(key string) []byte {
+	for _, r := range c.Snapshot().releases {
+		p, ok := r.Peek()
+		if !ok {
+			continue
+		}
+		for _, f := range p.All() {
+			if k, ok := f.Attr("user.vmcast.key"); !ok || string(k) != key {
+				continue
+			}
+			if pic, ok := f.Picture(bootPieces, true); ok {
+				raw, err := json.Marshal(Boot{r.Name(), f.Name(), pic})
+				if err != nil {
+					return nil // of plain values: cannot be
+				}
+				return append(raw, '\n')
+			}
+		}
+	}
+	return nil
+}

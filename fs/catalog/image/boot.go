@@ -1,0 +1,88 @@
+package image
+
+import (
+	"cmp"
+	"context"
+
+	"vmcastfs/cache"
+	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
+	"vmcastfs/xvm/seekable"
+)
+
+// kindBoot is the last boot that this host has seen of an image, in the form of
+// package trace, by the key of the image.
+const kindBoot = "boot"
+
+// recordBoot makes the recorder of an image that is being opened, or none.
+func (im *Image) recordBoot(spec *cache.Spec) {
+	if format, _ := seekable.PlainName(im.member.Name); !im.set.Env.Profile || format != "" {
+		return // the compressed form is no disk
+	}
+	spec.Recorder = trace.NewRecorder(im.set.Boots, int64(cmp.Or(spec.BlockSize, cache.DefaultBlockSize)), func() {
+		im.set.Go(func(context.Context) { im.keepBoot(im.recorder.Load()) })
+	})
+	im.recorder.Store(spec.Recorder)
+}
+
+// endBoot ends the recording at the last close. im.mu is held.
+func (im *Image) endBoot() {
+	if r := im.recorder.Swap(nil); r != nil {
+		r.Stop()
+		im.keepBoot(r)
+	}
+}
+
+// keepBoot writes what has been recorded to the disk.
+func (im *Image) keepBoot(r *trace.Recorder) {
+	t := im.bootOf(r)
+	if t == nil {
+		return
+	}
+	raw, err := t.Encode()
+	if err == nil {
+		err = im.set.Store.PutDoc(kindBoot, string(im.member.Key), raw)
+	}
+	if err != nil {
+		im.set.Log.Warn("a recorded boot is not kept", "file", im.label(), "err", err)
+	}
+}
+
+// bootOf is the last boot with what r has of it; nil: r has nothing to add.
+func (im *Image) bootOf(r *trace.Recorder) *trace.Trace {
+	t := r.Trace(im.Size())
+	if t == nil || len(t.Reads)+len(t.Elsewhere) == 0 {
+		return nil
+	}
+	t.Verify = im.checks.verify(im.set.Strict)
+	for i, key := range t.From {
+		if label := im.set.Store.Label(store.Key(key)); label != "" {
+			t.From[i] = label
+		}
+	}
+	kept := KeptBoot(im.set.Store, im.member.Key)
+	switch {
+	case kept == nil:
+	case t.Bytes() >= min(recordLeast, t.Size/8):
+		t.Join(kept)
+	case len(t.Elsewhere) == 0:
+		return nil // somebody has looked at the image, which is no boot
+	default:
+		kept.Join(t)
+		t = kept
+	}
+	return t
+}
+
+// KeptBoot is the last boot of an image that is on the disk; nil: there is none.
+func KeptBoot(st *store.Store, key store.Key) *trace.Trace {
+	raw, err := st.GetDoc(kindBoot, string(key))
+	if err != nil {
+		return nil
+	}
+	t, err := trace.Decode(raw)
+	if err != nil {
+		return nil
+	}
+	return t
+}
