@@ -202,7 +202,7 @@ func (f *File) Picture(n int, boot bool) (p image.Picture, ok bool) {
 	if im == nil {
 		return p, false
 	}
-	p = im.Picture(n, boot)
+	p = image.PictureOf(im, n, boot)
 	p.Status = f.describe(p.Status)
 	return p, true
 }

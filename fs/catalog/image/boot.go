@@ -15,27 +15,27 @@ import (
 const kindBoot = "boot"
 
 // recordBoot makes the recorder of an image that is being opened, or none.
-func (im *Image) recordBoot(spec *cache.Spec) {
+func recordBoot(im *Image, spec *cache.Spec) {
 	if format, _ := seekable.PlainName(im.member.Name); !im.set.Env.Profile || format != "" {
 		return // the compressed form is no disk
 	}
 	spec.Recorder = trace.NewRecorder(im.set.Boots, int64(cmp.Or(spec.BlockSize, cache.DefaultBlockSize)), func() {
-		im.set.Go(func(context.Context) { im.keepBoot(im.recorder.Load()) })
+		im.set.Go(func(context.Context) { keepBoot(im, im.recorder.Load()) })
 	})
 	im.recorder.Store(spec.Recorder)
 }
 
 // endBoot ends the recording at the last close. im.mu is held.
-func (im *Image) endBoot() {
+func endBoot(im *Image) {
 	if r := im.recorder.Swap(nil); r != nil {
 		r.Stop()
-		im.keepBoot(r)
+		keepBoot(im, r)
 	}
 }
 
 // keepBoot writes what has been recorded to the disk.
-func (im *Image) keepBoot(r *trace.Recorder) {
-	t := im.bootOf(r)
+func keepBoot(im *Image, r *trace.Recorder) {
+	t := bootOf(im, r)
 	if t == nil {
 		return
 	}
@@ -49,7 +49,7 @@ func (im *Image) keepBoot(r *trace.Recorder) {
 }
 
 // bootOf is the last boot with what r has of it; nil: r has nothing to add.
-func (im *Image) bootOf(r *trace.Recorder) *trace.Trace {
+func bootOf(im *Image, r *trace.Recorder) *trace.Trace {
 	t := r.Trace(im.Size())
 	if t == nil || len(t.Reads)+len(t.Elsewhere) == 0 {
 		return nil

@@ -145,7 +145,7 @@ func (im *Image) acquireHeld() (*cache.File, error) {
 	if !r.checksBlocks() {
 		im.checks.begin(im.set, im.member, &spec, listed, im.summed())
 	}
-	im.recordBoot(&spec)
+	recordBoot(im, &spec)
 	file, err := im.set.Cache.Open(spec)
 	if err != nil {
 		im.recorder.Store(nil)
@@ -169,7 +169,7 @@ func (im *Image) dropHeld() error {
 	last := im.file.Status()
 	im.judged.Store(false)
 	err := im.file.Close()
-	im.endBoot()
+	endBoot(im)
 	im.recipe.close()
 	im.file, im.recipe = nil, nil
 	im.checks.end(im.set)

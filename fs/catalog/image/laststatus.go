@@ -10,9 +10,14 @@ type lastStatus struct {
 	cache.Status             // of no state: nobody has looked
 	stamp        store.Stamp // what Status is of
 
-	pieces   []cache.Piece // nil: nobody has asked
-	piecesOf store.Stamp
-	asked    int // for how many
+	pieces lastPieces
+}
+
+// lastPieces are the pieces of such an image.
+type lastPieces struct {
+	list  []cache.Piece // nil: nobody has asked
+	stamp store.Stamp   // what list is of
+	asked int           // for how many
 }
 
 func (l *lastStatus) known() bool { return l.State != "" }

@@ -17,15 +17,15 @@ type Picture struct {
 	Boot    *trace.Trace  `json:"boot,omitempty"`
 }
 
-// Picture describes the image in at most n pieces, from memory as far as it is
+// PictureOf describes an image in at most n pieces, from memory as far as it is
 // open. Boot: with its last boot.
-func (im *Image) Picture(n int, boot bool) Picture {
+func PictureOf(im *Image, n int, boot bool) Picture {
 	p := Picture{Status: im.Known()}
 	im.mu.Lock()
 	if im.file != nil {
 		p.Pieces = im.file.Pieces(n)
 	} else {
-		p.Pieces = im.lastPieces(n)
+		p.Pieces = im.last.pieces.look(im.set.Store, im.member.Key, n)
 	}
 	im.mu.Unlock()
 	switch mode := im.checks.mode(); {
@@ -36,22 +36,22 @@ func (im *Image) Picture(n int, boot bool) Picture {
 	}
 	if boot {
 		r := im.recorder.Load()
-		if p.Boot = im.bootOf(r); p.Boot == nil {
+		if p.Boot = bootOf(im, r); p.Boot == nil {
 			p.Boot = KeptBoot(im.set.Store, im.member.Key)
 		}
 	}
 	return p
 }
 
-// lastPieces are the pieces of an image that is not open. im.mu is held.
-func (im *Image) lastPieces(n int) []cache.Piece {
-	stamp, _ := im.set.Store.Stamp(im.member.Key)
-	if im.last.pieces == nil || im.last.piecesOf != stamp || im.last.asked != n {
-		im.last.pieces = []cache.Piece{}
-		for _, c := range im.set.Store.Columns(im.member.Key, n) {
-			im.last.pieces = append(im.last.pieces, cache.Piece{Column: c})
+// look gives the pieces of an image that is not open, as its journal has them.
+func (l *lastPieces) look(st *store.Store, key store.Key, n int) []cache.Piece {
+	stamp, _ := st.Stamp(key)
+	if l.list == nil || l.stamp != stamp || l.asked != n {
+		l.list = []cache.Piece{}
+		for _, c := range st.Columns(key, n) {
+			l.list = append(l.list, cache.Piece{Column: c})
 		}
-		im.last.piecesOf, im.last.asked = stamp, n
+		l.stamp, l.asked = stamp, n
 	}
-	return im.last.pieces
+	return l.list
 }

@@ -39,11 +39,11 @@ type Status struct {
 }
 
 // Status describes the image as it is now, without touching the network.
-func (im *Image) Status() Status { return im.describe((*Image).cacheStatus) }
+func (im *Image) Status() Status { return im.describe(cacheStatus) }
 
 // Known is Status from memory: an image that is not open is as it was when Status
 // was asked last. Only the first look at an image goes to the disk.
-func (im *Image) Known() Status { return im.describe((*Image).knownStatus) }
+func (im *Image) Known() Status { return im.describe(knownStatus) }
 
 // describe makes a Status of what the cache says. What is inflated from a corrupt
 // file is corrupt.
@@ -72,7 +72,7 @@ func (im *Image) describe(said func(*Image) cache.Status) Status {
 }
 
 // knownStatus is what the cache said last of the image.
-func (im *Image) knownStatus() cache.Status {
+func knownStatus(im *Image) cache.Status {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	switch {
@@ -85,7 +85,7 @@ func (im *Image) knownStatus() cache.Status {
 }
 
 // cacheStatus is what the cache says of the image.
-func (im *Image) cacheStatus() cache.Status {
+func cacheStatus(im *Image) cache.Status {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if im.file != nil {
