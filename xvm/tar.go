@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"context"
+	"sort"
 	"time"
 )
 
@@ -45,6 +46,23 @@ type Member struct {
 	ModTime  time.Time // zero if unknown, or not between the years 1900 and 9999
 	Mode     uint32    // permission bits, only those of 0444
 	Link     string    // for a hard link, the Name of the earlier member that it is the same file as
+}
+
+// At says where byte off of the file lies in the archive, -1 if it is in a hole, and
+// how many bytes from there on lie together.
+func (m *Member) At(off int64) (at, n int64) {
+	if m.Segments == nil {
+		return m.Offset + off, m.Size - off
+	}
+	i := sort.Search(len(m.Segments), func(i int) bool { return m.Segments[i].Logical+m.Segments[i].Len > off })
+	if i == len(m.Segments) {
+		return -1, m.Size - off
+	}
+	seg := m.Segments[i]
+	if seg.Logical > off {
+		return -1, seg.Logical - off
+	}
+	return seg.Archive + off - seg.Logical, seg.Logical + seg.Len - off
 }
 
 // Segment is a run of data of a sparse member.

@@ -15,6 +15,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
+	"vmcastfs/fs/catalog/archive"
 	xvmpack "vmcastfs/xvm/pack"
 )
 
@@ -54,13 +55,13 @@ func openFileArchive(f *os.File) (*openedArchive, error) {
 }
 
 func openRemoteArchive(ctx context.Context, client *remote.Client, address, base string, e *env) (*openedArchive, error) {
-	obj, err := client.Open(ctx, address, base)
+	a, err := archive.Open(ctx, archive.Env{Remote: client}, archive.Place{URL: func() string { return address }, Base: base})
 	if err != nil {
 		return nil, err
 	}
-	id := obj.Identity()
+	id := a.Identity()
 	if id.Ranged && id.Size >= 0 {
-		return &openedArchive{objectArchive{obj}, id.Size, func() error { return nil }}, nil
+		return &openedArchive{remoteArchive{a}, id.Size, func() error { return nil }}, nil
 	}
 	// A server without ranges: all of it first.
 	f, err := tempFile()
@@ -70,7 +71,7 @@ func openRemoteArchive(ctx context.Context, client *remote.Client, address, base
 	add, done := e.progress("fetching", id.Size)
 	defer done()
 	size, err := func() (int64, error) {
-		body, err := obj.Fetch(ctx, 0, -1, source.Background)
+		body, err := a.Fetch(ctx, 0, -1, source.Background)
 		if err != nil {
 			return 0, err
 		}
@@ -157,38 +158,11 @@ func (a fileArchive) Stream(_ context.Context, off, n int64) (io.ReadCloser, err
 	return io.NopCloser(io.NewSectionReader(a.f, off, n)), nil
 }
 
-// objectArchive is a package on a server with ranges.
-type objectArchive struct{ obj *remote.Object }
+// remoteArchive is a package on a server with ranges.
+type remoteArchive struct{ *archive.Archive }
 
-func (a objectArchive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	rest := a.obj.Identity().Size - off
-	if rest <= 0 {
-		return 0, io.EOF
-	}
-	var atEnd error
-	if int64(len(p)) > rest {
-		p, atEnd = p[:rest], io.EOF
-	}
-	n := 0
-	if head := a.obj.Head(); off < int64(len(head)) {
-		n = copy(p, head[off:])
-	}
-	if n < len(p) {
-		body, err := a.obj.Fetch(ctx, off+int64(n), int64(len(p)-n), source.Demand)
-		if err != nil {
-			return n, err
-		}
-		defer body.Close()
-		m, err := io.ReadFull(body, p[n:])
-		if n += m; err != nil {
-			return n, err
-		}
-	}
-	return n, atEnd
-}
-
-func (a objectArchive) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	return a.obj.Fetch(ctx, off, n, source.Background)
+func (a remoteArchive) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return a.Fetch(ctx, off, n, source.Background)
 }
 
 // softOptions are the options of commands that would rather fail than wait.

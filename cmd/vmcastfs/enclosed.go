@@ -11,13 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/xvm"
+	xvmpack "vmcastfs/xvm/pack"
 	"vmcastfs/xvm/seekable"
 )
 
@@ -66,9 +66,12 @@ func (e *env) enclosedIn(ctx context.Context, a *openedArchive, address string) 
 func (e *env) inflate(ctx context.Context, a *openedArchive, format seekable.Format, to *os.File) (int64, error) {
 	add, done := e.progress("inflating", a.size)
 	defer done()
-	in := &inOrder{openedArchive: a, add: add}
-	defer in.close()
-	r, err := seekable.Open(format, in, a.size, seekable.Options{})
+	body, err := a.Stream(ctx, 0, a.size)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	r, err := seekable.Open(format, &xvmpack.Forward{Stream: &countingReader{body, add}, Rest: a, Size: a.size}, a.size, seekable.Options{})
 	if err != nil {
 		return 0, err
 	}
@@ -79,54 +82,6 @@ func (e *env) inflate(ctx context.Context, a *openedArchive, format seekable.For
 	}
 	n, err := io.Copy(&roomyFile{File: to}, s)
 	return n, errors.Join(err, s.Close())
-}
-
-// inOrder lets reads that follow each other come from one stream, and others by
-// themselves.
-//
-// mu guards body and at.
-type inOrder struct {
-	*openedArchive
-	add func(int64)
-
-	mu   sync.Mutex
-	body io.ReadCloser
-	at   int64
-}
-
-func (in *inOrder) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if off != in.at || off >= in.size {
-		return in.openedArchive.ReadAt(ctx, p, off)
-	}
-	if in.body == nil {
-		var err error
-		if in.body, err = in.Stream(context.WithoutCancel(ctx), off, in.size-off); err != nil {
-			return 0, err
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(in.body, p[:min(int64(len(p)), in.size-off)])
-	in.at += int64(n)
-	in.add(int64(n))
-	switch {
-	case err == io.EOF:
-		err = io.ErrUnexpectedEOF // the stream has fewer bytes than it should
-	case err == nil && n < len(p):
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (in *inOrder) close() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.body != nil {
-		in.body.Close()
-	}
 }
 
 // sidecarOf reads the sidecar of a package from where sidecar= says; nil: there

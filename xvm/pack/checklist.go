@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
@@ -58,10 +59,8 @@ func (c *checker) readList(ctx context.Context) error {
 
 // inflates tells whether a member has this plain content.
 func (c *checker) inflates(plain string) bool {
-	for _, m := range c.index.Members {
-		if format, name := seekable.PlainName(m.Name); format != "" && name == plain {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
+		format, name := seekable.PlainName(m.Name)
+		return format != "" && name == plain
+	})
 }

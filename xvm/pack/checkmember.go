@@ -44,36 +44,21 @@ type content struct {
 	s   *stream
 	m   *xvm.Member
 	pos int64 // in the file
-	seg int   // of a sparse file: the next segment
 }
 
 func (c *content) Read(p []byte) (int, error) {
-	left := c.m.Size - c.pos
-	if left == 0 {
+	if c.pos == c.m.Size {
 		return 0, io.EOF
 	}
-	p = p[:min(int64(len(p)), left)]
-	if c.m.Segments != nil {
-		for c.seg < len(c.m.Segments) && c.m.Segments[c.seg].Logical+c.m.Segments[c.seg].Len <= c.pos {
-			c.seg++
-		}
-		hole := left
-		if c.seg < len(c.m.Segments) {
-			next := c.m.Segments[c.seg]
-			hole = next.Logical - c.pos
-			if hole <= 0 {
-				p = p[:min(int64(len(p)), next.Logical+next.Len-c.pos)]
-			}
-		}
-		if hole > 0 {
-			p = p[:min(int64(len(p)), hole)]
-			clear(p)
-			c.pos += int64(len(p))
-			return len(p), nil
-		}
-		if err := c.s.skip(c.m.Segments[c.seg].Archive + c.pos - c.m.Segments[c.seg].Logical); err != nil {
-			return 0, err
-		}
+	at, run := c.m.At(c.pos)
+	p = p[:min(int64(len(p)), run)]
+	if at < 0 {
+		clear(p)
+		c.pos += int64(len(p))
+		return len(p), nil
+	}
+	if err := c.s.skip(at); err != nil {
+		return 0, err
 	}
 	n, err := c.s.Read(p)
 	c.pos += int64(n)
@@ -195,7 +180,7 @@ func (c *checker) image(name string) *xvm.ImageBlocks {
 
 // inflate decodes a member that is one stream, or several without a list.
 func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain *FileReport, format seekable.Format) error {
-	src := &forward{tee: tee, in: in, archive: c.archive}
+	src := &Forward{Stream: tee, Rest: memberAt{c.archive, in.m}, Size: in.m.Size}
 	r, err := seekable.Open(format, src, in.m.Size, seekable.Options{})
 	if err != nil {
 		return err
@@ -225,8 +210,8 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 		outs = append(outs, collected)
 	}
 	size, err := decode(ctx, r, onlyWriter{outs})
-	if src.failed() != nil {
-		return src.failed() // of reading, not of the content
+	if err := src.Failed(); err != nil {
+		return err // of reading, not of the content
 	}
 	if err != nil {
 		if ctx.Err() != nil {

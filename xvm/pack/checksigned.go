@@ -2,11 +2,9 @@ package pack
 
 import (
 	"path"
-	"slices"
 	"strings"
 
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 )
 
 // judgePackage asks for the verdict on the package, which is that of a mount, and
@@ -44,10 +42,7 @@ func (c *checker) manifestFaults() {
 	}
 	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
 	for _, name := range c.manifest.Names() {
-		if c.byName[name] == nil && !slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
-			_, plain := seekable.PlainName(m.Name)
-			return plain == name
-		}) {
+		if c.byName[name] == nil && !c.inflates(name) {
 			if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
 				c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
 				continue

@@ -3,35 +3,36 @@ package pack
 import (
 	"context"
 	"io"
-	"sort"
 	"sync"
+
+	"vmcastfs/xvm"
 )
 
-// forward lets a decoder read a member of the archive while that goes by: what
-// it reads in order comes off the stream, and on the way to the digests; what
-// lies elsewhere, as the tables at the end of some formats, comes from the
-// archive by a read of its own.
-//
-// mu guards tee, in, last and err. It is held while the stream is read.
-type forward struct {
-	archive Archive
+// Forward lets a decoder read a file while that goes by. What it reads in order
+// comes off the stream. What lies elsewhere, as the tables at the end of some
+// formats, comes from the file itself.
+type Forward struct {
+	Stream io.Reader    // the file from its beginning
+	Rest   xvm.ReaderAt // the file, at any place
+	Size   int64        // bytes of the file
 
-	mu   sync.Mutex
-	tee  io.Reader // the member, to its digests too
-	in   *content
-	last []byte // the latest bytes of the stream, which end at in.pos
-	err  error  // of reading
+	mu   sync.Mutex // guards what follows; it is held while the stream is read
+	pos  int64      // of the stream
+	last []byte     // the latest bytes of the stream, which end at pos
+	err  error      // of reading
 }
 
 const forwardKeeps = 1 << 20 // bytes of last, at most twice that
 
-func (f *forward) failed() error {
+// Failed is the error of reading that ended it, if any.
+func (f *Forward) Failed() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-func (f *forward) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+// ReadAt is for the decoder.
+func (f *Forward) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -40,19 +41,31 @@ func (f *forward) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	n := 0
 	for n < len(p) {
 		at := off + int64(n)
-		begin := f.in.pos - int64(len(f.last))
+		begin := f.pos - int64(len(f.last))
 		var k int
-		var err error
+		err := ctx.Err()
 		switch {
-		case at >= f.in.m.Size:
+		case err != nil:
+		case at >= f.Size:
 			return n, io.EOF
-		case at >= begin && at < f.in.pos:
+		case at >= begin && at < f.pos:
 			k = copy(p[n:], f.last[at-begin:])
-		case at == f.in.pos:
-			k, err = f.tee.Read(p[n:])
+		case at == f.pos:
+			k, err = f.Stream.Read(p[n:])
+			f.pos += int64(k)
 			f.keep(p[n : n+k])
+			if err == io.EOF && f.pos < f.Size {
+				err = io.ErrUnexpectedEOF
+			} else if err == io.EOF {
+				err = nil
+			}
 		default:
-			k, err = f.elsewhere(ctx, p[n:], at)
+			k, err = f.Rest.ReadAt(ctx, p[n:n+int(min(int64(len(p)-n), f.Size-at))], at)
+			if k > 0 {
+				err = nil
+			} else if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
 		}
 		n += k
 		if err != nil {
@@ -65,38 +78,25 @@ func (f *forward) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	return n, nil
 }
 
-func (f *forward) keep(p []byte) {
+func (f *Forward) keep(p []byte) {
 	if len(f.last)+len(p) > 2*forwardKeeps {
 		f.last = append(f.last[:0], f.last[max(0, len(f.last)-forwardKeeps):]...)
 	}
 	f.last = append(f.last, p...)
 }
 
-// elsewhere reads from the archive itself.
-func (f *forward) elsewhere(ctx context.Context, p []byte, off int64) (int, error) {
-	m := f.in.m
-	p = p[:min(int64(len(p)), m.Size-off)]
-	at := m.Offset + off
-	if m.Segments != nil {
-		i := sort.Search(len(m.Segments), func(i int) bool { return m.Segments[i].Logical+m.Segments[i].Len > off })
-		switch {
-		case i == len(m.Segments):
-			clear(p)
-			return len(p), nil
-		case m.Segments[i].Logical > off:
-			p = p[:min(int64(len(p)), m.Segments[i].Logical-off)]
-			clear(p)
-			return len(p), nil
-		}
-		seg := m.Segments[i]
-		p = p[:min(int64(len(p)), seg.Logical+seg.Len-off)]
-		at = seg.Archive + off - seg.Logical
+// memberAt reads a member at any place, one run of it at a time.
+type memberAt struct {
+	archive xvm.ReaderAt
+	m       *xvm.Member
+}
+
+func (a memberAt) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	at, n := a.m.At(off)
+	p = p[:min(int64(len(p)), n)]
+	if at < 0 {
+		clear(p)
+		return len(p), nil
 	}
-	n, err := f.archive.ReadAt(ctx, p, at)
-	if n == len(p) {
-		err = nil
-	} else if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
+	return a.archive.ReadAt(ctx, p, at)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sort"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
@@ -23,53 +22,64 @@ func Member(from source.Source, m xvm.Member) (bytes source.Source, data []cache
 	for i, seg := range m.Segments {
 		data[i] = cache.Extent{Off: seg.Logical, Len: seg.Len}
 	}
-	return sparse{from, m.Segments}, data
+	return sparse{from, &m}, data
 }
 
 // sparse is a member stored without its holes. Its segments lie one behind the
 // other in the archive. So any run of the file is one range of the archive, with
 // zeros put in between.
 type sparse struct {
-	archive  source.Source
-	segments []xvm.Segment // ascending in the file and in the archive, validated by the walk
+	archive source.Source
+	m       *xvm.Member // its segments were validated by the walk
 }
 
 func (s sparse) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-	end := off + n
-	i := sort.Search(len(s.segments), func(i int) bool { return s.segments[i].Logical+s.segments[i].Len > off })
-	var parts []io.Reader
+	r := &sparseReader{m: s.m, pos: off, end: off + n}
 	var from, to int64 // of the archive
-	pos := off
-	r := &sparseReader{}
-	for ; i < len(s.segments) && s.segments[i].Logical < end; i++ {
-		seg := s.segments[i]
-		begin, stop := max(seg.Logical, off), min(seg.Logical+seg.Len, end)
-		at := seg.Archive + begin - seg.Logical
+	for pos := off; pos < r.end; {
+		at, run := s.m.At(pos)
+		run = min(run, r.end-pos)
+		pos += run
 		switch {
+		case at < 0:
+			continue
 		case to == 0:
-			from, to = at, at
+			from = at
 		case at != to:
 			return nil, fmt.Errorf("sparse member: data at %d of the archive is not next to what precedes it", at)
 		}
-		parts = append(parts, io.LimitReader(zeros{}, begin-pos), &exactReader{r: r, n: stop - begin})
-		to += stop - begin
-		pos = stop
+		to = at + run
 	}
-	parts = append(parts, io.LimitReader(zeros{}, end-pos))
-	r.Reader = io.MultiReader(parts...)
-	if to > from {
-		data, err := s.archive.Fetch(ctx, from, to-from, u)
-		if err != nil {
-			return nil, err
-		}
-		r.data = data
+	if to == 0 {
+		return r, nil
 	}
-	return r, nil
+	var err error
+	r.data, err = s.archive.Fetch(ctx, from, to-from, u)
+	return r, err
 }
 
 type sparseReader struct {
-	io.Reader
-	data io.ReadCloser
+	m        *xvm.Member
+	pos, end int64         // of the file
+	data     io.ReadCloser // what is in no hole; nil: nothing
+}
+
+func (r *sparseReader) Read(p []byte) (int, error) {
+	if r.pos >= r.end {
+		return 0, io.EOF
+	}
+	at, run := r.m.At(r.pos)
+	p = p[:min(int64(len(p)), run, r.end-r.pos)]
+	n, err := len(p), error(nil)
+	if at < 0 {
+		clear(p)
+	} else if n, err = r.data.Read(p); n > 0 && err == io.EOF {
+		err = nil
+	} else if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	r.pos += int64(n)
+	return n, err
 }
 
 func (r *sparseReader) Close() error {
@@ -77,31 +87,4 @@ func (r *sparseReader) Close() error {
 		return nil
 	}
 	return r.data.Close()
-}
-
-// exactReader reads the next n bytes of the data.
-type exactReader struct {
-	r *sparseReader
-	n int64
-}
-
-func (e *exactReader) Read(p []byte) (int, error) {
-	if e.n == 0 {
-		return 0, io.EOF
-	}
-	n, err := e.r.data.Read(p[:min(int64(len(p)), e.n)])
-	e.n -= int64(n)
-	if err == io.EOF && e.n > 0 {
-		err = io.ErrUnexpectedEOF
-	} else if err == io.EOF {
-		err = nil
-	}
-	return n, err
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
 }
