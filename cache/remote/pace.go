@@ -102,13 +102,14 @@ func (p *pace) refused(atOnce int, now time.Time) {
 	p.learnt = now
 	if p.row++; p.row == 1 {
 		p.window = max(p.window/2, 1)
+		borne := min(max(time.Second/time.Duration(max(len(p.good), 1)), minFirstGap), maxFirstGap)
 		if again && atOnce > 1 {
 			p.crowd = atOnce
 		} else if p.gap > 0 {
-			p.floor = p.gap
-			p.gap = min(p.gap+p.gap/4, maxGap)
+			p.floor = max(p.gap, min(borne, p.gap+p.gap/6))
+			p.gap = min(p.floor+p.floor/4, maxGap)
 		} else {
-			p.gap = min(max(time.Second/time.Duration(max(len(p.good), 1)), minFirstGap), maxFirstGap)
+			p.gap = borne
 		}
 	}
 	hold := min(minHold<<min(p.row-1, outage), maxHold)
