@@ -78,6 +78,7 @@ func agreeSeeds(t *testing.T) map[string][]byte {
 		return b.Bytes()
 	}
 	sum := strings.Repeat("0", 40)
+	frame := func(window string) string { return "\x28\xb5\x2f\xfd\x00" + window + "\x09\x00\x00x" } // of zstd
 	maps.Copy(seeds, map[string][]byte{
 		"names.tar":           made(member{"../up", "1"}, member{"-rf", "1"}, member{"a,b", "1"}),
 		"dirs.tar":            made(member{"a/", ""}, member{"a/b/", ""}),
@@ -90,6 +91,7 @@ func agreeSeeds(t *testing.T) map[string][]byte {
 		"xva-order.tar":       made(member{"ova.xml", "<value/>"}, member{"Ref:1/00000001", strings.Repeat("x", 1<<20)}, member{"Ref:1/00000000", strings.Repeat("x", 1<<20)}),
 		"xva-short.tar":       made(member{"ova.xml", "<value/>"}, member{"Ref:1/00000000", "x"}, member{"Ref:1/00000001", strings.Repeat("x", 1<<20)}),
 		"packed.tar":          made(member{"a.img.gz", "no gzip"}, member{"b.img.gz", "\x1f\x8b"}),
+		"window.tar":          made(member{"a.img.zst", frame("X") + frame("\xf8")}),
 		"empty.tar":           nil,
 		"text.tar":            []byte("hello\n"),
 		"page.tar":            []byte("<!DOCTYPE html><html></html>"),

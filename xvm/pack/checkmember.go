@@ -218,7 +218,11 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain
 			return ctx.Err()
 		}
 		if errors.Is(err, seekable.ErrUnsupported) || errors.Is(err, seekable.ErrLimit) {
-			plain.Refused = fmt.Sprintf("not supported: %v", err)
+			if e, ok := errors.AsType[*seekable.Error](err); ok && e.Plain > 0 { // its beginning can be read
+				plain.fault("%s cannot be decompressed here: not supported: %v", plain.From, err)
+			} else {
+				plain.Refused = fmt.Sprintf("not supported: %v", err)
+			}
 			return nil
 		}
 		plain.fault("%s cannot be decompressed: %v", plain.From, err)
