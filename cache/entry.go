@@ -36,7 +36,7 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 	st := newStanding(l, &spec)
 	t := newTasks()
 	fl := &flights{
-		s: s, local: l, standing: st, tasks: t, copies: spec.Copies, recorder: spec.Recorder,
+		s: s, local: l, standing: st, tasks: t, copies: spec.Copies, mirrored: spec.Shared, recorder: spec.Recorder,
 		source: s.guard(spec.Source),
 		table:  make(map[int64]*flight),
 	}

@@ -28,6 +28,7 @@ type flight struct {
 	job     *job           // nil with a forward source
 	arrives bool           // a forward source is producing it now
 	alone   bool           // no other file has it after all
+	settle  func(bool)     // of the mirror that gave a wrong block; nil: none did
 	tries   int            // times that the content did not match its sum
 	waiters int
 	done    chan struct{} // closed with buf or err set
@@ -45,6 +46,7 @@ type flights struct {
 	tasks    *tasks
 	source   source.Source
 	copies   Copies
+	mirrored func() bool     // Spec.Shared; may be nil
 	recorder *trace.Recorder // or nil
 	runner   *runner         // nil for a source with random access
 	allHere  func()          // called, without a lock, when no block is missing any more
@@ -216,8 +218,17 @@ func (fl *flights) fail(list []*flight, err error) {
 			continue
 		}
 		f.err = err
+		f.settled(false)
 		fl.remove(f)
 		close(f.done)
+	}
+}
+
+// settled ends the accusation of a mirror.
+func (f *flight) settled(lied bool) {
+	if f.settle != nil {
+		f.settle(lied)
+		f.settle = nil
 	}
 }
 
@@ -283,12 +294,17 @@ func (fl *flights) publish(f *flight, buf *buffer, from place) {
 		fl.standing.withhold(f.b)
 	}
 	fl.handOver(f, buf)
+	settle := f.settle // it can be right: what did not match before was a lie
+	f.settle = nil
 	u := f.urgency
 	why := f.why()
 	if u != source.Demand {
 		fl.noteUnread(f.b)
 	}
 	fl.mu.Unlock()
+	if settle != nil {
+		settle(true)
+	}
 	var err error
 	fl.recorder.Arrived(f.b, why, from.label)
 	if from.file != nil {

@@ -27,13 +27,14 @@ const (
 // an earlier boot read, in order. It fetches them ahead of the readers. While a
 // range is under way that a reader had to begin itself, it begins none unless
 // there is no other.
-// flights.mu guards all but order and place.
+// flights.mu guards all but order, place and groups.
 type follower struct {
-	order []int64         // each block once
-	place map[int64]int32 // of a block in order
-	asked []bool          // by place: fetched ahead
-	read  []bool          // by place: wanted by a reader
-	next  int             // before it, all is here, on its way or read
+	order  []int64         // each block once
+	place  map[int64]int32 // of a block in order
+	groups []span          // by place: what is fetched at once through a mirror, see group
+	asked  []bool          // by place: fetched ahead
+	read   []bool          // by place: wanted by a reader
+	next   int             // before it, all is here, on its way or read
 
 	ahead  int // asked for and not read
 	used   int // read
@@ -53,6 +54,7 @@ func (h *File) Follow(profile []Extent) {
 	}
 	fo, _ := newFollower(profile, size, fl.local.bs)
 	if len(fo.order) > 0 {
+		fo.group()
 		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
 		fl.following.CompareAndSwap(nil, fo)
 	}
@@ -137,16 +139,22 @@ func (fl *flights) fetchProfile() {
 			return
 		}
 		b := fo.order[fo.next]
-		run := []*flight{fl.askAhead(fo, b)}
+		fl.s.lastMiss.Store(time.Now().UnixNano()) // completion is for later
+		if fl.gridLen() > 0 {
+			if !fl.start(fl.newPiece(b, source.ReadAhead)) {
+				return
+			}
+			continue
+		}
+		run := []*flight{fl.askAhead(b, source.ReadAhead)}
 		for len(run) < followRange {
 			b++
 			p, ok := fo.place[b]
 			if !ok || int(p) >= fo.next+far || !fl.lacks(fo, int(p)) {
 				break
 			}
-			run = append(run, fl.askAhead(fo, b))
+			run = append(run, fl.askAhead(b, source.ReadAhead))
 		}
-		fl.s.lastMiss.Store(time.Now().UnixNano()) // completion is for later
 		if !fl.start(fl.newJob(run, source.ReadAhead)) {
 			return
 		}
@@ -159,13 +167,38 @@ func (fl *flights) lacks(fo *follower, p int) bool {
 	return !fo.asked[p] && fl.table[b] == nil && !fl.local.here(b)
 }
 
-func (fl *flights) askAhead(fo *follower, b int64) *flight {
-	p := fo.place[b]
-	fo.asked[p] = true
-	if !fo.read[p] {
-		fo.ahead++
+// askAhead makes a flight for a block that nobody waits for; mu is held.
+func (fl *flights) askAhead(b int64, u source.Urgency) *flight {
+	f := fl.add(b, u)
+	if fo := fl.following.Load(); fo != nil {
+		if p, ok := fo.place[b]; ok {
+			f.listed, fo.asked[p] = true, true
+			if !fo.read[p] {
+				fo.ahead++
+			}
+		}
 	}
-	f := fl.add(b, source.ReadAhead)
-	f.listed = true
 	return f
+}
+
+// group cuts the profile into runs of neighbours, by nothing but the profile: all hosts that
+// follow it cut it alike.
+func (fo *follower) group() {
+	fo.groups = make([]span, len(fo.order))
+	for i, b := range fo.order {
+		if fo.groups[i].to > 0 {
+			continue
+		}
+		var run []int32
+		for x := b; len(run) < followRange; x++ {
+			p, ok := fo.place[x]
+			if !ok || int(p) >= i+followFar || fo.groups[p].to > 0 {
+				break
+			}
+			run = append(run, p)
+		}
+		for _, p := range run {
+			fo.groups[p] = span{b, b + int64(len(run))}
+		}
+	}
 }

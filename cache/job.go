@@ -19,6 +19,7 @@ type job struct {
 	left    []*flight     // not delivered yet; used by the job's goroutine only
 	patient time.Duration // how long it still waits for other processes; likewise
 	slot    bool          // it holds one of shared.slots
+	piece   span          // which is fetched whole, through a mirror if there is one; empty: left is
 	waiters int           // of all its flights; guarded by flights.mu
 
 	ctx      context.Context
@@ -131,7 +132,10 @@ func (j *job) deliver() error {
 		if err := j.ctx.Err(); err != nil {
 			return err
 		}
-		if j.copied() {
+		if j.piece.to > 0 {
+			j.copyAll()
+		}
+		if len(j.left) == 0 || j.copied() {
 			continue
 		}
 		n, claims := j.claim()
@@ -162,14 +166,22 @@ func (j *job) stream(n int, claims []func()) error {
 	fl, l := j.fl, j.fl.local
 	off := j.left[0].b * l.bs
 	end := j.left[n-1].b*l.bs + int64(l.blockLen(j.left[n-1].b))
-	begun := time.Now()
-	body, err := fl.source.Fetch(j.ctx, off, end-off, j.urgency)
+	ctx, trial := j.ctx, (*source.Trial)(nil)
+	if j.piece.to > 0 {
+		off, end = j.piece.from*l.bs, min(j.piece.to*l.bs, l.size.Load())
+		ctx, trial = source.WithTrial(ctx)
+	}
+	begun, at := time.Now(), off
+	body, err := fl.source.Fetch(ctx, off, end-off, j.urgency)
 	if err != nil {
 		return fmt.Errorf("fetch %d bytes of %q at %d: %w", end-off, l.label, off, err)
 	}
 	defer body.Close()
 	for i := range n {
 		f := j.left[0]
+		if err := discard(body, f.b*l.bs-at); err != nil {
+			return fmt.Errorf("fetch %d bytes of %q at %d: before %d: %w", end-off, l.label, off, f.b*l.bs, err)
+		}
 		buf := fl.s.buffers.get(l.blockLen(f.b))
 		got, err := io.ReadFull(body, buf.data)
 		if err != nil {
@@ -179,6 +191,7 @@ func (j *job) stream(n int, claims []func()) error {
 			}
 			return fmt.Errorf("fetch %d bytes of %q at %d: after %d: %w", end-off, l.label, off, f.b*l.bs+int64(got)-off, err)
 		}
+		at = f.b*l.bs + int64(got)
 		if i == 0 && j.urgency == source.Demand {
 			fl.s.tookTrip(time.Since(begun))
 		}
@@ -192,16 +205,10 @@ func (j *job) stream(n int, claims []func()) error {
 		}
 		buf.discard()
 		unclaim(claims[i : i+1])
-		fl.mu.Lock()
-		if f.tries++; f.tries > 1 {
-			fl.fail([]*flight{f}, bad)
-		} else {
-			j.waiters -= f.waiters
-			again := fl.newJob([]*flight{f}, f.urgency)
-			again.waiters = f.waiters
-			fl.start(again)
-		}
-		fl.mu.Unlock()
+		fl.again(f, j, trial, bad)
+	}
+	if j.piece.to > 0 && len(j.left) == 0 {
+		_, _ = io.Copy(io.Discard, body) // so that the connection is kept
 	}
 	return nil
 }

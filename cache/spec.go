@@ -90,6 +90,10 @@ type Spec struct {
 	// Copies, if not nil, is asked for each block with a sum before it is
 	// fetched. Ignored for Forward sources.
 	Copies Copies
+	// Shared, if not nil, tells whether the source would ask a mirror now. Then pieces
+	// are fetched that all hosts cut alike, as far as blocks have sums, see
+	// [source.Trial]. It is called with locks held and must not block.
+	Shared func() bool
 	// Learned, if not nil, is called with the sums of all blocks once a walk
 	// has verified the whole. Blocks can have them the next time. It must not
 	// block and must not call the file.

@@ -31,6 +31,7 @@ type attempt struct {
 	slot    *peer // where it queues
 	peer    *peer // where the answer came from
 	urgency source.Urgency
+	quiet   bool // others tell the log of failures
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -47,8 +48,12 @@ type request struct {
 	to      *url.URL // that of the route, or one to which it led before
 	header  http.Header
 	urgency source.Urgency
-	refused int // how often the same was refused for the number of requests
+	refused int         // how often the same was refused for the number of requests
+	still   func() bool // asked when its turn has come; nil: it is wanted
 }
+
+// errNotNow: a request was not made, as it is not wanted any more.
+var errNotNow = errors.New("not wanted any more")
 
 // attempt sends a request, and says where that ended.
 func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, error) {
@@ -56,14 +61,22 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 	if err := a.slot.enter(ctx, q.urgency); err != nil {
 		return nil, q.to, err
 	}
+	if q.still != nil && !q.still() {
+		a.slot.leave(q.urgency)
+		return nil, q.to, errNotNow
+	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
+	if q.route.mirror != nil {
+		a.watch = newWatch(a.cancel, c.mirrorStall(), errStalled)
+		a.watch.least, a.quiet = mirrorProgress, true
+	}
 	a.watch.start()
 	begun, atOnce := time.Now(), a.slot.snapshot().InFlight
 	reply := c.ask(a.ctx, a.slot, q)
 	resp, final, err := reply.resp, reply.final, reply.err
 	a.seen = reply.seen
-	a.watch.stop(minProgress)
+	a.watch.stop(mirrorProgress)
 	a.peer = c.peer(originOf(final))
 	if err != nil {
 		err = sortError(err)
@@ -83,7 +96,7 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 func (a *attempt) fail(err error) {
 	cause := context.Cause(a.ctx)
 	if cause == nil || cause == errStalled {
-		a.peer.failed(err)
+		a.peer.failed(err, a.quiet)
 	}
 	if cause == errStalled || errors.Is(err, syscall.ETIMEDOUT) {
 		a.peer.renew() // what broke this connection may have broken them all

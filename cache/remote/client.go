@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/time/rate"
+
+	"vmcastfs/cache/mirror"
 )
 
 // maxHops is how many redirects are followed.
@@ -107,9 +109,10 @@ type route struct {
 	url        *url.URL
 	origin     string // of url
 	user       *url.Userinfo
-	base       *url.URL // of the feed that named url; nil if that is a local file
-	baseOrigin string   // "" for a local file
-	configured bool     // url is not named by a feed, but by the administrator
+	base       *url.URL       // of the feed that named url; nil if that is a local file
+	baseOrigin string         // "" for a local file
+	configured bool           // url is not named by a feed, but by the administrator
+	mirror     *mirror.Mirror // that url is of; nil: of none
 }
 
 // newRoute returns the route to a URL that the feed at base names. With base "" the
@@ -146,6 +149,9 @@ func (c *Client) do(ctx context.Context, fresh bool, method string, r *route, to
 		}
 		if at, ok := c.classAt(originOf(to)); ok {
 			seen = min(seen, at)
+		}
+		if r.mirror != nil {
+			return resp, to, seen, nil // its redirects are not followed
 		}
 		location := resp.Header.Get("Location")
 		switch resp.StatusCode {
@@ -252,7 +258,7 @@ func (c *Client) hop(ctx context.Context, fresh bool, method string, r *route, t
 		peer.renew() // what a network has forgotten of one connection it has forgotten of all
 	}
 	begun := time.Now()
-	resp, err := c.roundTrip(peer, path{from, proxy != nil, key == r.baseOrigin}, req.WithContext(ctx))
+	resp, err := c.roundTrip(peer, path{from, proxy != nil, key == r.baseOrigin, r.mirror != nil}, req.WithContext(ctx))
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -141,7 +141,7 @@ func (c *credentials) login(r *route, hop *url.URL, h http.Header) error {
 		setBasic(h, r.user.Username(), password)
 		return nil
 	}
-	if c.netrc == nil {
+	if c.netrc == nil || r.mirror != nil && !r.mirror.Credentials {
 		return nil
 	}
 	login, password, err := c.lookup(hop.Hostname(), origin == r.baseOrigin)

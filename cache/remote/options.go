@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"vmcastfs/cache/mirror"
 )
 
 // Options say how a [Client] reaches the network. The zero value is a working choice:
@@ -49,6 +51,9 @@ type Options struct {
 	// NO_PROXY from the environment, and "none" uses no proxy. A proxy without userinfo gets
 	// the login that Netrc has for its host.
 	Proxy string
+
+	// Mirrors are caches that are asked for what block sums prove, see [source.Trial]; nil: none.
+	Mirrors *mirror.Set
 
 	// AllowPrivate lifts the address policy: a public feed may then name private,
 	// loopback and link-local addresses.

@@ -507,7 +507,7 @@ func TestLogOfAFlappingOrigin(t *testing.T) {
 		c := client(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		p := c.peer("http://host:80")
 		for range 120 {
-			p.failed(io.ErrUnexpectedEOF)
+			p.failed(io.ErrUnexpectedEOF, false)
 			time.Sleep(500 * time.Millisecond)
 			p.succeeded()
 			time.Sleep(500 * time.Millisecond)
@@ -518,7 +518,7 @@ func TestLogOfAFlappingOrigin(t *testing.T) {
 		// What lasts is told, soon.
 		log.Reset()
 		for range 70 {
-			p.failed(io.ErrUnexpectedEOF)
+			p.failed(io.ErrUnexpectedEOF, false)
 			time.Sleep(time.Second)
 		}
 		p.succeeded()

@@ -106,8 +106,8 @@ func (p *peer) received(n int, u source.Urgency) {
 }
 
 // failed records an error. The log hears of an origin that begins to fail, but at most once
-// in logPause: one that fails and answers in turns would fill it.
-func (p *peer) failed(err error) {
+// in logPause: one that fails and answers in turns would fill it. With quiet the log is told by others.
+func (p *peer) failed(err error, quiet bool) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -118,7 +118,7 @@ func (p *peer) failed(err error) {
 	}
 	p.stats.Errors++
 	p.stats.LastError, p.stats.LastTime, p.stats.Failing = err.Error(), now, true
-	tell := !p.told && (p.spoke.IsZero() || now.Sub(p.spoke) >= logPause)
+	tell := !quiet && !p.told && (p.spoke.IsZero() || now.Sub(p.spoke) >= logPause)
 	if tell {
 		p.told, p.spoke = true, now
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 
+	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/source"
 )
 
@@ -36,6 +37,9 @@ func (o *Object) fetch(ctx context.Context, off, n int64, u source.Urgency, p pi
 	s := &stream{object: o, urgency: u, pin: p, off: off, end: off + n}
 	if n == unknown {
 		s.end = size
+	}
+	if o.mirrors() != nil {
+		s.trial = source.TrialOf(ctx)
 	}
 	route, _, _, err := o.location(p)
 	if err != nil {
@@ -76,6 +80,10 @@ type stream struct {
 	err     error    // final
 
 	renewals int // fresh URLs that were followed since the last pause
+
+	trial  *source.Trial  // nil: mirrors must not be asked
+	mirror *mirror.Mirror // that the attempt is at; nil: it is at the origin
+	failed bool           // a mirror has just failed, so that the origin is asked next
 }
 
 // Read implements io.Reader.
@@ -110,11 +118,18 @@ func (s *stream) read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
+		if s.mirror != nil && s.mirror.Doubted() {
+			s.finish(false)
+			continue
+		}
 		if s.until != unknown {
 			p = p[:min(int64(len(p)), s.until-s.off)]
 		}
 		n, err := s.attempt.Read(p)
 		s.off += int64(n)
+		if s.mirror != nil {
+			s.mirror.Served(n)
+		}
 		if s.retry.progress(n) {
 			s.peer.succeeded()
 		}
@@ -139,8 +154,12 @@ func (s *stream) read(p []byte) (int, error) {
 		}
 		if err != nil {
 			s.attempt.fail(err)
+			if s.mirror != nil {
+				s.leaveMirror(err)
+			} else {
+				s.broken = fmt.Errorf("body broke at offset %d: %w", s.off, err)
+			}
 			s.finish(false)
-			s.broken = fmt.Errorf("body broke at offset %d: %w", s.off, err)
 		}
 		if n > 0 {
 			return n, nil
@@ -162,7 +181,7 @@ func (s *stream) Close() error {
 func (s *stream) finish(done bool) {
 	if s.attempt != nil {
 		s.attempt.close(done)
-		s.attempt = nil
+		s.attempt, s.mirror = nil, nil
 	}
 }
 
@@ -174,6 +193,9 @@ func (s *stream) connect() error {
 		if err != nil {
 			return fmt.Errorf("fetch %s: %w", o.shown, err)
 		}
+		if s.askMirror(route, to, remembered) {
+			return nil
+		}
 		header := http.Header{"Accept-Encoding": {"identity"}}
 		if o.id.Ranged {
 			header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.off, s.end-1))
@@ -181,7 +203,7 @@ func (s *stream) connect() error {
 				header.Set("If-Range", v)
 			}
 		}
-		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused})
+		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused, nil})
 		if err == nil {
 			if o.id.Ranged {
 				s.until, err = o.checkRange(a.resp, s.off, s.end, s.pin)

@@ -36,6 +36,7 @@ type path struct {
 	from    class // who named the address; proxied connections go anywhere
 	proxied bool
 	cert    bool // show the client certificate
+	mirror  bool // it is near, or of no use
 }
 
 // roundTrip sends a request to the origin of p. It ends when the context of the request
@@ -83,8 +84,12 @@ func (p *peer) renew() {
 // httpTransport returns a transport for a path. It speaks HTTP/1.1 only: each range has a
 // connection of its own, so that one that stalls holds up no other.
 func (c *Client) httpTransport(w path) http.RoundTripper {
+	connect, handshake := c.options.ConnectTimeout, c.options.ConnectTimeout
+	if w.mirror {
+		connect, handshake = mirrorConnect, mirrorStall
+	}
 	dialer := &net.Dialer{
-		Timeout:         c.options.ConnectTimeout,
+		Timeout:         connect,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeTime, Count: int(deadTime / probeTime)},
 	}
 	config := c.certificates.current().Clone()
@@ -94,7 +99,7 @@ func (c *Client) httpTransport(w path) http.RoundTripper {
 	}
 	t := &http.Transport{
 		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    c.options.ConnectTimeout,
+		TLSHandshakeTimeout:    handshake,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    c.options.MaxConns,
 		IdleConnTimeout:        idleTime,

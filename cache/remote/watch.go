@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// minProgress is how many bytes must arrive within the limit of a watch.
+// minProgress is how many bytes must arrive within the limit of a watch, unless it says otherwise.
 const minProgress = 4 << 10
 
 // A watch ends a context when, while it runs, too little arrives. It runs only between
@@ -15,6 +15,7 @@ type watch struct {
 	cancel context.CancelCauseFunc
 	cause  error
 	limit  time.Duration
+	least  int64 // how many bytes must arrive within limit
 
 	left  time.Duration // of limit since the last progress
 	got   int64         // bytes since then
@@ -23,7 +24,7 @@ type watch struct {
 }
 
 func newWatch(cancel context.CancelCauseFunc, limit time.Duration, cause error) *watch {
-	return &watch{cancel: cancel, cause: cause, limit: limit, left: limit}
+	return &watch{cancel: cancel, cause: cause, limit: limit, least: minProgress, left: limit}
 }
 
 func (w *watch) start() {
@@ -44,7 +45,7 @@ func (w *watch) stop(n int) {
 		return
 	}
 	w.timer.Stop()
-	if w.got += int64(n); w.got >= minProgress {
+	if w.got += int64(n); w.got >= w.least {
 		w.left, w.got = w.limit, 0
 		return
 	}

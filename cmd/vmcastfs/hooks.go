@@ -25,11 +25,12 @@ import (
 
 // Events that hooks are run for.
 const (
-	eventNew       = "new"       // a release has come into the feed
-	eventReplaced  = "replaced"  // a release names another package, or its package was replaced
-	eventWithdrawn = "withdrawn" // a release has left the feed
-	eventCorrupt   = "corrupt"   // an image does not match its sums
-	eventRefused   = "refused"   // a release is not served any more, or not at all: nobody trusted vouches for it
+	eventNew       = "new"         // a release has come into the feed
+	eventReplaced  = "replaced"    // a release names another package, or its package was replaced
+	eventWithdrawn = "withdrawn"   // a release has left the feed
+	eventCorrupt   = "corrupt"     // an image does not match its sums
+	eventLied      = "mirror-lied" // a mirror gave what was not asked for
+	eventRefused   = "refused"     // a release is not served any more, or not at all: nobody trusted vouches for it
 )
 
 const (
@@ -46,10 +47,11 @@ type event struct {
 	name    string // of the release's directory
 	file    string // of a corrupt image
 	reason  string // of a corrupt image, or why a release is refused
+	mirror  string // that has lied
 }
 
 func (e event) rank() int {
-	if e.kind == eventCorrupt || e.kind == eventRefused {
+	if e.kind == eventCorrupt || e.kind == eventLied || e.kind == eventRefused {
 		return 0
 	}
 	return 1
@@ -79,6 +81,7 @@ type hooks struct {
 
 	releases map[string]known // by id
 	fresh    bool             // nothing was on record
+	lies     map[string]int   // of mirrors, in this process
 }
 
 // run handles events until ctx ends. changed has to get a value after each
@@ -96,7 +99,7 @@ func (h *hooks) run(ctx context.Context, changed <-chan struct{}) {
 }
 
 func (h *hooks) load() {
-	h.releases = make(map[string]known)
+	h.releases, h.lies = make(map[string]known), make(map[string]int)
 	raw, err := h.store.GetDoc(kindEvents, h.feed)
 	if err == nil {
 		err = json.Unmarshal(raw, &h.releases)
@@ -113,7 +116,7 @@ func (h *hooks) look(ctx context.Context) {
 	events := h.difference(&st)
 	if h.fresh {
 		h.fresh = false
-		events = slices.DeleteFunc(events, func(e event) bool { return e.kind != eventCorrupt })
+		events = slices.DeleteFunc(events, func(e event) bool { return e.kind != eventCorrupt && e.kind != eventLied })
 	} else if len(events) == 0 {
 		return
 	}
@@ -142,6 +145,12 @@ func (h *hooks) look(ctx context.Context) {
 // difference updates what is known and returns what is new in it.
 func (h *hooks) difference(st *catalog.Status) []event {
 	var events []event
+	for _, m := range st.Mirrors {
+		if m.Lies > h.lies[m.URL] {
+			events = append(events, event{kind: eventLied, mirror: m.URL, reason: m.LastLie})
+		}
+		h.lies[m.URL] = m.Lies
+	}
 	now := make(map[string]bool, len(st.Releases))
 	for _, r := range st.Releases {
 		now[r.ID] = true
@@ -187,7 +196,7 @@ func (h *hooks) tell(ctx context.Context, e event) {
 			return
 		}
 		if err := h.exec(ctx, program, e); err != nil {
-			h.log.Error("hook failed", "hook", program, "event", e.kind, "release", e.name, "err", err)
+			h.log.Error("hook failed", "hook", program, "event", e.kind, "release", cmp.Or(e.name, e.mirror), "err", err)
 		}
 	}
 }
@@ -298,7 +307,7 @@ func (h *hooks) environment(e event) []string {
 		{"EVENT", e.kind}, {"FEED", string(scrub([]byte(h.feed)))}, {"DIR", h.mount},
 		{"RELEASE", e.name}, {"TITLE", show.Text(e.release.Title)}, {"PUBLISHED", e.release.Published},
 		{"URL", string(scrub([]byte(e.release.URL)))}, {"PATH", filepath.Join(h.mount, e.name, e.file)},
-		{"FILE", e.file}, {"REASON", show.Text(e.reason)},
+		{"FILE", e.file}, {"MIRROR", e.mirror}, {"REASON", show.Text(e.reason)},
 	} {
 		env = append(env, "VMCASTFS_"+v[0]+"="+v[1])
 	}

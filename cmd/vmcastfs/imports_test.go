@@ -29,13 +29,14 @@ var rooms = map[string][]string{
 	"cache/source":          {},
 	"cache":                 {"cache/meter", "cache/source", "cache/store", "cache/trace", "xvm/sums"},
 	"cache/trace":           {},
-	"cache/remote":          {"cache/meter", "cache/source", "feed/show"},
+	"cache/mirror":          {"feed/show"},
+	"cache/remote":          {"cache/meter", "cache/mirror", "cache/source", "feed/show"},
 	"fs/catalog/trust":      {"cache/privdir", "feed"},
 	"fs/catalog/bases":      {"cache/privdir"},
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/trace", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},
-	"fs/catalog":            {"fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/store", "cache/remote", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
+	"fs/catalog":            {"fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/mirror", "cache/store", "cache/remote", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
 	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image"},
 }
 

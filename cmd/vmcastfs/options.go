@@ -41,8 +41,9 @@ type options struct {
 	CACert     string
 	Cert, Key  string
 	Proxy      string
-	External   bool // images may name other files
-	Private    bool // a public feed may name private addresses
+	Mirrors    []string // caches between this rack and the servers
+	External   bool     // images may name other files
+	Private    bool     // a public feed may name private addresses
 	MaxConns   int
 	Bandwidth  int64 // bytes per second; 0: no limit
 	Profile    bool
@@ -118,10 +119,14 @@ func holdsKeys(dir string) bool {
 // next character, so that a value may hold a comma. A sloppy parse, mount(8)'s
 // -s, ignores what it does not know.
 func (o *options) parse(list string, sloppy bool) error {
-	table := optionTable()
+	table, last := optionTable(), ""
 	for _, item := range splitOptions(list) {
 		name, value, hasValue := strings.Cut(item, "=")
 		name = strings.ReplaceAll(strings.TrimSpace(name), "-", "_")
+		if last == "mirror" && (strings.HasPrefix(item, "http://") || strings.HasPrefix(item, "https://")) {
+			name, value, hasValue = last, item, true // one more
+		}
+		last = name
 		i := slices.IndexFunc(table, func(k option) bool { return k.name == name })
 		switch {
 		case name == "":

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"vmcastfs/cache/mirror"
 )
 
 // defaultKeyring is where a machine has the keys that all its users trust.
@@ -143,6 +145,11 @@ func optionTable() []option {
 			}
 			o.Proxy = v
 			return nil
+		}},
+		{"mirror", "URL[,URL...]", network, "HTTP caches that are asked for what block sums prove; URL#credentials for one that may see logins", func(o *options, v string) error {
+			_, err := mirror.CheckURL(v)
+			o.Mirrors = append(o.Mirrors, v)
+			return err
 		}},
 		{"allow_private", "", network, "let a public feed name private addresses", flag(func(o *options) *bool { return &o.Private }, true)},
 		{"max_conns", "N", network, "connections to one server", number(func(o *options) *int { return &o.MaxConns }, 1, 64)},

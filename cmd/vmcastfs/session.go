@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
@@ -121,8 +122,13 @@ func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
 
 // newRemote is the network as the options have it.
 func newRemote(o options, log *slog.Logger) (*remote.Client, error) {
+	mirrors, err := mirror.Parse(o.Mirrors, log)
+	if err != nil {
+		return nil, usagef("option mirror: %w", err)
+	}
 	client, err := remote.NewClient(remote.Options{
-		Hard: o.Hard, Timeo: o.Timeo, StallTimeout: o.Stall, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
+		Mirrors: mirrors,
+		Hard:    o.Hard, Timeo: o.Timeo, StallTimeout: o.Stall, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
 		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile, HeaderFile: o.HeaderFile,
 		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
 	})

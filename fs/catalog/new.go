@@ -30,6 +30,7 @@ func New(cfg Config) *Catalog {
 		run:     c.tasks.run,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 	}
+	cfg.Remote.Mirrors().OnLie(c.notify)
 	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	return c

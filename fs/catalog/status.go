@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
@@ -21,7 +22,8 @@ type Status struct {
 	Releases []ReleaseStatus      `json:"releases"`
 	Cache    store.Stats          `json:"cache"`
 	Reads    cache.Stats          `json:"reads"`
-	Origins  []remote.OriginStats `json:"origins"`
+	Origins  []remote.OriginStats `json:"origins"` // mirrors too
+	Mirrors  []mirror.Status      `json:"mirrors,omitempty"`
 }
 
 // FeedStatus is the state of the feed.
@@ -94,7 +96,7 @@ func (c *Catalog) activity() activity {
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
-	st := Status{Version: 1, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats()}
+	st := Status{Version: 1, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
 	st.Feed = c.feedStatus(s)
 	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
 	for _, r := range s.releases {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vmcastfs/cache"
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm/seekable"
@@ -28,6 +29,9 @@ type Content interface {
 	Size(ctx context.Context) (int64, error)
 	// Taken is how many bytes have been taken of what must be taken whole.
 	Taken() int64
+	// Mirrored returns what tells whether a mirror would be asked now for bytes that
+	// sums prove; nil: there is none.
+	Mirrored() func() bool
 	// Transport is "ranges", "whole" (no ranges) or "inflated".
 	Transport() string
 }
@@ -42,6 +46,14 @@ func (a *Archive) Release() {}
 
 // Size is the length that was pinned.
 func (a *Archive) Size(context.Context) (int64, error) { return a.id.Size, nil }
+
+// Mirrored asks what is known of the mirrors.
+func (a *Archive) Mirrored() func() bool {
+	if obj, ok := a.object.(*remote.Object); ok && obj.HasMirrors() {
+		return obj.Mirrored
+	}
+	return nil
+}
 
 // Taken is 0.
 func (a *Archive) Taken() int64 { return 0 }
@@ -192,6 +204,8 @@ func (s *streamed) Taken() int64 {
 	}
 	return file.Status().CachedBytes
 }
+
+func (s *streamed) Mirrored() func() bool { return nil }
 
 func (s *streamed) Transport() string { return s.transport }
 

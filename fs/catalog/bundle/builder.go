@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
@@ -49,6 +50,7 @@ func newBuilder(env *Env, release Release, a *archive.Archive, content archive.C
 	files := b.files // complete before any image is used
 	b.unlisted = &image.Set{
 		Env: env.Images, Release: release.Name, Origin: archive.Origin(release.Item().URL), Content: content, Pinned: doc.Identity.Pinned(),
+		Mirrored: content.Mirrored(), Index: "vmcastfs index " + show.URL(release.Item().URL),
 		Profile:   func() []xvm.ProfileRead { return profile(files, doc, env.Images) },
 		SizeFound: b.learned.size,
 		Corrupt: func(name string) {

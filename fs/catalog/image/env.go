@@ -43,7 +43,10 @@ type Set struct {
 	Content archive.Content // what members are cut from
 	Pinned  bool            // the server's validator tells versions of the archive apart
 	Blocks  *BlockSums      // nil: the package has no block list
-	Profile func() []xvm.ProfileRead
+	// Mirrored tells whether a mirror would be asked now; nil: there is none.
+	Mirrored func() bool
+	Index    string // the command that makes a sidecar for the package
+	Profile  func() []xvm.ProfileRead
 	// SizeFound is told a plain size that was found by inflating the image, or
 	// that its format proves. So it is found once.
 	SizeFound func(name string, size int64)

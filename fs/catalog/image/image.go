@@ -190,6 +190,7 @@ func (im *Image) listed(size int64) (*xvm.ImageBlocks, error) {
 func (im *Image) common(spec *cache.Spec) {
 	spec.Key, spec.Label = im.member.Key, im.label()
 	spec.Complete, spec.MaxSize = im.set.Complete, archive.MaxInflated
+	spec.Shared = im.set.Mirrored
 	spec.Changed = func(state store.FileState) {
 		im.judged.Store(true)
 		switch state {

@@ -24,7 +24,9 @@ type Status struct {
 	Verify string `json:"verify,omitempty"`
 	// VerifyNote is why, where it is not, or will not be, what the mount was
 	// asked for, and what is amiss with it.
-	VerifyNote  string     `json:"verify_note,omitempty"`
+	VerifyNote string `json:"verify_note,omitempty"`
+	// MirrorNote is why mirrors are not asked for it, where there are any.
+	MirrorNote  string     `json:"mirror_note,omitempty"`
 	CachedBytes int64      `json:"cached_bytes"`
 	Percent     float64    `json:"percent"`
 	Checked     int64      `json:"checked_bytes,omitempty"`
@@ -66,9 +68,19 @@ func (im *Image) describe(said func(*Image) cache.Status) Status {
 		Refused: refused,
 		Name:    im.member.Name, Size: im.Size(), Image: true, Open: open,
 		State: is.State, Note: is.Note, Verify: im.checks.verify(im.set.Strict), VerifyNote: im.checks.verifyNote(im.set, im.summed()),
+		MirrorNote:  im.mirrorNote(),
 		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
 		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
 	}
+}
+
+// mirrorNote is Status.MirrorNote.
+func (im *Image) mirrorNote() string {
+	mode := im.checks.mode()
+	if im.set.Mirrored == nil || mode == blockMode || mode == keptMode || mode == unknownMode && im.set.Blocks != nil {
+		return ""
+	}
+	return "not through a mirror: no block sums prove its bytes; " + im.set.Index + " makes them, for sidecar="
 }
 
 // knownStatus is what the cache said last of the image.

@@ -1,0 +1,161 @@
+package cache
+
+import (
+	"io"
+	"time"
+
+	"vmcastfs/cache/source"
+)
+
+const (
+	// gridBytes is a piece of the grid that all hosts share which ask a mirror. With 128
+	// and 512 KiB a rack boots no faster.
+	gridBytes = 256 << 10
+	// gridPause is how long the rest of a region waits for the piece that is demanded.
+	gridPause = 20 * time.Millisecond
+)
+
+// A span is blocks from..to-1. Every host fetches it as one range.
+type span struct{ from, to int64 }
+
+// gridLen is the length of a piece in blocks; 0: there is no grid, because no mirror would be
+// asked, or no sums prove what it gives.
+func (fl *flights) gridLen() int64 {
+	if fl.mirrored == nil || fl.local.sums() == nil || !fl.mirrored() {
+		return 0
+	}
+	return max(1, gridBytes/fl.local.bs)
+}
+
+// pieceOf is the piece that block b is in: a group of the profile, or one of the grid. Blocks
+// of zeros at its ends are left out. It depends on nothing that this host has; empty: some
+// block has no sum.
+func (fl *flights) pieceOf(b int64) span {
+	grid := max(1, gridBytes/fl.local.bs)
+	p := span{b / grid * grid, min(b/grid*grid+grid, fl.local.blocks())}
+	if fo := fl.following.Load(); fo != nil {
+		if place, ok := fo.place[b]; ok {
+			p = fo.groups[place]
+		}
+	}
+	for p.from < b && fl.local.zero(p.from) {
+		p.from++
+	}
+	for p.to > b+1 && fl.local.zero(p.to-1) {
+		p.to--
+	}
+	sums := fl.local.sums()
+	for x := p.from; x < p.to; x++ {
+		if _, _, ok := sums.Sum(x); !ok {
+			return span{}
+		}
+	}
+	return p
+}
+
+// newPiece makes a job for the piece with block b. It brings what is missing of it, and is asked
+// for whole all the same. nil: nothing is missing; mu is held.
+func (fl *flights) newPiece(b int64, u source.Urgency) *job {
+	p := fl.pieceOf(b)
+	from, to := p.from, p.to
+	if to == 0 {
+		from, to = b, b+1
+	}
+	var list []*flight
+	for x := from; x < to; x++ {
+		f := fl.table[x]
+		switch {
+		case f == nil && !fl.local.here(x):
+			f = fl.askAhead(x, max(u, source.ReadAhead))
+		case f == nil || f.job != nil || f.buf != nil:
+			continue
+		}
+		list = append(list, f)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	j := fl.newJob(list, u)
+	j.piece = p
+	return j
+}
+
+// planPieces is plan on the grid: the pieces that a reader waits for at once, the rest of the
+// region a little later; mu is held.
+func (fl *flights) planPieces(fresh []*flight, w want) {
+	for _, f := range fresh {
+		if f.job == nil {
+			fl.startNow(fl.newPiece(f.b, w.urgency))
+		}
+	}
+	region := max(1, int64(fl.s.opts.Region)/fl.local.bs)
+	if len(fresh) == 0 || !w.wide || fl.full.Load() {
+		return
+	}
+	first := fresh[0].b / region * region
+	last := min(fresh[len(fresh)-1].b/region*region+region, fl.local.blocks())
+	fl.tasks.run(func() {
+		select {
+		case <-fl.tasks.ctx.Done():
+		case <-time.After(gridPause):
+			fl.fetchAhead(first, last, source.ReadAhead)
+		}
+	})
+}
+
+// fetchPiece starts a job for the piece of the grid that begins with block b; mu is held.
+func (fl *flights) fetchPiece(b int64, u source.Urgency) bool {
+	all := true
+	for x := b; x < min(b+max(1, gridBytes/fl.local.bs), fl.local.blocks()); x++ {
+		if fl.table[x] == nil && !fl.local.here(x) {
+			all = fl.start(fl.newPiece(x, u)) && all
+		}
+	}
+	return all
+}
+
+// discard reads n bytes.
+func discard(r io.Reader, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, r, n)
+	return err
+}
+
+// copyAll delivers all blocks that another file of the store has.
+func (j *job) copyAll() {
+	var rest []*flight
+	for len(j.left) > 0 {
+		if !j.copied() {
+			rest, j.left = append(rest, j.left[0]), j.left[1:]
+		}
+	}
+	j.left = rest
+}
+
+// again has a block that does not match its sum fetched once more. What came from a mirror
+// comes from the origin then, and that shows whether the mirror has lied.
+func (fl *flights) again(f *flight, j *job, trial *source.Trial, bad error) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if f.err != nil {
+		return
+	}
+	f.settled(false) // the origin's is no better
+	if f.settle = trial.Accuse(); f.settle == nil {
+		f.tries++
+	}
+	if f.tries > 1 {
+		fl.fail([]*flight{f}, bad)
+		return
+	}
+	j.waiters -= f.waiters
+	again := fl.newJob([]*flight{f}, f.urgency)
+	again.waiters = f.waiters
+	if f.settle != nil {
+		fl.startNow(again)
+	} else {
+		fl.start(again)
+	}
+}
