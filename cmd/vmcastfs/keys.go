@@ -14,9 +14,11 @@ const keysEvery = 5 * time.Second
 // keyWatch hands out the keys of a keyring anew when its files change. It is for
 // one goroutine. set may be called at any time.
 type keyWatch struct {
-	path string
-	set  func(*xvm.Keyring)
-	log  *slog.Logger
+	path     string
+	required bool // signatures are, by whoever has a key here
+	none     bool // there were no keys yet: nothing is asked for until there are
+	set      func(xvm.Policy)
+	log      *slog.Logger
 
 	stamp string // of the files that the keys in use are from
 	bad   string // of files that could not be read
@@ -46,20 +48,33 @@ func (w *keyWatch) look() {
 		w.bad = ""
 		return
 	}
+	if w.none && !holdsKeys(w.path) {
+		w.stamp = stamp
+		return
+	}
 	keyring, err := xvm.LoadKeyring(w.path)
 	switch {
 	case err == nil:
 		for _, text := range keyring.Warnings() {
 			w.log.Warn("keyring: " + text)
 		}
-		w.log.Info("the keys have changed; releases are judged anew", "keyring", w.path, "keys", keyring.Len())
+		text := "the keys have changed; releases are judged anew"
+		if w.none {
+			text = "keys have come: signatures are required from now on"
+		}
+		w.log.Warn(text, "keyring", w.path, "keys", keyring.Len())
+		w.none = false
 	case w.bad != stamp:
 		w.bad = stamp
+		return
+	case w.none:
+		w.log.Error("the keys that have come cannot be used; signatures are still not checked", "keyring", w.path, "err", err)
+		w.stamp, w.bad = stamp, ""
 		return
 	default:
 		w.log.Error("the keys cannot be read any more; until they can, no key is trusted", "keyring", w.path, "err", err)
 		keyring = new(xvm.Keyring)
 	}
 	w.stamp, w.bad = stamp, ""
-	w.set(keyring)
+	w.set(xvm.Policy{Keyring: keyring, Required: w.required})
 }

@@ -24,10 +24,11 @@ func TestKeyWatch(t *testing.T) {
 		return b
 	}
 	dir := filepath.Join(t.TempDir(), "keys")
+	required := false
 	var keys []int // how many, each time that they were handed out
 	w := &keyWatch{
-		path: dir, log: slog.New(slog.DiscardHandler),
-		set: func(k *xvm.Keyring) { keys = append(keys, k.Len()) },
+		path: dir, none: true, required: true, log: slog.New(slog.DiscardHandler),
+		set: func(p xvm.Policy) { keys, required = append(keys, p.Keyring.Len()), p.Required },
 	}
 	step := func(what string, want int, change func() error) { // want -1: nothing is handed out
 		t.Helper()
@@ -50,6 +51,8 @@ func TestKeyWatch(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	step("no key", -1, func() error { return nil })
+	step("garbage before there was a key", -1, write(a, []byte("no key")))
 	step("the first key", 1, write(a, one))
 	step("nothing", -1, func() error { return nil })
 	step("a second", 2, write(b, two))
@@ -63,6 +66,10 @@ func TestKeyWatch(t *testing.T) {
 		}
 		return os.WriteFile(a, one, 0o600)
 	})
+
+	if !required {
+		t.Error("keys have come, and are not required")
+	}
 
 	// A file that is being written is not believed at the first look.
 	keys = nil

@@ -27,6 +27,7 @@ type options struct {
 	VMs        string        // directory of the machines that `vmcastfs vm` makes
 	Sidecar    string        // directory or address of sidecars; "": none
 	Keyring    string        // file or directory of trusted keys; "": none
+	KeysLater  string        // where keys may come that are required from then on; "": nowhere
 	Sig        string        // require, ignore, or "": require with a keyring, else ignore
 	Verify     string        // lazy or strict
 	Complete   bool          // fetch the rest of an opened image in the background
@@ -157,9 +158,9 @@ func (o *options) check() error {
 		return usagef("there is no home directory to keep a cache in: name one with cache=DIR")
 	}
 	if o.Sig == "" {
-		o.Sig = "ignore"
-		if o.Keyring != "" {
-			o.Sig = "require"
+		o.Sig = "require"
+		if o.Keyring == "" {
+			o.Sig, o.KeysLater = "ignore", defaultKeyring
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,7 +46,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 			s.close()
 		}
 	}()
-	keysAre := xvm.KeyringStamp(o.Keyring)
+	keysAre := xvm.KeyringStamp(cmp.Or(o.Keyring, o.KeysLater))
 	keyring, err := loadKeyring(o, log)
 	if err != nil {
 		return nil, err
@@ -85,7 +86,9 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, Logger: log,
 	})
 	if keyring != nil {
-		s.keys = &keyWatch{path: o.Keyring, set: s.catalog.SetKeyring, log: log, stamp: keysAre}
+		s.keys = &keyWatch{path: o.Keyring, required: o.Sig == "require", set: s.catalog.SetPolicy, log: log, stamp: keysAre}
+	} else if o.KeysLater != "" {
+		s.keys = &keyWatch{path: o.KeysLater, required: true, none: true, set: s.catalog.SetPolicy, log: log, stamp: keysAre}
 	}
 	if filepath.IsAbs(o.Sidecar) {
 		if _, err := os.Stat(o.Sidecar); err != nil {
@@ -110,6 +113,10 @@ func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
 	if errors.Is(err, fs.ErrPermission) && o.Keyring == defaultKeyring && o.Sig == "ignore" {
 		log.Warn("signatures are not checked: the keys cannot be read", "err", err)
 		return nil, nil
+	}
+	if errors.Is(err, xvm.ErrNoKeys) && !holdsKeys(o.Keyring) {
+		log.Warn("the keyring is an empty directory: until a key is put there, nothing that needs a signature is served", "keyring", o.Keyring)
+		return new(xvm.Keyring), nil
 	}
 	if err != nil {
 		return nil, withCode(exitFailed, fmt.Errorf("keyring %s: %w", o.Keyring, err))

@@ -57,8 +57,8 @@ type Catalog struct {
 	changed  listeners[struct{}]
 	corrupt  listeners[uint64] // by inode
 	snapshot atomic.Pointer[Snapshot]
-	checking atomic.Bool                 // checkAll is under way
-	keyring  atomic.Pointer[xvm.Keyring] // the trusted keys, as they are now
+	checking atomic.Bool                // checkAll is under way
+	asked    atomic.Pointer[xvm.Policy] // of packages now
 
 	// mu guards what follows it, and the replacement of snapshot. It comes before
 	// Release.mu.

@@ -28,7 +28,7 @@ func TestKeysChange(t *testing.T) {
 
 	told := make(chan struct{}, 100)
 	defer h.Subscribe(func() { told <- struct{}{} })()
-	h.SetKeyring(ring)
+	h.SetPolicy(xvm.Policy{Keyring: ring, Required: true})
 	r := h.rel("one")
 	guest := h.open("one", "root.img") // the same release, at once
 	p := make([]byte, blk)
@@ -41,7 +41,7 @@ func TestKeysChange(t *testing.T) {
 	eventually(t, "somebody is told", func() bool { return len(told) > 0 })
 	eventually(t, "the release is remembered", func() bool { return strings.Contains(s.log.String(), "trusted now") })
 
-	h.SetKeyring(new(xvm.Keyring))
+	h.SetPolicy(xvm.Policy{Keyring: new(xvm.Keyring), Required: true})
 	h.refused("one", "root.img", "not in the keyring")
 	h.refused("one", "xvm.xml", "not in the keyring")
 	if _, err := guest.ReadAt(t.Context(), p, 30*blk); err != nil || !bytes.Equal(p, disk[30*blk:31*blk]) {
@@ -49,7 +49,7 @@ func TestKeysChange(t *testing.T) {
 	}
 	eventually(t, "the log tells", func() bool { return strings.Contains(s.log.String(), "release is refused") })
 
-	h.SetKeyring(ring)
+	h.SetPolicy(xvm.Policy{Keyring: ring, Required: true})
 	if !bytes.Equal(h.read("one", "root.img"), disk) {
 		t.Error("it differs")
 	}
@@ -69,7 +69,7 @@ func TestSidecarKeyTakenAway(t *testing.T) {
 	mustWrite(t, filepath.Join(s.sidecar, "one.img.sidecar"), sidecarFor(t, disk, disk, "/one.img", key))
 	h := s.trusting(filepath.Join(t.TempDir(), "state"), ring, true)
 	guest := h.open("one", "one.img")
-	h.SetKeyring(new(xvm.Keyring))
+	h.SetPolicy(xvm.Policy{Keyring: new(xvm.Keyring), Required: true})
 	if _, err := h.file("one", "one.img").Open(t.Context()); !errors.Is(err, archive.ErrRefused) {
 		t.Error("it opens without its key:", err)
 	}
@@ -81,7 +81,7 @@ func TestSidecarKeyTakenAway(t *testing.T) {
 	if _, err := guest.ReadAt(t.Context(), p, 4*blk); err != nil || !bytes.Equal(p, disk[4*blk:5*blk]) {
 		t.Error("an open guest:", err)
 	}
-	h.SetKeyring(ring)
+	h.SetPolicy(xvm.Policy{Keyring: ring, Required: true})
 	eventually(t, "it is served again", func() bool {
 		p, err := h.rel("one").Package(t.Context())
 		return err == nil && p.Refusal() == ""

@@ -23,10 +23,10 @@ func New(cfg Config) *Catalog {
 		cfg.inflate = newBudgets(n, n)
 	}
 	c := &Catalog{cfg: cfg, tasks: newTasks(), releases: make(map[string]*Release)}
-	c.keyring.Store(cfg.Keyring)
+	c.asked.Store(&xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned})
 	c.around = surroundings{
 		bundles: newEnv(cfg, c.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
-		sentry:  &sentry{state: cfg.Trust, required: cfg.RequireSigned, feedURL: cfg.FeedURL, log: cfg.Logger},
+		sentry:  &sentry{state: cfg.Trust, required: c.required, feedURL: cfg.FeedURL, log: cfg.Logger},
 		run:     c.tasks.run,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 	}

@@ -16,7 +16,7 @@ import (
 // sentry compares feeds and packages with what was seen before.
 type sentry struct {
 	state    *trust.State // nil: nothing is remembered
-	required bool         // signatures are
+	required func() bool  // signatures are
 	feedURL  string
 	log      *slog.Logger
 
@@ -42,9 +42,9 @@ type heldFeed struct {
 // newer one that is shown stays.
 func (s *sentry) takeFeed(held heldFeed, shown bool) (why string, keep bool) {
 	if s.state != nil {
-		why = s.state.TakeFeed(held.feed, !s.required)
+		why = s.state.TakeFeed(held.feed, !s.required())
 	}
-	keep = why != "" && s.required && shown
+	keep = why != "" && s.required() && shown
 	s.mu.Lock()
 	said := s.rollback
 	s.rollback, s.backward = why, nil
@@ -79,7 +79,7 @@ func (s *sentry) remember(item feed.Release, v *xvm.Verdict) {
 	case s.state == nil:
 		return
 	}
-	if why := s.state.TakePackage(presented(item.ID, item.Name, v), item, !s.required); why != "" {
+	if why := s.state.TakePackage(presented(item.ID, item.Name, v), item, !s.required()); why != "" {
 		s.log.Error("a release is not what it was", "release", item.Name, "reason", why, "hint", s.toAccept(item.Name))
 	}
 }
@@ -121,7 +121,7 @@ func (s *sentry) alarm(id, name string, v *xvm.Verdict) string {
 // refusal says why nothing of a package is served that the verdict does not
 // refuse, or "".
 func (s *sentry) refusal(id, name string, v *xvm.Verdict) string {
-	if !s.required {
+	if !s.required() {
 		return ""
 	}
 	s.mu.Lock()

@@ -36,7 +36,7 @@ func TestKeysChangeUnderMount(t *testing.T) {
 	if err := os.WriteFile(hook, []byte("#!/bin/sh\necho \"$1 $VMCASTFS_RELEASE $VMCASTFS_REASON\" >>"+told+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ring := g.ring("first")
+	ring := t.TempDir() // empty as yet
 	log := filepath.Join(t.TempDir(), "log")
 	w.mount("keyring="+ring, "complete=off", "on_event="+hook, "log="+log)
 	hup := func() {
@@ -56,8 +56,19 @@ func TestKeysChangeUnderMount(t *testing.T) {
 		}
 		return err == nil
 	}
-	if !opens("one") || opens("two") {
-		t.Fatal("the wrong releases are served")
+	if opens("one") || opens("two") {
+		t.Fatal("something is served without a key")
+	}
+	if text := string(readAll(t, log)); !strings.Contains(text, "the keyring is an empty directory") {
+		t.Error("the log does not tell that there is no key")
+	}
+	if err := os.WriteFile(filepath.Join(ring, "first.gpg"), g.run("", "--batch", "--export", g.user("first")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	hup()
+	testkit.Eventually(t, "the first key counts", 30*time.Second, func() bool { return opens("one") })
+	if opens("two") {
+		t.Fatal("the wrong release is served")
 	}
 	guest, err := os.Open(w.path("one", "root.img"))
 	if err != nil {

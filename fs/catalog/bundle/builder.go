@@ -238,9 +238,11 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 		f.claimed = b.doc.SHA256
 		m.Sums = []sums.Sum{{Algo: sums.SHA256, Hex: f.claimed}}
 	}
-	required := b.env.Policy().Required
-	m.ListOnly = func() bool { return required && f.Standing().By == xvm.BySidecar }
-	m.WholeFirst = required && f.origin == stored && wholeFirst(f.name, m.Size, b.described)
+	required := func() bool { return b.env.Policy().Required }
+	m.ListOnly = func() bool { return required() && f.Standing().By == xvm.BySidecar }
+	if f.origin == stored && wholeFirst(f.name, m.Size, b.described) {
+		m.WholeFirst = required
+	}
 	set := b.set
 	if name == xvm.BlockListName {
 		set = b.unlisted // it is not checked against itself

@@ -58,7 +58,7 @@ func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *xvm.ImageBl
 		c.share(set, m, spec)
 		return
 	}
-	if (m.WholeFirst || !set.Pinned) && summed {
+	if (m.WholeFirst != nil && m.WholeFirst() || !set.Pinned) && summed {
 		spec.Policy = cache.Strict
 		c.set(strictMode)
 	}

@@ -72,9 +72,9 @@ type Member struct {
 	// ListOnly tells whether nobody but the block list vouches for the image.
 	// Then it is not served if the list does not have it. nil: somebody does.
 	ListOnly func() bool
-	// WholeFirst: if sums of the whole are all that there is, they are compared
+	// WholeFirst, unless it is nil or says no: if sums of the whole are all that there is, they are compared
 	// before the first byte is served.
-	WholeFirst bool
+	WholeFirst func() bool
 
 	Source source.Source   // its bytes as stored; nil for plain content
 	Proven source.Source   // the same, for those who compare all with a block list
