@@ -94,10 +94,7 @@ func (s *Store) List() ([]Info, error) {
 
 // Stat describes one cached file; [fs.ErrNotExist] if there is none.
 func (s *Store) Stat(k Key) (Info, error) {
-	if err := k.check(); err != nil {
-		return Info{}, err
-	}
-	if _, err := s.files.StatOf(string(k) + journalSuffix); err != nil {
+	if _, err := s.Stamp(k); err != nil {
 		return Info{}, err
 	}
 	i, err := s.info(entry{key: k})
@@ -125,10 +122,7 @@ func (s *Store) info(e entry) (Info, error) {
 
 // Remove deletes a file from the cache; [ErrInUse] if it is open anywhere, [fs.ErrNotExist] if it is not there.
 func (s *Store) Remove(k Key) error {
-	err := k.check()
-	if err == nil {
-		_, err = s.files.StatOf(string(k) + journalSuffix)
-	}
+	_, err := s.Stamp(k)
 	if err == nil {
 		_, err = s.removeFile(k)
 	}
@@ -175,19 +169,13 @@ func (s *Store) Verify(ctx context.Context, progress func(Progress)) (Progress, 
 	p := Progress{Files: len(all)}
 	for _, e := range all {
 		f, err := s.acquire(e.key, 0)
-		switch {
-		case err == nil:
-			err = verify(ctx, f, &p, progress)
-			err = errors.Join(err, f.Close())
-		case !errors.Is(err, fs.ErrNotExist):
+		if err == nil {
+			if err := errors.Join(verify(ctx, f, &p, progress), f.Close()); err != nil {
+				return p, fmt.Errorf("verify cache: %w", err)
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			s.log.Warn("cannot verify cached file", "file", e.key, "err", err)
 			p.Failed++
-			err = nil
-		default:
-			err = nil
-		}
-		if err != nil {
-			return p, fmt.Errorf("verify cache: %w", err)
 		}
 		p.FilesDone++
 		progress(p)

@@ -29,7 +29,7 @@ var zeroPage = func() *page {
 }()
 
 // blockMap is the presence of a file's blocks in memory. Pages come into being when they are first written to.
-// It has no lock: File.mu guards it. Only use may be called under a read lock.
+// It has no lock: presence.mu guards it. Only use may be called under a read lock.
 type blockMap struct {
 	pages   []*page
 	present int64 // blocks, those of zeros included

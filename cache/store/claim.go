@@ -23,8 +23,6 @@ type claim struct {
 	ended bool          // guarded by claims.mu; it is over, and the lock stays until the block is journalled
 }
 
-func newClaims() *claims { return &claims{held: map[int64]*claim{}} }
-
 // take claims block b; nil if somebody else is on it.
 func (cs *claims) take(b int64) *claim {
 	cs.mu.Lock()
@@ -47,6 +45,11 @@ func (cs *claims) take(b int64) *claim {
 func (cs *claims) end(c *claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	c.end()
+}
+
+// end tells the waiters, once. The caller holds claims.mu.
+func (c *claim) end() {
 	if !c.ended {
 		c.ended = true
 		close(c.over)
@@ -57,6 +60,11 @@ func (cs *claims) end(c *claim) {
 func (cs *claims) journalled(b int64) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	cs.giveBack(b)
+}
+
+// giveBack gives the lock of block b back if its fetch is over. The caller holds mu.
+func (cs *claims) giveBack(b int64) {
 	if c := cs.held[b]; c != nil && c.ended {
 		delete(cs.held, b)
 		unlock(cs.lock, lockClaims+b)
@@ -68,11 +76,8 @@ func (cs *claims) journalled(b int64) {
 func (cs *claims) giveUp() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	for b, c := range cs.held {
-		if c.ended {
-			delete(cs.held, b)
-			unlock(cs.lock, lockClaims+b)
-		}
+	for b := range cs.held {
+		cs.giveBack(b)
 	}
 }
 
@@ -81,10 +86,7 @@ func (cs *claims) endAll() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for _, c := range cs.held {
-		if !c.ended {
-			c.ended = true
-			close(c.over)
-		}
+		c.end()
 	}
 	cs.held = map[int64]*claim{}
 }

@@ -61,10 +61,7 @@ func (m *blockMap) count(b, end int64) (present, zero int64) {
 
 // Columns are those of a file that need not be open; nil: nothing of it is here.
 func (s *Store) Columns(k Key, n int) []Column {
-	if k.check() != nil {
-		return nil
-	}
-	if _, err := s.files.StatOf(string(k) + journalSuffix); err != nil {
+	if _, err := s.Stamp(k); err != nil {
 		return nil
 	}
 	f, err := s.acquire(k, 0)

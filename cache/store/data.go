@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ func (d dataFile) clear(b, n, size int64) error {
 		at, err = unix.Seek(fd, from, unix.SEEK_DATA)
 		return err
 	})
-	if noData(err) || err == nil && at >= to {
+	if errors.Is(err, unix.ENXIO) || err == nil && at >= to {
 		return nil
 	}
 	if err := d.punch(b, n); err == nil {
@@ -60,12 +61,8 @@ func (d dataFile) fit(size int64) error {
 	if d.readOnly {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := control(d.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+	if st, err := fstat(d.f); err != nil || st.Size == size {
 		return err
-	}
-	if st.Size == size {
-		return nil
 	}
 	return d.f.Truncate(size)
 }

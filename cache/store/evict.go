@@ -80,14 +80,11 @@ func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 		s.warn("cannot list the cache", "err", err)
 	}
 	s.mu.Lock()
-	idle := slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil })
+	idle := slices.DeleteFunc(all, func(e entry) bool { return s.open[e.key] != nil || kept[e.key] })
 	s.mu.Unlock()
 	for _, e := range idle {
 		if freed >= want {
 			return freed
-		}
-		if kept[e.key] {
-			continue
 		}
 		if n, err := s.removeFile(e.key); err == nil {
 			s.log.Info("cached file evicted", "file", e.key, "bytes", n)
@@ -95,7 +92,7 @@ func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 			freed += n
 		}
 	}
-	open := s.openFiles()
+	open := slices.DeleteFunc(s.openFiles(), func(f *File) bool { return kept[f.key] })
 	slices.SortFunc(open, func(a, b *File) int {
 		if a, b := a.holds.pinned(), b.holds.pinned(); a != b {
 			if b {
@@ -108,9 +105,6 @@ func (s *Store) evictFiles(want int64, kept map[Key]bool) (freed int64) {
 	for _, f := range open {
 		if freed >= want {
 			break
-		}
-		if kept[f.key] {
-			continue
 		}
 		freed += evictCold(f, want-freed)
 	}

@@ -36,8 +36,8 @@ type File struct {
 
 // newFile joins the parts of a file whose descriptors are still to be opened.
 func newFile(s *Store, k Key, blockSize int) *File {
-	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: newClaims(), holds: &holds{}}
-	f.present = newPresence(blockSize, f.claims.journalled)
+	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: &claims{held: map[int64]*claim{}}, holds: &holds{}}
+	f.present = &presence{journalled: f.claims.journalled, mapping: newMapping(blockSize), dirty: map[int64]uint64{}}
 	f.j = &journal{files: s.files.Dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly, mode: s.mode}
 	f.lastUse.Store(time.Now().UnixNano())
 	return f

@@ -97,8 +97,8 @@ func replay(r io.ReaderAt, salt uint32, pos, size int64, apply func([]record)) (
 
 // readTail hands all records since pos to apply, which reports whether they made sense. The caller holds mu.
 func (j *journal) readTail(apply func([]record) bool) error {
-	var st unix.Stat_t
-	if err := control(j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+	st, err := fstat(j.f)
+	if err != nil {
 		return err
 	}
 	if st.Nlink == 0 && !j.nameless {
@@ -173,8 +173,8 @@ func (j *journal) stillNamed() error {
 	if err != nil {
 		return err
 	}
-	var ours unix.Stat_t
-	if err := control(j.data, func(fd int) error { return unix.Fstat(fd, &ours) }); err != nil {
+	ours, err := fstat(j.data)
+	if err != nil {
 		return err
 	}
 	if ours.Ino != named.Ino || ours.Dev != named.Dev {
@@ -191,15 +191,18 @@ func (j *journal) poll() {
 		return
 	}
 	defer j.mu.Unlock()
-	if err := j.catchUp(); err != nil && !errors.Is(err, os.ErrClosed) {
-		j.warn("cannot read journal", "file", j.key, "err", err)
-	}
+	j.takeIn()
 }
 
 // refresh takes in other processes' records now.
 func (j *journal) refresh() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.takeIn()
+}
+
+// takeIn is catchUp, whose failure goes to the log. The caller holds mu.
+func (j *journal) takeIn() {
 	if err := j.catchUp(); err != nil && !errors.Is(err, os.ErrClosed) {
 		j.warn("cannot read journal", "file", j.key, "err", err)
 	}
@@ -236,8 +239,8 @@ func (j *journal) cutTail() error {
 	if j.readOnly {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := control(j.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+	st, err := fstat(j.f)
+	if err != nil {
 		return err
 	}
 	if st.Size <= j.pos {

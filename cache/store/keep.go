@@ -121,8 +121,8 @@ func (s *documents) SetLabel(k Key, label string) error {
 
 // Label returns what SetLabel said of the file, "" if nothing.
 func (s *documents) Label(k Key) string {
-	raw, err := s.GetDoc(kindLabel, string(k))
-	if err != nil || len(raw) > maxLabel {
+	raw, _ := s.GetDoc(kindLabel, string(k))
+	if len(raw) > maxLabel {
 		return ""
 	}
 	return string(raw)

@@ -83,17 +83,16 @@ func (s *Store) settler() {
 // renew makes the directory again if somebody has removed it under us. It does not do so on another
 // filesystem: that of the cache may be unmounted just now.
 func (s *Store) renew() error {
-	var was, is unix.Stat_t
-	if err := control(s.files.File, func(fd int) error { return unix.Fstat(fd, &was) }); err != nil || was.Nlink > 0 {
+	was, err := fstat(s.files.File)
+	if err != nil || was.Nlink > 0 {
 		return err
 	}
 	to := &Store{opt: s.opt, log: s.log}
 	defer to.closeDirs()
-	var err error
 	if to.top, err = openDir(s.opt.Dir); err != nil {
 		return err
 	}
-	if err := control(to.top.File, func(fd int) error { return unix.Fstat(fd, &is) }); err != nil || is.Dev != was.Dev {
+	if is, err := fstat(to.top.File); err != nil || is.Dev != was.Dev {
 		return err
 	}
 	if err := to.setup(); err != nil {

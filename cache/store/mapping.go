@@ -1,8 +1,11 @@
 package store
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
-// image is what a journal says of one file. File.mu guards the one in use.
+// mapping is what a journal says of one file. presence.mu guards the one in use.
 type mapping struct {
 	blockMap
 	blockSize int
@@ -63,7 +66,7 @@ func (m *mapping) apply(r record) bool {
 		if r.pos > int64(Corrupt) || len(r.payload) > maxNote {
 			return false
 		}
-		m.state, m.note = FileState(r.pos), cString(r.payload)
+		m.state, m.note = FileState(r.pos), string(bytes.TrimRight(r.payload, "\x00"))
 	case kindBlocks:
 		if len(r.payload) == 0 {
 			if !in(1) {
@@ -97,14 +100,7 @@ func (m *mapping) apply(r record) bool {
 // maxZeros bounds a run of zero blocks in a file of unknown size.
 const maxZeros = 1 << 16
 
-func cString(p []byte) string {
-	for len(p) > 0 && p[len(p)-1] == 0 {
-		p = p[:len(p)-1]
-	}
-	return string(p)
-}
-
-// encode writes the image as the shortest journal that gives it back, leaving out the blocks in skip.
+// encode writes the mapping as the shortest journal that gives it back, leaving out the blocks in skip.
 func (m *mapping) encode(h header, skip map[int64]uint64) []byte {
 	w := runWriter{buf: h.encode(), salt: h.salt}
 	if m.size != Unknown {

@@ -23,10 +23,6 @@ type presence struct {
 	unsaved bool             // guarded by mu; the size could not be journalled yet
 }
 
-func newPresence(blockSize int, journalled func(b int64)) *presence {
-	return &presence{journalled: journalled, mapping: newMapping(blockSize), dirty: map[int64]uint64{}}
-}
-
 // block is what is known of one present block.
 type block struct {
 	sum  uint32

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -29,8 +28,10 @@ func control(f *os.File, call func(fd int) error) error {
 	return inner
 }
 
+func fstat(f *os.File) (st unix.Stat_t, err error) {
+	err = control(f, func(fd int) error { return unix.Fstat(fd, &st) })
+	return st, err
+}
+
 // dataSync waits until the file's bytes are on the disk.
 func dataSync(f *os.File) error { return control(f, unix.Fdatasync) }
-
-// noData reports whether a search for data met the end of the file.
-func noData(err error) bool { return errors.Is(err, unix.ENXIO) }
