@@ -71,10 +71,15 @@ type BlockList struct {
 }
 
 // Images lists the images in the order of the list.
-func (l *BlockList) Images() []*ImageBlocks { return append([]*ImageBlocks(nil), l.images...) }
+func (l *BlockList) Images() []*ImageBlocks { return slices.Clone(l.images) }
 
-// Image returns the blocks of the image of this (plain) name, or nil.
-func (l *BlockList) Image(name string) *ImageBlocks { return l.byName[name] }
+// Image returns the blocks of the image of this (plain) name, or nil; so it does for a nil list.
+func (l *BlockList) Image(name string) *ImageBlocks {
+	if l == nil {
+		return nil
+	}
+	return l.byName[name]
+}
 
 // without is the list without some images.
 func (l *BlockList) without(names []string) *BlockList {
@@ -105,11 +110,6 @@ type ImageBlocks struct {
 // blockSpot is where a compressed block lies: offset below 2^40, length below 2^24.
 type blockSpot uint64
 
-func makeSpot(off, n int64) blockSpot { return blockSpot(off<<24 | n) }
-
-func (s blockSpot) offset() int64 { return int64(s >> 24) }
-func (s blockSpot) length() int64 { return int64(s & (maxStoredBlock - 1)) }
-
 // Blocks is the number of blocks.
 func (b *ImageBlocks) Blocks() int64 { return sums.Blocks(b.Size, b.BlockSize) }
 
@@ -127,13 +127,13 @@ func (b *ImageBlocks) Place(i int64) (off, n int64, ok bool) {
 	if j < 0 || b.Member == "" {
 		return 0, 0, false
 	}
-	return b.places[j].offset(), b.places[j].length(), true
+	return int64(b.places[j] >> 24), int64(b.places[j] & (maxStoredBlock - 1)), true
 }
 
 // append adds the next block.
 func (b *ImageBlocks) append(sum [32]byte, zero bool, stored int64) {
 	if b.table.Append(sum, zero) && !zero && b.Member != "" {
-		b.places = append(b.places, makeSpot(b.Stored, stored))
+		b.places = append(b.places, blockSpot(b.Stored<<24|stored))
 	}
 	b.Stored += stored
 }
@@ -158,10 +158,8 @@ func checkImage(name, member string, size int64, blockSize int) error {
 		if n == "" && n == member {
 			continue
 		}
-		if canon, err := manifestName(n); err != nil {
+		if err := checkShortest(n); err != nil {
 			return err
-		} else if canon != n {
-			return fmt.Errorf("name %q is not in its shortest form", n)
 		}
 	}
 	switch {

@@ -1,6 +1,10 @@
 package xvm
 
-import "strconv"
+import (
+	"cmp"
+	"slices"
+	"strconv"
+)
 
 // neverUsed are parts of a libvirt domain through which a description could
 // reach the host; they are told of and otherwise ignored.
@@ -13,7 +17,7 @@ var neverUsed = []string{
 func (d *Description) fromLibvirt(root *xmlNode) {
 	d.Name = cleanText(root.child("name").value(), 255)
 	m := root.child("memory")
-	d.MemoryMiB = d.memory(m.value(), orElse(m.attr("unit"), "KiB"))
+	d.MemoryMiB = d.memory(m.value(), cmp.Or(m.attr("unit"), "KiB"))
 	d.CPUs = d.cpus(root.child("vcpu").value())
 
 	os := root.child("os")
@@ -71,10 +75,8 @@ func (d *Description) libvirtDisk(disk *xmlNode) {
 // bootDevices applies <boot dev="hd"/> elements, which name kinds of drives, to
 // the first drive of each kind, unless the drives have an order of their own.
 func (d *Description) bootDevices(boots []*xmlNode) {
-	for _, v := range d.Drives {
-		if v.Boot > 0 {
-			return
-		}
+	if slices.ContainsFunc(d.Drives, func(v Drive) bool { return v.Boot > 0 }) {
+		return
 	}
 	order := 0
 	for _, b := range boots {
@@ -105,11 +107,4 @@ func (d *Description) directBoot(kernel, ramdisk, cmdline string) {
 		return
 	}
 	d.Cmdline = line
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

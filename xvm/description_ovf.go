@@ -1,6 +1,9 @@
 package xvm
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Resource types of CIM that occur in OVF hardware sections.
 const (
@@ -24,7 +27,7 @@ func (d *Description) fromOVF(root *xmlNode) {
 			system = n
 		}
 	})
-	d.Name = cleanText(orElse(system.child("Name").value(), system.attr("id")), 255)
+	d.Name = cleanText(cmp.Or(system.child("Name").value(), system.attr("id")), 255)
 
 	files := make(map[string]string) // id → name
 	for _, f := range root.child("References").all("File") {
@@ -66,7 +69,7 @@ func (d *Description) fromOVF(root *xmlNode) {
 		case ovfCPU:
 			d.CPUs = d.cpus(item.child("VirtualQuantity").value())
 		case ovfMemory:
-			d.MemoryMiB = d.memory(item.child("VirtualQuantity").value(), orElse(item.child("AllocationUnits").value(), "MiB"))
+			d.MemoryMiB = d.memory(item.child("VirtualQuantity").value(), cmp.Or(item.child("AllocationUnits").value(), "MiB"))
 		case ovfEthernet:
 			d.addNIC(item.child("ResourceSubType").value())
 		case ovfDisk, ovfCDROM, ovfDVD, ovfFloppy:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html/charset"
@@ -80,29 +81,14 @@ func parseXML(b []byte) (*xmlNode, error) {
 
 // is compares the name of the element, whatever its case.
 func (n *xmlNode) is(names ...string) bool {
-	for _, name := range names {
-		if strings.EqualFold(n.name, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(n.name, name) })
 }
 
 // child follows a path of names, taking the first child of each; nil when there
 // is none. It may be called on nil.
 func (n *xmlNode) child(path ...string) *xmlNode {
 	for _, name := range path {
-		if n == nil {
-			return nil
-		}
-		var next *xmlNode
-		for _, c := range n.children {
-			if c.is(name) {
-				next = c
-				break
-			}
-		}
-		n = next
+		n = n.first(name)
 	}
 	return n
 }

@@ -48,10 +48,8 @@ func cleanNICModel(s string) string {
 // 2047 bytes, which is what Linux takes.
 func cleanCmdline(s string) (string, bool) {
 	s = strings.Join(strings.Fields(s), " ")
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return "", false
-		}
+	if strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return "", false
 	}
 	return s, len(s) <= 2047
 }

@@ -1,6 +1,7 @@
 package xvm
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -37,11 +38,11 @@ func (d *Description) fromXVM(root *xmlNode) {
 	}
 	text := func(names ...string) string {
 		n := find(names...)
-		return orElse(n.value(), n.attr("value"))
+		return cmp.Or(n.value(), n.attr("value"))
 	}
-	d.Name = cleanText(orElse(root.first("name", "title").value(), root.attr("name", "id")), 255)
+	d.Name = cleanText(cmp.Or(root.first("name", "title").value(), root.attr("name", "id")), 255)
 	memory := find("memory", "ram", "mem", "maxmem")
-	d.MemoryMiB = d.memory(orElse(memory.value(), memory.attr("value", "size")), orElse(memory.attr("unit"), "MiB"))
+	d.MemoryMiB = d.memory(cmp.Or(memory.value(), memory.attr("value", "size")), cmp.Or(memory.attr("unit"), "MiB"))
 	d.CPUs = d.cpus(text("vcpu", "vcpus", "cpus", "cpu"))
 	d.Arch = cleanArch(text("arch", "architecture"))
 	d.Firmware = oneOf(text("firmware"), []string{"bios", "uefi"})
@@ -58,7 +59,7 @@ func (d *Description) fromXVM(root *xmlNode) {
 		case n.is("disk", "image", "imagefile", "partition", "cdrom"):
 			d.xvmDrive(n)
 		case n.is("interface", "nic", "vif"):
-			d.addNIC(orElse(n.attr("model"), n.child("model").value()))
+			d.addNIC(cmp.Or(n.attr("model"), n.child("model").value()))
 		case n.is(neverUsed...):
 			d.warn("<%s> is ignored", n.name)
 		}
@@ -70,7 +71,7 @@ func (d *Description) xvmDrive(n *xmlNode) {
 	kind := strings.ToLower(n.attr("type", "device"))
 	v := Drive{
 		File:   file,
-		Target: matching(strings.TrimPrefix(orElse(n.attr("target", "dev"), n.child("target").value()), "/dev/"), targetForm),
+		Target: matching(strings.TrimPrefix(cmp.Or(n.attr("target", "dev"), n.child("target").value()), "/dev/"), targetForm),
 		Bus:    oneOf(n.attr("bus"), drivesOn),
 		CDROM:  kind == "cdrom" || n.is("cdrom"),
 		Floppy: kind == "floppy",
@@ -88,7 +89,7 @@ func fileOf(n *xmlNode) string {
 		return s
 	}
 	if c := n.first("file", "source", "filename"); c != nil {
-		return orElse(c.attr("file"), c.value())
+		return cmp.Or(c.attr("file"), c.value())
 	}
 	return n.value()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -203,14 +204,10 @@ func identityOf(e *openpgp.Entity) string {
 	if _, id := e.PrimaryIdentity(time.Time{}, nil); id != nil {
 		return cleanText(id.Name, 200)
 	}
-	var names []string
-	for n := range e.Identities {
-		names = append(names, n)
-	}
-	if len(names) == 0 {
+	if len(e.Identities) == 0 {
 		return ""
 	}
-	return cleanText(slices.Min(names), 200)
+	return cleanText(slices.Min(slices.Collect(maps.Keys(e.Identities))), 200)
 }
 
 func keyIDText(id uint64) string { return fmt.Sprintf("%016X", id) }

@@ -72,7 +72,7 @@ func encodeArmor(kind string, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(w, bytes.NewReader(body)); err != nil {
+	if _, err := w.Write(body); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {

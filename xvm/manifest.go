@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"vmcastfs/xvm/seekable"
@@ -23,23 +24,6 @@ const (
 
 // ErrManifest is wrapped by every error of [ParseManifest].
 var ErrManifest = errors.New("bad manifest")
-
-// manifestError says which line of a manifest made the whole of it unusable.
-type manifestError struct {
-	File   string // name of the manifest, as given to ParseManifest
-	Line   int    // counted from 1; 0 when the fault is not one line's
-	Reason string
-}
-
-func (e *manifestError) Error() string {
-	if e.Line == 0 {
-		return fmt.Sprintf("bad manifest %q: %s", e.File, e.Reason)
-	}
-	return fmt.Sprintf("bad manifest %q, line %d: %s", e.File, e.Line, e.Reason)
-}
-
-// Unwrap makes errors.Is(err, ErrManifest) true.
-func (e *manifestError) Unwrap() error { return ErrManifest }
 
 // Plain is what an XVM2 manifest says of a disk: the size of its plain
 // (uncompressed) content, and the digests one of which that content has.
@@ -73,12 +57,7 @@ func (m *Manifest) Release() string { return m.release }
 
 // Names lists every name of the manifest in its canonical form, sorted.
 func (m *Manifest) Names() []string {
-	names := make([]string, 0, len(m.entries))
-	for n := range m.entries {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names
+	return slices.Sorted(maps.Keys(m.entries))
 }
 
 // Sums returns the digests of the member's bytes as stored in the archive,
@@ -154,12 +133,16 @@ func (m *Manifest) lookup(name string) *manifestEntry {
 }
 
 // ParseManifest reads a manifest in any of the forms that the package
-// documentation lists; file is its name, used in messages. The error is a
-// [*manifestError]: a manifest that contradicts itself, names files outside the
+// documentation lists; file is its name, used in messages. The error wraps
+// [ErrManifest]: a manifest that contradicts itself, names files outside the
 // package, exceeds a limit or holds no digest at all is refused as a whole.
 func ParseManifest(file string, b []byte) (*Manifest, error) {
 	fail := func(line int, format string, args ...any) (*Manifest, error) {
-		return nil, &manifestError{File: file, Line: line, Reason: fmt.Sprintf(format, args...)}
+		at := ""
+		if line > 0 {
+			at = fmt.Sprintf(", line %d", line)
+		}
+		return nil, fmt.Errorf("%w %q%s: %s", ErrManifest, file, at, fmt.Sprintf(format, args...))
 	}
 	if len(b) > MaxManifestSize {
 		return fail(0, "%d bytes exceed the limit of %d", len(b), MaxManifestSize)
@@ -272,6 +255,15 @@ func (m *Manifest) add(name string, l manifestLine) error {
 	return nil
 }
 
+// checkShortest refuses a name that is not as manifestName gives it.
+func checkShortest(name string) error {
+	canon, err := manifestName(name)
+	if err == nil && canon != name {
+		err = fmt.Errorf("name %q is not in its shortest form", name)
+	}
+	return err
+}
+
 // manifestName brings a name to the form members of an archive have: relative,
 // without empty and "." components. Names that cannot be a member are refused.
 func manifestName(name string) (string, error) {
@@ -281,10 +273,8 @@ func manifestName(name string) (string, error) {
 	if !utf8.ValidString(name) {
 		return "", fmt.Errorf("name %q is not UTF-8", name)
 	}
-	for _, r := range name {
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
-			return "", fmt.Errorf("name %q holds a control character", name)
-		}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return "", fmt.Errorf("name %q holds a control character", name)
 	}
 	var parts []string
 	for p := range strings.SplitSeq(name, "/") {

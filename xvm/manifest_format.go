@@ -60,35 +60,21 @@ func AppendRelease(dst []byte, id string) ([]byte, error) {
 // AppendGNU appends the line that md5sum, sha1sum, sha256sum or sha512sum
 // prints for a file ("hex  name"), ended by a newline.
 func AppendGNU(dst []byte, s sums.Sum, name string) []byte {
-	escaped, special := escapeName(name)
-	if special {
-		dst = append(dst, '\\')
-	}
-	dst = append(dst, s.Hex...)
-	dst = append(dst, "  "...)
-	dst = append(dst, escaped...)
-	return append(dst, '\n')
+	mark, name := escapeName(name)
+	return fmt.Appendf(dst, "%s%s  %s\n", mark, s.Hex, name)
 }
 
 // AppendTag appends the line that sha256sum --tag and its kin print for a file
 // ("SHA256 (name) = hex"), ended by a newline.
 func AppendTag(dst []byte, s sums.Sum, name string) []byte {
-	escaped, special := escapeName(name)
-	if special {
-		dst = append(dst, '\\')
-	}
-	dst = append(dst, strings.ToUpper(s.Algo)...)
-	dst = append(dst, " ("...)
-	dst = append(dst, escaped...)
-	dst = append(dst, ") = "...)
-	dst = append(dst, s.Hex...)
-	return append(dst, '\n')
+	mark, name := escapeName(name)
+	return fmt.Appendf(dst, "%s%s (%s) = %s\n", mark, strings.ToUpper(s.Algo), name, s.Hex)
 }
 
-// escapeName applies the escapes of GNU coreutils and says whether any was needed.
-func escapeName(name string) (string, bool) {
+// escapeName applies the escapes of GNU coreutils; mark begins a line that has any.
+func escapeName(name string) (mark, escaped string) {
 	if !strings.ContainsAny(name, "\\\n\r") {
-		return name, false
+		return "", name
 	}
-	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name), true
+	return `\`, strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name)
 }

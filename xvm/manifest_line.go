@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"vmcastfs/xvm/sums"
@@ -155,58 +156,41 @@ func cutLastField(s string) (before, field string, ok bool) {
 	return strings.TrimRight(s[:i], " \t"), s[i+1:], true
 }
 
+// algorithms are those that are supported, with the spellings of their names in
+// lower case and without dashes.
+var algorithms = []struct {
+	name   string
+	hexLen int
+	tags   []string
+}{
+	{sums.MD5, 32, []string{"md5"}},
+	{sums.SHA1, 40, []string{"sha1", "sha"}},
+	{sums.SHA256, 64, []string{"sha256", "sha2256"}},
+	{sums.SHA512, 128, []string{"sha512", "sha2512"}},
+}
+
 // newSum makes a Sum of a digest in text. tag is the algorithm's name in any of
 // its spellings, or "" to tell it by the length. The second result is not empty
 // when the digest cannot be checked, and says why.
 func newSum(tag, hex string) (sums.Sum, string) {
-	algo := ""
-	if tag != "" {
-		switch strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(tag, "-", ""), "_", "")) {
-		case "md5":
-			algo = sums.MD5
-		case "sha1", "sha":
-			algo = sums.SHA1
-		case "sha256", "sha2256":
-			algo = sums.SHA256
-		case "sha512", "sha2512":
-			algo = sums.SHA512
-		default:
-			return sums.Sum{}, fmt.Sprintf("algorithm %q is not supported", tag)
-		}
-	} else {
-		switch len(hex) {
-		case 32:
-			algo = sums.MD5
-		case 40:
-			algo = sums.SHA1
-		case 64:
-			algo = sums.SHA256
-		case 128:
-			algo = sums.SHA512
-		default:
-			return sums.Sum{}, fmt.Sprintf("a digest of %d characters belongs to no supported algorithm", len(hex))
+	name := strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(tag))
+	algo, want := "", len(hex)
+	for _, a := range algorithms {
+		if tag == "" && len(hex) == a.hexLen || slices.Contains(a.tags, name) {
+			algo, want = a.name, a.hexLen
 		}
 	}
-	if want := hexLen(algo); len(hex) != want {
+	switch {
+	case algo == "" && tag == "":
+		return sums.Sum{}, fmt.Sprintf("a digest of %d characters belongs to no supported algorithm", len(hex))
+	case algo == "":
+		return sums.Sum{}, fmt.Sprintf("algorithm %q is not supported", tag)
+	case len(hex) != want:
 		return sums.Sum{}, fmt.Sprintf("a %s digest of %d characters instead of %d", algo, len(hex), want)
-	}
-	if strings.Trim(hex, hexAlphabet) != "" {
+	case strings.Trim(hex, hexAlphabet) != "":
 		return sums.Sum{}, fmt.Sprintf("a %s digest that is not hexadecimal", algo)
 	}
 	return sums.Sum{Algo: algo, Hex: strings.ToLower(hex)}, ""
-}
-
-func hexLen(algo string) int {
-	switch algo {
-	case sums.MD5:
-		return 32
-	case sums.SHA1:
-		return 40
-	case sums.SHA256:
-		return 64
-	default:
-		return 128
-	}
 }
 
 // unescapeName undoes the escapes of GNU coreutils (\\, \n, \r), which apply

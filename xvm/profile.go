@@ -100,10 +100,8 @@ func parseProfileRead(s string) (ProfileRead, error) {
 }
 
 func (r ProfileRead) check() error {
-	if canon, err := manifestName(r.Image); err != nil {
+	if err := checkShortest(r.Image); err != nil {
 		return err
-	} else if canon != r.Image {
-		return fmt.Errorf("name %q is not in its shortest form", r.Image)
 	}
 	if r.Off < 0 || r.Len < 1 || r.Off > maxProfileEnd || r.Len > maxProfileEnd-r.Off {
 		return fmt.Errorf("%d bytes at %d are out of range", r.Len, r.Off)

@@ -22,55 +22,25 @@ const (
 // ErrSignature is wrapped by every error of [Keyring.Verify].
 var ErrSignature = errors.New("no good signature")
 
-// signatureFault says why one signature does not count.
-type signatureFault struct {
-	KeyID  string // of the key that claims to have made it; "" when it names none
-	Reason string
-}
-
-func (f signatureFault) String() string {
-	if f.KeyID == "" {
-		return f.Reason
-	}
-	return "key " + f.KeyID + ": " + f.Reason
-}
-
-// signatureError says why none of the signatures over a file counts.
-type signatureError struct {
-	Faults []signatureFault // one for each signature, or one about the file
-}
-
-func (e *signatureError) Error() string {
-	s := make([]string, len(e.Faults))
-	for i, f := range e.Faults {
-		s[i] = f.String()
-	}
-	return ErrSignature.Error() + ": " + strings.Join(s, "; ")
-}
-
-// Unwrap makes errors.Is(err, ErrSignature) true.
-func (e *signatureError) Unwrap() error { return ErrSignature }
-
 // GoodSignature is a good signature by a trusted key.
 type GoodSignature struct {
-	Signer      string           // a user id of the key, made harmless for a terminal
-	KeyID       string           // of the primary key or subkey that signed, 16 hexadecimal digits
-	Fingerprint string           // of the primary key
-	Time        time.Time        // the signature claims to have been made
-	Others      []signatureFault // signatures beside it that do not count
+	Signer      string    // a user id of the key, made harmless for a terminal
+	KeyID       string    // of the primary key or subkey that signed, 16 hexadecimal digits
+	Fingerprint string    // of the primary key
+	Time        time.Time // the signature claims to have been made
+	Others      []string  // why signatures beside it do not count
 }
 
 // Verify checks a detached signature, armored or binary, over exactly the bytes
 // of signed. Of several signatures one must be good. now is the time at which
-// keys and signatures must be unexpired. The rules are in signature_policy.go; the
-// error is a [*signatureError].
+// keys and signatures must be unexpired. The rules are in signature_policy.go.
 func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignature, error) {
 	sigs, err := splitSignatures(signature)
 	if err != nil {
-		return nil, &signatureError{Faults: []signatureFault{{Reason: err.Error()}}}
+		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	var good *GoodSignature
-	var faults []signatureFault
+	var faults []string
 	for _, raw := range sigs {
 		v, fault := k.verifyOne(signed, raw, now)
 		switch {
@@ -81,7 +51,7 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (*GoodSignatur
 		}
 	}
 	if good == nil {
-		return nil, &signatureError{Faults: faults}
+		return nil, fmt.Errorf("%w: %s", ErrSignature, strings.Join(faults, "; "))
 	}
 	good.Others = faults
 	return good, nil

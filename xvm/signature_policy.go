@@ -41,32 +41,34 @@ func weakDigest(h crypto.Hash) bool {
 }
 
 // verifyOne checks one signature packet. Without a good signature the fault says why.
-func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature, fault signatureFault) {
+func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature, fault string) {
+	keyID := ""
 	defer func() {
 		// The bytes are a stranger's and the parser is not ours: should it
 		// ever panic, one signature is bad, and no guest loses its disk.
 		if r := recover(); r != nil {
-			v, fault.Reason = nil, "malformed signature"
+			v, fault = nil, "malformed signature"
+		}
+		if keyID != "" {
+			fault = "key " + keyID + ": " + fault
 		}
 	}()
 	p, err := packet.Read(bytes.NewReader(raw))
 	sig, ok := p.(*packet.Signature)
 	if err != nil || !ok {
-		fault.Reason = cleanText(fmt.Sprintf("malformed or unsupported signature: %v", err), 200)
-		return nil, fault
+		return nil, cleanText(fmt.Sprintf("malformed or unsupported signature: %v", err), 200)
 	}
 	if sig.IssuerKeyId == nil {
-		fault.Reason = "the signature does not name its key"
-		return nil, fault
+		return nil, "the signature does not name its key"
 	}
-	fault.KeyID = keyIDText(*sig.IssuerKeyId)
-	if fault.Reason = checkSignature(sig, now); fault.Reason != "" {
+	keyID = keyIDText(*sig.IssuerKeyId)
+	if fault = checkSignature(sig, now); fault != "" {
 		return nil, fault
 	}
 	if sig.CreationTime.After(now) { // by no more than the allowed skew
 		now = sig.CreationTime
 	}
-	fault.Reason = "not in the keyring"
+	fault = "not in the keyring"
 	revoked := make(map[string]string) // by fingerprint: of several copies of a key one may be newer
 	for _, i := range k.byID[*sig.IssuerKeyId] {
 		key := &k.keys[i]
@@ -79,12 +81,12 @@ func (k *Keyring) verifyOne(signed, raw []byte, now time.Time) (v *GoodSignature
 		case reason == revokedKey || reason == revokedSubkey:
 			revoked[key.fingerprint] = reason
 		case reason == "" && v == nil:
-			v = &GoodSignature{Signer: key.identity, KeyID: fault.KeyID, Fingerprint: key.fingerprint, Time: sig.CreationTime}
+			v = &GoodSignature{Signer: key.identity, KeyID: keyID, Fingerprint: key.fingerprint, Time: sig.CreationTime}
 		}
-		fault.Reason = reason
+		fault = reason
 	}
 	if v != nil && revoked[v.Fingerprint] != "" {
-		v, fault.Reason = nil, revoked[v.Fingerprint]
+		v, fault = nil, revoked[v.Fingerprint]
 	}
 	return v, fault
 }

@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 
 	"vmcastfs/xvm/seekable"
@@ -63,7 +64,7 @@ func Sniff(head, tail []byte) Disk {
 	} {
 		if d, ok := probe(head, tail); ok {
 			for i, name := range d.External {
-				d.External[i] = orElse(cleanText(name, 300), "(a file without a name)")
+				d.External[i] = cmp.Or(cleanText(name, 300), "(a file without a name)")
 			}
 			if d.VirtualSize < 0 {
 				d.VirtualSize = 0

@@ -1,6 +1,9 @@
 package xvm
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 const beyondHead = "(beyond the first bytes of the image)"
 
@@ -42,7 +45,7 @@ func sniffQCOW(head, _ sniffBytes) (Disk, bool) {
 		pos += 8 + (b.be32(4)+7)&^7
 	}
 	if external {
-		d.External = append(d.External, orElse(name, "(a data file)"))
+		d.External = append(d.External, cmp.Or(name, "(a data file)"))
 	}
 	return d, true
 }

@@ -2,7 +2,9 @@ package xvm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -83,7 +85,7 @@ func vmdkNames(text []byte, extents bool) []string {
 	if _, after, ok := bytes.Cut(text, []byte(hint)); ok {
 		value, _, _ := bytes.Cut(after, []byte("\n"))
 		name := strings.Trim(string(value), "= \t\"\r")
-		names = append(names, orElse(name, "(a parent image)"))
+		names = append(names, cmp.Or(name, "(a parent image)"))
 	}
 	if extents {
 		for line := range bytes.Lines(text) {
@@ -107,7 +109,7 @@ func vmdkExtent(line string) (sectors uint64, name string, ok bool) {
 	}
 	if _, rest, quoted := strings.Cut(line, `"`); quoted {
 		name, _, _ = strings.Cut(rest, `"`)
-		name = orElse(strings.TrimSpace(name), "(an extent)")
+		name = cmp.Or(strings.TrimSpace(name), "(an extent)")
 	}
 	return n, name, true
 }
@@ -115,11 +117,7 @@ func vmdkExtent(line string) (sectors uint64, name string, ok bool) {
 // appendNames appends names that are not there yet, up to a limit.
 func appendNames(list []string, names ...string) []string {
 	for _, n := range names {
-		known := len(list) >= maxExternals
-		for _, l := range list {
-			known = known || l == n
-		}
-		if !known {
+		if len(list) < maxExternals && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
 	}
@@ -158,7 +156,7 @@ func sniffVHD(head, tail sniffBytes) (Disk, bool) {
 					name = append(name, c)
 				}
 			}
-			d.External = []string{orElse(string(utf16.Decode(name)), "(a parent image)")}
+			d.External = []string{cmp.Or(string(utf16.Decode(name)), "(a parent image)")}
 		}
 	}
 	return d, true

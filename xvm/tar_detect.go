@@ -81,7 +81,7 @@ func (w *tarWalker) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if size >= tarBlockSize && tarBlock(head[:tarBlockSize]).sumOK() && !tarBlock(head[:tarBlockSize]).zero() {
+	if IsTar(head) {
 		return nil
 	}
 	if f := seekable.Detect(head); f != "" {

@@ -1,5 +1,7 @@
 package xvm
 
+import "strings"
+
 // IsTar tells by its first 512 bytes whether a file is a tar archive: they are
 // a header whose checksum is right. An archive without members is none here.
 func IsTar(head []byte) bool {
@@ -14,13 +16,8 @@ func IsTar(head []byte) bool {
 // that can be shown: a single safe component.
 func MemberName(s string) (string, bool) {
 	clean, dir, reason := tarName(s)
-	if dir || reason != "" || clean == "" || tarComponent(clean) != "" {
+	if dir || reason != "" || clean == "" || tarComponent(clean) != "" || strings.Contains(clean, "/") {
 		return "", false
-	}
-	for _, c := range clean {
-		if c == '/' {
-			return "", false
-		}
 	}
 	return clean, true
 }

@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,14 +57,13 @@ type tarEntry struct {
 // Walk reads the headers of a tar archive of size bytes, and nothing of the content between them that is more than
 // a few KiB. Errors of r come back wrapped; all others are *TarError.
 func Walk(ctx context.Context, r ReaderAt, size int64, lim Limits) (*Index, error) {
-	lim = lim.withDefaults()
 	w := &tarWalker{
-		win:         tarWindow{r: r, size: size, requests: lim.Requests},
+		win:         tarWindow{r: r, size: size, requests: cmp.Or(lim.Requests, 32768)},
 		idx:         &Index{Version: indexVersion, Size: size},
-		members:     lim.Members,
-		headerBytes: lim.HeaderBytes,
-		regions:     lim.Regions,
-		size:        lim.Size,
+		members:     cmp.Or(lim.Members, 65536),
+		headerBytes: cmp.Or(lim.HeaderBytes, 16<<20),
+		regions:     cmp.Or(lim.Regions, 262144),
+		size:        cmp.Or(lim.Size, 64<<40),
 		paths:       map[string]tarKind{},
 		files:       map[string]int{},
 		folded:      map[string]bool{},
@@ -229,23 +229,4 @@ func tarNext(body, n int64) int64 { return body + (n+tarBlockSize-1)&^(tarBlockS
 
 func (w *tarWalker) foldName(name string) string {
 	return norm.NFC.String(w.fold.String(norm.NFD.String(name)))
-}
-
-func (l Limits) withDefaults() Limits {
-	if l.Members == 0 {
-		l.Members = 65536
-	}
-	if l.HeaderBytes == 0 {
-		l.HeaderBytes = 16 << 20
-	}
-	if l.Regions == 0 {
-		l.Regions = 262144
-	}
-	if l.Size == 0 {
-		l.Size = 64 << 40
-	}
-	if l.Requests == 0 {
-		l.Requests = 32768
-	}
-	return l
 }

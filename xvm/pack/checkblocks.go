@@ -35,7 +35,7 @@ type comparison struct {
 // blocksOf compares the blocks of an image without a member, or with this one;
 // nil if the list has none.
 func (c *checker) blocksOf(name, member string) *comparison {
-	image := c.image(name)
+	image := c.list.Image(name)
 	if image == nil || image.Member != member {
 		return nil
 	}

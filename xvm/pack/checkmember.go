@@ -109,7 +109,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if format, name := seekable.PlainName(m.Name); format != "" && !m.IsMeta() && c.byName[name] == nil && !c.plain[name] {
 		c.plain[name] = true // the first of several
 		plain = &FileReport{Name: name, From: m.Name, Size: -1, State: Unverified, Proofs: []string{}}
-		if image := c.image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {
+		if image := c.list.Image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {
 			err = c.blockwise(tee, plain, image)
 			c.look(name, begin.inflated())
 		} else {
@@ -169,14 +169,6 @@ func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *sums.Diges
 
 // onlyWriter keeps io.Copy from finding other methods.
 type onlyWriter struct{ io.Writer }
-
-// image is what the block list has of an image.
-func (c *checker) image(name string) *xvm.ImageBlocks {
-	if c.list == nil {
-		return nil
-	}
-	return c.list.Image(name)
-}
 
 // inflate decodes a member that is one stream, or several without a list.
 func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain *FileReport, format seekable.Format) error {
