@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,13 @@ type packCall struct {
 	compress     string
 	level        int
 	description  string
-	images       []string
+	images       []packImage
+}
+
+// packImage is a file and its name in the package; "": the last part of its path.
+type packImage struct {
+	path, name string
+	off, size  int64 // of a part of the file; 0: all of it
 }
 
 // packCommand is `vmcastfs pack -o OUT.xvm … XVM.XML IMAGE…`.
@@ -64,18 +71,26 @@ The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.description, c.images = args[0], args[1:]
+			c.description = args[0]
+			for _, path := range args[1:] {
+				c.images = append(c.images, packImage{path: path})
+			}
 			return e.pack(cmd.Context(), c)
 		},
 	}
-	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the package to `OUT.xvm`")
 	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 8M")
+	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
+	c.add(cmd)
+	return cmd
+}
+
+// add adds the flags of the commands that make a package.
+func (c *packCall) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&c.out, "output", "o", "", "write the package to `OUT.xvm`")
 	cmd.Flags().StringVar(&c.compress, "compress", "gzip", "`gzip` or none")
 	cmd.Flags().IntVar(&c.level, "level", 6, "of compression: 1, fast, to 9, small")
-	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
 	cmd.Flags().StringVar(&c.guid, "guid", "", "`ID` of the one release that the package is for; publish gives it to the feed")
 	c.sign.add(cmd)
-	return cmd
 }
 
 func (e *env) pack(ctx context.Context, c packCall) error {
@@ -117,7 +132,11 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	if err != nil {
 		return withCode(exitFailed, err)
 	}
-	out, err := newOutput(c.out, append([]string{c.description, c.profile, c.sign.key}, c.images...)...)
+	inputs := []string{c.description, c.profile, c.sign.key}
+	for _, im := range c.images {
+		inputs = append(inputs, im.path)
+	}
+	out, err := newOutput(c.out, inputs...)
 	if err != nil {
 		return err
 	}
@@ -167,8 +186,8 @@ func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err 
 			return 0, nil, err
 		}
 	}
-	for _, path := range c.images {
-		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang us
+	for _, im := range c.images {
+		f, err := os.OpenFile(im.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hang us
 		if err != nil {
 			return 0, files, err
 		}
@@ -177,11 +196,15 @@ func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err 
 		if err != nil {
 			return 0, files, err
 		}
+		content := io.Reader(f)
+		if im.size > 0 {
+			size, content = im.size, io.NewSectionReader(f, im.off, im.size)
+		}
 		if err := see(f.Stat()); err != nil {
 			return 0, files, err
 		}
 		total += size
-		o.Inputs = append(o.Inputs, xvmpack.Input{Name: filepath.Base(path), Size: size, Content: f})
+		o.Inputs = append(o.Inputs, xvmpack.Input{Name: cmp.Or(im.name, filepath.Base(im.path)), Size: size, Content: content})
 	}
 	if o.Time.IsZero() {
 		o.Time = newest

@@ -32,7 +32,7 @@ reads cross the network; they are checked and kept in a cache.`,
 	})
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprint(".FlagUsagesWrapped ", helpWidth)))
 	root.AddCommand(
-		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), demoCommand(e),
+		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), vmCommand(e), demoCommand(e),
 		installCommand(e), statusCommand(e), prefetchCommand(e), cacheCommand(e),
 		packCommand(e), indexCommand(e), publishCommand(e), verifyCommand(e),
 		profileCommand(e), trustCommand(e),

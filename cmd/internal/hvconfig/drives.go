@@ -80,6 +80,7 @@ type Drive struct {
 	Partition bool   // no boot loader, no partition table
 	Order     int    // in which to boot from it, from 1; 0: not
 	Overlay   string // path of the overlay that is attached instead; "": none
+	made      string // as Options.Made
 
 	parts []part // of a drive that is made of partition images
 }
@@ -138,7 +139,8 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 				base = fmt.Sprintf("%s-%d", strings.TrimSuffix(base, fmt.Sprintf("-%d", n-1)), n)
 			}
 			overlays[base] = true
-			drive.Overlay = filepath.Join(o.Overlay, base+".qcow2")
+			drive.made = o.Made
+			drive.Overlay = filepath.Join(o.Overlay, base+"."+drive.overlayFormat())
 		}
 		m.Drives = append(m.Drives, drive)
 	}

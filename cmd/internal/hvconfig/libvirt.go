@@ -86,9 +86,9 @@ func (m *Machine) Libvirt() (string, error) {
 		comment(n)
 	}
 	if overlays > 0 {
-		comment("Make the overlays first:")
 		for _, v := range m.Drives {
-			if v.Overlay != "" {
+			if v.Overlay != "" && v.made == "" {
+				comment("Make the overlay first:")
 				comment("  " + v.overlayCommand())
 			}
 		}
@@ -117,9 +117,12 @@ func libvirtDisk(v Drive, device, bus string) lv.DomainDisk {
 		k.Device = "floppy"
 	}
 	if v.Overlay != "" {
-		k.Source, k.Driver.Type = file(v.Overlay), "qcow2"
+		k.Source, k.Driver.Type = file(v.Overlay), v.overlayFormat()
+	}
+	if v.Overlay != "" && v.made != MadeCopy {
 		k.BackingStore = &lv.DomainDiskBackingStore{Format: &lv.DomainDiskFormat{Type: v.Format}, Source: file(v.Path), BackingStore: &lv.DomainDiskBackingStore{}}
-	} else {
+	}
+	if v.Overlay == "" {
 		k.ReadOnly = &lv.DomainDiskReadOnly{}
 	}
 	if v.Order > 0 {

@@ -1,6 +1,7 @@
 package hvconfig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -19,6 +20,10 @@ type Options struct {
 	Append  string // kernel command line instead of the package's; "": that
 	Network string // bridge (QEMU, xl) or network (libvirt); "": user network, with xl none
 	KVM     bool   // hardware virtualization may be used
+
+	Made      string // MadeOverlay or MadeCopy: the disks in Overlay are there; "": the text makes them
+	MemoryMiB int    // 0: as described
+	CPUs      int    // 0: as described
 
 	AllowExternal bool // images may name other files
 	Joined        Joined
@@ -65,7 +70,7 @@ func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists f
 		}
 	}
 	m := &Machine{
-		Name: machineName(o.Name), MemoryMiB: d.MemoryMiB, CPUs: max(d.CPUs, 1), UEFI: d.Firmware == "uefi", PV: d.Machine == "pv",
+		Name: machineName(o.Name), MemoryMiB: cmp.Or(o.MemoryMiB, d.MemoryMiB), CPUs: max(cmp.Or(o.CPUs, d.CPUs), 1), UEFI: d.Firmware == "uefi", PV: d.Machine == "pv",
 		dir: o.Dir, network: o.Network, kvm: o.KVM,
 	}
 	for _, w := range d.Warnings {

@@ -18,6 +18,8 @@ func (m *Machine) QEMU() (string, error) {
 	for _, v := range m.Drives {
 		if v.Overlay != "" {
 			overlays++
+		}
+		if v.Overlay != "" && v.made == "" {
 			fmt.Fprintf(&b, "{ [ -e %s ] || %s; } &&\n", shellWord(v.Overlay), v.overlayCommand())
 		}
 	}
@@ -76,7 +78,7 @@ func (m *Machine) qemuArgs() ([][]string, error) {
 		drive := fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", commas(v.Path), v.Format, i)
 		switch {
 		case v.Overlay != "":
-			drive = fmt.Sprintf("file=%s,format=qcow2,if=none,id=drive%d", commas(v.Overlay), i)
+			drive = fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", commas(v.Overlay), v.overlayFormat(), i)
 		case v.CDROM:
 			drive += ",readonly=on,media=cdrom"
 		case v.Floppy:

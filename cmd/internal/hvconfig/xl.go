@@ -41,10 +41,9 @@ func (m *Machine) XL() (string, error) {
 	overlays := 0
 	for _, v := range m.Drives {
 		if v.Overlay != "" {
-			if overlays++; overlays == 1 {
-				b.WriteString("# Make the overlays first:\n")
+			if overlays++; v.made == "" {
+				fmt.Fprintf(&b, "# Make the overlay first:\n#   %s\n", v.overlayCommand())
 			}
-			fmt.Fprintf(&b, "#   %s\n", v.overlayCommand())
 		}
 	}
 	if overlays == 0 {
@@ -110,7 +109,7 @@ func (m *Machine) XL() (string, error) {
 func xlDisk(v Drive, target string) (string, error) {
 	format, access, file := v.Format, "ro", v.Path
 	if v.Overlay != "" {
-		format, access, file = "qcow2", "rw", v.Overlay
+		format, access, file = v.overlayFormat(), "rw", v.Overlay
 	}
 	switch format {
 	case "vpc":

@@ -20,7 +20,7 @@ const golden = `{"version":1,"name":"web1","feed":"https://example.org/vmcast.xm
  "mount":"/srv/vmcast","engine":"libvirt","disk":"qcow2","images":[{"file":"root.img","format":"raw","size":1073741824,
  "digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
  "keys":["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],"disk":"root.qcow2"}],
- "memory_mib":512,"cpus":2,"network":"br0","kernel":"/boot/vmlinuz","initrd":"/boot/initrd","append":"ro","created":"2026-03-01T12:00:00Z","reset":"2026-03-02T12:00:00Z"}`
+ "memory_mib":512,"cpus":2,"network":"br0","kernel":"/boot/vmlinuz","initrd":"/boot/initrd","append":"ro","created":"2026-03-01T12:00:00Z"}`
 
 func example(t testing.TB) *Record {
 	t.Helper()
@@ -56,7 +56,7 @@ func TestRecordRefused(t *testing.T) {
 		{`"mount":"/srv/vmcast"`, `"mount":"srv"`}, {`"mount":"/srv/vmcast"`, `"mount":"/srv/../etc"`}, {`"kernel":"/boot/vmlinuz"`, `"kernel":"boot"`},
 		{`sha256:e3`, `sha256:zz`}, {`["e3b0`, `["/3b0`}, {`"size":1073741824`, `"size":-1`}, {`"cpus":2`, `"cpus":-2`},
 		{`"guid":"urn:x:1"`, `"guid":""`}, {`"append":"ro"`, `"append":"a\u0000b"`}, {`"append":"ro"`, `"append":"` + strings.Repeat("x", 5000) + `"`},
-		{`"images":[`, `"images":[],"more":[`}, {`"reset":"2026-03-02T12:00:00Z"}`, `"reset":"2026-03-02T12:00:00Z"} {}`}, {`{"version"`, `[{"version"`},
+		{`"images":[`, `"images":[],"more":[`}, {`00:00Z"}`, `00:00Z"} {}`}, {`{"version"`, `[{"version"`},
 		{`"version":1`, `"pad":"` + strings.Repeat("x", maxRecord) + `","version":1`},
 	} {
 		bad := strings.Replace(golden, c[0], c[1], 1)
@@ -81,7 +81,7 @@ func TestDir(t *testing.T) {
 	}
 	defer d.Close() //nolint:errcheck // only read
 	for _, name := range []string{"web1", "web2", "planted", "other"} {
-		m, err := d.Make(name)
+		m, err := Make(d.Dir, name)
 		if err != nil {
 			t.Fatal(err)
 		}

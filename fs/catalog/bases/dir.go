@@ -85,9 +85,9 @@ func (d Dir) Lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// Make makes the directory of a machine, under any name of one component.
-func (d Dir) Make(name string) (privdir.Dir, error) {
-	m, err := d.MakeSub(name)
+// Make makes a directory in that of a machine, or in the machines' directory.
+func Make(in privdir.Dir, name string) (privdir.Dir, error) {
+	m, err := in.MakeSub(name)
 	if err == nil {
 		if err = pass(m); err != nil {
 			m.Close()
@@ -125,7 +125,7 @@ func (d Dir) Read(name string) (*Record, error) {
 	return r, nil
 }
 
-// Write puts the record into a directory of [Dir.Make], whole and durably.
+// Write puts the record into a directory of [Make], whole and durably.
 func Write(m privdir.Dir, r *Record) error {
 	if err := r.Check(); err != nil {
 		return fmt.Errorf("record of %q: %w", r.Name, err)

@@ -36,7 +36,6 @@ type Record struct {
 	Initrd     string    `json:"initrd,omitempty"`
 	Append     string    `json:"append,omitempty"`
 	Created    time.Time `json:"created"`
-	Reset      time.Time `json:"reset,omitzero"`
 }
 
 // Image is a base and the disk that lies on it.
@@ -48,7 +47,7 @@ type Image struct {
 	Digest string `json:"digest"`
 	// Keys are those of the images in the cache, several for a joined disk.
 	Keys []string `json:"keys,omitempty"`
-	Disk string   `json:"disk"` // the file beside the record
+	Disk string   `json:"disk"` // its file in disks/, beside the record
 }
 
 // Limits of a record.
