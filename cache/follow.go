@@ -140,8 +140,8 @@ func (fl *flights) fetchProfile() {
 		}
 		b := fo.order[fo.next]
 		fl.s.lastMiss.Store(time.Now().UnixNano()) // completion is for later
-		if fl.gridLen() > 0 {
-			if !fl.start(fl.newPiece(b, source.ReadAhead)) {
+		if g := (grid{fl}); g.step() > 0 {
+			if !fl.start(g.newPiece(b, source.ReadAhead)) {
 				return
 			}
 			continue

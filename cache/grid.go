@@ -18,9 +18,12 @@ const (
 // A span is blocks from..to-1. Every host fetches it as one range.
 type span struct{ from, to int64 }
 
-// gridLen is the length of a piece in blocks; 0: there is no grid, because no mirror would be
+// A grid is how pieces are asked for.
+type grid struct{ *flights }
+
+// step is the length of a piece in blocks; 0: there is no grid, because no mirror would be
 // asked, or no sums prove what it gives.
-func (fl *flights) gridLen() int64 {
+func (fl grid) step() int64 {
 	if fl.mirrored == nil || fl.local.sums() == nil || !fl.mirrored() {
 		return 0
 	}
@@ -30,21 +33,21 @@ func (fl *flights) gridLen() int64 {
 // pieceOf is the piece that block b is in: a group of the profile, or one of the grid. Blocks
 // of zeros at its ends are left out. It depends on nothing that this host has; empty: some
 // block has no sum.
-func (fl *flights) pieceOf(b int64) span {
-	grid := max(1, gridBytes/fl.local.bs)
-	p := span{b / grid * grid, min(b/grid*grid+grid, fl.local.blocks())}
-	if fo := fl.following.Load(); fo != nil {
+func (l *local) pieceOf(b int64, fo *follower) span {
+	grid := max(1, gridBytes/l.bs)
+	p := span{b / grid * grid, min(b/grid*grid+grid, l.blocks())}
+	if fo != nil {
 		if place, ok := fo.place[b]; ok {
 			p = fo.groups[place]
 		}
 	}
-	for p.from < b && fl.local.zero(p.from) {
+	for p.from < b && l.zero(p.from) {
 		p.from++
 	}
-	for p.to > b+1 && fl.local.zero(p.to-1) {
+	for p.to > b+1 && l.zero(p.to-1) {
 		p.to--
 	}
-	sums := fl.local.sums()
+	sums := l.sums()
 	for x := p.from; x < p.to; x++ {
 		if _, _, ok := sums.Sum(x); !ok {
 			return span{}
@@ -55,8 +58,8 @@ func (fl *flights) pieceOf(b int64) span {
 
 // newPiece makes a job for the piece with block b. It brings what is missing of it, and is asked
 // for whole all the same. nil: nothing is missing; mu is held.
-func (fl *flights) newPiece(b int64, u source.Urgency) *job {
-	p := fl.pieceOf(b)
+func (fl grid) newPiece(b int64, u source.Urgency) *job {
+	p := fl.local.pieceOf(b, fl.following.Load())
 	from, to := p.from, p.to
 	if to == 0 {
 		from, to = b, b+1
@@ -80,9 +83,9 @@ func (fl *flights) newPiece(b int64, u source.Urgency) *job {
 	return j
 }
 
-// planPieces is plan on the grid: the pieces that a reader waits for at once, the rest of the
+// plan is flights.plan on the grid: the pieces that a reader waits for at once, the rest of the
 // region a little later; mu is held.
-func (fl *flights) planPieces(fresh []*flight, w want) {
+func (fl grid) plan(fresh []*flight, w want) {
 	for _, f := range fresh {
 		if f.job == nil {
 			fl.startNow(fl.newPiece(f.b, w.urgency))
@@ -103,8 +106,8 @@ func (fl *flights) planPieces(fresh []*flight, w want) {
 	})
 }
 
-// fetchPiece starts a job for the piece of the grid that begins with block b; mu is held.
-func (fl *flights) fetchPiece(b int64, u source.Urgency) bool {
+// fetch starts a job for the piece of the grid that begins with block b; mu is held.
+func (fl grid) fetch(b int64, u source.Urgency) bool {
 	all := true
 	for x := b; x < min(b+max(1, gridBytes/fl.local.bs), fl.local.blocks()); x++ {
 		if fl.table[x] == nil && !fl.local.here(x) {
@@ -136,7 +139,8 @@ func (j *job) copyAll() {
 
 // again has a block that does not match its sum fetched once more. What came from a mirror
 // comes from the origin then, and that shows whether the mirror has lied.
-func (fl *flights) again(f *flight, j *job, trial *source.Trial, bad error) {
+func (j *job) again(f *flight, trial *source.Trial, bad error) {
+	fl := j.fl
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if f.err != nil {

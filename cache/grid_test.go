@@ -27,6 +27,8 @@ type rackSource struct {
 	accused, lied, cleared atomic.Int32
 }
 
+func (r *rackSource) Name() string { return "rack" }
+
 func (r *rackSource) Accuse() func(bool) {
 	r.accused.Add(1)
 	return func(lied bool) {

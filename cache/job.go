@@ -199,13 +199,13 @@ func (j *job) stream(n int, claims []func()) error {
 		j.progress.Add(1)
 		bad := l.compare(f.b, buf.data)
 		if bad == nil {
-			fl.publish(f, buf, place{})
+			fl.publish(f, buf, place{label: trial.Name()})
 			unclaim(claims[i : i+1])
 			continue
 		}
 		buf.discard()
 		unclaim(claims[i : i+1])
-		fl.again(f, j, trial, bad)
+		j.again(f, trial, bad)
 	}
 	if j.piece.to > 0 && len(j.left) == 0 {
 		_, _ = io.Copy(io.Discard, body) // so that the connection is kept

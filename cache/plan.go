@@ -7,8 +7,8 @@ import "vmcastfs/cache/source"
 // waited for comes first, and the rest right behind it without a second round
 // trip. What precedes it in the region is a range beside it. mu is held.
 func (fl *flights) plan(fresh []*flight, w want) {
-	if fl.gridLen() > 0 {
-		fl.planPieces(fresh, w)
+	if g := (grid{fl}); g.step() > 0 {
+		g.plan(fresh, w)
 		return
 	}
 	for len(fresh) > 0 {
@@ -82,17 +82,17 @@ func (fl *flights) fetchAhead(from, to int64, u source.Urgency) int64 {
 		fl.runner.wantAhead(from, to, u)
 		return to
 	}
-	step, grid := max(1, rangeLen/fl.local.bs), fl.gridLen()
-	if grid > 0 {
-		step, from = grid, from/grid*grid
+	step, piece := max(1, rangeLen/fl.local.bs), grid{fl}.step()
+	if piece > 0 {
+		step, from = piece, from/piece*piece
 	}
 	for b := from; b < to; b += step {
 		if len(fl.s.slots) == cap(fl.s.slots) {
 			return b
 		}
 		all := true
-		if grid > 0 {
-			all = fl.fetchPiece(b, u)
+		if piece > 0 {
+			all = grid{fl}.fetch(b, u)
 		} else {
 			for _, run := range fl.missing(b, min(b+step, to), u, nil) {
 				all = fl.start(fl.newJob(run, u)) && all // each, so that none is left behind

@@ -50,6 +50,9 @@ type Mirror struct {
 	banned   time.Time // until when
 }
 
+// Name is its address.
+func (m *Mirror) Name() string { return m.name }
+
 // URL returns where the mirror has an object; ok is false if it cannot be asked for it.
 func (m *Mirror) URL(to *url.URL) (at *url.URL, ok bool) { return MapURL(m.base, to) }
 

@@ -54,30 +54,37 @@ func (o *Object) Mirrored() bool {
 	if err != nil {
 		return false
 	}
-	at, _ := o.mirrorOf(r, to, remembered)
-	return at != nil
+	return o.via(r, to, remembered) != nil
 }
 
-// mirrorOf returns the route to the mirror that is to be asked, nil for none. A place that
-// redirects led to and that has a query is likely signed, which is a secret.
-func (o *Object) mirrorOf(r *route, to *url.URL, remembered bool) (at *route, m *mirror.Mirror) {
+// A via is a mirror that has an object.
+type via struct {
+	object *Object
+	mirror *mirror.Mirror
+	route  *route // to it
+	origin string // which it stands for
+}
+
+// via returns the mirror that is to be asked, nil for none. A place that redirects led to and
+// that has a query is likely signed, which is a secret.
+func (o *Object) via(r *route, to *url.URL, remembered bool) *via {
 	if remembered && to.RawQuery != "" {
-		return nil, nil
+		return nil
 	}
 	origin := originOf(to)
-	m = o.mirrors().Choose(r.url.String(), origin, o.client.peer(origin).snapshot().Failing)
+	m := o.mirrors().Choose(r.url.String(), origin, o.client.peer(origin).snapshot().Failing)
 	if m == nil {
-		return nil, nil
+		return nil
 	}
 	u, ok := m.URL(to)
 	if !ok {
-		return nil, nil
+		return nil
 	}
-	at = &route{url: u, origin: originOf(u), configured: true, mirror: m}
-	if m.Credentials && originOf(r.url) == r.baseOrigin {
+	at := &route{url: u, origin: originOf(u), configured: true, mirror: m}
+	if m.Credentials && r.origin == r.baseOrigin {
 		at.baseOrigin = at.origin
 	}
-	return at, m
+	return &via{o, m, at, origin}
 }
 
 // latest is the identity that the origin has given last, of those that are the object.
@@ -90,101 +97,30 @@ func (o *Object) latest() Identity {
 	return o.id
 }
 
-// rangeHeader asks a mirror for bytes off to end of the object.
-func (o *Object) rangeHeader(off, end int64) http.Header {
-	h := http.Header{"Accept-Encoding": {"identity"}, "Range": {fmt.Sprintf("bytes=%d-%d", off, end-1)}}
-	h.Set("If-Range", o.latest().ifRange())
-	return h
-}
-
-// askMirror connects the stream to a mirror, and reports whether there is one that answers
-// well. Nothing is tried twice: the origin is there for that.
-func (s *stream) askMirror(r *route, to *url.URL, remembered bool) bool {
-	if s.trial == nil || s.failed {
-		s.failed = false // the next time is another one
-		return false
-	}
-	o := s.object
-	at, m := o.mirrorOf(r, to, remembered)
-	if at == nil {
-		return false
-	}
-	still := func() bool { _, now := o.mirrorOf(r, to, remembered); return now == m }
-	a, _, err := o.client.attempt(s.ctx, request{method: http.MethodGet, route: at, to: at.url, header: o.rangeHeader(s.off, s.end), urgency: s.urgency, still: still})
-	if err == nil {
-		if err = o.checkMirror(a.resp, s.off, s.end); err != nil {
-			a.close(false)
-		}
-	}
-	switch {
-	case err == nil:
-		s.attempt, s.peer, s.until, s.mirror = a, a.peer, s.end, m
-		s.trial.From(m)
-		return true
-	case s.ctx.Err() != nil, errors.Is(err, errNotNow): // the caller's loop goes on
-	default:
-		o.mirrorFailed(m, at, originOf(to), s.off, s.end, err)
-	}
-	return false
-}
-
-// leaveMirror has the origin go on where the body of a mirror broke.
-func (s *stream) leaveMirror(err error) {
-	m := s.mirror
-	s.failed = true
-	route, to, remembered, failed := s.object.location(s.pin)
-	if s.ctx.Err() != nil || failed != nil {
-		return
-	}
-	if at, now := s.object.mirrorOf(route, to, remembered); now == m {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%w: its body is short", mirror.ErrBad)
-		}
-		s.object.mirrorFailed(m, at, originOf(to), s.off, s.end, err)
-	}
-}
-
-// mirrorFailed tells what is wrong with a mirror that was asked for a range.
-func (o *Object) mirrorFailed(m *mirror.Mirror, at *route, origin string, off, end int64, err error) {
-	status, isStatus := errors.AsType[*StatusError](err)
-	switch {
-	case isStatus && (status.Code == http.StatusBadGateway || status.Code == http.StatusGatewayTimeout || status.Code == http.StatusServiceUnavailable):
-		// It does not have that range, and cannot get it now. It may have others.
-	case isStatus:
-		m.Refused(origin, err)
-	default:
-		m.Failed(o.client.ctx, err, errors.Is(err, mirror.ErrBad), func(ctx context.Context) error { return o.probe(ctx, at, off, end) })
-	}
-}
-
-// probe asks a mirror for a range, and throws it away.
-func (o *Object) probe(ctx context.Context, at *route, off, end int64) error {
-	a, _, err := o.client.attempt(ctx, request{method: http.MethodGet, route: at, to: at.url, header: o.rangeHeader(off, end), urgency: source.Background})
+// ask asks the mirror for bytes off to end. Nothing is tried twice: the origin is there for
+// that.
+func (v *via) ask(ctx context.Context, off, end int64, u source.Urgency, still func() bool) (*attempt, error) {
+	id := v.object.latest()
+	header := http.Header{"Accept-Encoding": {"identity"}, "Range": {fmt.Sprintf("bytes=%d-%d", off, end-1)}, "If-Range": {id.ifRange()}}
+	a, _, err := v.object.client.attempt(ctx, request{method: http.MethodGet, route: v.route, to: v.route.url, header: header, urgency: u, still: still})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer a.close(true)
-	if err := o.checkMirror(a.resp, off, end); err != nil {
-		if _, isStatus := errors.AsType[*StatusError](err); isStatus {
-			return nil // it answers; whether it gives the object is told by who asks for it
-		}
-		return err
+	if err := v.check(a.resp, id, off, end); err != nil {
+		a.close(false)
+		return nil, err
 	}
-	n, err := io.CopyN(io.Discard, a, end-off)
-	if err == io.EOF && n < end-off {
-		err = fmt.Errorf("%w: its body is short", mirror.ErrBad)
-	}
-	return err
+	return a, nil
 }
 
-// checkMirror decides whether resp is bytes off to end of the object, and all of them. A status
+// check decides whether resp is bytes off to end of the object, and all of them. A status
 // is no lie, nor is 200: the origin may have something else by now, which it is for the origin
 // to say.
-func (o *Object) checkMirror(resp *http.Response, off, end int64) error {
+func (v *via) check(resp *http.Response, id Identity, off, end int64) error {
 	if resp.StatusCode != http.StatusPartialContent {
-		return statusError(resp, o.shown)
+		return statusError(resp, v.object.shown)
 	}
-	as := &Object{client: o.client, id: o.latest(), shown: o.shown} // of which nothing is noted
+	as := &Object{client: v.object.client, id: id, shown: v.object.shown} // of which nothing is noted
 	until, err := as.checkRange(resp, off, end, pinned)
 	switch {
 	case err != nil:
@@ -193,4 +129,72 @@ func (o *Object) checkMirror(resp *http.Response, off, end int64) error {
 		return fmt.Errorf("%w: it has %d bytes of %d", mirror.ErrBad, until-off, end-off)
 	}
 	return nil
+}
+
+// failed tells what is wrong with the mirror, which was asked for a range.
+func (v *via) failed(off, end int64, err error) {
+	status, isStatus := errors.AsType[*StatusError](err)
+	switch {
+	case isStatus && (status.Code == http.StatusBadGateway || status.Code == http.StatusGatewayTimeout || status.Code == http.StatusServiceUnavailable):
+		// It does not have that range, and cannot get it now. It may have others.
+	case isStatus:
+		v.mirror.Refused(v.origin, err)
+	default:
+		v.mirror.Failed(v.object.client.ctx, err, errors.Is(err, mirror.ErrBad), func(ctx context.Context) error { return v.probe(ctx, off, end) })
+	}
+}
+
+// probe asks the mirror for a range, and throws it away. A status is an answer; whether it is
+// a good one is told by those who want it.
+func (v *via) probe(ctx context.Context, off, end int64) error {
+	a, err := v.ask(ctx, off, end, source.Background, nil)
+	if _, isStatus := errors.AsType[*StatusError](err); err != nil {
+		if isStatus {
+			return nil
+		}
+		return err
+	}
+	defer a.close(true)
+	_, err = io.CopyN(io.Discard, a, end-off)
+	return short(err)
+}
+
+// short says of a body that ends early that this is no fault of the network.
+func short(err error) error {
+	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: its body is short", mirror.ErrBad)
+	}
+	return err
+}
+
+// askMirror connects the stream to a mirror, and reports whether there is one that answers
+// well.
+func (s *stream) askMirror(r *route, to *url.URL, remembered bool) bool {
+	if s.trial == nil || s.failed {
+		s.failed = false // the next time is another one
+		return false
+	}
+	v := s.object.via(r, to, remembered)
+	if v == nil {
+		return false
+	}
+	still := func() bool { now := s.object.via(r, to, remembered); return now != nil && now.mirror == v.mirror }
+	a, err := v.ask(s.ctx, s.off, s.end, s.urgency, still)
+	switch {
+	case err == nil:
+		s.attempt, s.peer, s.until, s.via = a, a.peer, s.end, v
+		s.trial.From(v.mirror)
+		return true
+	case s.ctx.Err() == nil && err != errNotNow:
+		v.failed(s.off, s.end, err)
+	}
+	return false
+}
+
+// leaveMirror has the origin go on where the body of a mirror broke.
+func (s *stream) leaveMirror(err error) {
+	s.failed = true
+	if s.ctx.Err() == nil {
+		s.via.failed(s.off, s.end, short(err))
+	}
 }

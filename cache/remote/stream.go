@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 
-	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/source"
 )
 
@@ -81,9 +80,9 @@ type stream struct {
 
 	renewals int // fresh URLs that were followed since the last pause
 
-	trial  *source.Trial  // nil: mirrors must not be asked
-	mirror *mirror.Mirror // that the attempt is at; nil: it is at the origin
-	failed bool           // a mirror has just failed, so that the origin is asked next
+	trial  *source.Trial // nil: mirrors must not be asked
+	via    *via          // the mirror that the attempt is at; nil: it is at the origin
+	failed bool          // a mirror has just failed, so that the origin is asked next
 }
 
 // Read implements io.Reader.
@@ -118,7 +117,7 @@ func (s *stream) read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		if s.mirror != nil && s.mirror.Doubted() {
+		if s.via != nil && s.via.mirror.Doubted() {
 			s.finish(false)
 			continue
 		}
@@ -127,8 +126,8 @@ func (s *stream) read(p []byte) (int, error) {
 		}
 		n, err := s.attempt.Read(p)
 		s.off += int64(n)
-		if s.mirror != nil {
-			s.mirror.Served(n)
+		if s.via != nil {
+			s.via.mirror.Served(n)
 		}
 		if s.retry.progress(n) {
 			s.peer.succeeded()
@@ -154,7 +153,7 @@ func (s *stream) read(p []byte) (int, error) {
 		}
 		if err != nil {
 			s.attempt.fail(err)
-			if s.mirror != nil {
+			if s.via != nil {
 				s.leaveMirror(err)
 			} else {
 				s.broken = fmt.Errorf("body broke at offset %d: %w", s.off, err)
@@ -181,7 +180,7 @@ func (s *stream) Close() error {
 func (s *stream) finish(done bool) {
 	if s.attempt != nil {
 		s.attempt.close(done)
-		s.attempt, s.mirror = nil, nil
+		s.attempt, s.via = nil, nil
 	}
 }
 

@@ -11,6 +11,7 @@ type Trial struct{ supplier atomic.Pointer[Supplier] }
 
 // A Supplier gives bytes that are believed only where sums prove them.
 type Supplier interface {
+	Name() string // for people
 	// Accuse says that a block did not match. settle must be called once, when it is known
 	// whether the supplier has lied.
 	Accuse() (settle func(lied bool))
@@ -32,6 +33,14 @@ func TrialOf(ctx context.Context) *Trial {
 
 // From says that s supplies bytes of the fetch.
 func (t *Trial) From(s Supplier) { t.supplier.Store(&s) }
+
+// Name is that of the supplier, "" if there is none.
+func (t *Trial) Name() string {
+	if t == nil || t.supplier.Load() == nil {
+		return ""
+	}
+	return (*t.supplier.Load()).Name()
+}
 
 // Accuse accuses the supplier, if there is one. nil: there is none.
 func (t *Trial) Accuse() (settle func(lied bool)) {
