@@ -73,6 +73,15 @@ type BlockList struct {
 // Images lists the images in the order of the list.
 func (l *BlockList) Images() []*ImageBlocks { return slices.Clone(l.images) }
 
+// Data is how many bytes of each image are in blocks that are not all zeros, by its name.
+func (l *BlockList) Data() map[string]int64 {
+	data := make(map[string]int64)
+	for _, ib := range l.images {
+		data[ib.Name] = ib.table.Data()
+	}
+	return data
+}
+
 // Image returns the blocks of the image of this (plain) name, or nil; so it does for a nil list.
 func (l *BlockList) Image(name string) *ImageBlocks {
 	if l == nil {

@@ -16,13 +16,20 @@ func TestZeroBlocksAreHoles(t *testing.T) {
 			disk[len(disk)-1] = 1
 			data += 100
 		}
-		for _, compress := range []bool{false, true} {
+		root := file{"root.img", disk}
+		for form, pkg := range map[string][]byte{
+			"stored": packed(t, false, nil, root), "compressed": packed(t, true, nil, root), "sidecar": tarOf(t, manifestOf(root), root),
+		} {
 			s := newSite(t)
-			s.release("one", "/one.xvm", packed(t, compress, nil, file{"root.img", disk}))
+			s.release("one", "/one.xvm", pkg)
+			if form == "sidecar" {
+				s.sidecar = t.TempDir()
+				mustWrite(t, s.sidecar+"/one.xvm.sidecar", sidecarOf(t, pkg, nil))
+			}
 			for range 2 {
 				h := s.open()
 				if n, settled := h.file("one", "root.img").Blocks(); n != (data+511)/512 || !settled {
-					t.Errorf("tail %t, compressed %t: %d blocks (settled: %t), want %d", tail, compress, n, settled, data/512)
+					t.Errorf("tail %t, %s: %d blocks (settled: %t), want %d", tail, form, n, settled, data/512)
 				}
 				fh := h.open("one", "root.img")
 				var holes int64
@@ -40,7 +47,7 @@ func TestZeroBlocksAreHoles(t *testing.T) {
 					}
 				}
 				if holes != int64(len(disk))-data {
-					t.Errorf("tail %t, compressed %t: %d bytes are holes for reading, want %d", tail, compress, holes, int64(len(disk))-data)
+					t.Errorf("tail %t, %s: %d bytes are holes for reading, want %d", tail, form, holes, int64(len(disk))-data)
 				}
 				h.close()
 			}

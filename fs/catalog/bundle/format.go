@@ -42,6 +42,8 @@ type SidecarDoc struct {
 	List      string          // SHA-256 of its block list
 	Profile   []byte          `json:",omitempty"`
 	Bytes     int64           // of memory that list and seek points take
+
+	Data map[string]int64 `json:",omitempty"` // as that of Doc, by the sidecar's list
 }
 
 // docVersion is that of the form. Version 2 has the same form, but what it

@@ -132,7 +132,7 @@ func fetchSidecar(ctx context.Context, env *Env, doc *Doc, from string) (*xvm.Si
 }
 
 func newSidecarDoc(sc *xvm.Sidecar, from string, id remote.Identity) *SidecarDoc {
-	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc)}
+	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc), Data: sc.Blocks.Data()}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
 			if s.Algo == sums.SHA256 {
@@ -217,7 +217,7 @@ func sidecarBytes(sc *xvm.Sidecar) int64 {
 // sidecar.
 func sidecarBlocks(env *Env, release Release, d *SidecarDoc) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
-		Label: show.URL(d.From), ID: "sidecar " + d.List, Most: d.Bytes,
+		Label: show.URL(d.From), ID: "sidecar " + d.List, Most: d.Bytes, Data: d.Data,
 		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
 			sc, err := rereadSidecar(ctx, env, d)
 			if errors.Is(err, remote.ErrChanged) {

@@ -74,10 +74,7 @@ func (b *BlockSums) dataOf(name string, size int64) (n int64, known bool) {
 
 // learnData takes note of where the images have data, once.
 func (b *BlockSums) learnData(list *xvm.BlockList) {
-	data := make(map[string]int64)
-	for _, ib := range list.Images() {
-		data[ib.Name] = ib.Table().Data()
-	}
+	data := list.Data()
 	b.mu.Lock()
 	fresh := b.data == nil
 	if fresh {
