@@ -37,7 +37,7 @@ type Description struct {
 	CPUs      int    // 0: not said
 	Arch      string // "x86_64", "i686", "aarch64", …; "" when not said or not known
 	Firmware  string // "bios", "uefi" or "" when not said
-	Machine   string // "hvm", "pv" (a Xen guest without emulated hardware) or ""
+	Machine   string // "hvm", "pv" or "pvh" (Xen guests without emulated hardware) or ""
 	Kernel    string // file for direct boot, or ""
 	Ramdisk   string // file, or ""
 	Cmdline   string // of the kernel; printable, one line

@@ -25,8 +25,10 @@ func (d *Description) fromLibvirt(root *xmlNode) {
 	switch os.child("type").value() {
 	case "hvm":
 		d.Machine = "hvm"
-	case "linux", "xen", "xenpvh":
+	case "linux", "xen":
 		d.Machine = "pv"
+	case "xenpvh":
+		d.Machine = "pvh"
 	}
 	if os.attr("firmware") == "efi" || os.child("loader").attr("type") == "pflash" {
 		d.Firmware = "uefi"

@@ -12,7 +12,7 @@ import (
 //	<xvm version="1">
 //	  <name>debian-12.5</name>  <arch>x86_64</arch>
 //	  <memory unit="MiB">512</memory>  <vcpu>2</vcpu>
-//	  <firmware>bios|uefi</firmware>  <machine>hvm|pv</machine>
+//	  <firmware>bios|uefi</firmware>  <machine>hvm|pv|pvh</machine>
 //	  <kernel>vmlinuz</kernel>  <ramdisk>initrd.img</ramdisk>  <cmdline>root=/dev/vda1 ro</cmdline>
 //	  <disk file="root.img" type="cdrom|floppy" target="vda" bus="virtio" readonly="yes" boot="1"/>
 //	  <interface model="virtio"/>
@@ -46,9 +46,9 @@ func (d *Description) fromXVM(root *xmlNode) {
 	d.CPUs = d.cpus(text("vcpu", "vcpus", "cpus", "cpu"))
 	d.Arch = cleanArch(text("arch", "architecture"))
 	d.Firmware = oneOf(text("firmware"), []string{"bios", "uefi"})
-	switch strings.ToLower(text("machine", "virtualization", "builder")) {
-	case "hvm":
-		d.Machine = "hvm"
+	switch m := strings.ToLower(text("machine", "virtualization", "builder")); m {
+	case "hvm", "pvh":
+		d.Machine = m
 	case "pv", "paravirt", "linux", "xen":
 		d.Machine = "pv"
 	}

@@ -29,6 +29,11 @@ type Disk struct {
 	// VirtualSize is the size in bytes of the disk within; 0 if the bytes
 	// shown do not tell it, as those of a raw image never do.
 	VirtualSize int64
+	// Encrypted is how an image is encrypted that QEMU needs a passphrase for, by
+	// QEMU's name ("aes", "luks"); "" if it is not.
+	Encrypted string
+	// Dirty tells a VHDX with a log that has to be replayed before it is read.
+	Dirty bool
 	// External lists what other files the image names: a backing or parent
 	// image, a data file, extents. Whoever opens the image with its own format
 	// would open those too, be they files of the host. The names are made
@@ -127,7 +132,7 @@ func sniffSimple(head, tail sniffBytes) (Disk, bool) {
 	case head.has(0, "vhdxfile"):
 		// Size and parent stand in the metadata region, beyond the head. QEMU
 		// refuses images with a parent.
-		return Disk{Format: "vhdx"}, true
+		return Disk{Format: "vhdx", Dirty: vhdxDirty(head)}, true
 	case head.le32(64) == vdiMagic:
 		d := Disk{Format: "vdi", VirtualSize: int64(head.le64(368))}
 		switch head.le32(76) {
@@ -155,4 +160,16 @@ func sniffSimple(head, tail sniffBytes) (Disk, bool) {
 		return Disk{Format: "dmg"}, true
 	}
 	return Disk{}, false
+}
+
+// vhdxDirty tells whether the newer of the two headers, as far as they are shown,
+// names a log (MS-VHDX 2.2.2).
+func vhdxDirty(head sniffBytes) (dirty bool) {
+	newest := uint64(0)
+	for _, at := range []int{64 << 10, 128 << 10} {
+		if seq := head.le64(at + 8); head.has(at, "head") && seq >= newest {
+			newest, dirty = seq, len(bytes.Trim(head.at(uint64(at+48), 16), "\x00")) > 0
+		}
+	}
+	return dirty
 }

@@ -15,8 +15,16 @@ func sniffQCOW(head, _ sniffBytes) (Disk, bool) {
 	}
 	d := Disk{Format: "qcow2", VirtualSize: int64(head.be64(24))}
 	version := head.be32(4)
+	method := head.be32(32)
 	if version == 1 {
 		d.Format = "qcow"
+		method = head.be32(36)
+	}
+	switch method {
+	case 1:
+		d.Encrypted = "aes"
+	case 2:
+		d.Encrypted = "luks"
 	}
 	if off := head.be64(8); off != 0 {
 		d.External = append(d.External, nameAt(head, off, head.be32(16)))

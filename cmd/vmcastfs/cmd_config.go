@@ -1,27 +1,25 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/cmd/internal/hvconfig"
-	"vmcastfs/xvm"
+	"vmcastfs/feed/show"
 )
 
 // configCommand is `vmcastfs config qemu|xl|libvirt DIR/RELEASE`.
 func configCommand(e *env) *cobra.Command {
 	var o hvconfig.Options
 	var accel string
+	var onlyOverlays bool
 	cmd := &cobra.Command{
 		Use:   "config [OPTIONS] qemu|xl|libvirt DIR/RELEASE",
 		Short: "print what boots a release from its path",
@@ -61,6 +59,9 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 			default:
 				return usagef("config knows qemu, xl and libvirt, not %q", args[0])
 			}
+			if !slices.Contains([]string{"", "pv", "pvh", "hvm"}, o.Type) {
+				return usagef("--type must be pv, pvh or hvm")
+			}
 			switch accel {
 			case "kvm", "tcg":
 				o.KVM = accel == "kvm"
@@ -70,7 +71,7 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 			default:
 				return usagef("--accel must be auto, kvm or tcg")
 			}
-			for _, p := range []*string{&o.Overlay, &o.Kernel, &o.Ramdisk} {
+			for _, p := range []*string{&o.Overlay, &o.Kernel, &o.Ramdisk, &o.Secret} {
 				if *p == "" {
 					continue
 				}
@@ -80,13 +81,23 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 				}
 				*p = abs
 			}
-			m, err := planMachine(args[1], o)
+			m, err := e.planMachine(cmd.Context(), args[1], args[0] != "xl", o)
+			if cmd.Context().Err() != nil {
+				return withCode(exitInterrupted, errors.New("interrupted"))
+			}
 			if err != nil {
 				return withCode(exitFailed, err)
 			}
 			text, err := write(m)
 			if err != nil {
 				return withCode(exitFailed, err)
+			}
+			lines := m.Overlays(args[0] == "xl")
+			switch {
+			case onlyOverlays:
+				text = lines
+			case lines != "" && args[0] != "qemu":
+				fmt.Fprintf(e.stderr, "vmcastfs: make the overlays before the guest starts, by these lines (--only-overlays prints them alone):\n%s", lines)
 			}
 			_, err = io.WriteString(e.stdout, text)
 			return err
@@ -95,10 +106,14 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 	f := cmd.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the machine (default: the release's)")
 	f.StringVar(&o.Overlay, "overlay", "", "directory for overlays, which keep what the guest writes")
+	f.BoolVar(&onlyOverlays, "only-overlays", false, "print only the lines for sh that make the overlays")
 	f.StringVar(&o.Kernel, "kernel", "", "kernel to boot instead of the release's")
 	f.StringVar(&o.Ramdisk, "initrd", "", "its initial ramdisk")
 	f.StringVar(&o.Append, "append", "", "kernel command line instead of the release's")
 	f.StringVar(&o.Network, "network", "", "bridge (qemu, xl) or network (libvirt) for the guest (default: user network; xl: none)")
+	f.StringVar(&o.Type, "type", "", "of a Xen guest: pv, pvh or hvm (default: as described)")
+	f.BoolVar(&o.VNC, "vnc", false, "give the guest a display, which VNC shows on this machine (default: the serial line alone)")
+	f.StringVar(&o.Secret, "secret", "", "`FILE` with the passphrase of encrypted images, for QEMU")
 	f.StringVar(&accel, "accel", "auto", "auto, kvm or tcg: hardware virtualization or emulation")
 	f.BoolVar(&o.AllowExternal, "allow-external", false, "accept images that name other files")
 	return cmd
@@ -111,14 +126,9 @@ func configArgs(cmd *cobra.Command, args []string, typed string) ([]string, cobr
 	return completeInMounts(cmd, args, typed)
 }
 
-// Limits of what is looked at in a directory.
-const (
-	maxConfigFiles = 10000
-	maxConfigDepth = 8
-)
-
-// planMachine looks at a release through its directory.
-func planMachine(dir string, o hvconfig.Options) (*hvconfig.Machine, error) {
+// planMachine looks at a release through its directory. Nothing is inflated but
+// what joined, a disk made of partition images, needs.
+func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconfig.Options) (*hvconfig.Machine, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -131,138 +141,45 @@ func planMachine(dir string, o hvconfig.Options) (*hvconfig.Machine, error) {
 		return nil, err
 	}
 	defer root.Close()
-	names, err := releaseFiles(root)
-	if err != nil {
-		return nil, err
-	}
-	exists := func(name string) bool {
-		info, err := root.Lstat(filepath.FromSlash(name))
-		return err == nil && info.Mode().IsRegular()
-	}
-	if exists("feed.xml") && exists(".vmcastfs/status.json") {
+	if _, err := root.Lstat(".vmcastfs/status.json"); err == nil {
 		return nil, usagef("%s is the mount, not a release in it; `ls %s` shows them", dir, dir)
 	}
-	if o.Joined = joinedDisk(dir); o.Joined.Name != "" {
-		names = slices.DeleteFunc(names, func(name string) bool { return name == o.Joined.Name })
+	r := &releaseDir{dir: dir, root: root}
+	if err := e.waitFor(ctx, "indexing", nil, r.list); err != nil {
+		return nil, r.explain(ctx, "", err)
 	}
-	d, err := readDescription(root, names)
+	d, err := r.description()
 	if err != nil {
-		return nil, err
+		return nil, r.explain(ctx, "", err)
 	}
 	if o.Dir = dir; o.Name == "" {
 		o.Name = filepath.Base(dir)
 	}
-	drives, notes, err := hvconfig.Choose(d, names, exists)
+	drives, notes, err := hvconfig.Choose(d, r.names, r.exists)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	files := make(map[string]hvconfig.File, len(drives))
+	partitions := false
 	for _, v := range drives {
-		f, err := lookAt(root, v.File)
+		var f hvconfig.File
+		err := e.waitFor(ctx, "looking at "+show.Text(v.File), nil, func() (err error) { f, err = r.lookAt(ctx, v.File); return err })
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			return nil, r.explain(ctx, v.File, err)
 		}
 		files[v.File] = f
+		partitions = partitions || hvconfig.IsPartition(f)
 	}
-	m, err := hvconfig.New(d, drives, files, exists, o)
+	if joined && partitions {
+		err := e.waitFor(ctx, "inflating partition images", r.fetched(drives), func() error { o.Joined = joinedDisk(dir); return nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	m, err := hvconfig.New(d, drives, files, r.exists, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	m.Notes = append(m.Notes, notes...)
 	return m, nil
-}
-
-// releaseFiles lists the regular files below the directory, sorted.
-func releaseFiles(root *os.Root) ([]string, error) {
-	var names []string
-	err := fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && strings.Count(name, "/") >= maxConfigDepth:
-			return fs.SkipDir
-		case entry.Type().IsRegular():
-			names = append(names, name)
-		}
-		if len(names) > maxConfigFiles {
-			return fmt.Errorf("more than %d files; is it the directory of one release?", maxConfigFiles)
-		}
-		return nil
-	})
-	slices.Sort(names)
-	return names, err
-}
-
-// joinedDisk asks a mount for the disk that it makes of partition images.
-func joinedDisk(dir string) (j hvconfig.Joined) {
-	const name = "disk.img"
-	value := make([]byte, 64<<10)
-	n, err := unix.Lgetxattr(filepath.Join(dir, name), "user.vmcast.parts", value)
-	if err != nil {
-		return j
-	}
-	for line := range strings.Lines(string(value[:n])) {
-		number, file, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		part, err := strconv.Atoi(number)
-		if !ok || err != nil {
-			return hvconfig.Joined{}
-		}
-		j.Parts = append(j.Parts, hvconfig.Part{Number: part, File: file})
-	}
-	j.Name = name
-	return j
-}
-
-// readDescription reads what describes the machine; without any it is empty.
-func readDescription(root *os.Root, names []string) (*xvm.Description, error) {
-	candidates := []string{"xvm.xml", "description.xml"}
-	for _, name := range names {
-		if !strings.Contains(name, "/") && strings.EqualFold(filepath.Ext(name), ".ovf") {
-			candidates = append(candidates, name)
-		}
-	}
-	for _, name := range append(candidates, xvm.XVAName) {
-		f, err := root.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		raw, err := io.ReadAll(io.LimitReader(f, xvm.MaxDescriptionSize+1))
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-		d, err := xvm.ParseDescription(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		return d, nil
-	}
-	return &xvm.Description{}, nil
-}
-
-// lookAt recognizes an image by its first and last bytes.
-func lookAt(root *os.Root, name string) (hvconfig.File, error) {
-	f, err := root.Open(filepath.FromSlash(name))
-	if err != nil {
-		return hvconfig.File{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return hvconfig.File{}, err
-	}
-	size := info.Size()
-	head := make([]byte, min(size, xvm.SniffHead))
-	tail := make([]byte, min(size, xvm.SniffTail))
-	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return hvconfig.File{}, err
-	}
-	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
-		return hvconfig.File{}, err
-	}
-	boot := len(head) >= 512 && head[510] == 0x55 && head[511] == 0xaa
-	return hvconfig.File{Name: name, Size: size, Disk: xvm.Sniff(head, tail), Boot: boot}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"time"
@@ -17,6 +18,38 @@ func (e *env) progress(what string, total int64) (add func(n int64), done func()
 	}
 	bar := newBar(f, what, total)
 	return func(n int64) { _ = bar.Add64(n) }, func() { _ = bar.Clear() }
+}
+
+// waitFor runs fn, and shows on a terminal that it takes a while, and with far how
+// far it is. It does not wait for fn, which may wait in the kernel, beyond ctx.
+func (e *env) waitFor(ctx context.Context, what string, far func() (at, total int64), fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var bar *progressbar.ProgressBar
+	for {
+		select {
+		case err := <-done:
+			if bar != nil {
+				_ = bar.Clear()
+			}
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		at, total := int64(0), int64(-1)
+		if far != nil {
+			at, total = far()
+		}
+		if f := terminalOf(e.stderr); bar == nil && f != nil {
+			bar = newBar(f, what, total)
+		}
+		if bar != nil {
+			_ = bar.Set64(min(at, max(total-1, 0)))
+		}
+	}
 }
 
 // terminalOf is the terminal that w is, or nil.

@@ -11,9 +11,6 @@ import (
 	"vmcastfs/xvm/seekable"
 )
 
-// metaSuffixes are those of files that are no images.
-var metaSuffixes = []string{".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert", ".html", ".sidecar", ".md", ".nvram"}
-
 // Choose lists the drives: those of the description, else all images. names
 // are the files of the release, sorted; exists also knows plain names that a
 // listing does not show yet. A drive that is not there is an error, or a note
@@ -35,7 +32,7 @@ func Choose(d *xvm.Description, names []string, exists func(string) bool) (drive
 		return drives, notes, nil
 	}
 	for _, name := range names {
-		if slices.Contains(metaSuffixes, strings.ToLower(path.Ext(name))) || name == d.Kernel || name == d.Ramdisk {
+		if xvm.NoDisk(name) || name == d.Kernel || name == d.Ramdisk {
 			continue
 		}
 		if file, ok := resolve(name, exists); ok && !slices.ContainsFunc(drives, func(v xvm.Drive) bool { return v.File == file }) {
@@ -78,6 +75,9 @@ type Drive struct {
 	CDROM     bool
 	Floppy    bool
 	Partition bool   // no boot loader, no partition table
+	Kind      string // of file system, of a partition
+	Swap      bool
+	Encrypted string // how, if QEMU needs a passphrase for it; ""
 	Order     int    // in which to boot from it, from 1; 0: not
 	Overlay   string // path of the overlay that is attached instead; "": none
 	made      string // as Options.Made
@@ -85,9 +85,9 @@ type Drive struct {
 	parts []part // of a drive that is made of partition images
 }
 
-// isPartition tells an image that begins with a file system and has no boot
+// IsPartition tells an image that begins with a file system and has no boot
 // sector.
-func isPartition(f File) bool {
+func IsPartition(f File) bool {
 	if f.Disk.Format != "raw" || f.Boot {
 		return false
 	}
@@ -115,14 +115,22 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 		if len(f.Disk.External) > 0 && !o.AllowExternal {
 			return fmt.Errorf("%s names another file, %s, which a hypervisor would open on this host; refused", f.Name, f.Disk.External[0])
 		}
+		if f.Disk.Dirty {
+			return fmt.Errorf("%s has a log that has to be replayed (it was not closed cleanly), and QEMU does not open such an image read-only: "+
+				"copy it to a local disk with cp, run `qemu-img check -r all COPY`, and boot from the copy", f.Name)
+		}
+		if f.Disk.Encrypted != "" && o.Secret == "" {
+			return fmt.Errorf("%s is encrypted (%s): QEMU needs its passphrase; name the file that holds it with --secret FILE", f.Name, f.Disk.Encrypted)
+		}
 		format := f.Disk.QEMUDriver()
 		if format == "luks" {
-			format = "raw" // it is the guest that has the key
+			format = "raw"
+			m.note("%s is a LUKS container, which the guest unlocks; to let QEMU do it, give -object secret,id=key,file=FILE and in its -drive format=luks,key-secret=key", f.Name)
 		}
 		drive := Drive{
 			Path: filepath.Join(o.Dir, filepath.FromSlash(f.Name)), Format: format, Target: v.Target,
 			Bus: m.bus(v), CDROM: v.CDROM || f.Disk.Kind == "iso9660" && v.Target == "" && v.Bus == "", Floppy: v.Floppy,
-			Partition: isPartition(f), Order: v.Boot,
+			Partition: IsPartition(f), Kind: f.Disk.Kind, Swap: IsPartition(f) && f.Disk.Kind == "swap", Order: v.Boot, Encrypted: f.Disk.Encrypted,
 		}
 		if drive.CDROM {
 			drive.Bus = m.cdBus(drive.Bus)
@@ -147,20 +155,16 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 	return nil
 }
 
-// bus is where the drive is attached: as described, else as its target's name
-// tells, else virtio.
+// bus is where the drive is attached: as described, else virtio, which every
+// Linux knows and to which root= follows. An IDE disk that boots by itself may be
+// of a guest that knows no other bus.
 func (m *Machine) bus(v xvm.Drive) string {
 	if v.Floppy {
 		return "fdc"
 	}
 	bus := v.Bus
-	if partition := strings.TrimRight(v.Target, "0123456789") != v.Target; bus == "" && !partition {
-		switch {
-		case strings.HasPrefix(v.Target, "hd"):
-			bus = "ide"
-		case strings.HasPrefix(v.Target, "sd"):
-			bus = "sata"
-		}
+	if bus == "" && m.Kernel == "" && strings.HasPrefix(v.Target, "hd") {
+		bus = "ide"
 	}
 	switch bus {
 	case "ide", "sata", "scsi", "usb":
@@ -209,9 +213,37 @@ func (m *Machine) linuxNames(bus func(Drive) string) []string {
 	return names
 }
 
-// overlayCommand is the line that makes a drive's overlay.
-func (v Drive) overlayCommand() string {
-	return strings.Join([]string{
-		"qemu-img create -q -f qcow2 -F", v.Format, "-b", shellWord(v.Path), shellWord(v.Overlay),
-	}, " ")
+// leftOut tells a drive that is of no use where it would be read-only.
+func (v Drive) leftOut() bool { return v.Swap && v.Overlay == "" }
+
+// leftOutNote says that of a drive.
+func (v Drive) leftOutNote() string {
+	return path.Base(v.Path) + " is left out: swap cannot be read-only; with --overlay DIR it is attached"
+}
+
+// overlayLine is the line for sh that makes a drive's overlay, unless it is there.
+func (v Drive) overlayLine() string {
+	return fmt.Sprintf("[ -e %[1]s ] || qemu-img create -q -f qcow2 -F %[2]s -b %[3]s %[1]s", shellWord(v.Overlay), v.Format, shellWord(v.Path))
+}
+
+// overlayLines are those of all drives whose overlay is not made already.
+func (m *Machine) overlayLines() (lines []string) {
+	for _, v := range m.Drives {
+		if v.Overlay != "" && v.made == "" {
+			lines = append(lines, v.overlayLine())
+		}
+	}
+	return lines
+}
+
+// Overlays is a script for sh that makes the overlays which [Machine.XL], or the
+// other forms, attach, where they are not there yet. "": there are none.
+func (m *Machine) Overlays(xl bool) string {
+	if !xl {
+		m = m.single(false)
+	}
+	if lines := m.overlayLines(); len(lines) > 0 {
+		return "set -e\n" + strings.Join(lines, "\n") + "\n"
+	}
+	return ""
 }

@@ -144,7 +144,21 @@ func releases() map[string]release {
 			description: `<xvm><disk file="a"/><interface network="br-internal" model="e1000"/></xvm>`, files: map[string]File{"a": mbr},
 			options: Options{Network: "guests", KVM: true},
 		},
-		"arm":  {description: `<xvm><arch>aarch64</arch><disk file="a" bus="ide"/><disk file="c" type="cdrom"/></xvm>`, files: map[string]File{"a": image("raw", "gpt", true), "c": iso}},
+		"arm": {description: `<xvm><arch>aarch64</arch><disk file="a" bus="ide"/><disk file="c" type="cdrom"/></xvm>`, files: map[string]File{"a": image("raw", "gpt", true), "c": iso}},
+		"pvh": {
+			description: `<xvm><machine>pvh</machine><kernel>k</kernel><cmdline>root=/dev/sda1 console=hvc0 ro -- single</cmdline><disk file="root.img" target="sda1"/></xvm>`,
+			files:       map[string]File{"root.img": ext4, "k": data},
+		},
+		"console": {
+			description: `<xvm><machine>pv</machine><kernel>k</kernel><cmdline>console=tty0 console=ttyS0,115200n8 root=/dev/vda1</cmdline><disk file="a" target="vda"/></xvm>`,
+			files:       map[string]File{"a": mbr, "k": data},
+		},
+		"ide":       {description: `<xvm><disk file="a" target="hda"/></xvm>`, files: map[string]File{"a": mbr}},
+		"vnc":       {files: map[string]File{"a": mbr}, options: Options{VNC: true}},
+		"encrypted": {files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", Encrypted: "luks"}}}, options: Options{Secret: "/home/a/pass"}},
+		"swap first": {
+			description: `<xvm><kernel>k</kernel></xvm>`, files: map[string]File{"a": swap, "b": ext4, "k": data},
+		},
 		"luks": {files: map[string]File{"a": image("luks", "", false)}},
 	}
 }
@@ -203,7 +217,7 @@ func after(args []string, flag string) (values []string) {
 func TestQEMU(t *testing.T) {
 	each(t, func(t *testing.T, name string, m *Machine) {
 		script, err := m.QEMU()
-		m = m.single()
+		m = m.single(false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,17 +267,26 @@ func TestContent(t *testing.T) {
 		{release: "bare", qemu: want{has: []string{"format=qcow2,if=none"}}, libvirt: want{has: []string{`type="qcow2"`}}, xl: want{has: []string{"format=qcow2, vdev=sda"}}},
 		{release: "iso", qemu: want{has: []string{"media=cdrom", "readonly=on"}}, libvirt: want{has: []string{`device="cdrom"`}}, xl: want{has: []string{"devtype=cdrom", `boot = "dc"`, "vdev=hdc"}}},
 		{release: "partitions",
-			qemu:    want{has: []string{"-kernel /srv/vmcast/rel/boot/vmlinuz", "-initrd /srv/vmcast/rel/boot/initrd", "-append 'root=/dev/vda ro'"}, not: []string{"bootindex"}},
-			libvirt: want{has: []string{"<kernel>/srv/vmcast/rel/boot/vmlinuz</kernel>", "<cmdline>root=/dev/vda ro</cmdline>"}, not: []string{"<boot order"}},
-			xl:      want{has: []string{`type = "pv"`, "vdev=xvda1", "vdev=xvda2", `cmdline = "root=/dev/xvda1 ro"`, `ramdisk = "/srv/vmcast/rel/boot/initrd"`}, not: []string{"serial", "boot ="}}},
+			qemu:    want{has: []string{"-kernel /srv/vmcast/rel/boot/vmlinuz", "-initrd /srv/vmcast/rel/boot/initrd", "-append 'root=/dev/vda ro console=ttyS0'", "rel/swap.img"}, not: []string{"bootindex"}},
+			libvirt: want{has: []string{"<kernel>/srv/vmcast/rel/boot/vmlinuz</kernel>", "<cmdline>root=/dev/vda ro console=ttyS0</cmdline>", "swap.img is left out"}, not: []string{"<boot order", "swap.img"}},
+			xl:      want{has: []string{`type = "pv"`, "vdev=xvda1", "# swap.img is left out", `cmdline = "root=/dev/xvda1 ro console=hvc0"`, `ramdisk = "/srv/vmcast/rel/boot/initrd"`}, not: []string{"serial", "boot =", "xvda2"}}},
+		{release: "partitions", overlay: true, xl: want{has: []string{"vdev=xvda2, access=rw", "#   [ -e '/var/lib/o--v, x/rel-swap.qcow2' ] || qemu-img create"}}, libvirt: want{has: []string{"rel-swap.qcow2"}}},
+		{release: "pvh", qemu: want{has: []string{"virtio-blk-pci,drive=drive0", "# console=ttyS0 is added as the last", "-append 'root=/dev/vda console=hvc0 console=ttyS0 ro -- single'"}},
+			libvirt: want{has: []string{`<target dev="vda" bus="virtio"/>`, "console=hvc0 console=ttyS0 ro"}},
+			xl:      want{has: []string{`type = "pvh"`, "vdev=sda1", `cmdline = "root=/dev/sda1 console=hvc0 ro -- single"`}, not: []string{"vnc", "serial"}}},
+		{release: "console", qemu: want{has: []string{"-append 'console=tty0 console=ttyS0,115200n8 root=/dev/vda1'"}, not: []string{"is added"}}, xl: want{has: []string{`cmdline = "console=tty0 console=ttyS0,115200n8 console=hvc0 root=/dev/xvda1"`}}},
+		{release: "ide", qemu: want{has: []string{"ide-hd,bus=ide.0"}}, xl: want{has: []string{`serial = "pty"`, "vnc = 0"}}},
+		{release: "vnc", qemu: want{has: []string{"-vnc 127.0.0.1:0,to=99"}, not: []string{"-nographic"}}, libvirt: want{has: []string{`<graphics type="vnc" port="-1" autoport="yes" listen="127.0.0.1"/>`}}, xl: want{has: []string{"vnc = 1\nvnclisten = \"127.0.0.1\""}}},
+		{release: "encrypted", qemu: want{has: []string{"-object secret,id=key,file=/home/a/pass", "encrypt.format=luks,encrypt.key-secret=key"}}},
+		{release: "swap first", qemu: want{has: []string{"root=/dev/vdb ro"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"root=/dev/xvda2 ro"}}},
 		{release: "old names", qemu: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=sda1", "vdev=sda2", "root=/dev/sda1 ro"}}},
 		{release: "no names", qemu: want{has: []string{"root=/dev/vda ro"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}, xl: want{has: []string{"vdev=xvda1", "vdev=xvda2", "root=/dev/xvda1 ro"}}},
 		{release: "joined",
-			qemu:    want{has: []string{"rel/disk.img,format=raw", "ide-hd,bus=sata0.0,drive=drive0", "rel/data.img,format=raw", "root=/dev/sda3 ro"}, not: []string{"root.img", "swap.img"}},
-			libvirt: want{has: []string{"rel/disk.img", "root=/dev/vda3 ro"}, not: []string{"root.img", "swap.img"}},
-			xl:      want{has: []string{"vdev=sda2", "vdev=sda3", "root=/dev/sda3 ro"}, not: []string{"disk.img"}}},
-		{release: "joined", overlay: true, qemu: want{has: []string{"-F raw -b /srv/vmcast/rel/disk.img '/var/lib/o--v, x/rel-disk.qcow2'"}}},
-		{release: "joined without names", qemu: want{has: []string{"rel/disk.img", "virtio-blk-pci", "root=/dev/vda1 ro"}, not: []string{"imagefile"}}, libvirt: want{has: []string{"root=/dev/vda1 ro"}}},
+			qemu:    want{has: []string{"rel/disk.img,format=raw", "virtio-blk-pci,drive=drive0", "rel/data.img,format=raw", "root=/dev/vda3 ro"}, not: []string{"root.img", "swap.img"}},
+			libvirt: want{has: []string{"rel/root.img", "root=/dev/vda ro"}, not: []string{"disk.img", "swap.img"}},
+			xl:      want{has: []string{"vdev=sda3", "root=/dev/sda3 ro"}, not: []string{"disk.img"}}},
+		{release: "joined", overlay: true, libvirt: want{has: []string{"rel-disk.qcow2", "root=/dev/vda3 ro"}}, qemu: want{has: []string{"-F raw -b /srv/vmcast/rel/disk.img '/var/lib/o--v, x/rel-disk.qcow2'"}}},
+		{release: "joined without names", qemu: want{has: []string{"rel/disk.img", "virtio-blk-pci", "root=/dev/vda1 ro"}, not: []string{"imagefile"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}},
 		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/sda3 console=ttyS0"}}},
 		{release: "own kernel", qemu: want{has: []string{"-kernel /boot/vmlinuz", "-append 'root=/dev/vda single'"}}, xl: want{has: []string{`kernel = "/boot/vmlinuz"`, "vdev=xvda1", `"root=/dev/vda single"`}}},
 		{release: "every bus",
@@ -293,7 +316,7 @@ func TestContent(t *testing.T) {
 		}{"qemu": {m.QEMU, c.qemu}, "libvirt": {m.Libvirt, c.libvirt}, "xl": {m.XL, c.xl}} {
 			text, err := x.write()
 			if err != nil {
-				if form == "xl" && c.release == "arm" {
+				if form == "xl" && c.release == "arm" || form != "qemu" && c.release == "encrypted" && strings.Contains(err.Error(), "--secret") {
 					continue
 				}
 				t.Fatalf("%s, %s: %v", c.release, form, err)
@@ -363,14 +386,18 @@ func TestRefused(t *testing.T) {
 		"partition without a kernel": {release{files: map[string]File{"root.img": ext4}}, "is the image of a partition"},
 		"its kernel is no member": {release{description: `<xvm><kernel>/boot/vmlinuz</kernel><disk file="root.img"/></xvm>`,
 			files: map[string]File{"root.img": ext4}}, "is the image of a partition"},
-		"no image":  {release{files: map[string]File{"xvm.xml": data}}, "no disk image"},
-		"no disk":   {release{description: `<xvm><disk file="x.img"/></xvm>`, files: map[string]File{"y.img": mbr}}, `"x.img"`},
-		"backing":   {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", External: []string{"/etc/shadow"}}}}}, "/etc/shadow"},
-		"packed":    {release{files: map[string]File{"a.gz": image("gzip", "", false)}}, "compressed"},
-		"newline":   {release{dir: "/srv/a\nb", files: map[string]File{"a": mbr}}, "do not print"},
-		"relative":  {release{dir: "srv", files: map[string]File{"a": mbr}}, "absolute"},
-		"strange":   {release{description: `<xvm><arch>s390x</arch></xvm>`, files: map[string]File{"a": mbr}}, "s390x"},
-		"lost disk": {release{description: `<domain><devices><disk><source file="/etc/passwd"/></disk></devices></domain>`, files: map[string]File{"a": mbr}}, "passwd"},
+		"dirty":      {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "vhdx", Dirty: true}}}}, "qemu-img check -r all"},
+		"encrypted":  {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", Encrypted: "luks"}}}}, "--secret FILE"},
+		"ext kernel": {release{files: map[string]File{"root.img": ext4}}, "mkdir -p rel && debugfs -R 'rdump /boot rel' /srv/vmcast/rel/root.img && echo --kernel $(ls -v rel/boot/vmlinuz*"},
+		"xfs kernel": {release{files: map[string]File{"a": swap, "root.img": image("raw", "xfs", false)}}, "virt-get-kernel --format raw -a /srv/vmcast/rel/root.img -o rel"},
+		"no image":   {release{files: map[string]File{"xvm.xml": data}}, "no disk image"},
+		"no disk":    {release{description: `<xvm><disk file="x.img"/></xvm>`, files: map[string]File{"y.img": mbr}}, `"x.img"`},
+		"backing":    {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", External: []string{"/etc/shadow"}}}}}, "/etc/shadow"},
+		"packed":     {release{files: map[string]File{"a.gz": image("gzip", "", false)}}, "compressed"},
+		"newline":    {release{dir: "/srv/a\nb", files: map[string]File{"a": mbr}}, "do not print"},
+		"relative":   {release{dir: "srv", files: map[string]File{"a": mbr}}, "absolute"},
+		"strange":    {release{description: `<xvm><arch>s390x</arch></xvm>`, files: map[string]File{"a": mbr}}, "s390x"},
+		"lost disk":  {release{description: `<domain><devices><disk><source file="/etc/passwd"/></disk></devices></domain>`, files: map[string]File{"a": mbr}}, "passwd"},
 	} {
 		m, err := c.r.plan()
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -50,10 +50,11 @@ func (m *Machine) join(drives []xvm.Drive, o Options) error {
 			whole.Target = ""
 		}
 		whole.ReadOnly = whole.ReadOnly || v.ReadOnly
-		parts = append(parts, part{p.Number, v.Target, i == 0})
+		parts = append(parts, part{p.Number, v.Target, i == m.rootDrive()})
+		m.joinedSwap = m.joinedSwap || m.Drives[i].Swap
 		m.joinedParts = append(m.joinedParts, i)
 	}
-	one := &Machine{Name: m.Name, Arch: m.Arch}
+	one := &Machine{Name: m.Name, Arch: m.Arch, Kernel: m.Kernel}
 	if err := one.addDrives([]xvm.Drive{whole}, map[string]File{o.Joined.Name: {Name: o.Joined.Name, Disk: xvm.Disk{Format: "raw"}}}, o); err != nil {
 		return err
 	}
@@ -64,9 +65,10 @@ func (m *Machine) join(drives []xvm.Drive, o Options) error {
 }
 
 // single is the machine with one drive in the place of the parts, where there
-// is such a drive.
-func (m *Machine) single() *Machine {
-	if len(m.joinedParts) == 0 {
+// is such a drive. Where drives without overlays are read-only, one with swap in
+// it is of no use: the parts are attached, and the swap is left out.
+func (m *Machine) single(readOnly bool) *Machine {
+	if len(m.joinedParts) == 0 || readOnly && m.joinedSwap && m.joinedDrive.Overlay == "" {
 		return m
 	}
 	s := *m

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	lv "libvirt.org/go/libvirtxml"
@@ -15,7 +16,20 @@ var emptyElement = regexp.MustCompile(`></[A-Za-z]+>`)
 
 // Libvirt is the domain, as virsh define and virsh create take it.
 func (m *Machine) Libvirt() (string, error) {
-	m = m.single()
+	m = m.single(true)
+	one := *m // without the drives that are left out, which get no names
+	one.Notes, one.Drives = slices.Clone(m.Notes), nil
+	for _, v := range m.Drives {
+		if v.leftOut() {
+			one.Notes = append(one.Notes, v.leftOutNote())
+		} else {
+			one.Drives = append(one.Drives, v)
+		}
+	}
+	m = &one
+	if err := m.noSecret("libvirt"); err != nil {
+		return "", err
+	}
 	pty := &lv.DomainChardevSource{Pty: &lv.DomainChardevSourcePty{}}
 	d := lv.Domain{
 		Type: "qemu", Name: m.Name,
@@ -33,7 +47,10 @@ func (m *Machine) Libvirt() (string, error) {
 	}
 	if m.Kernel != "" {
 		d.OS.Kernel, d.OS.Initrd = m.Kernel, m.Ramdisk
-		d.OS.Cmdline = m.commandLine(m.linuxNames(libvirtBus))
+		line, note := m.commandLine(m.linuxNames(libvirtBus), m.serial())
+		if d.OS.Cmdline = line; note != "" {
+			m.Notes = append(m.Notes, note)
+		}
 	} else if m.UEFI || m.Arch == "aarch64" {
 		d.OS.Firmware = "efi"
 	}
@@ -42,9 +59,12 @@ func (m *Machine) Libvirt() (string, error) {
 	} else if d.OS.Firmware != "" {
 		d.Features = &lv.DomainFeatureList{ACPI: &lv.DomainFeature{}}
 	}
+	if m.vnc {
+		d.Devices.Graphics = []lv.DomainGraphic{{VNC: &lv.DomainGraphicVNC{Port: -1, AutoPort: "yes", Listen: "127.0.0.1"}}}
+		d.Devices.Videos = []lv.DomainVideo{{Model: lv.DomainVideoModel{Type: "vga"}}}
+	}
 	notes := m.Notes
 	count := make(map[string]int)
-	overlays := 0
 	for _, v := range m.Drives {
 		bus := libvirtBus(v)
 		if bus != v.Bus {
@@ -53,9 +73,6 @@ func (m *Machine) Libvirt() (string, error) {
 		prefix := map[string]string{"virtio": "vd", "ide": "hd", "fdc": "fd"}[bus]
 		if prefix == "" {
 			prefix = "sd"
-		}
-		if v.Overlay != "" {
-			overlays++
 		}
 		d.Devices.Disks = append(d.Devices.Disks, libvirtDisk(v, prefix+letter(count[prefix]), bus))
 		count[prefix]++
@@ -85,14 +102,14 @@ func (m *Machine) Libvirt() (string, error) {
 	for _, n := range notes {
 		comment(n)
 	}
-	if overlays > 0 {
-		for _, v := range m.Drives {
-			if v.Overlay != "" && v.made == "" {
-				comment("Make the overlay first:")
-				comment("  " + v.overlayCommand())
-			}
-		}
-	} else {
+	lines := m.overlayLines()
+	if len(lines) > 0 {
+		comment("These lines make the overlays:")
+	}
+	for _, line := range lines {
+		comment("  " + line)
+	}
+	if len(m.Attached(true)) == 0 {
 		b.WriteString("  The disks are read-only; for a guest that writes, give config an overlay directory.\n")
 	}
 	b.WriteString("-->\n")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"vmcastfs/xvm"
 )
@@ -19,7 +20,10 @@ type Options struct {
 	Ramdisk string // ... its ramdisk
 	Append  string // kernel command line instead of the package's; "": that
 	Network string // bridge (QEMU, xl) or network (libvirt); "": user network, with xl none
+	Type    string // of a Xen guest: "pv", "pvh" or "hvm"; "": as described
 	KVM     bool   // hardware virtualization may be used
+	VNC     bool   // the guest has a display, which VNC shows on this machine only
+	Secret  string // absolute path of a file with the passphrase of encrypted images; "": none
 
 	Made      string // MadeOverlay or MadeCopy: the disks in Overlay are there; "": the text makes them
 	MemoryMiB int    // 0: as described
@@ -36,7 +40,7 @@ type Machine struct {
 	CPUs      int
 	Arch      string // x86_64 or aarch64
 	UEFI      bool
-	PV        bool // a Xen guest without emulated hardware
+	Type      string // of a Xen guest: "hvm", "pv", "pvh" (both without emulated hardware) or ""
 	Kernel    string
 	Ramdisk   string
 	Drives    []Drive
@@ -46,11 +50,14 @@ type Machine struct {
 	dir     string
 	network string
 	kvm     bool
+	vnc     bool
+	secret  string
 	cmdline string
 	fixed   bool // cmdline is the administrator's: left as it is
 
 	joinedDrive Drive // stands for the drives with these numbers, for whom single asks
 	joinedParts []int
+	joinedSwap  bool // one of them is swap
 }
 
 // ErrNotBootable is wrapped when nothing in the release can be booted.
@@ -59,19 +66,19 @@ var ErrNotBootable = errors.New("cannot boot by itself")
 // New plans the machine. drives are what [Choose] returned, and files has an
 // entry for each of them.
 func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists func(string) bool, o Options) (*Machine, error) {
-	for _, p := range []string{o.Dir, o.Overlay, o.Kernel, o.Ramdisk} {
+	for _, p := range []string{o.Dir, o.Overlay, o.Kernel, o.Ramdisk, o.Secret} {
 		if p != "" && !filepath.IsAbs(p) {
 			return nil, fmt.Errorf("%q is no absolute path", p)
 		}
 	}
-	for _, s := range []string{o.Dir, o.Overlay, o.Kernel, o.Ramdisk, o.Append, o.Network, o.Name} {
+	for _, s := range []string{o.Dir, o.Overlay, o.Kernel, o.Ramdisk, o.Secret, o.Append, o.Network, o.Name} {
 		if err := printable(s); err != nil {
 			return nil, err
 		}
 	}
 	m := &Machine{
-		Name: machineName(o.Name), MemoryMiB: cmp.Or(o.MemoryMiB, d.MemoryMiB), CPUs: max(cmp.Or(o.CPUs, d.CPUs), 1), UEFI: d.Firmware == "uefi", PV: d.Machine == "pv",
-		dir: o.Dir, network: o.Network, kvm: o.KVM,
+		Name: machineName(o.Name), MemoryMiB: cmp.Or(o.MemoryMiB, d.MemoryMiB), CPUs: max(cmp.Or(o.CPUs, d.CPUs), 1), UEFI: d.Firmware == "uefi", Type: cmp.Or(o.Type, d.Machine),
+		dir: o.Dir, network: o.Network, kvm: o.KVM, vnc: o.VNC, secret: o.Secret,
 	}
 	for _, w := range d.Warnings {
 		m.note("description: %s", w)
@@ -84,17 +91,17 @@ func New(d *xvm.Description, drives []xvm.Drive, files map[string]File, exists f
 	case "", "x86_64", "i686":
 		m.Arch = "x86_64"
 	case "aarch64":
-		m.Arch, m.PV = d.Arch, false
+		m.Arch = d.Arch
 	default:
 		return nil, fmt.Errorf("the machine is an %s: only x86 and aarch64 are known here", d.Arch)
 	}
+	m.addKernel(d, exists, o)
 	if err := m.addDrives(drives, files, o); err != nil {
 		return nil, err
 	}
 	if err := m.join(drives, o); err != nil {
 		return nil, err
 	}
-	m.addKernel(d, exists, o)
 	for i := range m.Drives {
 		if m.Kernel != "" || m.Drives[i].Partition {
 			m.Drives[i].Order = 0 // not from a drive
@@ -114,8 +121,23 @@ func (m *Machine) bootable() error {
 			return nil
 		}
 	}
+	at := max(m.rootDrive(), 0)
 	return fmt.Errorf("%w: %s is the image of a partition, without partition table and boot loader, and the release has no kernel; "+
-		"give one with --kernel FILE --initrd FILE (and --append 'root=… ro')", ErrNotBootable, path.Base(m.Drives[0].Path))
+		"give one with --kernel FILE --initrd FILE (and --append 'root=… ro'). This takes them out of the image:\n  %s",
+		ErrNotBootable, path.Base(m.Drives[at].Path), m.Drives[at].takeKernel(m.Name))
+}
+
+// takeKernel is a line for sh that copies the kernel and ramdisk in an image of a
+// partition to the directory to, and names the newest as options of config.
+func (v Drive) takeKernel(to string) string {
+	get := fmt.Sprintf("virt-get-kernel --format raw -a %s -o %s", shellWord(v.Path), to)
+	boot := to
+	if strings.HasPrefix(v.Kind, "ext") {
+		get = fmt.Sprintf("debugfs -R %s %s", shellWord("rdump /boot "+to), shellWord(v.Path))
+		boot += "/boot"
+	}
+	newest := func(name string) string { return fmt.Sprintf("$(ls -v %s/%s* | tail -n 1)", boot, name) }
+	return fmt.Sprintf("mkdir -p %s && %s && echo --kernel %s --initrd %s", to, get, newest("vmlinuz"), newest("initr"))
 }
 
 func (m *Machine) note(format string, args ...any) {

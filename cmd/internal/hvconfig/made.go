@@ -19,7 +19,7 @@ func (v Drive) overlayFormat() string {
 // have a disk of their own instead of an image.
 func (m *Machine) Attached(xl bool) (drives []Drive) {
 	if !xl {
-		m = m.single()
+		m = m.single(false)
 	}
 	for _, v := range m.Drives {
 		if v.Overlay != "" {

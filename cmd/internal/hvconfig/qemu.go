@@ -2,33 +2,31 @@ package hvconfig
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // QEMU is a script for sh: a comment, what makes missing overlays, and the
 // command. It can be given to eval.
 func (m *Machine) QEMU() (string, error) {
-	m = m.single()
-	var b strings.Builder
-	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
-	for _, n := range m.Notes {
-		fmt.Fprintf(&b, "# %s\n", n)
-	}
-	overlays := 0
-	for _, v := range m.Drives {
-		if v.Overlay != "" {
-			overlays++
-		}
-		if v.Overlay != "" && v.made == "" {
-			fmt.Fprintf(&b, "{ [ -e %s ] || %s; } &&\n", shellWord(v.Overlay), v.overlayCommand())
-		}
-	}
-	if overlays == 0 {
-		b.WriteString("# What the guest writes is kept in a temporary file and lost; --overlay DIR keeps it.\n")
-	}
-	args, err := m.qemuArgs()
+	m = m.single(false)
+	args, note, err := m.qemuArgs()
 	if err != nil {
 		return "", err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
+	for _, n := range append(slices.Clip(m.Notes), note) {
+		if n != "" {
+			fmt.Fprintf(&b, "# %s\n", n)
+		}
+	}
+	lines := m.overlayLines()
+	for _, line := range lines {
+		b.WriteString("{ " + line + "; } &&\n")
+	}
+	if len(m.Attached(true)) == 0 {
+		b.WriteString("# What the guest writes is kept in a temporary file and lost; --overlay DIR keeps it.\n")
 	}
 	for i, group := range args {
 		if i > 0 {
@@ -45,9 +43,9 @@ func (m *Machine) QEMU() (string, error) {
 	return b.String(), nil
 }
 
-// qemuArgs is the command, in groups that belong on one line.
-func (m *Machine) qemuArgs() ([][]string, error) {
-	args := [][]string{{"qemu-system-" + m.Arch}, {"-name", commas(m.Name)}}
+// qemuArgs is the command, in groups that belong on one line, and a note on it.
+func (m *Machine) qemuArgs() (args [][]string, note string, err error) {
+	args = [][]string{{"qemu-system-" + m.Arch}, {"-name", commas(m.Name)}}
 	if m.kvm {
 		args = append(args, []string{"-accel", "kvm", "-accel", "tcg", "-cpu", "max"})
 	} else {
@@ -63,14 +61,17 @@ func (m *Machine) qemuArgs() ([][]string, error) {
 		if m.Ramdisk != "" {
 			args = append(args, []string{"-initrd", m.Ramdisk})
 		}
-		line := m.commandLine(m.linuxNames(func(v Drive) string { return v.Bus }))
-		if line != "" {
+		line := ""
+		if line, note = m.commandLine(m.linuxNames(func(v Drive) string { return v.Bus }), m.serial()); line != "" {
 			args = append(args, []string{"-append", line})
 		}
 	case m.Arch == "aarch64":
 		args = append(args, []string{"-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}) // Debian's qemu-efi-aarch64
 	case m.UEFI:
 		args = append(args, []string{"-bios", "/usr/share/ovmf/OVMF.fd"}) // Debian's ovmf
+	}
+	if m.secret != "" {
+		args = append(args, []string{"-object", "secret,id=key,file=" + commas(m.secret)})
 	}
 	args = append(args, m.controllers()...)
 	units := make(map[string]int)
@@ -79,16 +80,22 @@ func (m *Machine) qemuArgs() ([][]string, error) {
 		switch {
 		case v.Overlay != "":
 			drive = fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", commas(v.Overlay), v.overlayFormat(), i)
+			if v.Encrypted != "" && v.made != MadeCopy {
+				drive += ",backing.encrypt.format=" + v.Encrypted + ",backing.encrypt.key-secret=key"
+			}
 		case v.CDROM:
 			drive += ",readonly=on,media=cdrom"
 		case v.Floppy:
 			drive += ",readonly=on"
 		default:
 			drive += ",snapshot=on"
+			if v.Encrypted != "" {
+				drive += ",encrypt.format=" + v.Encrypted + ",encrypt.key-secret=key"
+			}
 		}
 		device, err := m.qemuDevice(v, units[v.Bus])
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		units[v.Bus]++
 		device += fmt.Sprintf(",drive=drive%d", i)
@@ -107,7 +114,18 @@ func (m *Machine) qemuArgs() ([][]string, error) {
 	if len(m.NICs) == 0 {
 		args = append(args, []string{"-nic", "none"})
 	}
-	return append(args, []string{"-nographic"}), nil
+	if m.vnc {
+		return append(args, []string{"-vnc", "127.0.0.1:0,to=99", "-serial", "mon:stdio"}), note, nil
+	}
+	return append(args, []string{"-nographic"}), note, nil
+}
+
+// serial is the guest's name of its first serial line.
+func (m *Machine) serial() string {
+	if m.Arch == "aarch64" {
+		return "ttyAMA0"
+	}
+	return "ttyS0"
 }
 
 // controllers are those that the drives need beside what the machine has.

@@ -1,8 +1,11 @@
 package hvconfig
 
 import (
+	"cmp"
 	"fmt"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -18,9 +21,14 @@ func (m *Machine) XL() (string, error) {
 	for _, v := range m.Drives {
 		partitions = partitions || v.Partition
 	}
-	kind := "hvm"
-	if (m.PV || partitions) && m.Kernel != "" {
-		kind = "pv"
+	if err := m.noSecret("xl"); err != nil {
+		return "", err
+	}
+	kind, console := "hvm", "ttyS0"
+	if m.Kernel != "" && (partitions || m.Type != "") {
+		if kind = cmp.Or(m.Type, "pv"); kind != "hvm" {
+			console = "hvc0"
+		}
 	}
 	targets, err := m.xenTargets(kind)
 	if err != nil {
@@ -29,24 +37,26 @@ func (m *Machine) XL() (string, error) {
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
-	for _, n := range m.Notes {
-		fmt.Fprintf(&b, "# %s\n", n)
+	line, note := m.commandLine(targets, console)
+	for _, n := range append(slices.Clip(m.Notes), note) {
+		if n != "" {
+			fmt.Fprintf(&b, "# %s\n", n)
+		}
 	}
-	if m.PV && kind == "hvm" {
+	if kind == "hvm" && m.Type != "hvm" && m.Type != "" {
 		b.WriteString("# The description says that the guest is paravirtualized, but the release has no kernel; it boots as any PC does.\n")
 	}
 	if kind == "pv" {
-		b.WriteString("# type = \"pvh\" is better for a kernel of Linux 4.11 and later.\n")
+		b.WriteString("# --type pvh is better for a kernel of Linux 4.11 and later.\n")
 	}
-	overlays := 0
-	for _, v := range m.Drives {
-		if v.Overlay != "" {
-			if overlays++; v.made == "" {
-				fmt.Fprintf(&b, "# Make the overlay first:\n#   %s\n", v.overlayCommand())
-			}
-		}
+	lines := m.overlayLines()
+	if len(lines) > 0 {
+		b.WriteString("# These lines make the overlays:\n")
 	}
-	if overlays == 0 {
+	for _, line := range lines {
+		b.WriteString("#   " + line + "\n")
+	}
+	if len(m.Attached(true)) == 0 {
 		b.WriteString("# The disks are read-only. For a guest that writes, --overlay DIR gives each an overlay.\n")
 	}
 	str := func(name, value string) { fmt.Fprintf(&b, "%s = %s\n", name, xlString(value)) }
@@ -58,7 +68,7 @@ func (m *Machine) XL() (string, error) {
 		if m.Ramdisk != "" {
 			str("ramdisk", m.Ramdisk)
 		}
-		if line := m.commandLine(targets); line != "" {
+		if line != "" && m.Kernel != "" {
 			str("cmdline", line)
 		}
 	}
@@ -69,12 +79,17 @@ func (m *Machine) XL() (string, error) {
 		if m.UEFI {
 			str("bios", "ovmf")
 		}
-		str("serial", "pty")
+		str("serial", "pty") // xl console shows it
+		b.WriteString("vnc = " + map[bool]string{true: "1\nvnclisten = \"127.0.0.1\"", false: "0"}[m.vnc] + "\n")
 	}
 	b.WriteString("disk = [\n")
 	for i, v := range m.Drives {
 		if v.Floppy {
 			fmt.Fprintf(&b, "  # no floppy: %s\n", oneLine(v.Path))
+			continue
+		}
+		if v.leftOut() {
+			fmt.Fprintf(&b, "  # %s\n", oneLine(v.leftOutNote()))
 			continue
 		}
 		spec, err := xlDisk(v, targets[i])
@@ -102,6 +117,18 @@ func (m *Machine) XL() (string, error) {
 		b.WriteString("]\n")
 	}
 	return b.String(), nil
+}
+
+// noSecret refuses encrypted images where there is no option for their passphrase.
+func (m *Machine) noSecret(form string) error {
+	for _, v := range m.Drives {
+		if v.Encrypted != "" {
+			return fmt.Errorf("%s is encrypted (%s), and config %s cannot give a passphrase: config qemu --secret can; or make a copy that is not: "+
+				"qemu-img convert --object secret,id=key,file=FILE --image-opts driver=%s,file.filename=%s,encrypt.key-secret=key -O qcow2 COPY",
+				path.Base(v.Path), v.Encrypted, form, v.Format, shellWord(commas(v.Path)))
+		}
+	}
+	return nil
 }
 
 // xlDisk is a disk specification. The target comes last: xl takes all that
@@ -137,7 +164,7 @@ func (m *Machine) xenTargets(kind string) ([]string, error) {
 	for i, v := range m.Drives {
 		t := v.Target
 		hasNumber := strings.TrimRight(t, "0123456789") != t
-		if kind == "pv" && xenTarget.MatchString(t) && hasNumber == v.Partition && !used[t] && !v.CDROM {
+		if kind != "hvm" && xenTarget.MatchString(t) && hasNumber == v.Partition && !used[t] && !v.CDROM {
 			targets[i] = t
 			used[t] = true
 			disk := strings.TrimRight(t, "0123456789")
@@ -164,7 +191,7 @@ func (m *Machine) xenTargets(kind string) ([]string, error) {
 		switch {
 		case targets[i] != "" || v.CDROM && kind == "hvm" || v.Floppy:
 			continue
-		case v.Partition && kind == "pv":
+		case v.Partition && kind != "hvm":
 			if base == "" || partition == 15 {
 				base, partition = take(prefix, disks), 0
 			}

@@ -169,7 +169,7 @@ func (l *libvirt) boot(name, domain string) string {
 }
 
 // overlayLine finds the line that makes an overlay in the comment of a domain.
-var overlayLine = regexp.MustCompile(`(?m)^\s*(qemu-img create .*)$`)
+var overlayLine = regexp.MustCompile(`(?m)^\s*(\[ -e .* qemu-img create .*)$`)
 
 // Domains that config prints boot under libvirt's system driver from the
 // mounted path, with QEMU as an ordinary user: from the release itself, and

@@ -69,11 +69,10 @@ func mayBeRaw(name string) bool {
 		return false
 	}
 	switch strings.ToLower(path.Ext(name)) {
-	case ".qcow2", ".qcow", ".qed", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".iso", ".dmg",
-		".xml", ".txt", ".asc", ".sig", ".mf", ".ovf", ".cert", ".nvram", ".html", ".md":
+	case ".qcow2", ".qcow", ".qed", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".iso", ".dmg":
 		return false
 	}
-	return true
+	return !xvm.NoDisk(name)
 }
 
 // place is the disk and the number of the partition that the image is told to be.
