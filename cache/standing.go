@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -327,7 +328,7 @@ func (s *standing) failed(err error) {
 
 // failedLocked is failed; mu is held.
 func (s *standing) failedLocked(err error) {
-	if errors.Is(err, errAbandoned) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, errAbandoned) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) { // the end of what was of unknown length
 		return
 	}
 	s.lastErr, s.lastErrAt = err, time.Now()

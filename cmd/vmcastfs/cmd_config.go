@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,20 +28,28 @@ func configCommand(e *env) *cobra.Command {
 script for sh with the command of QEMU, a file for xl create, or a domain for
 virsh define. It reads the description (xvm.xml, description.xml, an OVF
 descriptor or ova.xml) and the first bytes of the images through the directory.
+Only partition images for QEMU and libvirt are inflated for that.
 
 The formats of the images are those of their content and always explicit. Names,
 addresses, host paths, emulators and networks that the description asks for are
-not passed on; a kernel is used if it is a file of the release, or if you name
-one. The release itself is never written to: without --overlay QEMU keeps what
-the guest writes in a temporary file, and libvirt and xl attach the disks
-read-only. With --overlay DIR each disk gets an overlay DIR/RELEASE-DISK.qcow2,
-made by the qemu-img lines in the output.
+not passed on. A kernel is used if it is a file of the release, or if you name
+one; for a release without a kernel, config prints the line that takes one out of
+its image. root= and console= become what the guest finds there: the last console=
+is the serial line, or hvc0. Disks are virtio unless the description names a bus.
 
-Images of partitions, which need a kernel, are one drive for QEMU and libvirt:
-the mount's disk.img. xl attaches them as the partitions that they are.
+The release itself is never written to: without --overlay QEMU keeps what the
+guest writes in a temporary file. libvirt and xl attach the disks read-only then,
+and leave out swap. With --overlay DIR each disk gets an overlay
+DIR/RELEASE-DISK.qcow2. QEMU's script makes it; for libvirt and xl the lines that
+make it are in a comment and on stderr, and --only-overlays prints them alone.
+
+Images of partitions are one drive for QEMU and libvirt: the mount's disk.img. xl
+attaches them as the partitions that they are.
 
 "latest" is followed, so that a machine keeps the release it was made from.`,
 		Example: `  eval "$(vmcastfs config qemu /srv/vmcast/latest)"
+  vmcastfs config libvirt --overlay /var/lib/libvirt/images \
+    --only-overlays /srv/vmcast/debian-12.5 | sh
   vmcastfs config libvirt --overlay /var/lib/libvirt/images \
     /srv/vmcast/debian-12.5 | virsh define /dev/stdin
   vmcastfs config xl --kernel /boot/vmlinuz --initrd /boot/initrd.img \
@@ -95,9 +104,9 @@ the mount's disk.img. xl attaches them as the partitions that they are.
 			lines := m.Overlays(args[0] == "xl")
 			switch {
 			case onlyOverlays:
-				text = lines
-			case lines != "" && args[0] != "qemu":
-				fmt.Fprintf(e.stderr, "vmcastfs: make the overlays before the guest starts, by these lines (--only-overlays prints them alone):\n%s", lines)
+				text = strings.Join(append([]string{"set -e"}, lines...), "\n") + "\n"
+			case len(lines) > 0 && args[0] != "qemu":
+				fmt.Fprintf(e.stderr, "vmcastfs: make the overlays before the guest starts, by these lines (--only-overlays prints them alone):\n%s\n", strings.Join(lines, "\n"))
 			}
 			_, err = io.WriteString(e.stdout, text)
 			return err

@@ -155,7 +155,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	}
 	row.Alarm, row.Hidden = st.Alarm, st.Hidden
 	for _, f := range st.Files {
-		if f.Image {
+		if f.Image && !f.NoDisk {
 			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused})
 		}
 	}

@@ -212,7 +212,7 @@ func (w withoutContext) ReadAt(_ context.Context, p []byte, off int64) (int, err
 func (r *releaseDir) explain(ctx context.Context, name string, err error) error {
 	err = fmt.Errorf("%s: %w", r.dir, err)
 	mounts, findErr := findMounts(r.dir)
-	if findErr != nil {
+	if findErr != nil || errors.Is(err, seekable.ErrCorrupt) { // it says it all
 		return err
 	}
 	m := &mounts[0]

@@ -153,7 +153,9 @@ func (v *vmEnv) create(ctx context.Context, c vmCreate) error {
 	if c.options.Made = hvconfig.MadeOverlay; c.disk != "qcow2" {
 		c.options.Made = hvconfig.MadeCopy
 	}
-	m, err := onMount(ctx, b.dir, func(context.Context) (*hvconfig.Machine, error) { return planMachine(b.dir, c.options) })
+	m, err := onMount(ctx, b.dir, func(ctx context.Context) (*hvconfig.Machine, error) {
+		return v.planMachine(ctx, b.dir, c.engine != "xl", c.options)
+	})
 	if err != nil {
 		return withCode(exitFailed, err)
 	}

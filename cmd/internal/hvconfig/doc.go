@@ -20,13 +20,21 @@
 //
 // The release is read-only. So QEMU gets its drives with snapshot=on, which
 // keeps what the guest writes in a temporary file; libvirt and xl get them
-// read-only. With [Options.Overlay] each disk gets a qcow2 overlay in that
-// directory, and the one line that makes it is written too:
+// read-only, and no swap. With [Options.Overlay] each disk gets a qcow2 overlay in
+// that directory, and the one line that makes it is written too:
 //
-//	qemu-img create -q -f qcow2 -F raw -b /srv/vmcast/debian-12.5/root.img /var/lib/vm/debian-12.5-root.qcow2
+//	[ -e O.qcow2 ] || qemu-img create -q -f qcow2 -F raw -b /srv/vmcast/debian-12.5/root.img O.qcow2
 //
 // IDE and SATA disks cannot be read-only: without overlays libvirt gets them as
 // virtio, xl as SCSI.
+//
+// # Buses, root and console
+//
+// A drive is on virtio unless its bus is described. A bare name (sda1) is no bus:
+// packages of Xen have them, and small kernels have no driver for AHCI. Only an hda
+// that boots by itself is on IDE. root= becomes what the guest calls the drive.
+// console= gets the guest's end of what the hypervisor shows: the serial line, or
+// hvc0. It comes last, which makes it /dev/console; those of the package stay.
 //
 // # Partition images
 //
@@ -34,11 +42,10 @@
 // without a boot loader: no firmware boots them. They need a kernel, from the
 // package or from the administrator ([Options.Kernel]). Xen attaches them as
 // partitions (xvda1). QEMU and libvirt get one drive with a partition table, if
-// the release has such a file made of them ([Joined]): on the bus that the
-// described names tell, so that sda1 is found as sda1; else each image is a disk
-// of its own. root= is rewritten to the name that the guest gives it. pygrub, which would look for a kernel
-// within the image, is never configured: it parses a stranger's file system with
-// the rights of dom0.
+// the release has such a file made of them ([Joined]), but libvirt not if it would
+// hold swap that is read-only; else each image is a disk of its own. pygrub, which
+// would look for a kernel within the image, is never configured: it parses a
+// stranger's file system with the rights of dom0.
 //
 // # Quoting
 //

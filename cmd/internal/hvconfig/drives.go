@@ -236,14 +236,11 @@ func (m *Machine) overlayLines() (lines []string) {
 	return lines
 }
 
-// Overlays is a script for sh that makes the overlays which [Machine.XL], or the
-// other forms, attach, where they are not there yet. "": there are none.
-func (m *Machine) Overlays(xl bool) string {
+// Overlays are lines for sh that make the overlays which [Machine.XL], or the other
+// forms, attach, where they are not there yet.
+func (m *Machine) Overlays(xl bool) []string {
 	if !xl {
 		m = m.single(false)
 	}
-	if lines := m.overlayLines(); len(lines) > 0 {
-		return "set -e\n" + strings.Join(lines, "\n") + "\n"
-	}
-	return ""
+	return m.overlayLines()
 }

@@ -80,7 +80,7 @@ func TestConfigPartitionBoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	description := []byte(`<xvm><name>guest</name><memory unit="MiB">256</memory><machine>pv</machine>
-		<kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk><cmdline>root=/dev/xvda5 ` + g.append + `</cmdline>
+		<kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk><cmdline>root=/dev/xvda5 ` + strings.Replace(g.append, "ttyS0", "hvc0", 1) + `</cmdline>
 		<disk file="swap.img" target="xvda1"/><disk file="root.img" target="xvda5"/></xvm>`)
 	swap := member{"swap.img", make([]byte, 1<<20)}
 	copy(swap.content[4086:], "SWAPSPACE2")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -275,4 +276,21 @@ func wantFailure(t testing.TB, cmd *exec.Cmd, code int, words ...string) {
 	if stdout.Len() > 0 {
 		t.Errorf("%v: stdout has %q", cmd.Args[1:], stdout.String())
 	}
+}
+
+// gzipStored is a gzip file of bytes that are not made smaller.
+func gzipStored(t testing.TB, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.NoCompression)
+	if err == nil {
+		_, err = z.Write(content)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -83,10 +83,20 @@ const maxWholeFirst = 64 << 20
 // wholeFirst tells whether a member is checked whole first: one that is small, or
 // no disk image. Partition images of the draft (imagefile2) have no suffix.
 func wholeFirst(name string, size int64, d xvm.Description) bool {
+	return size <= maxWholeFirst || !isDisk(name, d)
+}
+
+// isDisk tells whether a member, or its plain content, is a disk image, by the
+// description and by its name.
+func isDisk(name string, d xvm.Description) bool {
 	_, plain := seekable.PlainName(name)
-	drive := slices.ContainsFunc(d.Drives, func(v xvm.Drive) bool { return v.File == name || v.File == plain })
-	disk := drive || path.Ext(plain) == "" || archive.HasDiskSuffix(plain)
-	return size <= maxWholeFirst || name == d.Kernel || name == d.Ramdisk || !disk
+	switch {
+	case name == d.Kernel || name == d.Ramdisk:
+		return false
+	case slices.ContainsFunc(d.Drives, func(v xvm.Drive) bool { return v.File == name || v.File == plain }):
+		return true
+	}
+	return !xvm.NoDisk(plain) && (path.Ext(plain) == "" || archive.HasDiskSuffix(plain))
 }
 
 func (b *builder) warn(format string, args ...any) {
@@ -243,6 +253,7 @@ func (b *builder) image(f *File, m image.Member, base *image.Image, kind, name s
 	if f.origin == stored && wholeFirst(f.name, m.Size, b.described) {
 		m.WholeFirst = required
 	}
+	f.noDisk = !isDisk(f.name, b.described)
 	set := b.set
 	if name == xvm.BlockListName {
 		set = b.unlisted // it is not checked against itself

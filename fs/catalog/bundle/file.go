@@ -59,6 +59,7 @@ type File struct {
 	bare    store.Key // of an image: what key would be without a block list
 	origin  origin
 	base    string // what plain content is inflated from
+	noDisk  bool   // it is no disk image, whatever it is read as
 	claimed string // SHA-256 of a disk image by itself, by the feed; "": it gives none
 	content content
 }
@@ -118,7 +119,7 @@ func (f *File) Status() image.Status { return f.describe(f.content.Status()) }
 func (f *File) Known() image.Status { return f.describe(f.content.Known()) }
 
 func (f *File) describe(st image.Status) image.Status {
-	st.Name, st.Size = f.name, f.Size()
+	st.Name, st.Size, st.NoDisk = f.name, f.Size(), st.Image && f.noDisk
 	standing := f.Standing()
 	if s, ok := f.content.(*small); ok {
 		s.signed(&st, standing)

@@ -35,6 +35,7 @@ type Status struct {
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 	Open        bool       `json:"open"`
 	Image       bool       `json:"image"`
+	NoDisk      bool       `json:"no_disk,omitempty"` // it is a kernel, a ramdisk or a document
 	// Parts are the images that a disk made of partition images shows. It is no
 	// image itself, and what it says is made of what they say.
 	Parts []string `json:"parts,omitempty"`
