@@ -65,7 +65,10 @@ func TestConfigTellsWhy(t *testing.T) {
 	}
 	w.umount()
 
-	w.mount("sig=require", "keyring="+t.TempDir())
+	if err := os.Mkdir(filepath.Join(dir, "keys"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.mount("sig=require", "keyring="+filepath.Join(dir, "keys"))
 	if out, err := w.run("config", "qemu", w.path("dirty")); exitCode(err) != exitFailed || !strings.Contains(out, "keyring=") || !strings.Contains(out, "sig=ignore") {
 		t.Errorf("refused: %v: %s", err, out)
 	}
