@@ -59,8 +59,8 @@ func (m *blockMap) count(b, end int64) (present, zero int64) {
 	return present, zero
 }
 
-// Columns are those of a file that need not be open; nil: nothing of it is here.
-func (s *Store) Columns(k Key, n int) []Column {
+// ColumnsOf are those of a file that need not be open; nil: nothing of it is here.
+func ColumnsOf(s *Store, k Key, n int) []Column {
 	if _, err := s.Stamp(k); err != nil {
 		return nil
 	}

@@ -82,6 +82,7 @@ type hooks struct {
 	releases map[string]known // by id
 	fresh    bool             // nothing was on record
 	lies     map[string]int   // of mirrors, in this process
+	told     lastEvents
 }
 
 // run handles events until ctx ends. changed has to get a value after each
@@ -128,6 +129,7 @@ func (h *hooks) look(ctx context.Context) {
 		events = events[:hookEvents]
 	}
 	for _, e := range events {
+		h.told.add(e, time.Now())
 		h.tell(ctx, e)
 	}
 	if ctx.Err() != nil {

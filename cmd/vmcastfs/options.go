@@ -53,7 +53,7 @@ type options struct {
 	AllowOther bool
 	UID, GID   int
 	Umask      uint32
-	Metrics    string // where to serve them; "": nowhere
+	HTTP       string // where to serve the page and the metrics; "": nowhere
 	Hooks      string // directory of programs to run on events; "": none
 	OnEvent    string // a program to run on events; "": none
 	Log        string // file for the log; "": journal, syslog or stderr

@@ -93,6 +93,11 @@ func optionTable() []option {
 			return nil
 		}
 	}
+	http := func(o *options, v string) error {
+		_, _, err := httpAddress(v)
+		o.HTTP = v
+		return err
+	}
 	const cache, trust, network, access = "Cache", "Trust", "Network", "Access"
 	return []option{
 		{"cache", "DIR", cache, "directory of the block cache", path(func(o *options) *string { return &o.Cache })},
@@ -165,11 +170,8 @@ func optionTable() []option {
 			o.Umask = uint32(n) | 0o222
 			return nil
 		}},
-		{"metrics", "unix:PATH|127.0.0.1:PORT", access, "serve metrics for Prometheus to this machine", func(o *options, v string) error {
-			_, _, err := metricsAddress(v)
-			o.Metrics = v
-			return err
-		}},
+		{"http", "unix:PATH|127.0.0.1:PORT", access, "serve a page for people, and metrics for Prometheus, to this machine", http},
+		{"metrics", "unix:PATH|127.0.0.1:PORT", access, "the older name of http=", http},
 		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn, corrupt or refused", path(func(o *options) *string { return &o.OnEvent })},
 		{"hooks", "DIR", access, "... and all programs in a directory", path(func(o *options) *string { return &o.Hooks })},
 		{"log", "FILE", access, "append the log to a file", path(func(o *options) *string { return &o.Log })},

@@ -8,13 +8,14 @@ import (
 	"vmcastfs/fs"
 )
 
-// services are what goes along with a mount: metrics, hooks, and systemd's
-// view of it.
+// services are what goes along with a mount: the page and the metrics, hooks, and
+// systemd's view of it.
 type services struct {
-	metrics *metricsServer // or nil
-	hooks   *hooks         // or nil
-	watch   *supervisor
-	keys    chan struct{} // gets a value when the keyring is to be looked at
+	http  *httpServer // or nil
+	hooks *hooks      // or nil
+	vms   string      // directory of the machines
+	watch *supervisor
+	keys  chan struct{} // gets a value when the keyring is to be looked at
 }
 
 // lookAtKeys has the keyring looked at now.
@@ -28,25 +29,25 @@ func (a *services) lookAtKeys() {
 // newServices makes them before the mount, so that what they cannot do is an
 // error of the mount.
 func newServices(s *session, o options, feedURL, dir string, log *slog.Logger) (*services, error) {
-	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}, keys: make(chan struct{}, 1)}
+	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}, keys: make(chan struct{}, 1), vms: o.VMs}
 	if err := checkHooks(o); err != nil {
 		return nil, err
 	}
-	if o.Hooks != "" || o.OnEvent != "" {
+	if o.Hooks != "" || o.OnEvent != "" || o.HTTP != "" { // the page shows the last events
 		a.hooks = &hooks{
 			dir: o.Hooks, program: o.OnEvent, mount: dir, feed: feedURL,
 			store: s.store, status: s.catalog.Status, log: log,
 		}
 	}
 	var err error
-	if o.Metrics != "" {
-		a.metrics, err = listenMetrics(o.Metrics)
+	if o.HTTP != "" {
+		a.http, err = listenHTTP(o.HTTP)
 	}
 	return a, err
 }
 
-// start sets them to work; stop ends it and waits. Metrics and hooks end before
-// that when the mount is detached: they are the next one's, which serves who comes
+// start sets them to work; stop ends it and waits. Page, metrics and
+// hooks end before that when the mount is detached: they are the next one's, which serves who comes
 // from then on.
 func (a *services) start(ctx context.Context, s *session, server *fs.Server, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,13 +70,13 @@ func (a *services) start(ctx context.Context, s *session, server *fs.Server, log
 		})
 		work.Go(func() { a.hooks.run(attached, changed) })
 	}
-	if a.metrics != nil {
-		work.Go(func() { a.metrics.serve(a.watch.dir, s.catalog.Status, server.Stats, log) })
+	if a.http != nil {
+		work.Go(func() { a.http.serve(a.watch.dir, pageSource(a, s), server.Stats, log) })
 	}
-	if a.metrics != nil || a.hooks != nil {
+	if a.hooks != nil {
 		work.Go(func() {
 			if err := server.WaitDetached(attached); err != nil && attached.Err() == nil {
-				log.Warn("a mount that is detached would keep its metrics and hooks", "err", err)
+				log.Warn("a mount that is detached would keep its page, metrics and hooks", "err", err)
 				<-attached.Done()
 			}
 			detach()
@@ -93,7 +94,7 @@ func (a *services) start(ctx context.Context, s *session, server *fs.Server, log
 
 // close ends what newServices began; it may be called again.
 func (a *services) close() {
-	if a.metrics != nil {
-		a.metrics.close()
+	if a.http != nil {
+		a.http.close()
 	}
 }

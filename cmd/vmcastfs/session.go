@@ -83,7 +83,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		DecoderMemory: ofMemory(catalog.InflateMemory, memory, 30),
 		FeedURL:       feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, Logger: log,
+		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, HTTP: o.HTTP, Logger: log,
 	})
 	if keyring != nil {
 		s.keys = &keyWatch{path: o.Keyring, required: o.Sig == "require", set: s.catalog.SetPolicy, log: log, stamp: keysAre}

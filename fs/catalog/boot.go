@@ -6,8 +6,8 @@ import (
 	"vmcastfs/fs/catalog/image"
 )
 
-// bootPieces is in how many pieces the record of a boot shows its image.
-const bootPieces = 512
+// BootPieces is in how many pieces the record of a boot shows its image.
+const BootPieces = 512
 
 // Boot is what the mount knows of one image and of its last boot: the content of
 // .vmcastfs/KEY.boot.
@@ -15,6 +15,25 @@ type Boot struct {
 	Release string `json:"release"`
 	File    string `json:"file"`
 	image.Picture
+}
+
+// Picture is the Boot of an image in at most n pieces; boot: with its last boot. ok:
+// there is such an image in a release that has been indexed.
+func (c *Catalog) Picture(release, file string, n int, boot bool) (b Boot, ok bool) {
+	r, ok := c.Snapshot().Release(release)
+	if !ok {
+		return b, false
+	}
+	p, ok := r.Peek()
+	if !ok {
+		return b, false
+	}
+	f, ok := p.Peek(file)
+	if !ok {
+		return b, false
+	}
+	pic, ok := f.Picture(n, boot)
+	return Boot{release, file, pic}, ok
 }
 
 // BootJSON is the Boot of the image of that key in the cache; nil: there is no such
@@ -29,7 +48,7 @@ func (c *Catalog) BootJSON(key string) []byte {
 			if k, ok := f.Attr("user.vmcast.key"); !ok || string(k) != key {
 				continue
 			}
-			if pic, ok := f.Picture(bootPieces, true); ok {
+			if pic, ok := f.Picture(BootPieces, true); ok {
 				raw, err := json.Marshal(Boot{r.Name(), f.Name(), pic})
 				if err != nil {
 					return nil // of plain values: cannot be

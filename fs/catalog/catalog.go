@@ -34,6 +34,7 @@ type Config struct {
 	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package
 	Refresh       time.Duration     // between looks at the feed; 0: as the feed says
 	Retry         time.Duration     // how long Start asks again for a feed that cannot be had just now; 0: not at all
+	HTTP          string            // where a page shows the mount, for Status; "": nowhere
 	Logger        *slog.Logger
 
 	Again func(err error, pause time.Duration) // told before Start asks again; nil: nobody is

@@ -17,7 +17,8 @@ import (
 // content of .vmcastfs/status.json and a contract: fields are added, not
 // renamed.
 type Status struct {
-	Version  int                  `json:"version"` // 1
+	Version  int                  `json:"version"`        // 1
+	HTTP     string               `json:"http,omitempty"` // where a page shows all this
 	Feed     FeedStatus           `json:"feed"`
 	Releases []ReleaseStatus      `json:"releases"`
 	Cache    store.Stats          `json:"cache"`
@@ -96,7 +97,7 @@ func (c *Catalog) activity() activity {
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
-	st := Status{Version: 1, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
+	st := Status{Version: 1, HTTP: c.cfg.HTTP, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
 	st.Feed = c.feedStatus(s)
 	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
 	for _, r := range s.releases {

@@ -38,22 +38,36 @@ func (c *Catalog) StatusJSON() []byte {
 	if f.raw != nil {
 		time.Sleep(min(statusEvery, statusShare*f.took) - time.Since(f.made))
 	}
-	if f.last == nil {
-		f.last = c.look()
-	}
 	f.made = time.Now()
-	raw, err := json.MarshalIndent(c.describe(f.last, (*bundle.File).Known), "", "  ")
+	raw, err := json.MarshalIndent(c.known(), "", "  ")
 	if err != nil {
 		raw = fmt.Appendf(nil, "{\"error\": %q}", err)
 	}
 	f.raw, f.took = append(raw, '\n'), time.Since(f.made)
+	return f.raw
+}
+
+// Known is Status from memory, as StatusJSON has it, but made for each question.
+func (c *Catalog) Known() Status {
+	c.status.mu.Lock()
+	defer c.status.mu.Unlock()
+	return c.known()
+}
+
+// known makes a Status of the last look at the disk, and has another one follow if
+// it is not true any more. status.mu is held.
+func (c *Catalog) known() Status {
+	f := &c.status
+	if f.last == nil {
+		f.last = c.look()
+	}
 	if c.activity() != f.last.after {
 		select {
 		case f.asking <- struct{}{}:
 		default:
 		}
 	}
-	return f.raw
+	return c.describe(f.last, (*bundle.File).Known)
 }
 
 // keepLooking looks at the disk once in a while, and soon after a question that

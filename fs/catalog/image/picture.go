@@ -48,7 +48,7 @@ func (l *lastPieces) look(st *store.Store, key store.Key, n int) []cache.Piece {
 	stamp, _ := st.Stamp(key)
 	if l.list == nil || l.stamp != stamp || l.asked != n {
 		l.list = []cache.Piece{}
-		for _, c := range st.Columns(key, n) {
+		for _, c := range store.ColumnsOf(st, key, n) {
 			l.list = append(l.list, cache.Piece{Column: c})
 		}
 		l.stamp, l.asked = stamp, n

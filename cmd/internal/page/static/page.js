@@ -1,0 +1,57 @@
+"use strict";
+// The page is complete without this: it puts in the parts that have changed, and
+// draws the rates.
+(() => {
+  const live = document.getElementById("live");
+  const source = new EventSource(document.body.dataset.live);
+  source.onopen = () => { live.textContent = "live"; };
+  source.onerror = () => { live.textContent = "not live: the mount does not answer"; };
+  addEventListener("pagehide", () => source.close());
+  source.addEventListener("part", (e) => {
+    const part = JSON.parse(e.data), at = document.getElementById(part.id);
+    const focus = at.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    at.innerHTML = part.html;
+    if (focus) {
+      const link = [...at.querySelectorAll("a")].find((a) => a.getAttribute("href") === focus);
+      if (link) link.focus();
+    }
+  });
+
+  const box = document.getElementById("chart"), rates = document.getElementById("rates");
+  const data = [[], [], [], [], []], kinds = ["demand", "ahead", "rest", "served"];
+  let last = null, plot = null;
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const bytes = (n) => {
+    if (n == null) return "";
+    const units = ["B/s", "KiB/s", "MiB/s", "GiB/s"];
+    let i = 0;
+    for (; n >= 1024 && i < 3; i++) n /= 1024;
+    return (n >= 10 || i === 0 ? n.toFixed(0) : n.toFixed(1)) + " " + units[i];
+  };
+  const draw = () => {
+    if (plot) plot.destroy();
+    const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+    const line = (label, name) => ({ label, stroke: color(name), width: 2, points: { show: false }, value: (_, v) => bytes(v) });
+    plot = new uPlot({
+      width: box.clientWidth, height: 200,
+      scales: { y: { range: (_, min, max) => [0, Math.max(max, 1024)] } },
+      axes: [axis, { ...axis, size: 72, values: (_, list) => list.map(bytes) }],
+      series: [{ label: "time", value: (_, v) => v == null ? "" : new Date(v * 1000).toLocaleTimeString() },
+        line("waited for", "--wait"), line("ahead", "--fetched"), line("the rest", "--elsewhere"), line("given to guests", "--verified")],
+    }, data, box);
+  };
+  source.addEventListener("rates", (e) => {
+    const now = JSON.parse(e.data);
+    if (last && now.ms > last.ms) {
+      const span = (now.ms - last.ms) / 1000;
+      data[0].push(now.ms / 1000);
+      kinds.forEach((kind, i) => data[i + 1].push(Math.max(0, ((now[kind] || 0) - (last[kind] || 0)) / span)));
+      if (data[0].length > 180) data.forEach((list) => list.shift());
+      if (rates.hidden) rates.hidden = false;
+      if (plot) plot.setData(data); else draw();
+    }
+    last = now;
+  });
+  addEventListener("resize", () => { if (plot) plot.setSize({ width: box.clientWidth, height: 200 }); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (plot) draw(); });
+})();
