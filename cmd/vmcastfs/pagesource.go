@@ -48,6 +48,8 @@ func (l *lastEvents) add(e event, at time.Time) {
 		x.Text = name + " has left the feed"
 	case eventCorrupt:
 		x.Kind, x.Text = "bad", fmt.Sprintf("%s/%s is corrupt: %s", name, show.Clip(show.Text(e.file), 200), reason)
+	case eventLied:
+		x.Kind, x.Text = "bad", fmt.Sprintf("the mirror %s gave what was not asked for: %s", show.Clip(show.Text(e.mirror), 200), reason)
 	case eventRefused:
 		x.Kind, x.Text = "bad", fmt.Sprintf("%s is refused: %s", name, reason)
 	}
