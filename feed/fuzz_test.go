@@ -61,7 +61,7 @@ func FuzzParse(f *testing.F) {
 			if r.ID == "" || ids[r.ID] || show.Text(r.ID) != r.ID || len(r.ID) > maxID {
 				t.Errorf("id %q", r.ID)
 			}
-			if !isName(r.Name) || taken[fold(r.Name)] {
+			if !IsName(r.Name) || taken[fold(r.Name)] {
 				t.Errorf("name %q", r.Name)
 			}
 			if show.Text(r.Title) != r.Title || len(r.Title) > maxTitle || show.Text(r.Type) != r.Type {

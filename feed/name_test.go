@@ -282,7 +282,7 @@ func FuzzName(f *testing.F) {
 		list := []Release{{ID: "a" + id, Title: title}, {ID: "b" + id, Title: title}, {ID: "c", Title: id}}
 		n.assign(list)
 		for i, r := range list {
-			if r.Name == "" || !isName(r.Name) {
+			if r.Name == "" || !IsName(r.Name) {
 				t.Errorf("%q is no name", r.Name)
 			}
 			checkName(t, r.Name)

@@ -145,7 +145,7 @@ func (n *nameTable) UnmarshalJSON(b []byte) error {
 	n.byID, n.taken, n.round = nil, nil, j.Round
 	n.init()
 	for id, e := range j.Names {
-		if e == nil || id == "" || !isName(e.Name) {
+		if e == nil || id == "" || !IsName(e.Name) {
 			continue
 		}
 		f := fold(e.Name)
@@ -159,8 +159,8 @@ func (n *nameTable) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// isName reports whether name is one that invent could have made.
-func isName(name string) bool {
+// IsName reports whether name is one that invent could have made.
+func IsName(name string) bool {
 	if len(name) > maxName {
 		cut := strings.LastIndexByte(name, '-')
 		if cut < 0 || strings.Trim(name[cut+1:], "0123456789abcdef") != "" || len(name)-cut > 65 {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/internal/fusetest"
 )
 
@@ -64,7 +66,15 @@ func childHung(args []string) error {
 	if err != nil {
 		return err
 	}
-	s, err := Mount(context.Background(), tree.Catalog, Options{Dir: args[0], Source: "hung"})
+	var hung atomic.Bool
+	s, err := Mount(context.Background(), tree.Catalog, Options{Dir: args[0], Source: "hung", reach: reach{
+		all: func(s *catalog.Snapshot) []*catalog.Release {
+			if hung.Load() {
+				select {}
+			}
+			return s.All()
+		},
+	}})
 	if err != nil {
 		return err
 	}
@@ -89,7 +99,7 @@ func childHung(args []string) error {
 	if err != nil {
 		return err
 	}
-	s.vfs.mu.Lock() // now each statfs waits
+	hung.Store(true) // now each statfs waits
 	fmt.Printf("answers when covered: %t\n", answers(time.Minute))
 	if err := over.Unmount(context.Background(), false); err != nil {
 		return err

@@ -33,7 +33,7 @@
 // Entries of the root live one second, and the notifier also drops the changed ones
 // at once. Lookups in the root never wait, so a notification, which needs the
 // directory's lock, cannot get stuck behind the network. A release that left the
-// feed stays visible as long as one of its files is open.
+// feed stays visible as long as the catalog has it.
 //
 // # Waiting
 //

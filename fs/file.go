@@ -19,7 +19,10 @@ import (
 	"vmcastfs/cache/meter"
 )
 
-const xattrPrefix = "user.vmcast."
+const (
+	xattrPrefix   = "user.vmcast."
+	withdrawnAttr = xattrPrefix + "withdrawn"
+)
 
 // fileNode is a file of a release.
 type fileNode struct {
@@ -82,6 +85,10 @@ func (f *fileNode) Getxattr(_ context.Context, attr string, dest []byte) (uint32
 	if !ok {
 		return 0, syscall.ENODATA
 	}
+	return giveAttr(dest, value)
+}
+
+func giveAttr(dest, value []byte) (uint32, syscall.Errno) {
 	if len(value) > len(dest) {
 		return uint32(len(value)), syscall.ERANGE
 	}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 )
@@ -55,6 +56,7 @@ type Options struct {
 type reach struct {
 	open  func(context.Context, *bundle.File) (image.Handle, error)
 	inode func(*bundle.File) uint64
+	all   func(*catalog.Snapshot) []*catalog.Release
 }
 
 // An ErrorRule says what errors.Is(err, Err) means to a caller.
@@ -97,6 +99,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.reach.inode == nil {
 		o.reach.inode = (*bundle.File).Inode
+	}
+	if o.reach.all == nil {
+		o.reach.all = (*catalog.Snapshot).All
 	}
 	return o
 }

@@ -57,6 +57,17 @@ func (r *releaseNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.
 	return 0
 }
 
+var _ = (fusefs.NodeGetxattrer)((*releaseNode)(nil))
+
+// Getxattr tells when the feed dropped the release.
+func (r *releaseNode) Getxattr(_ context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
+	left := r.release.Withdrawn()
+	if attr != withdrawnAttr || left.IsZero() {
+		return 0, syscall.ENODATA
+	}
+	return giveAttr(dest, []byte(left.UTC().Format(time.RFC3339)))
+}
+
 // open returns the index, waiting for it if this is the first use.
 func (r *releaseNode) open(w *waiter) (*bundle.Package, syscall.Errno) {
 	if p, ok := r.release.Peek(); ok {

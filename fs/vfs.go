@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -50,8 +51,6 @@ type vfs struct {
 	// mu guards what follows; a leaf.
 	mu         sync.Mutex
 	open       map[*handle]struct{}
-	inUse      map[releaseID]*usage
-	uses       uint64 // counts opens, to order usages
 	distrusted map[*fileNode]struct{}
 }
 
@@ -59,13 +58,6 @@ type vfs struct {
 type releaseID struct {
 	name       string
 	generation uint64
-}
-
-// usage says that files of a release are open.
-type usage struct {
-	release *catalog.Release
-	opens   int
-	last    uint64 // vfs.uses at the latest open
 }
 
 func newVFS(tree *catalog.Catalog, opts Options) *vfs {
@@ -76,7 +68,6 @@ func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		open:       make(map[*handle]struct{}),
-		inUse:      make(map[releaseID]*usage),
 		distrusted: make(map[*fileNode]struct{}),
 	}
 	v.room.slots.total = grantedSlots(os.Geteuid() == 0)
@@ -84,60 +75,18 @@ func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 	return v
 }
 
-// release finds a release of the feed, or one that left it but is in use.
+// release finds a release of the feed, or one that left it and stays.
 func (v *vfs) release(name string) (*catalog.Release, bool) {
 	if !usableName(name) {
 		return nil, false
 	}
-	if r, ok := v.tree.Snapshot().Release(name); ok {
-		return r, true
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var found *usage
-	for id, u := range v.inUse {
-		if id.name == name && (found == nil || u.last > found.last) {
-			found = u
-		}
-	}
-	if found == nil {
-		return nil, false
-	}
-	return found.release, true
+	return v.tree.Snapshot().Release(name)
 }
 
 // releases lists what the root shows: the feed's releases in its order, then
-// those that left it but are in use.
+// those that left it and stay.
 func (v *vfs) releases() []*catalog.Release {
-	snap := v.tree.Snapshot()
-	var list []*catalog.Release
-	for _, r := range snap.Releases() {
-		if usableName(r.Name()) {
-			list = append(list, r)
-		}
-	}
-	for _, name := range v.usedNames() {
-		if _, listed := snap.Release(name); !listed {
-			if r, ok := v.release(name); ok {
-				list = append(list, r)
-			}
-		}
-	}
-	return list
-}
-
-func (v *vfs) usedNames() []string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var names []string
-	seen := make(map[string]bool)
-	for id := range v.inUse {
-		if !seen[id.name] {
-			seen[id.name] = true
-			names = append(names, id.name)
-		}
-	}
-	return names
+	return slices.DeleteFunc(v.opts.reach.all(v.tree.Snapshot()), func(r *catalog.Release) bool { return !usableName(r.Name()) })
 }
 
 // addHandle counts an open file.
@@ -146,18 +95,10 @@ func (v *vfs) addHandle(h *handle) {
 	if h.backing != nil {
 		v.stats.passthrough.Add(1)
 	}
+	h.node.release.Use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.open[h] = struct{}{}
-	id := h.node.parent
-	u := v.inUse[id]
-	if u == nil {
-		u = &usage{release: h.node.release}
-		v.inUse[id] = u
-	}
-	u.opens++
-	v.uses++
-	u.last = v.uses
 }
 
 // removeHandle closes an open file, once.
@@ -165,15 +106,6 @@ func (v *vfs) removeHandle(h *handle) {
 	v.mu.Lock()
 	_, known := v.open[h]
 	delete(v.open, h)
-	unused := false
-	if known {
-		id := h.node.parent
-		u := v.inUse[id]
-		if u.opens--; u.opens == 0 {
-			delete(v.inUse, id)
-			unused = true
-		}
-	}
 	v.mu.Unlock()
 	if !known {
 		return
@@ -183,9 +115,7 @@ func (v *vfs) removeHandle(h *handle) {
 			v.log.Warn("close of an image", "release", h.node.parent.name, "file", h.node.file.Name(), "err", err)
 		}
 	}
-	if unused {
-		v.poke() // its release may have been kept only for this file
-	}
+	h.node.release.Unuse()
 }
 
 // closeAll closes what the kernel will not release any more, as the connection

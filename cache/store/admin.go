@@ -69,6 +69,7 @@ type Info struct {
 	InUse     bool      // open, here or in another process
 	Label     string    // as given to SetLabel
 	Kept      bool      // never evicted, see Keep
+	Hold      Hold      // likewise, see SetHold
 	Err       error     // why the rest is not known, or nil
 }
 
@@ -103,7 +104,7 @@ func (s *Store) Stat(k Key) (Info, error) {
 }
 
 func (s *Store) info(e entry) (Info, error) {
-	i := Info{Key: e.key, Size: Unknown, Used: e.used, Label: s.Label(e.key)}
+	i := Info{Key: e.key, Size: Unknown, Used: e.used, Label: s.Label(e.key), Hold: s.HoldOf(e.key)}
 	s.mu.Lock()
 	i.InUse = s.open[e.key] != nil
 	s.mu.Unlock()

@@ -44,7 +44,7 @@ func (s *Store) evict(want int64) (freed int64) {
 	}
 	freed += s.evictDocs(docs, 0, want-freed, spared)
 	if freed < want {
-		freed += s.evictLast(want-freed, int64(lastShare*float64(whole)), last, never)
+		freed += evictLast(s, want-freed, int64(lastShare*float64(whole)), last, never)
 	}
 	s.evictedBytes.Add(freed)
 	return freed
@@ -52,7 +52,7 @@ func (s *Store) evict(want int64) (freed int64) {
 
 // evictLast frees want bytes of files that cannot be fetched again, or as many as it can. It leaves those
 // that were used within lastSpan, and of the others share bytes.
-func (s *Store) evictLast(want, share int64, last, never map[Key]bool) (freed int64) {
+func evictLast(s *Store, want, share int64, last, never map[Key]bool) (freed int64) {
 	all, _ := s.files.entries()
 	all = slices.DeleteFunc(all, func(e entry) bool { return !last[e.key] || never[e.key] })
 	sum := int64(0)

@@ -81,6 +81,27 @@ func (s *documents) SetHold(k Key, h Hold) error {
 	return errors.Join(errs...)
 }
 
+// HoldOf is what SetHold said of a file last.
+func (s *documents) HoldOf(k Key) Hold {
+	switch {
+	case s.HasDoc(kindHold, string(k)):
+		return EvictNever
+	case s.HasDoc(kindLast, string(k)):
+		return EvictLast
+	}
+	return NoHold
+}
+
+// HeldStamp changes when a file is kept or held, or no longer is. It costs three stats.
+func (s *documents) HeldStamp() (stamp int64) {
+	for _, kind := range []string{kindKeep, kindHold, kindLast} {
+		if st, err := s.root.StatOf(kind); err == nil {
+			stamp += st.Mtim.Nano()
+		}
+	}
+	return stamp
+}
+
 // kept lists the keys that Keep protects.
 func (s *documents) kept() map[Key]bool { return s.keysOf(kindKeep) }
 

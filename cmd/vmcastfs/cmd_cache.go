@@ -32,6 +32,7 @@ type cacheFile struct {
 	Used   time.Time `json:"used"`
 	InUse  bool      `json:"in_use"`
 	Pinned bool      `json:"pinned"`
+	Held   string    `json:"held,omitempty"` // never (a machine or a pinned image needs it), or last (its release is withdrawn): when it is evicted
 	Error  string    `json:"error,omitempty"`
 }
 
@@ -92,23 +93,17 @@ at most. The default is 0: all that is not in use or pinned.`,
 	}
 	var force bool
 	remove := &cobra.Command{
-		Use: "remove NAME...", Short: "remove files from the cache", Args: names,
-		RunE: with(func(_ context.Context, s *store.Store, args []string) error {
-			return eachCached(s, args, func(i store.Info) error {
-				if i.Kept && !force {
-					return errors.New("it is pinned: unpin it first, or use --force")
-				}
-				if err := s.Remove(i.Key); errors.Is(err, store.ErrInUse) {
-					return errors.New("it is in use: close what has it open first")
-				} else if err != nil {
-					return err
-				}
-				fmt.Fprintf(e.stdout, "removed %s\n", cachedName(i))
-				return nil
-			})
-		}),
+		Use: "remove {NAME|DIR/RELEASE[/IMAGE]}...", Short: "remove files from the cache", Args: names,
+		Long: `remove removes files from the cache. A release that the feed has dropped leaves
+the tree with its images. What is in use stays; so does what is pinned or the
+base of a machine, but for --force.`,
+		Example: `  vmcastfs cache remove /srv/vmcast/debian-12.4
+  vmcastfs cache remove debian-12.4/root.img`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.cacheRemove(cmd.Context(), args, open, force)
+		},
 	}
-	remove.Flags().BoolVar(&force, "force", false, "also what is pinned")
+	remove.Flags().BoolVar(&force, "force", false, "also what is pinned or the base of a machine")
 	verify := &cobra.Command{
 		Use: "verify", Short: "read every cached block and drop what is damaged",
 		Long: `verify reads every cached block, compares it with its checksum, and drops what
@@ -127,9 +122,10 @@ runs it every week.`,
 	pin := &cobra.Command{
 		Use: "pin {NAME|DIR/RELEASE[/IMAGE]}...", Short: "never evict these files", Args: names,
 		Long: `pin keeps files in the cache, whole, whatever else needs room; they count
-towards its size. What has not been cached yet is named by its path in a mount,
-and kept from when it is read, or from "vmcastfs prefetch". More than the cache
-may hold is refused.`,
+towards its size. A mount fetches what is missing of them in the background;
+"vmcastfs status" shows how far that is. Their release keeps its path when the
+feed drops it. What has not been cached yet is named by its path in a mount.
+More than the cache may hold is refused.`,
 		Example: `  vmcastfs cache pin /srv/vmcast/latest
   vmcastfs cache pin debian-12.5/root.img`,
 		RunE: pinning(true),
@@ -187,6 +183,11 @@ func cachedState(i store.Info) string {
 	return i.State.String()
 }
 
+// heldAs is when a file is evicted that cannot be fetched again.
+func heldAs(h store.Hold) string {
+	return map[store.Hold]string{store.EvictNever: "never", store.EvictLast: "last"}[h]
+}
+
 func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
@@ -197,7 +198,7 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 		for n, i := range infos {
 			files[n] = cacheFile{
 				Key: string(i.Key), Name: i.Label, Size: i.Size, Bytes: i.Bytes, Disk: i.Disk,
-				State: cachedState(i), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept,
+				State: cachedState(i), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept, Held: heldAs(i.Hold),
 			}
 			if i.Err != nil {
 				files[n].Error = i.Err.Error()
@@ -215,8 +216,13 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 		if i.InUse {
 			state += ", in use"
 		}
-		if i.Kept {
+		switch {
+		case i.Kept:
 			state += ", pinned"
+		case i.Hold == store.EvictNever:
+			state += ", needed"
+		case i.Hold == store.EvictLast:
+			state += ", withdrawn"
 		}
 		if i.Size >= 0 {
 			size = humanize.IBytes(uint64(i.Size))

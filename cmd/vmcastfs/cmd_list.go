@@ -29,8 +29,9 @@ type listed struct {
 	TrustedBy string      `json:"trusted_by,omitempty"`       // whose signature counts: "publisher" or "sidecar"
 	State     string      `json:"state"`
 	Error     string      `json:"error,omitempty"`
-	Alarm     string      `json:"alarm,omitempty"`  // in what the release is not what it was
-	Hidden    []string    `json:"hidden,omitempty"` // entries of the archive that are not shown, and why
+	Withdrawn *time.Time  `json:"withdrawn,omitempty"` // when the feed was found to have dropped it
+	Alarm     string      `json:"alarm,omitempty"`     // in what the release is not what it was
+	Hidden    []string    `json:"hidden,omitempty"`    // entries of the archive that are not shown, and why
 	Images    []listImage `json:"images"`
 }
 
@@ -86,6 +87,9 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 	if limit > 0 && limit < len(releases) {
 		releases = releases[:limit]
 	}
+	if limit == 0 {
+		releases = c.Snapshot().All()
+	}
 	rows := make([]listed, len(releases))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -132,7 +136,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	st, item := r.Status(), r.Item()
 	row := listed{
 		Name: st.Name, Title: st.Title, ID: st.ID, Published: st.Published, URL: st.URL,
-		Size: item.Length, State: st.State, Error: st.Error, Images: []listImage{},
+		Size: item.Length, State: st.State, Withdrawn: st.Withdrawn, Error: st.Error, Images: []listImage{},
 	}
 	if remote.IsLost(lost) {
 		row.Error = "the archive is not on its server any more: " + lost.Error()
@@ -174,7 +178,7 @@ func printList(stdout io.Writer, rows []listed) error {
 		if row.TrustedBy == "sidecar" {
 			signature = "sidecar"
 		}
-		t.row(row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, row.State)
+		t.row(row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, withdrawnState(row.State, row.Withdrawn))
 		t.note(show.Text(row.Error))
 		if row.Alarm != "" && row.Error == "" {
 			t.note("ALARM: " + show.Text(row.Alarm))
@@ -193,6 +197,14 @@ func printList(stdout io.Writer, rows []listed) error {
 		}
 	}
 	return t.print(stdout, widthOf(stdout))
+}
+
+// withdrawnState adds to the state of a release that its feed has dropped it.
+func withdrawnState(state string, at *time.Time) string {
+	if at == nil {
+		return state
+	}
+	return state + ", withdrawn " + at.Format(time.DateOnly)
 }
 
 // text is an image in words.

@@ -143,6 +143,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		o.Retry = time.Minute
 	}
 	began := time.Now()
+	o.resident = true
 	o.again = func(err error, pause time.Duration) { // stderr is still that of whoever waits
 		left := (o.Retry - time.Since(began)).Round(time.Second)
 		fmt.Fprintf(e.stderr, "vmcastfs: %v; asking again in %s, for another %s (option retry)\n", err, pause.Round(time.Second/2), left)

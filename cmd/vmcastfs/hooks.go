@@ -144,6 +144,10 @@ func (h *hooks) look(ctx context.Context) {
 	}
 }
 
+// withdrawnID joins the id and the name of a release that the feed has dropped and
+// that stays.
+const withdrawnID = "\nwithdrawn\n"
+
 // difference updates what is known and returns what is new in it.
 func (h *hooks) difference(st *catalog.Status) []event {
 	var events []event
@@ -153,15 +157,23 @@ func (h *hooks) difference(st *catalog.Status) []event {
 		}
 		h.lies[m.URL] = m.Lies
 	}
-	now := make(map[string]bool, len(st.Releases))
+	now, stays := make(map[string]bool, len(st.Releases)), make(map[string]bool)
 	for _, r := range st.Releases {
-		now[r.ID] = true
-		was, old := h.releases[r.ID]
+		id := r.ID
+		if r.Withdrawn != nil { // another release may have its id by now
+			id += withdrawnID + r.Name
+			stays[r.ID] = true
+		}
+		now[id] = true
+		was, old := h.releases[id]
 		is := known{Name: r.Name, Title: r.Title, URL: r.URL, Gen: r.Generation}
 		if r.Published != nil {
 			is.Published = r.Published.UTC().Format(time.RFC3339)
 		}
 		switch {
+		case !old && r.Withdrawn != nil:
+			is.Corrupt, is.Refused = h.releases[r.ID].Corrupt, h.releases[r.ID].Refused
+			events = append(events, event{kind: eventWithdrawn, release: is, name: r.Name})
 		case !old:
 			events = append(events, event{kind: eventNew, release: is, name: r.Name})
 		case was.URL != is.URL || was.Gen != 0 && was.Gen != is.Gen:
@@ -169,7 +181,7 @@ func (h *hooks) difference(st *catalog.Status) []event {
 		default:
 			is.Corrupt = was.Corrupt
 		}
-		is.Refused = was.Refused && r.State != "indexed" // until it is known to be served
+		is.Refused = (was.Refused || is.Refused) && r.State != "indexed" // until it is known to be served
 		if r.State == "refused" && !is.Refused {
 			is.Refused = true
 			events = append(events, event{kind: eventRefused, release: is, name: r.Name, reason: r.Error})
@@ -180,11 +192,14 @@ func (h *hooks) difference(st *catalog.Status) []event {
 				events = append(events, event{kind: eventCorrupt, release: is, name: r.Name, file: f.Name, reason: f.Note})
 			}
 		}
-		h.releases[r.ID] = is
+		h.releases[id] = is
 	}
 	for id, was := range h.releases {
-		if !now[id] {
-			delete(h.releases, id)
+		if now[id] {
+			continue
+		}
+		delete(h.releases, id)
+		if !strings.Contains(id, withdrawnID) && !stays[id] {
 			events = append(events, event{kind: eventWithdrawn, release: was, name: was.Name})
 		}
 	}

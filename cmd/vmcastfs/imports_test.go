@@ -36,7 +36,8 @@ var rooms = map[string][]string{
 	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/trace", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},
-	"fs/catalog":            {"fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/mirror", "cache/store", "cache/remote", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
+	"fs/catalog/kept":       {"cache/privdir", "cache/store", "feed"},
+	"fs/catalog":            {"fs/catalog/kept", "fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/mirror", "cache/store", "cache/remote", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
 	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image"},
 }
 

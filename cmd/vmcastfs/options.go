@@ -29,6 +29,7 @@ type options struct {
 	Keyring    string        // file or directory of trusted keys; "": none
 	KeysLater  string        // where keys may come that are required from then on; "": nowhere
 	Sig        string        // require, ignore, or "": require with a keyring, else ignore
+	Keep       string        // cached or feed: what keeps a release that the feed drops
 	Verify     string        // lazy or strict
 	Complete   bool          // fetch the rest of an opened image in the background
 	Refresh    time.Duration // between looks at the feed; 0: as the feed says
@@ -59,14 +60,15 @@ type options struct {
 	Log        string // file for the log; "": journal, syslog or stderr
 	Debug      bool
 
-	again func(err error, pause time.Duration) // told before the feed is asked for again; nil: nobody is
+	resident bool                                 // of a mount, not of a command
+	again    func(err error, pause time.Duration) // told before the feed is asked for again; nil: nobody is
 }
 
 // defaultOptions are the ones of a mount by this user.
 func defaultOptions() options {
 	o := options{
 		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
-		Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
+		Keep: "cached", Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
 		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
 	if holdsKeys(defaultKeyring) {

@@ -106,6 +106,7 @@ func optionTable() []option {
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
 		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(func(o *options) *string { return &o.VMs })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
+		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", choice(func(o *options) *string { return &o.Keep }, "cached", "feed")},
 		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(o *options, v string) (err error) {
 			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
 				o.BootReads, err = filepath.Abs(v)

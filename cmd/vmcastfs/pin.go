@@ -13,39 +13,76 @@ import (
 
 	"vmcastfs/cache/store"
 	"vmcastfs/fs"
+	"vmcastfs/xvm/seekable"
 )
 
 // keyAttr is the attribute that tells an image's key in the cache.
 const keyAttr = "user.vmcast.key"
 
-// pin is `cache pin` and `cache unpin`. A NAME with a leading / or ., or that is
-// there in a mount, is a path, whose own cache is meant; its images need not be
+// pin is `cache pin` and `cache unpin`. What has a path in a mount need not be
 // cached yet.
 func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
-	var names []string
+	paths, names := pathsAndNames(args)
 	var errs []error
-	for _, arg := range args {
-		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") || inMount(arg) {
-			if err := e.pinPath(ctx, arg, on); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
-			}
-			continue
+	for _, arg := range paths {
+		if err := e.pinPath(ctx, arg, on); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", arg, err))
 		}
-		names = append(names, arg)
 	}
 	if len(names) > 0 {
 		s, err := open()
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, eachCached(s, names, func(i store.Info) error {
-			if on {
-				return s.Keep(i.Key, i.Size)
-			}
-			return s.Unkeep(i.Key)
-		}), s.Close())
+		errs = append(errs, e.pinNames(ctx, s, names, on), s.Close())
 	}
 	return withCode(exitFailed, errors.Join(errs...))
+}
+
+func (e *env) pinNames(ctx context.Context, s *store.Store, names []string, on bool) error {
+	more := make(map[store.Key]int64)
+	if err := eachCached(s, names, func(i store.Info) error {
+		more[i.Key] = max(i.Size, 0)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if on {
+		if err := roomToPin(s, more, cacheLimit(ctx, s.Stats().Dir)); err != nil {
+			return err
+		}
+	}
+	return eachCached(s, names, func(i store.Info) error {
+		if on {
+			return s.Keep(i.Key, i.Size)
+		}
+		return s.Unkeep(i.Key)
+	})
+}
+
+// cacheLimit is what a cache may hold: by the mounts that use it, or by default.
+func cacheLimit(ctx context.Context, dir string) int64 {
+	mounts, _ := findMounts("")
+	survey(ctx, mounts)
+	for _, m := range mounts {
+		if m.Status != nil && m.Status.Cache.Dir == dir {
+			return m.Status.Cache.Limit
+		}
+	}
+	return defaultOptions().CacheSize
+}
+
+// pathsAndNames tells them apart: with a leading / or ., or if it is there in a
+// mount, an argument is a path, whose own cache is meant.
+func pathsAndNames(args []string) (paths, names []string) {
+	for _, arg := range args {
+		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") || inMount(arg) {
+			paths = append(paths, arg)
+		} else {
+			names = append(names, arg)
+		}
+	}
+	return paths, names
 }
 
 // inMount tells whether there is such a path below the directory of a mount.
@@ -58,29 +95,45 @@ func inMount(arg string) bool {
 	return err == nil
 }
 
+// keyOf is the key of an image in the cache of its mount.
+func keyOf(im wantedImage) (store.Key, error) {
+	raw := make([]byte, 128)
+	n, err := unix.Getxattr(im.path, keyAttr, raw)
+	if err != nil {
+		return "", fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
+	}
+	return store.Key(raw[:n]), nil
+}
+
 func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 	images, err := imagesOf(ctx, arg)
 	if err != nil {
 		return err
 	}
-	cache := images[0].mount.Status.Cache
+	mount := images[0].mount
+	cache := mount.Status.Cache
 	s, err := e.openCache(cache.Dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	plain := make(map[string]bool)
+	for _, im := range images {
+		plain[im.file] = true
+	}
 	keys, labels := make(map[store.Key]int64), make(map[store.Key]string)
 	for _, im := range images {
-		raw := make([]byte, 128)
-		n, err := unix.Getxattr(im.path, keyAttr, raw)
-		if err != nil {
-			return fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
+		if _, of := seekable.PlainName(im.file); on && of != im.file && plain[of] {
+			continue // guests read what it is inflated to
 		}
-		key := store.Key(raw[:n])
+		key, err := keyOf(im)
+		if err != nil {
+			return err
+		}
 		keys[key] = max(im.size, 0)
 		labels[key] = im.release + "/" + im.file
 	}
-	if on && cache.Limit > 0 {
+	if on {
 		if err := roomToPin(s, keys, cache.Limit); err != nil {
 			return err
 		}
@@ -95,6 +148,7 @@ func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
 			return err
 		}
 	}
+	mount.look(ctx) // it notices when it is asked
 	return nil
 }
 
@@ -109,7 +163,7 @@ func roomToPin(s *store.Store, more map[store.Key]int64, limit int64) error {
 	for _, size := range more {
 		asked += size
 	}
-	if pinned+asked <= limit {
+	if limit <= 0 || pinned+asked <= limit {
 		return nil
 	}
 	return fmt.Errorf("it may take %s, with what is pinned already %s, and the cache may hold %s: unpin others, or mount with a larger cache_size=",

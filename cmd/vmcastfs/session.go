@@ -22,6 +22,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/kept"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -34,6 +35,7 @@ type session struct {
 	remote  *remote.Client
 	catalog *catalog.Catalog
 	trust   *trust.State // nil: it cannot be kept
+	kept    *kept.Dir    // nil: likewise
 	keys    *keyWatch    // nil: there is no keyring
 	log     *slog.Logger
 }
@@ -60,6 +62,11 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if s.trust, err = openTrust(feedURL, o, log); err != nil {
 		return nil, err
 	}
+	if s.trust != nil {
+		if s.kept, err = kept.Open(o.State, feedURL, log); err != nil {
+			log.Warn("releases that the feed drops do not outlive this process", "err", err)
+		}
+	}
 	s.store, err = store.Open(store.Options{Dir: o.Cache, Limit: o.CacheSize, MinFree: o.CacheFree, Logger: log})
 	if err != nil {
 		return nil, withCode(exitSystem, fmt.Errorf("%w; name another directory with -o cache=DIR", err))
@@ -83,6 +90,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		DecoderMemory: ofMemory(catalog.InflateMemory, memory, 30),
 		FeedURL:       feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
+		Kept: s.kept, Resident: o.resident, KeepCached: o.Keep == "cached", VMs: o.VMs,
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, HTTP: o.HTTP, Logger: log,
 	})
 	if keyring != nil {
@@ -188,6 +196,7 @@ func (s *session) close() {
 	if s.trust != nil {
 		_ = s.trust.Close() // its error has been logged
 	}
+	_ = s.kept.Close()
 }
 
 // feedArgument makes a FEED argument independent of the working directory.

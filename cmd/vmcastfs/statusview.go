@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -81,7 +82,7 @@ func printMount(w io.Writer, width int, m *mountStatus, now time.Time) error {
 }
 
 func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time) {
-	state := r.State
+	state := withdrawnState(r.State, r.Withdrawn)
 	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
 		state += ", signed"
 	}
@@ -90,6 +91,12 @@ func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time
 	}
 	t.row(show.Text(r.Name), state, "", "", "", "")
 	t.note(show.Text(releaseFault(r)))
+	if r.Withdrawn != nil {
+		t.note(show.Text("the feed has dropped it; it stays: " + strings.Join(r.Held, ", ")))
+	}
+	if len(r.Incomplete) > 0 {
+		t.note(show.Text(fmt.Sprintf("WARNING: not all here: %s. Machines that lie on it may fail. While its server still has it, fetch the rest: vmcastfs prefetch %s", strings.Join(r.Incomplete, ", "), filepath.Join(m.Dir, r.Name))))
+	}
 	for _, f := range r.Files {
 		if !f.Image {
 			continue
@@ -110,6 +117,9 @@ func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time
 		state := f.State
 		if f.Open {
 			state += ", open"
+		}
+		if f.Pinned {
+			state += ", pinned"
 		}
 		fault := show.Text(cmp.Or(f.LastError, note(f)))
 		if f.LastError != "" {
@@ -148,7 +158,16 @@ func note(f image.Status) string {
 }
 
 func feedLine(st *catalog.Status, now time.Time) string {
-	parts := []string{count(len(st.Releases), "release")}
+	gone := 0
+	for _, r := range st.Releases {
+		if r.Withdrawn != nil {
+			gone++
+		}
+	}
+	parts := []string{count(len(st.Releases)-gone, "release")}
+	if gone > 0 {
+		parts = append(parts, fmt.Sprintf("%d withdrawn", gone))
+	}
 	if t := st.Feed.LastSuccess; t != nil {
 		parts = append(parts, "fetched"+ago(t, now))
 	}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
+	"vmcastfs/fs/catalog/kept"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
@@ -30,6 +32,10 @@ type Config struct {
 	Trust         *trust.State      // nil: nothing is remembered of what was seen before
 	AllowExternal bool              // serve images that name other files
 	Complete      bool              // fetch the rest of an open image in the background
+	Kept          *kept.Dir         // where releases in use are kept; nil: nowhere
+	Resident      bool              // it is of a mount: what is to be here is fetched without being asked for
+	KeepCached    bool              // a release that left the feed stays while image data of it is cached
+	VMs           string            // directory of the records of machines, whose bases stay; "": there are none
 	Profile       bool              // record which blocks a boot reads, and fetch by such records
 	ProfileReads  []xvm.ProfileRead // to follow rather than one recorded or in a package
 	Refresh       time.Duration     // between looks at the feed; 0: as the feed says
@@ -68,6 +74,10 @@ type Catalog struct {
 	looking  chan struct{}       // closed when that ended
 	releases map[string]*Release // by id: the current generation
 	left     uint64              // the greatest generation of one that has left the feed
+	gone     []*Release          // those that left it and stay in the tree
+
+	settling sync.Mutex // guards pinner, and is held while settleNow looks at the disk; comes before mu
+	pinner   pinner
 }
 
 // Close ends all background work and waits for it.
@@ -87,22 +97,6 @@ func (c *Catalog) Subscribe(changed func()) (cancel func()) {
 
 func (c *Catalog) notify() { c.changed.call(struct{}{}) }
 
-// forgetReplaced deletes what is kept of packages in whose place f names another
-// one, before that looks for its own.
-func (c *Catalog) forgetReplaced(f *feed.Feed) {
-	var replaced []*Release
-	c.mu.Lock()
-	for _, item := range f.Releases {
-		if r := c.releases[item.ID]; r != nil && !samePackage(r.Item(), item) && r.key() == feed.URLKey(item.URL) {
-			replaced = append(replaced, r)
-		}
-	}
-	c.mu.Unlock()
-	for _, r := range replaced {
-		r.record.Forget()
-	}
-}
-
 // samePackage reports whether an item still names the package that it did. Its
 // URL may have been signed anew, and its digest may have been added or left out.
 func samePackage(was, is feed.Release) bool {
@@ -117,49 +111,88 @@ func samePackage(was, is feed.Release) bool {
 // comes back, because somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
-	c.forgetReplaced(f)
+	stay := c.dropped(f)
 	c.mu.Lock()
 	edited := make(map[*Release]feed.Release)
-	s := &Snapshot{feed: f, raw: raw, time: at, byName: make(map[string]*Release, len(f.Releases))}
+	s := &Snapshot{feed: f, raw: raw, time: at}
 	current := make(map[string]*Release, len(f.Releases))
+	used := make(map[string]string, len(f.Releases)) // directory names, by whom
 	for _, item := range f.Releases {
 		current[item.ID] = nil
+		used[item.Name] = item.ID
 	}
 	for id, r := range c.releases {
-		if _, stays := current[id]; !stays {
+		if _, named := current[id]; !named {
 			c.left = max(c.left, r.generation)
 		}
+		if stay[r] {
+			c.gone = append(c.gone, r)
+		}
 	}
+	var returned []*Release
 	for _, item := range f.Releases {
 		r := c.releases[item.ID]
+		if r == nil || stay[r] {
+			if r = c.returning(item); r != nil {
+				returned = append(returned, r)
+			}
+		}
+		if r != nil && samePackage(r.Item(), item) {
+			current[item.ID] = r
+			used[r.Name()] = item.ID
+		}
+	}
+	for _, r := range c.gone {
+		used[r.Name()] = ""
+	}
+	for _, item := range f.Releases {
+		r, was := current[item.ID], c.releases[item.ID]
 		switch {
-		case r == nil:
-			r = newRelease(&c.around, item, f.From, c.left+1)
-		case samePackage(r.Item(), item):
+		case r != nil:
+			item.Name = r.Name()
 			edited[r] = item
+		case was == nil || stay[was]:
+			item.Name = freeName(item, used)
+			r = newRelease(&c.around, item, f.From, c.left+1)
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))
-			r = newRelease(&c.around, item, f.From, r.generation+1).supersede(r)
+			item.Name = was.Name()
+			r = newRelease(&c.around, item, f.From, was.generation+1).supersede(was)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
-		s.byName[item.Name] = r
 	}
 	c.releases = current
-	c.snapshot.Store(s)
+	c.snapshot.Store(s.with(c.gone))
 	c.mu.Unlock()
 	for r, item := range edited {
 		r.edit(item, f.From)
 	}
+	for _, r := range returned {
+		if p, ok := r.Peek(); ok {
+			p.Keep(r.keepDocument)
+		}
+		r.checkSoon(0) // it may be another archive by now
+	}
+	c.settle()
 	c.notify()
 }
 
 // replace puts a new generation in the place of r, whose archive is not the
 // one it was any more.
 func (c *Catalog) replace(r *Release) {
-	r.record.Forget() // before the next generation looks for its own
-	if c.supersede(r) {
-		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
+	if !r.Withdrawn().IsZero() {
+		return // what is cached of it goes on being served
+	}
+	name := r.Name()
+	if c.keepsPath(r) {
+		c.withdraw(r)
+	} else {
+		r.record.Forget() // before the next generation looks for its own
+		c.cfg.Kept.Remove(name)
+	}
+	if c.supersede(r, r.next()) {
+		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", name)
 		c.notify()
 	}
 }
@@ -167,35 +200,44 @@ func (c *Catalog) replace(r *Release) {
 // reopen puts a new generation in the place of r, whose package has to be opened
 // anew. Its sidecar counts by now, or does not count any more.
 func (c *Catalog) reopen(r *Release) {
-	if c.supersede(r) {
+	if c.supersede(r, r.next().takeOver(r)) {
 		c.cfg.Logger.Info("the release is opened anew", "release", r.Name())
 		c.notify()
 	}
 }
 
-// supersede puts a new generation in the place of r; false: that has been done, or
+// supersede puts next in the place of r; false: that has been done, or
 // it is gone from the feed.
-func (c *Catalog) supersede(r *Release) bool {
-	next := newRelease(&c.around, r.Item(), r.feedFrom(), r.generation+1)
+func (c *Catalog) supersede(r, next *Release) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.releases[r.item.ID] != r {
+	s := *c.snapshot.Load()
+	at := slices.Index(s.releases, r)
+	gone := slices.Index(c.gone, r)
+	if at < 0 && gone < 0 {
 		return false
 	}
-	c.releases[r.item.ID] = next
-	next.supersede(r)
-	old := c.snapshot.Load()
-	s := *old
-	s.releases = make([]*Release, len(old.releases))
-	s.byName = make(map[string]*Release, len(old.byName))
-	for i, x := range old.releases {
-		if x == r {
-			x = next
+	switch withdrawn := !r.Withdrawn().IsZero(); {
+	case gone >= 0: // it is opened anew
+		next.supersede(r)
+		c.gone[gone] = next
+		c.snapshot.Store(s.with(c.gone))
+		return true
+	case withdrawn: // the next one gets another name
+		used := map[string]string{}
+		for _, x := range s.All() {
+			used[x.Name()] = ""
 		}
-		s.releases[i] = x
-		s.byName[x.Name()] = x
+		next.item.Name = freeName(next.item, used)
+		next.now.Name = next.item.Name
+		c.gone = append(c.gone, r)
+	default:
+		next.supersede(r)
 	}
-	c.snapshot.Store(&s)
+	c.releases[r.item.ID] = next
+	s.releases = slices.Clone(s.releases)
+	s.releases[at] = next
+	c.snapshot.Store(s.with(c.gone))
 	return true
 }
 

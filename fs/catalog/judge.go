@@ -18,7 +18,7 @@ func (c *Catalog) required() bool { return c.policy().Required }
 func (c *Catalog) SetPolicy(p xvm.Policy) {
 	c.asked.Store(&p)
 	c.tasks.run(func(context.Context) {
-		for _, r := range c.Snapshot().Releases() {
+		for _, r := range c.Snapshot().All() {
 			if p, ok := r.Peek(); ok {
 				p.Verdict() // is made anew
 			}

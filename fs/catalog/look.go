@@ -17,8 +17,9 @@ type look struct {
 	seen  map[*Release]seen
 }
 
-// activity is what this process has done to the cache, in bytes.
-type activity struct{ fetched, evicted int64 }
+// activity is what this process has done to the cache, in bytes, and when anybody
+// last changed what has to stay.
+type activity struct{ fetched, evicted, held int64 }
 
 // seen is what the trust state says of a release with this verdict.
 type seen struct {
@@ -32,7 +33,7 @@ func (l *look) at(r *Release, p *bundle.Package) seen {
 	if s, ok := l.seen[r]; ok && s.verdict == v {
 		return s
 	}
-	return seen{v, r.around.sentry.alarm(r.item.ID, r.item.Name, v), p.Refusal()}
+	return seen{v, r.around.sentry.alarm(r.presented(v), v), p.Refusal()}
 }
 
 // statusFile is the content of status.json: one for all that ask at about a time.

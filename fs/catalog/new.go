@@ -13,7 +13,7 @@ import (
 	"vmcastfs/xvm"
 )
 
-// New makes a Catalog. It does no I/O; Start does.
+// New makes a Catalog. It reads what is kept of releases; Start does all other I/O.
 func New(cfg Config) *Catalog {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -29,10 +29,12 @@ func New(cfg Config) *Catalog {
 		sentry:  &sentry{state: cfg.Trust, required: c.required, feedURL: cfg.FeedURL, log: cfg.Logger},
 		run:     c.tasks.run,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
+		kept: cfg.Kept, settle: c.settle,
 	}
 	cfg.Remote.Mirrors().OnLie(c.notify)
 	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
+	c.loadKept()
 	return c
 }
 

@@ -12,10 +12,13 @@ import (
 	"time"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/kept"
+	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
 )
 
@@ -48,6 +51,8 @@ type surroundings struct {
 	corrupt func(inode uint64) // the content of that file is wrong
 	// replace puts a new generation in the place of one whose archive is another.
 	replace func(*Release)
+	kept    *kept.Dir // see Config
+	settle  func()    // looks at what has to stay
 	// reopen puts a new generation in the place of one whose package has to be
 	// opened anew.
 	reopen func(*Release)
@@ -65,7 +70,7 @@ type Release struct {
 	generation uint64
 	record     *bundle.Record
 	checker    checker
-	newest     *atomic.Pointer[Release] // of all generations of the item, which share it
+	line       *line
 
 	// mu guards what follows it. It is never held over I/O. It comes after Catalog.mu
 	// and before tasks.mu.
@@ -76,6 +81,18 @@ type Release struct {
 	loading chan struct{}   // closed when the indexing under way ends; nil: none
 	taking  archive.Content // what is taken whole for that; nil: nothing
 	failed  *failure
+
+	kept     bool        // it is kept outside of the cache
+	left     time.Time   // when the feed was found to have dropped it; zero: it has not
+	returned bool        // it had been dropped before
+	images   []store.Key // of its images, if it is kept
+	hold     hold        // why it stays, as of the last look
+}
+
+// line is what the generations of an item share that have its directory name.
+type line struct {
+	newest atomic.Pointer[Release]
+	opens  atomic.Int64 // files that are open
 }
 
 type failure struct {
@@ -88,9 +105,9 @@ func newRelease(around *surroundings, item feed.Release, from string, generation
 	r := &Release{
 		around: around, item: item, now: item, from: from, generation: generation,
 		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), log),
-		newest: new(atomic.Pointer[Release]),
+		line:   new(line),
 	}
-	r.newest.Store(r)
+	r.line.newest.Store(r)
 	return r
 }
 
@@ -150,12 +167,19 @@ func (r *Release) place() archive.Place {
 
 // told is what the package is told of the release.
 func (r *Release) told() bundle.Release {
-	a, id, name := r.around, r.item.ID, r.item.Name
+	a, name := r.around, r.item.Name
 	return bundle.Release{
-		ID: id, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
-		Refusal:  func(v *xvm.Verdict) string { return a.sentry.refusal(id, name, v) },
-		Judged:   r.judged,
-		Opened:   r.confirm,
+		ID: r.item.ID, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
+		Refusal: func(v *xvm.Verdict) string { return a.sentry.refusal(r.presented(v), v) },
+		Judged:  r.judged,
+		Left:    r.Withdrawn,
+		Opened: func(ctx context.Context) error {
+			err := r.confirm(ctx)
+			if err == nil {
+				r.used()
+			}
+			return err
+		},
 		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
 		Changed:  a.changed,
 		Corrupt: func(file string, inode uint64) {
@@ -167,6 +191,21 @@ func (r *Release) told() bundle.Release {
 	}
 }
 
+// presented is what a package of the release is to the trust state.
+func (r *Release) presented(v *xvm.Verdict) trust.Package {
+	return trust.Package{
+		ID: r.item.ID, Name: r.item.Name, Manifest: v.Identity(), Former: !r.Withdrawn().IsZero(),
+		Signed: v.Manifest.State == xvm.Good || v.By == xvm.BySidecar, Signer: v.Signer(),
+	}
+}
+
+// remember tells the trust state of a package, unless the feed has dropped it.
+func (r *Release) remember(v *xvm.Verdict) {
+	if r.Withdrawn().IsZero() {
+		r.around.sentry.remember(r.item, r.presented(v), v)
+	}
+}
+
 // judged is told of a verdict that took the place of another.
 func (r *Release) judged(was, is *xvm.Verdict) {
 	// A sidecar is looked for when a package is opened, and another one may count.
@@ -175,7 +214,7 @@ func (r *Release) judged(was, is *xvm.Verdict) {
 		return
 	}
 	r.around.run(func(context.Context) {
-		r.around.sentry.remember(r.item, is)
+		r.remember(is)
 		if is.Refused == "" {
 			r.around.log.Info("the release is trusted now", "release", r.Name(), "signer", is.Signer())
 		}
@@ -207,19 +246,36 @@ func (r *Release) renewed(ctx context.Context, was string) string {
 
 // newestURL is where the feed says the release's archive is, even if it takes that for
 // another one by now: validators tell whether it is.
-func (r *Release) newestURL() string { return r.newest.Load().URL() }
+func (r *Release) newestURL() string { return r.line.newest.Load().URL() }
+
+// next is a new generation of the release.
+func (r *Release) next() *Release {
+	return newRelease(r.around, r.Item(), r.feedFrom(), r.generation+1)
+}
+
+// takeOver gives r what its holders and the disk know of was. It is called before
+// others see r.
+func (r *Release) takeOver(was *Release) *Release {
+	was.mu.Lock()
+	defer was.mu.Unlock()
+	r.record, r.kept, r.left, r.returned, r.images, r.hold = was.record, was.kept, was.left, was.returned, was.images, was.hold
+	if r.kept {
+		r.record.KeepBy(r.keepDocument)
+	}
+	return r
+}
 
 // supersede makes r the generation that follows was. It is called before others see r.
 func (r *Release) supersede(was *Release) *Release {
-	r.newest = was.newest
-	r.newest.Store(r)
+	r.line = was.line
+	r.line.newest.Store(r)
 	return r
 }
 
 // checkSoon has the archive checked, in the background, unless that was done
 // a short while ago.
 func (r *Release) checkSoon(atMost time.Duration) {
-	if p, ok := r.Peek(); ok && r.checker.due(atMost) {
+	if p, ok := r.Peek(); ok && r.Withdrawn().IsZero() && r.checker.due(atMost) {
 		r.around.run(func(ctx context.Context) { _ = r.check(ctx, p) })
 	}
 }
@@ -229,7 +285,7 @@ func (r *Release) checkSoon(atMost time.Duration) {
 // answer at most confirmWait. The error is archive.ErrReplaced if it is another one.
 func (r *Release) confirm(ctx context.Context) error {
 	p, ok := r.Peek()
-	if !ok {
+	if !ok || !r.Withdrawn().IsZero() {
 		return nil
 	}
 	wait, begin := r.checker.unconfirmed()
@@ -249,7 +305,7 @@ func (r *Release) confirm(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if r.newest.Load() != r {
+	if r.line.newest.Load() != r {
 		return archive.ErrReplaced
 	}
 	return nil
@@ -261,11 +317,11 @@ func (r *Release) confirm(ctx context.Context) error {
 // there is no answer.
 func (r *Release) Confirm(ctx context.Context) (*Release, error) {
 	p, ok := r.Peek()
-	if !ok || !r.checker.due(checkEvery) {
-		return r.newest.Load(), nil
+	if !ok || !r.Withdrawn().IsZero() || !r.checker.due(checkEvery) {
+		return r.line.newest.Load(), nil
 	}
 	err := r.check(ctx, p)
-	return r.newest.Load(), err
+	return r.line.newest.Load(), err
 }
 
 // check asks whether the archive is the same, after checker.due.
@@ -356,7 +412,7 @@ func (r *Release) load(ctx context.Context) {
 		err = r.explain(err)
 		r.around.log.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
-		r.around.sentry.remember(r.item, p.Verdict())
+		r.remember(p.Verdict())
 		p.Prepare(ctx)
 	}
 	r.mu.Lock()

@@ -58,17 +58,9 @@ func (s *sentry) takeFeed(held heldFeed, shown bool) (why string, keep bool) {
 	return why, keep
 }
 
-// presented is what a package is to the trust state.
-func presented(id, name string, v *xvm.Verdict) trust.Package {
-	return trust.Package{
-		ID: id, Name: name, Manifest: v.Identity(),
-		Signed: v.Manifest.State == xvm.Good || v.By == xvm.BySidecar, Signer: v.Signer(),
-	}
-}
-
 // remember tells the trust state of a package that has been indexed, and the
 // log of what is wrong with it.
-func (s *sentry) remember(item feed.Release, v *xvm.Verdict) {
+func (s *sentry) remember(item feed.Release, p trust.Package, v *xvm.Verdict) {
 	switch {
 	case v.Misplaced != "": // what the release really is has not been seen
 		s.log.Error("a release holds the package of another", "release", item.Name, "reason", v.Misplaced)
@@ -79,7 +71,7 @@ func (s *sentry) remember(item feed.Release, v *xvm.Verdict) {
 	case s.state == nil:
 		return
 	}
-	if why := s.state.TakePackage(presented(item.ID, item.Name, v), item, !s.required()); why != "" {
+	if why := s.state.TakePackage(p, item, !s.required()); why != "" {
 		s.log.Error("a release is not what it was", "release", item.Name, "reason", why, "hint", s.toAccept(item.Name))
 	}
 }
@@ -108,19 +100,19 @@ func (s *sentry) watchKey(release string, v *xvm.Verdict, now time.Time) {
 const maxExpiring = 1000
 
 // alarm says in what a package contradicts what was seen before, or "".
-func (s *sentry) alarm(id, name string, v *xvm.Verdict) string {
+func (s *sentry) alarm(p trust.Package, v *xvm.Verdict) string {
 	switch {
 	case v.Misplaced != "":
 		return v.Misplaced
 	case s.state != nil:
-		return s.state.Objection(presented(id, name, v))
+		return s.state.Objection(p)
 	}
 	return ""
 }
 
 // refusal says why nothing of a package is served that the verdict does not
 // refuse, or "".
-func (s *sentry) refusal(id, name string, v *xvm.Verdict) string {
+func (s *sentry) refusal(p trust.Package, v *xvm.Verdict) string {
 	if !s.required() {
 		return ""
 	}
@@ -131,7 +123,7 @@ func (s *sentry) refusal(id, name string, v *xvm.Verdict) string {
 	}
 	s.mu.Unlock()
 	if why == "" {
-		why, release = s.alarm(id, name, v), name
+		why, release = s.alarm(p, v), p.Name
 	}
 	if why != "" {
 		return why + "; " + s.toAccept(release)

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"slices"
 	"time"
 
 	"vmcastfs/feed"
@@ -12,6 +13,7 @@ type Snapshot struct {
 	raw      []byte
 	time     time.Time
 	releases []*Release
+	gone     []*Release // withdrawn, and still in the tree
 	byName   map[string]*Release
 }
 
@@ -29,6 +31,24 @@ func (s *Snapshot) Warnings() []string { return s.feed.Warnings }
 
 // Releases lists the releases, newest first.
 func (s *Snapshot) Releases() []*Release { return s.releases }
+
+// Withdrawn lists the releases that the feed has dropped and that stay in the tree.
+func (s *Snapshot) Withdrawn() []*Release { return s.gone }
+
+// All lists all releases of the tree: those of the feed, newest first, and then those
+// that it has dropped.
+func (s *Snapshot) All() []*Release { return slices.Concat(s.releases, s.gone) }
+
+// with is the state with these withdrawn releases, and the same feed.
+func (s *Snapshot) with(gone []*Release) *Snapshot {
+	next := *s
+	next.gone = slices.Clone(gone)
+	next.byName = make(map[string]*Release, len(s.releases)+len(gone))
+	for _, r := range next.All() {
+		next.byName[r.Name()] = r
+	}
+	return &next
+}
 
 // Release finds a release by its directory name.
 func (s *Snapshot) Release(name string) (*Release, bool) {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"os"
 	"time"
 
 	"vmcastfs/cache"
@@ -11,6 +12,7 @@ import (
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 )
 
 // Status is the state of everything, from memory. Its JSON form is the
@@ -21,6 +23,7 @@ type Status struct {
 	HTTP     string               `json:"http,omitempty"` // where a page shows all this
 	Feed     FeedStatus           `json:"feed"`
 	Releases []ReleaseStatus      `json:"releases"`
+	VMs      string               `json:"vms,omitempty"` // the directory of machines whose bases stay
 	Cache    store.Stats          `json:"cache"`
 	Reads    cache.Stats          `json:"reads"`
 	Origins  []remote.OriginStats `json:"origins"` // mirrors too
@@ -58,8 +61,11 @@ type ReleaseStatus struct {
 	State      string         `json:"state"`                 // listed, indexing, indexed, refused, rejected
 	Taken      int64          `json:"taken_bytes,omitempty"` // so far, while an archive is indexed that has to be read, or inflated, whole
 	Error      string         `json:"error,omitempty"`
-	Alarm      string         `json:"alarm,omitempty"`     // in what the release is not what it was
-	Transport  string         `json:"transport,omitempty"` // ranges, or whole: the server has no ranges
+	Withdrawn  *time.Time     `json:"withdrawn,omitempty"`  // when the feed was found to have dropped it
+	Held       []string       `json:"held,omitempty"`       // why it stays: open, pinned, cached, "machine NAME"
+	Incomplete []string       `json:"incomplete,omitempty"` // images that machines may depend on and that are not all here, of a withdrawn release
+	Alarm      string         `json:"alarm,omitempty"`      // in what the release is not what it was
+	Transport  string         `json:"transport,omitempty"`  // ranges, or whole: the server has no ranges
 	Trust      *xvm.Verdict   `json:"trust,omitempty"`
 	Sidecar    *xvm.Signature `json:"sidecar,omitempty"` // who vouches for the sidecar that is used
 	Warnings   []string       `json:"warnings,omitempty"`
@@ -74,7 +80,8 @@ func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).S
 // look looks at the disk. What it finds of images they keep, see bundle.File.Known.
 func (c *Catalog) look() *look {
 	l := &look{after: c.activity(), cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
-	for _, r := range c.Snapshot().releases {
+	c.settleNow(c.tasks.ctx)
+	for _, r := range c.Snapshot().All() {
 		p, ok := r.Peek()
 		if !ok {
 			continue
@@ -88,19 +95,25 @@ func (c *Catalog) look() *look {
 	return l
 }
 
-// activity is what this process has done to the cache so far, from memory.
+// activity is what this process has done to the cache so far, and what others want
+// kept, from memory and a few stats.
 func (c *Catalog) activity() activity {
 	reads := c.cfg.Cache.Stats()
-	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.Known(store.Stats{}).EvictedBytes}
+	held := c.cfg.Store.HeldStamp()
+	if info, err := os.Stat(c.cfg.VMs); err == nil {
+		held += info.ModTime().UnixNano()
+	}
+	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.Known(store.Stats{}).EvictedBytes, held}
 }
 
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
-	st := Status{Version: 1, HTTP: c.cfg.HTTP, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
+	st := Status{Version: 1, VMs: c.cfg.VMs, HTTP: c.cfg.HTTP, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
 	st.Feed = c.feedStatus(s)
-	st.Releases = make([]ReleaseStatus, 0, len(s.releases))
-	for _, r := range s.releases {
+	all := s.All()
+	st.Releases = make([]ReleaseStatus, 0, len(all))
+	for _, r := range all {
 		st.Releases = append(st.Releases, r.describe(l, of))
 	}
 	return st
@@ -118,6 +131,10 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 	if err := r.LastError(); err != nil {
 		st.State, st.Error = "rejected", err.Error()
 	}
+	r.mu.Lock()
+	st.Withdrawn, st.Held = timePtr(r.left), r.hold.reasons()
+	pins := r.hold.pins
+	r.mu.Unlock()
 	p, ok := r.Peek()
 	if !ok {
 		if taken, yes := r.indexing(); yes {
@@ -141,9 +158,29 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 		st.Warnings = append(st.Warnings[:len(st.Warnings):len(st.Warnings)], why)
 	}
 	for _, f := range p.All() {
-		st.Files = append(st.Files, of(f))
+		is := of(f)
+		is.Pinned = pins[f.CacheKey()]
+		st.Files = append(st.Files, is)
+	}
+	if st.Withdrawn != nil {
+		st.Incomplete = incomplete(st.Files)
 	}
 	return st
+}
+
+// incomplete are the images that are not all here. A compressed one is not needed
+// once what it is inflated to is here.
+func incomplete(files []image.Status) (names []string) {
+	whole := make(map[string]bool)
+	for _, f := range files {
+		whole[f.Name] = f.Image && f.Percent >= 100
+	}
+	for _, f := range files {
+		if _, plain := seekable.PlainName(f.Name); f.Image && f.Percent < 100 && f.Refused == "" && !whole[plain] {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {

@@ -135,7 +135,7 @@ func TestOtherValidators(t *testing.T) {
 						t.Fatal("other bytes are not noticed")
 					}
 				}
-				eventually(t, "another generation", func() bool { return r.newest.Load() != r })
+				eventually(t, "another generation", func() bool { return r.line.newest.Load() != r })
 				if err := at(14); err == nil || !strings.Contains(err.Error(), "replaced") {
 					t.Errorf("the old generation: %v", err)
 				}

@@ -103,7 +103,7 @@ func (f *File) Open(ctx context.Context) (image.Handle, error) {
 	if err := f.refused(); err != nil {
 		return nil, err
 	}
-	if f.image() != nil {
+	if f.image() != nil || f.origin == partly {
 		if err := f.shared.release.Opened(ctx); err != nil {
 			return nil, fmt.Errorf("%s/%s: %w", f.shared.release.Name, f.name, err)
 		}
@@ -173,6 +173,10 @@ func (f *File) Attr(name string) ([]byte, bool) {
 		value = fmt.Sprint(f.Status().CachedBytes)
 	case "user.vmcast.source":
 		value = show.URL(f.shared.release.Item().URL)
+	case "user.vmcast.withdrawn":
+		if left := f.shared.release.Left(); !left.IsZero() {
+			value = left.UTC().Format(time.RFC3339)
+		}
 	case "user.vmcast.signer":
 		value = f.Standing().Signer
 	case "user.vmcast.sha256":
@@ -206,6 +210,14 @@ func (f *File) Picture(n int, boot bool) (p image.Picture, ok bool) {
 	p = image.PictureOf(im, n, boot)
 	p.Status = f.describe(p.Status)
 	return p, true
+}
+
+// CacheKey is that of its image in the cache, "" if it has none.
+func (f *File) CacheKey() store.Key {
+	if im := f.image(); im != nil {
+		return im.Key()
+	}
+	return ""
 }
 
 // image is the file's image, or nil.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
@@ -175,6 +176,9 @@ const notesName = "notes.html"
 // notes is that file; nil if there is none.
 func (p *Package) notes() *File {
 	item := p.shared.release.Item()
+	if left := p.shared.release.Left(); !left.IsZero() {
+		item.NotesHTML = fmt.Sprintf("<p>Withdrawn: the feed has dropped this release by %s.</p>\n", left.UTC().Format(time.DateOnly)) + item.NotesHTML
+	}
 	if item.NotesHTML == "" || p.files[notesName] != nil {
 		return nil
 	}
@@ -183,6 +187,30 @@ func (p *Package) notes() *File {
 		key:     p.identity.key("notes", item.NotesHTML, item.Published.String()),
 		content: &small{label: p.shared.label(notesName), content: []byte(item.NotesHTML), state: store.Unverified},
 	}
+}
+
+// Keep has the document kept elsewhere too, from now on.
+func (p *Package) Keep(keep func([]byte) error) {
+	p.shared.release.Record.KeepBy(keep)
+	p.learned.keep()
+}
+
+// Keys are the files of the cache that the package is read from: images, of which
+// data is what guests read, and lists that they cannot be opened without.
+func (p *Package) Keys() (images, lists []store.Key) {
+	for name, f := range p.files {
+		switch im := f.image(); {
+		case im == nil:
+		case name == xvm.BlockListName:
+			lists = append(lists, im.Key())
+		default:
+			images = append(images, im.Key())
+		}
+	}
+	if d := p.doc.Sidecar; d != nil {
+		lists = append(lists, sidecarKey(d.From, d.Identity))
+	}
+	return images, lists
 }
 
 // Verdict is who vouches for the package, and for which of its files.

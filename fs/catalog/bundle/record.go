@@ -12,15 +12,19 @@ import (
 const kindPackage = "package"
 
 // Record keeps the document of one generation of a release on disk. The next
-// generation has the same place for its own.
+// generation has the same place in the store for its own.
 type Record struct {
 	store *store.Store
 	name  string
 	log   *slog.Logger
 
-	// mu guards gone, and is held while the document is written or deleted.
+	// mu guards what follows it, and is held while the document is written or
+	// deleted.
 	mu   sync.Mutex
-	gone bool // another generation has taken the place
+	gone bool               // another generation has taken the place in the store
+	lost bool               // nothing is kept any more
+	raw  []byte             // the document, where it is kept elsewhere as well; nil: it is not
+	keep func([]byte) error // keeps it elsewhere; nil: nobody does
 }
 
 // NewRecord is that of the release id whose URL has the key: another place is
@@ -29,7 +33,37 @@ func NewRecord(st *store.Store, id, key string, log *slog.Logger) *Record {
 	return &Record{store: st, name: id + "\n" + key, log: log}
 }
 
+// KeptRecord is one whose document is kept elsewhere. Apart: it has no place in the
+// store.
+func KeptRecord(st *store.Store, id, key string, log *slog.Logger, raw []byte, keep func([]byte) error, apart bool) *Record {
+	r := NewRecord(st, id, key, log)
+	r.raw, r.keep, r.gone = raw, keep, apart
+	return r
+}
+
+// KeepBy has the document kept elsewhere too, from the next change on.
+func (r *Record) KeepBy(keep func([]byte) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep = keep
+}
+
+// Known tells whether the document is on the disk.
+func (r *Record) Known() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.raw != nil || !r.gone && r.store.HasDoc(kindPackage, r.name)
+}
+
 func (r *Record) load() *Doc {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if doc := parseDoc(r.raw); doc != nil {
+		return doc
+	}
+	if r.gone {
+		return nil
+	}
 	raw, err := r.store.GetDoc(kindPackage, r.name)
 	if err != nil {
 		return nil
@@ -42,14 +76,47 @@ func (r *Record) save(doc *Doc) {
 	raw, err := json.Marshal(doc)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone {
-		return
-	}
-	if err == nil {
+	if err == nil && !r.gone {
 		err = r.store.PutDoc(kindPackage, r.name, raw)
 	}
 	if err != nil {
 		r.log.Warn("an index is not kept on disk", "err", err)
+	}
+	if r.keep != nil && !r.lost {
+		if err := r.keep(raw); err != nil {
+			r.log.Error("what shows the release is not kept: its path may go with the feed's entry", "err", err)
+		}
+		r.raw = raw
+	}
+}
+
+// KeepAgain keeps the document elsewhere once more.
+func (r *Record) KeepAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keep == nil || r.raw == nil || r.lost {
+		return
+	}
+	if err := r.keep(r.raw); err != nil {
+		r.log.Error("what shows the release is not kept", "err", err)
+	}
+}
+
+// Part gives up the place in the store: the document is kept elsewhere alone.
+func (r *Record) Part() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave()
+}
+
+// leave gives up the place in the store; mu is held.
+func (r *Record) leave() {
+	if r.gone {
+		return
+	}
+	r.gone = true
+	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
+		r.log.Warn("the old index is not deleted", "err", err)
 	}
 }
 
@@ -58,11 +125,6 @@ func (r *Record) save(doc *Doc) {
 func (r *Record) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone {
-		return
-	}
-	r.gone = true
-	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
-		r.log.Warn("the old index is not deleted", "err", err)
-	}
+	r.leave()
+	r.lost = true
 }

@@ -17,6 +17,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/source"
+	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
@@ -182,7 +183,7 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive)
 		defer body.Close()
 		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
 	}
-	key := archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size))
+	key := sidecarKey(from, id)
 	file, err := env.Archives.Cache.Open(cache.Spec{
 		Key: key, Label: show.URL(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
 	})
@@ -199,6 +200,11 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive)
 		return nil, errors.Join(remote.ErrChanged, env.Archives.Store.Remove(key))
 	}
 	return sc, err
+}
+
+// sidecarKey is that of a server's sidecar in the cache.
+func sidecarKey(from string, id remote.Identity) store.Key {
+	return archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size))
 }
 
 // sidecarBytes is what a sidecar takes in memory.

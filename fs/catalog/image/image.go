@@ -320,3 +320,6 @@ func (im *Image) keepUndecodable(err error) error {
 	}
 	return err
 }
+
+// Key is that of the image in the cache.
+func (im *Image) Key() store.Key { return im.member.Key }

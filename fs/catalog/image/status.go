@@ -34,6 +34,7 @@ type Status struct {
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 	Open        bool       `json:"open"`
+	Pinned      bool       `json:"pinned,omitempty"` // it is completed, and never evicted
 	Image       bool       `json:"image"`
 	NoDisk      bool       `json:"no_disk,omitempty"` // it is a kernel, a ramdisk or a document
 	// Parts are the images that a disk made of partition images shows. It is no

@@ -12,6 +12,7 @@ type Package struct {
 	Manifest string // SHA-256; "": it has none
 	Signed   bool   // somebody who is trusted vouches for it
 	Signer   string
+	Former   bool // another package may have had the release's id since
 }
 
 // objection says why a package is not what its release was, "" if it is, or
@@ -26,7 +27,7 @@ func (t *Feed) objection(s Package) (Kind, string) {
 	r := t.Releases[s.ID]
 	switch {
 	case r == nil:
-	case r.Manifest == s.Manifest:
+	case r.Manifest == s.Manifest, s.Former && slices.Contains(r.Former, s.Manifest):
 		return "", ""
 	case !r.Signed && s.Signed:
 		return "", "" // nobody vouched for what was seen
@@ -64,6 +65,8 @@ func (t *Feed) note(s Package, now time.Time) {
 		n := &Release{Name: s.Name, Manifest: s.Manifest, Signed: s.Signed, Signer: s.Signer, First: now}
 		if r != nil && r.Manifest == s.Manifest {
 			n.First = r.First
+		} else if r != nil {
+			n.succeed(r)
 		}
 		t.Releases[s.ID] = n
 	}

@@ -49,7 +49,7 @@ func openDir(path string, write bool) (_ *Dir, err error) {
 		}
 	}
 	d := &Dir{}
-	if d.top, err = privdir.Open(path, policy, feedsDir, "lock", "vms"); err != nil {
+	if d.top, err = privdir.Open(path, policy, feedsDir, "lock", "kept", "vms"); err != nil {
 		return nil, err
 	}
 	sub := d.top.Sub
@@ -226,11 +226,12 @@ func (d *Dir) Accept(feedURL, release string) (accepted []Alarm, err error) {
 				t.Newest = &Newest{ID: a.ID, Name: a.Name, Published: a.Published, Seen: now}
 				continue
 			}
-			first := now
+			n := &Release{Name: a.Name, Manifest: a.Offered, Signed: a.Signed, Signer: a.Signer, First: now, Accepted: now}
 			if r := t.Releases[a.ID]; r != nil {
-				first = r.First
+				n.First = r.First
+				n.succeed(r)
 			}
-			t.Releases[a.ID] = &Release{Name: a.Name, Manifest: a.Offered, Signed: a.Signed, Signer: a.Signer, First: first, Accepted: now}
+			t.Releases[a.ID] = n
 		}
 		t.Alarms = left
 		return nil

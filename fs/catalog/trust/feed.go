@@ -30,6 +30,15 @@ type Release struct {
 	Signer   string    `json:"signer,omitempty"`
 	First    time.Time `json:"first_seen"`
 	Accepted time.Time `json:"accepted,omitzero"` // by the operator
+	// Former are manifests in whose place this one came. A release that the feed
+	// has dropped may still be one of those.
+	Former []string `json:"former,omitempty"`
+}
+
+// succeed takes note of what r comes in the place of.
+func (r *Release) succeed(was *Release) {
+	r.Former = append(slices.Clone(was.Former), was.Manifest)
+	r.Former = r.Former[max(0, len(r.Former)-maxFormer):]
 }
 
 // Kind says what an Alarm is about.
@@ -65,6 +74,7 @@ const (
 	maxFile     = 64 << 20
 	maxReleases = 65536 // the first seen longest ago go
 	maxAlarms   = 1000
+	maxFormer   = 16 // manifests of one release
 )
 
 func (t *Feed) trim() {
