@@ -29,6 +29,7 @@ func idsOf(f *Feed) (ids []string) {
 // TestIDsAreComparedAsWritten: RFC 4287, section 4.2.6.1. Ids that name one
 // resource as URLs are different ids.
 func TestIDsAreComparedAsWritten(t *testing.T) {
+	t.Parallel()
 	ids := []string{
 		"URN:UUID:1225c695-cfb8-4ebb-aaaa-80da344efa6a", "urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a", "urn:uuid:1225C695-CFB8-4EBB-AAAA-80DA344EFA6A",
 		"http://example.org/thing", "http://EXAMPLE.org/thing", "HTTP://example.org/thing", "http://example.org/thing#", "http://example.org/thing/", "http://example.org/thing?",
@@ -89,6 +90,7 @@ func TestIDsAreComparedAsWritten(t *testing.T) {
 }
 
 func TestTitlesByTheirType(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		`<title>a &lt;b&gt; c &amp;amp; d</title>`:                                                          "a <b> c &amp; d",
 		`<title type="text">a &lt;b&gt; c &amp;#8211; d</title>`:                                            "a <b> c &#8211; d",
@@ -134,6 +136,7 @@ func TestTitlesByTheirType(t *testing.T) {
 
 // TestOtherWaysToNameAPackage: what is no plain <enclosure>.
 func TestOtherWaysToNameAPackage(t *testing.T) {
+	t.Parallel()
 	const ns = ` xmlns:atom="http://www.w3.org/2005/Atom" xmlns:m="http://search.yahoo.com/mrss/"`
 	for name, tc := range map[string]struct {
 		elements string
@@ -184,6 +187,7 @@ func TestOtherWaysToNameAPackage(t *testing.T) {
 
 // TestOddJSON: what is odd costs itself, never the feed.
 func TestOddJSON(t *testing.T) {
+	t.Parallel()
 	const good = `{"id":"good","title":"good","attachments":[{"url":"http://h/good.xvm"}]}`
 	feedOf := func(version string, items ...string) string {
 		return `{"version":` + version + `,"items":[` + strings.Join(append(items, good), ",") + `]}`
@@ -238,6 +242,7 @@ func TestOddJSON(t *testing.T) {
 // TestCharsetOfTheHeader: RFC 7303, section 3: a byte order mark, the header,
 // then the declaration.
 func TestCharsetOfTheHeader(t *testing.T) {
+	t.Parallel()
 	const cyrillic = "Тест" // 0xd2 e5 f1 f2 in Windows-1251
 	in1251 := rssOf(item("\xd2\xe5\xf1\xf2", "1", ""))
 	inUTF8 := rssOf(item(cyrillic, "1", ""))
@@ -271,6 +276,7 @@ func TestCharsetOfTheHeader(t *testing.T) {
 // TestNamesOutliveTheirFormerIDs: versions that took Atom's ids for URLs have
 // given names to what they made of them.
 func TestNamesOutliveTheirFormerIDs(t *testing.T) {
+	t.Parallel()
 	names := new(nameTable)
 	old := []Release{{ID: "urn:uuid:AB", Title: "Debian"}, {ID: "http://h/b%C3%BC", Title: "Debian"}, {ID: "http://h/x", Title: "x"}}
 	names.assign(old)
@@ -291,6 +297,7 @@ func TestNamesOutliveTheirFormerIDs(t *testing.T) {
 
 // TestDigestOfTheEnclosure: in every kind of feed, of the package that is chosen.
 func TestDigestOfTheEnclosure(t *testing.T) {
+	t.Parallel()
 	sum := digest("package")
 	const url = `url="http://h/a.img"`
 	for name, tc := range map[string]struct{ doc, want string }{

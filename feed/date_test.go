@@ -7,6 +7,7 @@ import (
 )
 
 func TestF13Dates(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"2016-11-07 09:51:30.123456":            "2016-11-07T09:51:30.123456Z",
 		"2016-11-07 09:51:30.12":                "2016-11-07T09:51:30.12Z",

@@ -65,6 +65,7 @@ func feedparserReads(t *testing.T, docs []string) [][]map[string]*int64 {
 
 // TestIDsAgainstFeedparser: both tell the same releases apart.
 func TestIDsAgainstFeedparser(t *testing.T) {
+	t.Parallel()
 	var ids []string
 	for _, scheme := range []string{"http://Example.org/", "HTTP://example.org/", "https://example.org:443/", "urn:uuid:", "URN:UUID:", "tag:example.org,2026:"} {
 		for _, rest := range []string{"a", "A", "a#", "a?", "a/", "a/../a", "b%C3%BC", "b%c3%bc", "bü", "x&amp;y", "x&amp;amp;y", "%61", "1.0", "a b"} {
@@ -97,6 +98,7 @@ func TestIDsAgainstFeedparser(t *testing.T) {
 
 // TestDatesAgainstFeedparser: a date that feedparser reads means the same here.
 func TestDatesAgainstFeedparser(t *testing.T) {
+	t.Parallel()
 	var dates []string
 	add := func(days, gaps, clocks, zones []string) {
 		for _, day := range days {

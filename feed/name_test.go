@@ -12,6 +12,7 @@ import (
 )
 
 func TestN1N2N3N4N5N8SafeName(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ row, in, want string }{
 		{"plain", "debian-12.5", "debian-12.5"},
 		{"plain", "Debian 12.5 (bookworm), minimal", "Debian-12.5-bookworm-minimal"},
@@ -98,6 +99,7 @@ func nameMap(list []Release) map[string]string {
 }
 
 func TestN4HomoglyphTwins(t *testing.T) {
+	t.Parallel()
 	var n nameTable
 	list := releasesOf("1=раураl", "2=paypal") // Cyrillic, Latin
 	n.assign(list)
@@ -107,6 +109,7 @@ func TestN4HomoglyphTwins(t *testing.T) {
 }
 
 func TestN5FallBackToID(t *testing.T) {
+	t.Parallel()
 	var n nameTable
 	list := releasesOf("urn:uuid:12=", "???=...", "!!=,")
 	n.assign(list)
@@ -116,6 +119,7 @@ func TestN5FallBackToID(t *testing.T) {
 }
 
 func TestN6Collisions(t *testing.T) {
+	t.Parallel()
 	specs := []string{"a=Debian 12", "b=debian-12", "c=DEBIAN 12", "d=debian\u200b 12", "e=ｄｅｂｉａｎ 12", "f=straße", "g=STRASSE", "h=é", "i=e\u0301"}
 	list := releasesOf(specs...)
 	new(nameTable).assign(list)
@@ -145,6 +149,7 @@ func TestN6Collisions(t *testing.T) {
 }
 
 func TestN7Reserved(t *testing.T) {
+	t.Parallel()
 	var n nameTable
 	list := releasesOf("1=latest", "2=LATEST", "3=.vmcastfs", "4=feed.xml", "5=Feed.XML", "6=Latest.", "7=lаtest") // the last with a Cyrillic а
 	n.assign(list)
@@ -159,6 +164,7 @@ func TestN7Reserved(t *testing.T) {
 }
 
 func TestNamesStayForGood(t *testing.T) {
+	t.Parallel()
 	n := new(nameTable)
 	first := releasesOf("new=vm", "old=vm")
 	n.assign(first)
@@ -201,6 +207,7 @@ func TestNamesStayForGood(t *testing.T) {
 }
 
 func TestNamesRejectDamage(t *testing.T) {
+	t.Parallel()
 	var n nameTable
 	long := strings.Repeat("x", maxName)
 	doc := `{"version":1,"round":3,"names":{"ok":{"name":"fine","seen":1},"long":{"name":"` + long + "-" + digest("long")[:8] + `","seen":2},
@@ -222,6 +229,7 @@ func TestNamesRejectDamage(t *testing.T) {
 }
 
 func TestNamesAreBounded(t *testing.T) {
+	t.Parallel()
 	var n nameTable
 	for round := range 6 {
 		list := make([]Release, MaxItems)
@@ -236,6 +244,7 @@ func TestNamesAreBounded(t *testing.T) {
 }
 
 func TestSanitizeHTML(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"":                "",
 		"plain <3 & more": "plain &lt;3 &amp; more",

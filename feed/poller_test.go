@@ -105,6 +105,7 @@ func between(t *testing.T, what string, got, low, high time.Duration) {
 }
 
 func TestPollerHonoursTTLAndMaxAge(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name        string
 		channel     string
@@ -144,6 +145,7 @@ func TestPollerHonoursTTLAndMaxAge(t *testing.T) {
 }
 
 func TestPollerSkips(t *testing.T) {
+	t.Parallel()
 	// The bubble's clock starts at midnight UTC, Saturday 2000-01-01.
 	body := strings.Replace(rssOf(item("a", "1", "")), "<title>t</title>",
 		"<title>t</title><ttl>60</ttl><skipHours><hour>1</hour><hour>2</hour><hour>3</hour></skipHours><skipDays><day>Sunday</day></skipDays>", 1)
@@ -170,6 +172,7 @@ func TestPollerSkips(t *testing.T) {
 }
 
 func TestPollerBacksOff(t *testing.T) {
+	t.Parallel()
 	s := &fakeServer{err: errors.New("dial \x1b[31mhttps://user:secret@h.example/feed.xml?key=abc: refused")}
 	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
 		time.Sleep(2 * time.Hour)
@@ -204,6 +207,7 @@ func (retryError) Error() string               { return "503" }
 func (e retryError) RetryAfter() time.Duration { return e.after }
 
 func TestPollerRetryAfter(t *testing.T) {
+	t.Parallel()
 	for after, want := range map[time.Duration]time.Duration{5 * time.Minute: 5 * time.Minute, 100 * time.Hour: maxRetryAfter} {
 		s := &fakeServer{err: fmt.Errorf("get: %w", retryError{after})}
 		polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
@@ -289,6 +293,7 @@ func TestFirst(t *testing.T) {
 }
 
 func TestF4F8F15PollerKeepsLastGood(t *testing.T) {
+	t.Parallel()
 	good := []byte(rssOf(item("a", "1", ""), item("b", "2", "")))
 	s := &fakeServer{doc: Document{Body: good, ETag: "1"}}
 	var seen []int
@@ -334,6 +339,7 @@ func TestF4F8F15PollerKeepsLastGood(t *testing.T) {
 }
 
 func TestF12NewPackageUnderOldID(t *testing.T) {
+	t.Parallel()
 	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", ""), item("b", "2", "")))}}
 	var got []*Feed
 	polling(t, s, PollerOptions{OnFeed: func(f *Feed, _ []byte) { got = append(got, f) }}, func(t *testing.T, p *Poller) {
@@ -348,6 +354,7 @@ func TestF12NewPackageUnderOldID(t *testing.T) {
 }
 
 func TestPollerRestart(t *testing.T) {
+	t.Parallel()
 	var store []byte
 	o := PollerOptions{
 		Load: func() ([]byte, error) {
@@ -422,6 +429,7 @@ func TestPollerRestart(t *testing.T) {
 }
 
 func TestPollerSurvivesAPanic(t *testing.T) {
+	t.Parallel()
 	good := []byte(rssOf(item("a", "1", "")))
 	bad := false
 	p, err := NewPoller(PollerOptions{URL: "https://h.example/feed.xml", Fetch: func(context.Context, string, string, string) (*Document, error) {
@@ -444,6 +452,7 @@ func TestPollerSurvivesAPanic(t *testing.T) {
 }
 
 func TestPollerRefreshIsCancelled(t *testing.T) {
+	t.Parallel()
 	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", "")))}, delay: time.Minute}
 	polling(t, s, PollerOptions{}, func(t *testing.T, p *Poller) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -462,6 +471,7 @@ func TestPollerRefreshIsCancelled(t *testing.T) {
 }
 
 func TestPollerOnLocalFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "vmcast.xml")
 	write := func(items ...string) {
 		t.Helper()
@@ -506,6 +516,7 @@ func TestPollerOnLocalFile(t *testing.T) {
 }
 
 func TestFetchFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	big := filepath.Join(dir, "big")
 	if err := os.WriteFile(big, nil, 0o644); err != nil {
@@ -539,6 +550,7 @@ func TestFetchFile(t *testing.T) {
 }
 
 func TestNewPollerRefuses(t *testing.T) {
+	t.Parallel()
 	for _, o := range []PollerOptions{{}, {URL: "http://h/"}, {Fetch: FetchFile}, {URL: "http://h:x/", Fetch: FetchFile}} {
 		if _, err := NewPoller(o); err == nil {
 			t.Errorf("%+v", o)
@@ -549,6 +561,7 @@ func TestNewPollerRefuses(t *testing.T) {
 // TestL2WriterOfALocalFeed: who could have put a feed where it is, is who can
 // exchange it.
 func TestL2WriterOfALocalFeed(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, and another user")
 	}
@@ -596,6 +609,7 @@ func TestL2WriterOfALocalFeed(t *testing.T) {
 // TestH3NotModifiedByAnother: who stands in for the one who gave the feed is not
 // believed to confirm it, and what was saved tells who that was.
 func TestH3NotModifiedByAnother(t *testing.T) {
+	t.Parallel()
 	body := rssOf(item("a", "1", ""))
 	from, conditional := "public", 0
 	var doc []byte

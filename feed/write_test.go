@@ -20,6 +20,7 @@ func sampleChannel() Channel {
 }
 
 func TestWriteGolden(t *testing.T) {
+	t.Parallel()
 	got, err := sampleChannel().Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +52,7 @@ func TestWriteGolden(t *testing.T) {
 }
 
 func TestWriteRefuses(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(*Channel){
 		"no title":      func(c *Channel) { c.Title = "" },
 		"no link":       func(c *Channel) { c.Link, c.Self, c.Items = "", "", nil },
@@ -77,6 +79,7 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestUpdateChangesOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
 	old, err := sampleChannel().Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +159,7 @@ func TestUpdateChangesOnlyWhatChanged(t *testing.T) {
 }
 
 func TestTypeOf(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{
 		"a.xvm": "application/x-xvm", "a.XVM2": "application/enomalism2-xvm2", "a.ova": "application/x-tar",
 		"a.img": "application/octet-stream", "a.img.gz": "application/gzip", "a.tar.zst": "application/zstd", "": "application/octet-stream",

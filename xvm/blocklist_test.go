@@ -19,6 +19,7 @@ import (
 )
 
 func TestBlockListRoundTrip(t *testing.T) {
+	t.Parallel()
 	type block struct {
 		sum    [32]byte
 		zero   bool
@@ -99,6 +100,7 @@ func TestBlockListRoundTrip(t *testing.T) {
 }
 
 func TestBlockListRefused(t *testing.T) {
+	t.Parallel()
 	h := hex64 + "\n"
 	good := "vmcast-blocks 1\nimage a\nsize 5000\nblock 4096\nfuture thing\nblocks 2\n" + h + "zero 1\nend\n"
 	if _, err := ParseBlockList(strings.NewReader(good)); err != nil {
@@ -162,6 +164,7 @@ func TestBlockListRefused(t *testing.T) {
 }
 
 func TestBlockListWriterRefuses(t *testing.T) {
+	t.Parallel()
 	var sum [32]byte
 	for name, use := range map[string]func(w *BlockListWriter) error{
 		"block without image": func(w *BlockListWriter) error { return w.Block(sum, 0) },
@@ -236,6 +239,7 @@ func TestBlockListMemory(t *testing.T) {
 // TestBlockListByShell makes a list, and blocks compressed one by one, with
 // nothing but standard tools, as blocklist.go shows.
 func TestBlockListByShell(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	image := make([]byte, 300_000)
 	for i := range image[:200_000] {

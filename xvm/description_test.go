@@ -21,6 +21,7 @@ func readDescription(t testing.TB, name string) []byte {
 }
 
 func TestParseDescription(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]Description{
 		"xvm.xml": {
 			Kind: "xvm", Name: "debian-12.5", Arch: "x86_64", MemoryMiB: 512, CPUs: 2, Machine: "pv",
@@ -83,6 +84,7 @@ func TestParseDescription(t *testing.T) {
 }
 
 func TestDescriptionRefused(t *testing.T) {
+	t.Parallel()
 	deep := strings.Repeat("<a>", maxXMLDepth+1) + strings.Repeat("</a>", maxXMLDepth+1)
 	for name, text := range map[string]string{
 		"F1 billion laughs":   `<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><xvm><name>&b;</name></xvm>`,
@@ -107,6 +109,7 @@ func TestDescriptionRefused(t *testing.T) {
 }
 
 func TestDescriptionMemory(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]int{
 		"<memory>512</memory>": 512, `<memory unit="GiB">1.5</memory>`: 1536, "<memory>1G</memory>": 1024, "<memory>262144 KiB</memory>": 256,
 		"<memory>0</memory>": 0, "<memory>-1</memory>": 0, "<memory>x</memory>": 0, "<memory>999999999999999999 TiB</memory>": 0,
@@ -176,6 +179,7 @@ func FuzzParseDescription(f *testing.F) {
 
 // What is stored in a way that is not undone is told.
 func TestDescriptionOfStoredOVF(t *testing.T) {
+	t.Parallel()
 	d, err := ParseDescription([]byte(`<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"><References>
 <File ovf:id="a" ovf:href="a.vmdk" ovf:compression="gzip"/><File ovf:id="b" ovf:href="b.vmdk" ovf:chunkSize="5000"/>
 <File ovf:id="c" ovf:href="c.vmdk" ovf:compression="identity"/></References><VirtualSystem ovf:id="box"/></Envelope>`))

@@ -9,6 +9,7 @@ import (
 // TestC4HostileDescription: of a description that tries everything, nothing is
 // left that could reach the host.
 func TestC4HostileDescription(t *testing.T) {
+	t.Parallel()
 	d, err := ParseDescription(readDescription(t, "hostile.xml"))
 	if err != nil {
 		t.Fatal(err)

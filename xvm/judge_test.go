@@ -97,6 +97,7 @@ func testSigner(t testing.TB, name string) (*Signer, *Keyring) {
 // "a.img" as a member, "a.img.gz>" for what it inflates to, "#" for a disk in
 // chunks; "-" before one says that it is refused, "+" that the sidecar vouches.
 func TestJudge(t *testing.T) {
+	t.Parallel()
 	key, ring := testSigner(t, "publisher")
 	stranger, _ := testSigner(t, "stranger")
 	pkg := func() *judged { return newJudged(t, key) }
@@ -198,6 +199,7 @@ func (j *judged) of(id, as string) *judged {
 
 // TestNotListed keeps the sentence that users search for.
 func TestNotListed(t *testing.T) {
+	t.Parallel()
 	key, ring := testSigner(t, "publisher")
 	v, err := Judge(newJudged(t, key).manifestOf("a.img").large("a.img.gz").e, Policy{Keyring: ring, Required: true}, judgedAt)
 	if err != nil {

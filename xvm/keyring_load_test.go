@@ -29,6 +29,7 @@ func publicKeys(t testing.TB, n int) (all [][]byte) {
 // TestKeyringBadFileCostsItself: in a directory one bad file costs nothing but
 // itself, wherever it stands in the alphabet, and is named.
 func TestKeyringBadFileCostsItself(t *testing.T) {
+	t.Parallel()
 	keys := publicKeys(t, 2)
 	many := bytes.Repeat(readKeyFile(t, "testdata/keys", "two.gpg"), MaxKeyringKeys/2+1)
 	for name, c := range map[string]struct {
@@ -97,6 +98,7 @@ func errOf(errs ...error) error {
 
 // TestKeyringOfAnotherUser: who owns the directory decides what is trusted.
 func TestKeyringOfAnotherUser(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "a.asc"), publicKeys(t, 1)[0], 0o600); err != nil {
 		t.Fatal(err)
@@ -124,6 +126,7 @@ func TestKeyringOfAnotherUser(t *testing.T) {
 // TestKeyringStamp: whatever changes the keyring changes its stamp, and nothing
 // else does.
 func TestKeyringStamp(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys")
 	seen := map[string]string{}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestLoadKeyringDirectory(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for from, to := range map[string]string{"rsa.key": "a.asc", "two.gpg": "b.gpg", "message.txt": "broken.asc", "ed25519.key": "notes.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, to), readKeyFile(t, "testdata/keys", from), 0o644); err != nil {
@@ -35,6 +36,7 @@ func TestLoadKeyringDirectory(t *testing.T) {
 }
 
 func TestS12LoadKeyringRefuses(t *testing.T) {
+	t.Parallel()
 	if _, err := LoadKeyring(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
@@ -72,6 +74,7 @@ func TestS12LoadKeyringRefuses(t *testing.T) {
 }
 
 func TestS12Identity(t *testing.T) {
+	t.Parallel()
 	s, err := NewSigner("Eve \x1b[31m\u202e"+strings.Repeat("x", 400), "e@example.org", time.Now())
 	if err != nil {
 		t.Fatal(err)

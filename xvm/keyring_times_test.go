@@ -16,6 +16,7 @@ import (
 // and asks for it anew only when the last one says that it may not stand: that
 // must come to the same as asking each time.
 func TestVerdictStands(t *testing.T) {
+	t.Parallel()
 	for _, c := range signatureCases {
 		ring, err := ParseKeyring(readKeyFile(t, "testdata/keys", c.key))
 		if err != nil {
@@ -60,6 +61,7 @@ func TestVerdictStands(t *testing.T) {
 // TestExpires: the moment that a key's owner gave it is told, and it is the one
 // at which the signature stops to count.
 func TestExpires(t *testing.T) {
+	t.Parallel()
 	life := 40 * 24 * time.Hour
 	e, err := openpgp.NewEntity("short", "", "short@example.org", &packet.Config{
 		Time: func() time.Time { return judgedAt }, KeyLifetimeSecs: uint32(life / time.Second),
@@ -102,6 +104,7 @@ func TestExpires(t *testing.T) {
 // TestRevokedCopy: where a keyring has a key twice, the copy that is revoked
 // counts.
 func TestRevokedCopy(t *testing.T) {
+	t.Parallel()
 	key, _ := testSigner(t, "publisher")
 	j := newJudged(t, key).manifestOf("a.img")
 	public, err := key.PublicKey()
@@ -129,6 +132,7 @@ func TestRevokedCopy(t *testing.T) {
 // TestKeyFlags compares with gpg what keys may sign: a key that says nothing of
 // its uses may do what its algorithm can.
 func TestKeyFlags(t *testing.T) {
+	t.Parallel()
 	gpg, err := exec.LookPath("gpg")
 	if err != nil {
 		t.Skip("needs gpg")

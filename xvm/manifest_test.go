@@ -21,6 +21,7 @@ var (
 )
 
 func TestManifestForms(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, text, member string
 		want               []sums.Sum
@@ -70,6 +71,7 @@ func TestManifestForms(t *testing.T) {
 }
 
 func TestManifestXVM2(t *testing.T) {
+	t.Parallel()
 	text := "hd0.img 3221225472 " + hex32 + "\nmy cd.iso 1048576 " + strings.ToUpper(hex32) + "\nempty 0 " + hex32 + "\n" +
 		hex32 + " 5 " + hex32 + "\n"
 	m, err := ParseManifest("manifest.txt", []byte(text))
@@ -110,6 +112,7 @@ func TestManifestXVM2(t *testing.T) {
 }
 
 func TestS1Listing(t *testing.T) {
+	t.Parallel()
 	m, err := ParseManifest("manifest.txt", []byte(hex40+"  a.gz\n"+hex40+"  absent\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +126,7 @@ func TestS1Listing(t *testing.T) {
 }
 
 func TestS2Names(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"a": "a", "./a": "a", "a//b": "a/b", "a/./b": "a/b", "/a": "a", "././/a/": "a", "a b": "a b", "é": "é", "..a": "..a",
 		"..": "", "a/../b": "", "../a": "", "": "", ".": "", "/": "", "a\x1bb": "", "a\x7f": "", "a\u0085": "", "\xff": "", "a\nb": "",
@@ -136,6 +140,7 @@ func TestS2Names(t *testing.T) {
 }
 
 func TestManifestRefused(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{
 		"S2 dotdot":           hex40 + "  ../a\n",
 		"S2 dotdot tagged":    "SHA1 (a/../b) = " + hex40,
@@ -161,6 +166,7 @@ func TestManifestRefused(t *testing.T) {
 }
 
 func TestS4Unsupported(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{
 		"crc":           "12345678  a\n",
 		"sha224":        strings.Repeat("a", 56) + "  a\n",
@@ -187,6 +193,7 @@ func TestS4Unsupported(t *testing.T) {
 }
 
 func TestManifestWarningsBounded(t *testing.T) {
+	t.Parallel()
 	m, err := ParseManifest("manifest.txt", []byte(hex40+"  a\n"+strings.Repeat("x\n", 5000)))
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +205,7 @@ func TestManifestWarningsBounded(t *testing.T) {
 
 // TestManifestOfTools lets coreutils make manifests and check ours.
 func TestManifestOfTools(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	names := []string{"root.img", "with space", `back\slash`, "(1) = x", "d/e"}
 	if err := os.Mkdir(filepath.Join(dir, "d"), 0o755); err != nil {
@@ -288,6 +296,7 @@ func FuzzParseManifest(f *testing.F) {
 // A sum tool that is run over everything lists the manifest and what signs it, with
 // sums that are wrong by then. Such lines are left out, and told.
 func TestManifestListsItself(t *testing.T) {
+	t.Parallel()
 	requireTool(t, "sha1sum")
 	dir := t.TempDir()
 	for name, content := range map[string]string{"root.img": "disk", "xvm.xml": "<xvm/>", "signature.asc": "s", "mf-signature.asc": "m", "vm.cert": "c", "other.cert": "o"} {

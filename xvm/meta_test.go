@@ -3,6 +3,7 @@ package xvm
 import "testing"
 
 func TestIsMeta(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		member Member
 		want   bool
@@ -21,6 +22,7 @@ func TestIsMeta(t *testing.T) {
 }
 
 func TestManifestMember(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		names []string
 		want  string

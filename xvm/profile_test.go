@@ -8,6 +8,7 @@ import (
 )
 
 func TestParseProfile(t *testing.T) {
+	t.Parallel()
 	const head = "vmcast-profile 1\n"
 	for doc, want := range map[string][]ProfileRead{
 		head:                                     {},

@@ -71,6 +71,7 @@ func sidecarTar(t testing.TB, files []sidecarFile) []byte {
 }
 
 func TestReadSidecar(t *testing.T) {
+	t.Parallel()
 	s, err := ReadSidecar(bytes.NewReader(sidecarTar(t, sidecarParts(t))))
 	if err != nil {
 		t.Fatal(err)
@@ -96,6 +97,7 @@ func TestReadSidecar(t *testing.T) {
 
 // A sidecar of version 1 keeps what does not come from a decoder.
 func TestReadSidecarOfVersion1(t *testing.T) {
+	t.Parallel()
 	parts := sidecarParts(t)
 	var blocks bytes.Buffer
 	w := NewBlockListWriter(&blocks)
@@ -134,6 +136,7 @@ func TestReadSidecarOfVersion1(t *testing.T) {
 }
 
 func TestReadSidecarRefuses(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(f []sidecarFile) []sidecarFile{
 		"nothing":            func([]sidecarFile) []sidecarFile { return nil },
 		"no package":         func(f []sidecarFile) []sidecarFile { return f[1:] },
@@ -169,6 +172,7 @@ func TestReadSidecarRefuses(t *testing.T) {
 }
 
 func TestSidecarPackageForm(t *testing.T) {
+	t.Parallel()
 	sum := strings.Repeat("0a", 32)
 	good := "vmcast-sidecar 2\narchive 512 " + sum + "\nmember 3 " + sum + " a b\nend\n"
 	for doc, ok := range map[string]bool{

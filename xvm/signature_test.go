@@ -110,6 +110,7 @@ func checkSignatures(t *testing.T, dir string, now time.Time) {
 }
 
 func TestSignatures(t *testing.T) {
+	t.Parallel()
 	checkSignatures(t, "testdata/keys", time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
 }
 
@@ -126,6 +127,7 @@ func requireTool(t *testing.T, tool string) {
 
 // TestSignaturesOfGnuPG makes all keys and signatures afresh.
 func TestSignaturesOfGnuPG(t *testing.T) {
+	t.Parallel()
 	requireTool(t, "gpg")
 	if testing.Short() {
 		t.Skip("makes keys")
@@ -138,6 +140,7 @@ func TestSignaturesOfGnuPG(t *testing.T) {
 }
 
 func TestSignatureFaultsAreTold(t *testing.T) {
+	t.Parallel()
 	k, err := LoadKeyring("testdata/keys/rsa.key")
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +162,7 @@ func TestSignatureFaultsAreTold(t *testing.T) {
 }
 
 func TestS7TooManySignatures(t *testing.T) {
+	t.Parallel()
 	k, err := LoadKeyring("testdata/keys/rsa.key")
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +178,7 @@ func TestS7TooManySignatures(t *testing.T) {
 // TestS9SignatureItself: what its key vouches for is no good all the same if it
 // is older than that, or asks for what is not known.
 func TestS9SignatureItself(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	e, err := openpgp.NewEntity("s", "", "s@example.org", signConfig(at))
 	if err != nil {
@@ -230,6 +235,7 @@ func TestS9SignatureItself(t *testing.T) {
 // TestS9Subkeys: subkeys that are not for signing, or that do not vouch for
 // their primary key in turn, sign nothing.
 func TestS9Subkeys(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	now := at.Add(time.Hour)
 	for name, tt := range map[string]struct {
@@ -282,6 +288,7 @@ func TestS9Subkeys(t *testing.T) {
 }
 
 func TestSigner(t *testing.T) {
+	t.Parallel()
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s, err := NewSigner("Demo", "demo@example.org", at)
 	if err != nil {
@@ -357,6 +364,7 @@ func TestSigner(t *testing.T) {
 
 // TestSignerSatisfiesGnuPG lets gpg check what we sign.
 func TestSignerSatisfiesGnuPG(t *testing.T) {
+	t.Parallel()
 	requireTool(t, "gpg")
 	home, err := os.MkdirTemp("/tmp", "vmcast-gpg")
 	if err != nil {
@@ -397,6 +405,7 @@ func TestSignerSatisfiesGnuPG(t *testing.T) {
 }
 
 func TestVerifyConcurrently(t *testing.T) {
+	t.Parallel()
 	k, err := LoadKeyring("testdata/keys/two.key")
 	if err != nil {
 		t.Fatal(err)
@@ -414,6 +423,7 @@ func TestVerifyConcurrently(t *testing.T) {
 }
 
 func TestWeakDigests(t *testing.T) {
+	t.Parallel()
 	for h, want := range map[crypto.Hash]bool{crypto.MD5: true, crypto.SHA1: true, crypto.RIPEMD160: true, crypto.SHA256: false, crypto.SHA512: false} {
 		if weakDigest(h) != want {
 			t.Errorf("%v", h)

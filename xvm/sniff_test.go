@@ -28,6 +28,7 @@ func sniffWhole(b []byte) Disk {
 
 // TestSniffImages has qemu-img make every format.
 func TestSniffImages(t *testing.T) {
+	t.Parallel()
 	requireTool(t, "qemu-img")
 	dir := t.TempDir()
 	const size = 6 << 20
@@ -112,6 +113,7 @@ func TestSniffImages(t *testing.T) {
 
 // TestSniffRaw has the tools of each filesystem make it.
 func TestSniffRaw(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		tool string
 		args []string
@@ -175,6 +177,7 @@ func put(n int, parts map[int]string) []byte {
 }
 
 func TestSniffMagics(t *testing.T) {
+	t.Parallel()
 	var gz bytes.Buffer
 	gzip.NewWriter(&gz).Close()
 	partition := "\x80\x01\x01\x00\x83\xfe\xff\xff\x00\x08\x00\x00\x00\x10\x00\x00"

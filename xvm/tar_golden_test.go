@@ -10,6 +10,7 @@ import (
 // testdata/tar/package.tar was written by GNU tar 1.34 (--format=posix --sparse --label). Its index, as version 1 of
 // the format has it, must be accepted by every later version, and be what the walk finds as long as that is version 1.
 func TestTarGoldenIndex(t *testing.T) {
+	t.Parallel()
 	archive, err := os.ReadFile("testdata/tar/package.tar")
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ func tarExpect(t *testing.T, archive []byte, lim Limits, want tarWant) *Index {
 }
 
 func TestT1UnsafeNames(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{
 		"../x", "..", "a/../../b", "a/../b", "a/..", "./../x", "/../x", "//etc/x", "a//b", "a/./b", `a\b`, `..\x`, `C:\x`, "c:x", "C:/x",
 		"-rf", "a/-x", "disk,format=qcow2", "esc\x1b[2J", "nl\nx", "\x9b1m", "bidi\u202etxt", "zero\u200bwidth", "\xff\xfe", "nb\u00a0sp",
@@ -63,6 +64,7 @@ func TestT1UnsafeNames(t *testing.T) {
 }
 
 func TestT2SymbolicLinks(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker)
 	m.header('2', "shadow", 0, tarPut(157, "/etc/shadow")).header('2', "loop", 0, tarPut(157, "loop"))
 	m.header('2', "dir", 0, tarPut(157, "/etc")).file("dir/passwd", "through").file("dir/sub/x", "through").file("ok", "1")
@@ -74,6 +76,7 @@ func TestT2SymbolicLinks(t *testing.T) {
 }
 
 func TestT3HardLinks(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker)
 	m.file("./a", "content").header('1', "b", 0, tarPut(157, "a")).header('1', "c", 0, tarPut(157, "./b"))
 	m.header('1', "absent", 0, tarPut(157, "nowhere")).header('1', "self", 0, tarPut(157, "self")).header('1', "later", 0, tarPut(157, "z"))
@@ -88,6 +91,7 @@ func TestT3HardLinks(t *testing.T) {
 }
 
 func TestT4DevicesAndModes(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker)
 	m.header('3', "chr", 0).header('4', "blk", 0).header('6', "fifo", 0).header('s', "sock", 0).file("ok", "1", tarPut(100, "0006777\x00"))
 	x := tarExpect(t, m.end(), Limits{}, tarWant{members: "ok", hidden: 4})
@@ -99,6 +103,7 @@ func TestT4DevicesAndModes(t *testing.T) {
 }
 
 func TestT5Duplicates(t *testing.T) {
+	t.Parallel()
 	big := strings.Repeat("x", tarAgainMax+1)
 	tarExpect(t, new(tarMaker).file("a", "1").file("b", "2").file("./a", "1").file("c", "3").file("a", "1").end(), Limits{}, tarWant{members: "a b c", hidden: 2})
 	tarExpect(t, new(tarMaker).file("a", "").file("a", "").end(), Limits{}, tarWant{members: "a", hidden: 1})
@@ -118,6 +123,7 @@ func TestT5Duplicates(t *testing.T) {
 }
 
 func TestT6PaxSizeWins(t *testing.T) {
+	t.Parallel()
 	inner := new(tarMaker).file("smuggled", "evil").Bytes()
 	m := new(tarMaker)
 	m.pax('x', "size", fmt.Sprint(len(inner))).header('0', "outer", 0).body(string(inner)).file("ok", "1")
@@ -143,6 +149,7 @@ func tarViewsIfAny(t *testing.T, archive []byte) map[string]tarView {
 }
 
 func TestT7ExtendedHeaders(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("l", 120)
 	several := tarWant{kind: ErrTarRefused, reason: "several extended headers"}
 	gnu := func(m *tarMaker, flag byte, s string) *tarMaker {
@@ -184,6 +191,7 @@ func TestT7ExtendedHeaders(t *testing.T) {
 }
 
 func TestT8HugeHeadersAndSizes(t *testing.T) {
+	t.Parallel()
 	base256 := func(first byte, rest ...byte) tarField {
 		return func(b []byte) {
 			clear(b[124:136])
@@ -228,6 +236,7 @@ func tarOldSparse(name string, stored, real int64, more bool, regions ...int64) 
 }
 
 func TestT9SparseMaps(t *testing.T) {
+	t.Parallel()
 	const k = 512
 	for _, c := range []struct {
 		name         string
@@ -293,6 +302,7 @@ func TestT9SparseMaps(t *testing.T) {
 }
 
 func TestT9SparseForms(t *testing.T) {
+	t.Parallel()
 	refused := tarWant{kind: ErrTarRefused}
 	for _, records := range [][]string{
 		{"GNU.sparse.major", "1", "GNU.sparse.minor", "1", "GNU.sparse.realsize", "5"},
@@ -358,6 +368,7 @@ func tarRepeat(n int, s ...string) (out []string) {
 }
 
 func TestT10ApparentSize(t *testing.T) {
+	t.Parallel()
 	huge := fmt.Sprint(int64(math.MaxInt64))
 	records := []string{"GNU.sparse.size", huge, "GNU.sparse.numblocks", "1", "GNU.sparse.map", huge + ",0"}
 	tarExpect(t, new(tarMaker).pax('x', records...).file("a", "").end(), Limits{}, tarWant{kind: ErrTarLimit, reason: "too large"})
@@ -368,6 +379,7 @@ func TestT10ApparentSize(t *testing.T) {
 }
 
 func TestT11Truncated(t *testing.T) {
+	t.Parallel()
 	whole := new(tarMaker).file("a", "first").file("b", strings.Repeat("x", 2000)).end()
 	for n := 1; n < len(whole); n += 37 {
 		x, err := tarWalkBytes(t, whole[:n], Limits{})
@@ -398,6 +410,7 @@ func TestT11Truncated(t *testing.T) {
 }
 
 func TestT12Garbage(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker).file("a", "1").body("this is no header").file("b", "2")
 	tarExpect(t, m.end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "at offset 1024: no valid header"})
 	flipped := new(tarMaker).file("a", "1").file("b", "2").end()
@@ -410,6 +423,7 @@ func TestT12Garbage(t *testing.T) {
 }
 
 func TestT13ManyTinyMembers(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker)
 	const n = 10000
 	for i := range n {
@@ -429,6 +443,7 @@ func TestT13ManyTinyMembers(t *testing.T) {
 }
 
 func TestT14LongNames(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{strings.Repeat("a/", 10000) + "b", strings.Repeat("n", 256), strings.Repeat("a/", 64) + "b", strings.Repeat(strings.Repeat("x", 250)+"/", 9) + "b"} {
 		x := tarExpect(t, new(tarMaker).pax('x', "path", name).file("a", "1").file("ok", "1").end(), Limits{}, tarWant{members: "ok", hidden: 1})
 		if len(x.Hidden[0].Name) > 255 {
@@ -445,6 +460,7 @@ func TestT14LongNames(t *testing.T) {
 }
 
 func TestT15FileAndDirectory(t *testing.T) {
+	t.Parallel()
 	for _, m := range []*tarMaker{
 		new(tarMaker).file("a", "1").header('5', "a/", 0),
 		new(tarMaker).header('5', "a/", 0).file("a", "1"),
@@ -461,6 +477,7 @@ func TestT15FileAndDirectory(t *testing.T) {
 }
 
 func TestT16NotATar(t *testing.T) {
+	t.Parallel()
 	disk := make([]byte, 4096)
 	copy(disk[510:], "\x55\xaa")
 	ext := make([]byte, 4096)
@@ -480,6 +497,7 @@ func TestT16NotATar(t *testing.T) {
 }
 
 func TestT17OddTypes(t *testing.T) {
+	t.Parallel()
 	m := new(tarMaker)
 	m.header('V', "label", 0).header('M', "part", 3).body("abc").header('N', "names", 3).body("abc").header('Z', "z", 3).body("abc").header('D', "dump/", 3).body("abc")
 	tarExpect(t, m.file("ok", "1").header('7', "contiguous", 1).body("2").end(), Limits{}, tarWant{members: "ok contiguous", hidden: 4})
@@ -502,11 +520,13 @@ func TestT17OddTypes(t *testing.T) {
 // T18: the walk shows the root's description and those below it as what they are; which is read, and up to what size,
 // is for the caller. Two in the root are duplicates.
 func TestT18Descriptions(t *testing.T) {
+	t.Parallel()
 	tarExpect(t, new(tarMaker).file("xvm.xml", "1").file("sub/xvm.xml", "2").end(), Limits{}, tarWant{members: "xvm.xml sub/xvm.xml"})
 	tarExpect(t, new(tarMaker).file("xvm.xml", "1").file("./xvm.xml", "2").end(), Limits{}, tarWant{kind: ErrTarRefused, reason: "twice"})
 }
 
 func TestTarReadErrors(t *testing.T) {
+	t.Parallel()
 	archive := tarGo(t, tar.FormatPAX, "a", strings.Repeat("x", 100000), "b", "2")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

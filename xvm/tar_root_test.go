@@ -9,6 +9,7 @@ import (
 
 // A directory that holds all of a package is its root, and no other is.
 func TestPackageDirectory(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what  string
 		files string
@@ -63,6 +64,7 @@ func TestPackageDirectory(t *testing.T) {
 // Hard links go on to name what they are links to; an index made before
 // directories were entered is made anew.
 func TestPackageDirectoryIndex(t *testing.T) {
+	t.Parallel()
 	x := &Index{Version: indexVersion, Size: 4096, Members: []Member{
 		{Name: "d/xvm.xml", Offset: 512, Stored: 5, Size: 5},
 		{Name: "d/again.xml", Offset: 512, Stored: 5, Size: 5, Link: "d/xvm.xml"},

@@ -49,6 +49,7 @@ func (v *tarVirtual) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestTarImageBehindLargeMember(t *testing.T) {
+	t.Parallel()
 	const big, image = 9 << 30, 1 << 30
 	head := func(name string, size int64) []byte {
 		return new(tarMaker).pax('x', "size", fmt.Sprint(size)).header('0', name, 0).Bytes()
@@ -79,6 +80,7 @@ func TestTarImageBehindLargeMember(t *testing.T) {
 }
 
 func TestTarWindowGrowsAndShrinks(t *testing.T) {
+	t.Parallel()
 	v := new(tarVirtual)
 	for i := range 2000 {
 		v.add(new(tarMaker).header('0', fmt.Sprint("small", i), 10<<10).Bytes(), 10<<10)
@@ -100,6 +102,7 @@ func TestTarWindowGrowsAndShrinks(t *testing.T) {
 }
 
 func TestTarNoByteTwice(t *testing.T) {
+	t.Parallel()
 	var files []string
 	for i := range 300 {
 		files = append(files, fmt.Sprint(strings.Repeat("n", i), i), strings.Repeat("c", i*7))
@@ -121,6 +124,7 @@ func TestTarNoByteTwice(t *testing.T) {
 }
 
 func TestTarIndexValidate(t *testing.T) {
+	t.Parallel()
 	flag, name, size, fields := tarOldSparse("s", 1024, 8192, false, 0, 512, 4096, 512, 8192, 0)
 	m := new(tarMaker).file("a", "1").header(flag, name, size, fields).body(strings.Repeat("x", 1024))
 	m.header(tarOldSparse("hole", 0, 4096, false, 4096, 0)).header('1', "b", 0, tarPut(157, "s")).file("d/c", "2").file("../x", "")
@@ -185,6 +189,7 @@ func TestTarIndexValidate(t *testing.T) {
 }
 
 func TestTarTimes(t *testing.T) {
+	t.Parallel()
 	for value, want := range map[string]time.Time{
 		"1700000000.123456789": time.Unix(1700000000, 0), "-1": time.Unix(-1, 0), "99999999999999": {}, "-99999999999": {},
 	} {

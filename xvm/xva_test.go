@@ -59,6 +59,7 @@ func xvaIndex(names ...string) *Index {
 }
 
 func TestXVADisks(t *testing.T) {
+	t.Parallel()
 	x := xvaIndex("Ref:5/00000000", "Ref:5/00000000.checksum", "Ref:5/00000007=4096", "Ref:5/00000007.xxhash", "Ref:7/00000000", "Ref:7/00000002")
 	disks, owned, err := XVADisks(x, xapi(10<<20, 7<<20+4096))
 	if err != nil {
@@ -92,6 +93,7 @@ func TestXVADisks(t *testing.T) {
 }
 
 func TestXVADisksRefuses(t *testing.T) {
+	t.Parallel()
 	for _, names := range [][]string{
 		{"Ref:5/00000001", "Ref:5/00000000"},
 		{"Ref:5/00000000", "Ref:5/00000000"},
@@ -114,6 +116,7 @@ func TestXVADisksRefuses(t *testing.T) {
 }
 
 func TestXVADescription(t *testing.T) {
+	t.Parallel()
 	d, err := ParseDescription(xapi(1, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +156,7 @@ func FuzzXVA(f *testing.F) {
 }
 
 func TestMemberName(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"disk.qcow2": "disk.qcow2", "./a": "a", "a/b": "", "..": "", ".": "", "": "", "-x": "", "a,b": "", "a\nb": "", "a/": "",
 	} {

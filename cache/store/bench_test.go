@@ -82,6 +82,7 @@ func TestReadBlockDoesNotAllocate(t *testing.T) {
 
 // Reads of present blocks, and misses, do not wait for anyone's IO: here for a flush that cannot get on.
 func TestReadWaitsForNoWrite(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), SyncEvery: time.Hour})
 	f := openFile(t, s, "f", 8*bs, bs)
 	write(t, f, 0)

@@ -8,6 +8,7 @@ import (
 
 // The map agrees with the simplest thing that could be one.
 func TestBlockMapAgainstModel(t *testing.T) {
+	t.Parallel()
 	const end = 3*pageBlocks + 100
 	type state struct {
 		present, zero bool
@@ -69,6 +70,7 @@ func TestBlockMapAgainstModel(t *testing.T) {
 }
 
 func TestEras(t *testing.T) {
+	t.Parallel()
 	var m blockMap
 	for b := range int64(4) {
 		m.set(b, 1)

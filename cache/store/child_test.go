@@ -156,6 +156,7 @@ func (p *process) say(t *testing.T) {
 
 // L4: a process is killed while it writes; what is present afterwards is right, and all the rest can be written.
 func TestL4Killed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	watcher := openStore(t, Options{Dir: dir})
 	w := openFile(t, watcher, "f", childBlocks*bs, bs)
@@ -201,6 +202,7 @@ func TestL4Killed(t *testing.T) {
 
 // Two processes that want the same blocks at the same time fetch each once, and see each other's.
 func TestTwoProcessesFetchOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir, SyncEvery: 20 * time.Millisecond})
 	f := openFile(t, s, "f", childBlocks*bs, bs)
@@ -255,6 +257,7 @@ func TestWaitClaim(t *testing.T) {
 
 // A claim ends with its process.
 func TestClaimOfKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir})
 	f := openFile(t, s, "f", childBlocks*bs, bs)
@@ -273,6 +276,7 @@ func TestClaimOfKilled(t *testing.T) {
 }
 
 func TestClaimsInOneProcess(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", childBlocks*bs, bs)
 	release, ok := f.Claim(1)

@@ -42,6 +42,7 @@ func reflinkDir(t testing.TB) string {
 // TestWriteCopy runs where the temporary directory is, and on a filesystem that
 // can share blocks.
 func TestWriteCopy(t *testing.T) {
+	t.Parallel()
 	dirs := []string{t.TempDir()}
 	if d := reflinkDir(t); d != "" {
 		dirs = append(dirs, filepath.Join(d, "store"))
@@ -127,6 +128,7 @@ func shared(t testing.TB, f *File, b int64) bool {
 }
 
 func TestStamp(t *testing.T) {
+	t.Parallel()
 	s, err := Open(Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	if _, err := s.GetDoc("feed", "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
@@ -64,6 +65,7 @@ func TestDocs(t *testing.T) {
 }
 
 func TestL1DamagedDoc(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	if err := s.PutDoc("index", "name", []byte("data")); err != nil {
 		t.Fatal(err)
@@ -98,6 +100,7 @@ func TestL1DamagedDoc(t *testing.T) {
 
 // Readers see the old document or the new one, whoever writes.
 func TestDocReplacedWhileRead(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	docs := [][]byte{bytes.Repeat([]byte("a"), 5000), bytes.Repeat([]byte("b"), 3000)}
 	if err := s.PutDoc("feed", "x", docs[0]); err != nil {
@@ -144,6 +147,7 @@ func setDocUsed(t *testing.T, s *Store, kind, name string, ago time.Duration) {
 // TestDocumentsCount: documents count towards the limit. A flood of them evicts documents, the least
 // recently used first, and no image; what people said of files and what belongs to a kept file stays.
 func TestDocumentsCount(t *testing.T) {
+	t.Parallel()
 	const limit, doc = 4 << 20, 60 << 10
 	s := openStore(t, Options{Dir: t.TempDir(), Limit: limit})
 	f := openFile(t, s, "image", 2<<20, 64<<10)
@@ -202,6 +206,7 @@ func TestDocumentsCount(t *testing.T) {
 
 // TestDocumentsWithoutRoom: a document that finds no room is refused as blocks are.
 func TestDocumentsWithoutRoom(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), Limit: 1 << 20})
 	if err := s.PutDoc("index", "large", make([]byte, 2<<20)); !errors.Is(err, ErrFull) {
 		t.Error(err)

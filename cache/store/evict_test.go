@@ -35,6 +35,7 @@ func grow(s *Store) {
 }
 
 func TestEvictionOrder(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), Limit: (40 + 5) * bs}) // five journals
 	for i, name := range []string{"old", "older", "open", "pinned"} {
 		f := openFile(t, s, name, 100*bs, bs)
@@ -118,6 +119,7 @@ func TestEvictionOrder(t *testing.T) {
 
 // What the kernel reads by itself loses nothing, here or by another process.
 func TestHeldFileIsNotPunched(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), Limit: (4 + 1) * bs}) // a journal
 	f := openFile(t, s, "f", 4*bs, bs)
 	write(t, f, 0, 1, 2, 3)
@@ -154,6 +156,7 @@ func TestHeldFileIsNotPunched(t *testing.T) {
 // The limit holds while several goroutines of two stores, which share a directory as processes do, write to files that
 // stay open.
 func TestLimitUnderLoad(t *testing.T) {
+	t.Parallel()
 	const blockSize, limit = 64 << 10, 4 << 20
 	dir := t.TempDir()
 	var wg sync.WaitGroup
@@ -217,6 +220,7 @@ func TestLimitUnderLoad(t *testing.T) {
 
 // Eviction by one process is absence, not damage, to another that has not heard of it.
 func TestEvictionSeenElsewhere(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", 4*bs, bs)
 	write(t, f, 0, 1, 2, 3)
@@ -256,6 +260,7 @@ func TestEvictionSeenElsewhere(t *testing.T) {
 }
 
 func TestListRemovePruneVerify(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	for i, name := range []string{"a", "b", "c"} {
 		f := openFile(t, s, name, 10*bs, bs)
@@ -327,6 +332,7 @@ func mountTmpfs(t *testing.T, size int) string {
 // A limit that was lowered holds without anyone writing; what was used last is
 // the last to go.
 func TestLimitLowered(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir})
 	for i, name := range []string{"new", "old"} {
@@ -354,6 +360,7 @@ func TestLimitLowered(t *testing.T) {
 
 // L3: a full disk refuses blocks with ErrFull and hurts nothing.
 func TestL3DiskFull(t *testing.T) {
+	t.Parallel()
 	dir := mountTmpfs(t, 1<<20)
 	s, err := Open(Options{Dir: dir, SyncEvery: time.Millisecond})
 	if err != nil {
@@ -404,6 +411,7 @@ func TestL3DiskFull(t *testing.T) {
 
 // The floor of free space holds.
 func TestL3Floor(t *testing.T) {
+	t.Parallel()
 	dir := mountTmpfs(t, 4<<20)
 	s := openStore(t, Options{Dir: dir, MinFree: 2 << 20})
 	f := openFile(t, s, "f", 8<<20, bs)
@@ -419,6 +427,7 @@ func TestL3Floor(t *testing.T) {
 
 // TestReadOnlyDisk: a cache on a disk that takes no writes serves what it holds, and says so.
 func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	dir := mountTmpfs(t, 16<<20)
 	s, err := Open(Options{Dir: dir})
 	if err != nil {

@@ -39,6 +39,7 @@ func presentBlocks(t testing.TB, f *File) []int64 {
 
 // L4: whatever part of the journal reached the disk, what it says is true and the rest can be written again.
 func TestL4TornJournal(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), SyncEvery: time.Hour})
 	f := openFile(t, s, "f", 20*bs, bs)
 	ends := map[int64]int{headerSize: 0} // length of the journal: blocks in it
@@ -126,6 +127,7 @@ func mustHeader(t testing.TB, journal []byte) header {
 
 // L1: a flipped bit anywhere in the journal costs at most the record it is in, and the word "verified".
 func TestL1FlippedBitInJournal(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), SyncEvery: time.Hour})
 	f := openFile(t, s, "f", 20*bs, bs)
 	for _, batch := range [][]int64{{3, 1}, {4, 5, 6, 7, 8}, {0, 2, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}} {
@@ -167,6 +169,7 @@ func TestL1FlippedBitInJournal(t *testing.T) {
 }
 
 func TestL5NewerJournal(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", bs, bs)
 	f.Close()
@@ -184,6 +187,7 @@ func TestL5NewerJournal(t *testing.T) {
 }
 
 func TestMissingFiles(t *testing.T) {
+	t.Parallel()
 	for _, suffix := range []string{dataSuffix, journalSuffix, lockSuffix} {
 		s := openStore(t, Options{Dir: t.TempDir()})
 		f := openFile(t, s, "f", 2*bs, bs)
@@ -201,6 +205,7 @@ func TestMissingFiles(t *testing.T) {
 
 // A journal does not grow without bound, and a rewritten one says the same.
 func TestCompaction(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir(), SyncEvery: time.Hour})
 	const blocks = 4000
 	f := openFile(t, s, "f", blocks*bs, bs)
@@ -261,6 +266,7 @@ var update = flag.Bool("update", false, "write the golden cache of the current v
 // TestGolden opens a cache that version 1 wrote. It must open for ever: never rewrite testdata/v1; a later version gets a
 // directory of its own.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	golden := filepath.Join("testdata", "v1")
 	zero := make([]byte, bs)
 	if *update {
@@ -313,6 +319,7 @@ func TestGolden(t *testing.T) {
 
 // TestRestart opens 100 GB of cached blocks, in the longest journal that is not rewritten: a record for every block.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	const size, blockSize = 100_000_000_000, 64 << 10
 	f := openFile(t, s, "f", size, blockSize)
@@ -354,6 +361,7 @@ func cpuTime(t *testing.T) time.Duration {
 
 // Opening does not depend on the size of the image.
 func TestHugeImage(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", 2<<40, 64<<10)
 	last := f.Blocks() - 1
@@ -455,6 +463,7 @@ type failingReader struct{}
 func (failingReader) ReadAt([]byte, int64) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 func TestReplayReadError(t *testing.T) {
+	t.Parallel()
 	if _, _, err := replay(failingReader{}, 1, 0, 100, func([]record) {}); err == nil {
 		t.Error("no error")
 	}

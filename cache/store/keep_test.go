@@ -8,6 +8,7 @@ import (
 )
 
 func TestKeptFilesStay(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	for _, name := range []string{"a", "b", "c"} {
 		f := openFile(t, s, name, 4*bs, bs)

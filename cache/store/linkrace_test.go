@@ -12,6 +12,7 @@ import (
 // TestL2SwappedDirectory: who owns the directory above the cache's puts a link to somewhere else in its place, again
 // and again, while it is opened. Nothing is ever made there.
 func TestL2SwappedDirectory(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, and another user")
 	}

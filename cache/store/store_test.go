@@ -108,6 +108,7 @@ func allocated(t testing.TB, p string) int64 {
 }
 
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, size := range []int64{0, 1, bs - 1, bs, bs + 1, 2 * bs, 3*bs + 500, 1100 * bs} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -163,6 +164,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestUnknownSize(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", Unknown, bs)
 	if f.Size() != Unknown || f.Blocks() != Unknown {
@@ -200,6 +202,7 @@ func TestUnknownSize(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	for _, k := range []Key{"", "../../etc/passwd", Key(strings.Repeat("A", 64)), Key(strings.Repeat("a", 65)), Key("../" + strings.Repeat("a", 61))} {
 		if _, err := s.File(k, 1, bs); err == nil {
@@ -220,6 +223,7 @@ func TestArguments(t *testing.T) {
 }
 
 func TestZeros(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir})
 	f := openFile(t, s, "f", 10*bs+7, bs)
@@ -276,6 +280,7 @@ func TestZeros(t *testing.T) {
 
 // A zero block must read as zeros through the data file too, whatever a crash left there.
 func TestZerosOverLeftovers(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	f := openFile(t, s, "f", 2*bs, bs)
 	if err := os.WriteFile(path(s, "f", dataSuffix), bytes.Repeat([]byte{7}, 2*bs), 0o600); err != nil {
@@ -297,6 +302,7 @@ func TestZerosOverLeftovers(t *testing.T) {
 }
 
 func TestL1FlippedBitInData(t *testing.T) {
+	t.Parallel()
 	for name, hurt := range map[string]func(d *os.File) error{
 		"flip":     func(d *os.File) error { _, err := d.WriteAt([]byte{content(1, bs)[9] ^ 4}, bs+9); return err },
 		"truncate": func(d *os.File) error { return d.Truncate(bs + 9) },
@@ -337,6 +343,7 @@ func TestL1FlippedBitInData(t *testing.T) {
 }
 
 func TestDropAndStates(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir})
 	f := openFile(t, s, "f", 3*bs, bs)
@@ -380,6 +387,7 @@ func TestDropAndStates(t *testing.T) {
 }
 
 func TestSharedFile(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	a := openFile(t, s, "f", 2*bs, bs)
 	b := openFile(t, s, "f", 2*bs, bs)
@@ -401,6 +409,7 @@ func TestSharedFile(t *testing.T) {
 }
 
 func TestDirectory(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	s := openStore(t, Options{Dir: dir})
 	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
@@ -453,6 +462,7 @@ func TestDirectory(t *testing.T) {
 }
 
 func TestL2SymlinkInside(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	victim := filepath.Join(t.TempDir(), "victim")
 	os.WriteFile(victim, []byte("precious"), 0o600)
@@ -478,6 +488,7 @@ func TestL2SymlinkInside(t *testing.T) {
 // TestL3Loose opens a file for which there is no place: it works, without
 // caching; and once there is one, the next to open it gets it.
 func TestL3Loose(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir})
 	if err := os.RemoveAll(filepath.Join(dir, "files")); err != nil {
@@ -537,6 +548,7 @@ func TestL3Loose(t *testing.T) {
 
 // TestL3LooseSettles gives a file its place back while it is open and in use.
 func TestL3LooseSettles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, Options{Dir: dir, settle: time.Millisecond, SyncEvery: time.Millisecond})
 	const blocks = 64
@@ -645,6 +657,7 @@ func TestL3LooseSettles(t *testing.T) {
 // TestDeletedByHand removes the files of a cache that two processes use: what
 // the one still has open must not be mixed with what the other makes anew.
 func TestDeletedByHand(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, b := openStore(t, Options{Dir: dir, SyncEvery: time.Millisecond}), openStore(t, Options{Dir: dir, SyncEvery: time.Millisecond})
 	old := openFile(t, a, "k", 4*bs, bs)
@@ -684,6 +697,7 @@ func TestDeletedByHand(t *testing.T) {
 
 // TestRemovedAndMadeAgain removes the whole directory under its user.
 func TestRemovedAndMadeAgain(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "cache")
 	s := openStore(t, Options{Dir: dir, settle: time.Millisecond})
 	away := dir + ".away" // as the store may make it again at any moment, a removal in place may find it not empty
@@ -718,6 +732,7 @@ func TestRemovedAndMadeAgain(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, Options{Dir: t.TempDir()})
 	s.Close()
 	files := filepath.Join(s.opt.Dir, "files")

@@ -21,6 +21,7 @@ const blk = 64 << 10
 // known at once, a read fetches the blocks around it only, and zeros cost
 // nothing.
 func TestBlocksFirstRead(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(40*blk+1000, 1)
 	for _, compress := range []bool{true, false} {
 		s := newSite(t)
@@ -79,6 +80,7 @@ func TestBlocksFirstRead(t *testing.T) {
 // TestBlocksFlipped: with any one byte of the package wrong, no wrong byte is
 // served, and what does not work is one block.
 func TestBlocksFlipped(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(9*blk, 2)
 	for _, compress := range []bool{true, false} {
 		pkg := packed(t, compress, nil, file{"root.img", disk})
@@ -135,6 +137,7 @@ func checkFlipped(t *testing.T, pkg []byte, at int64, disk []byte) {
 // TestBlockListWrong: a list that does not match the manifest is not used, and
 // neither are the images without it.
 func TestBlockListWrong(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(4*blk, 3)
 	pkg := packed(t, true, nil, file{"root.img", disk})
 	s := newSite(t)
@@ -175,6 +178,7 @@ func TestBlockListWrong(t *testing.T) {
 
 // TestBlockListUnlisted: a list that no manifest vouches for counts for nothing.
 func TestBlockListUnlisted(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	disk := file{"root.img", diskImage(3*blk, 4)}
 	var b bytes.Buffer
@@ -199,6 +203,7 @@ func TestBlockListUnlisted(t *testing.T) {
 // TestBlockListContradicts: a list that speaks of other sizes than the archive
 // has, though signed for, opens nothing.
 func TestBlockListContradicts(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(3*blk, 4)
 	stored := gz(t, disk)
 	list := func(name, member string, size, stored int64) []byte {
@@ -243,6 +248,7 @@ func TestBlockListContradicts(t *testing.T) {
 // TestUpgrade: of a release that differs from a cached one in 2 % of its blocks,
 // about 2 % cross the network.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	const blocks = 200
 	first := make([]byte, blocks*blk)
 	for b := range blocks {
@@ -289,6 +295,7 @@ func TestUpgrade(t *testing.T) {
 // TestStoredOnce: a stored file that has been read is not fetched again for its
 // plain content.
 func TestStoredOnce(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(12*blk, 5)
 	s := newSite(t)
 	s.release("one", "/one.xvm", packed(t, true, nil, file{"root.img", disk}))
@@ -307,6 +314,7 @@ func TestStoredOnce(t *testing.T) {
 // TestSumsLearned: an image that was verified as a whole is checked block by
 // block from then on: when blocks are lost and the server has others.
 func TestSumsLearned(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(20*blk, 6)}
 	packedDisk := file{"data.img.gz", gz(t, diskImage(8*blk, 7))}
 	s := newSite(t)

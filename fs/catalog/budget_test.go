@@ -27,6 +27,7 @@ func xzOf(t testing.TB, p []byte, dict int) []byte {
 // decoders of its kind share, and decoders of members get on that wait for one
 // of an archive, with memory for one each.
 func TestC1SharedBudget(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	var members []file
 	for i := range 4 {

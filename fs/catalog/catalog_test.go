@@ -22,6 +22,7 @@ import (
 // TestIndexPersisted: a package is walked once; another process shows it
 // without the server.
 func TestIndexPersisted(t *testing.T) {
+	t.Parallel()
 	disk, small := file{"root.img", diskImage(6*blk, 1)}, file{"swap.img.gz", gz(t, diskImage(3*blk, 2))}
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(disk, small), disk, small))
@@ -54,6 +55,7 @@ func TestIndexPersisted(t *testing.T) {
 // file open keeps what is cached of the old one and gets no byte of the new;
 // who opens it anew gets the new one.
 func TestGenerationReplaced(t *testing.T) {
+	t.Parallel()
 	old, next := file{"root.img", diskImage(40*blk, 1)}, file{"root.img", diskImage(40*blk, 2)}
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(old), old))
@@ -99,6 +101,7 @@ func mustLookup(t *testing.T, r *Release, name string) *bundle.File {
 // TestPlainSizes: what tells the size of compressed content, and that nothing
 // else is believed.
 func TestPlainSizes(t *testing.T) {
+	t.Parallel()
 	plain := diskImage(5*blk+17, 1)
 	tool := func(name string, args ...string) []byte {
 		cmd := exec.Command(name, args...)
@@ -149,6 +152,7 @@ func TestPlainSizes(t *testing.T) {
 // TestXVM2Judge: an XVM2 manifest gives size and MD5 of the plain disk, or of
 // its first MiB, as its packager had it.
 func TestXVM2Judge(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(20*blk, 1) // 1.25 MiB
 	stored := file{"hd0.img.gz", gz(t, disk)}
 	for name, c := range map[string]struct {
@@ -185,6 +189,7 @@ func TestXVM2Judge(t *testing.T) {
 // TestRefused: what no trusted key vouches for is listed and not served; what
 // was signed is vouched for by a digest that means something.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	stranger, _ := publisher(t, "stranger")
 	about := file{"xvm.xml", []byte("<xvm/>")}
@@ -270,6 +275,7 @@ func TestRefused(t *testing.T) {
 // TestWholeArchive: of a server without ranges the archive is taken once, as
 // one stream, and all else comes from that; with a block list too.
 func TestWholeArchive(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(30*blk, 1)
 	stored := file{"root.img.gz", gz(t, disk)}
 	for name, pkg := range map[string][]byte{
@@ -302,6 +308,7 @@ func TestWholeArchive(t *testing.T) {
 // TestCorruptMember: an image that does not match its sum is corrupt, and so is
 // what was inflated from it; the others are not concerned.
 func TestCorruptMember(t *testing.T) {
+	t.Parallel()
 	good, disk := file{"good.img", diskImage(2*blk, 1)}, file{"root.img.gz", gz(t, diskImage(4*blk, 2))}
 	bad := file{"root.img.gz", bytes.Clone(disk.content)}
 	bad.content[4] ^= 1 // the time in its header: it inflates all the same
@@ -329,6 +336,7 @@ func TestCorruptMember(t *testing.T) {
 
 // TestClosed: after Close nothing begins any more, and nothing hangs.
 func TestClosed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xvm", packed(t, true, nil, file{"root.img", diskImage(blk, 1)}))
 	h := s.open()

@@ -39,6 +39,7 @@ func compressors(t testing.TB) map[string]func(p []byte) []byte {
 // An archive compressed as a whole is one like any other, also on a server
 // without ranges and in the next process, which need not read it again.
 func TestCompressedArchive(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(7*blk+100, 1)}
 	pkg := tarOf(t, file{"xvm.xml", []byte("<xvm/>")}, manifestOf(disk), disk, file{"swap.img.gz", gz(t, diskImage(2*blk, 2))})
 	for suffix, compress := range compressors(t) {
@@ -105,6 +106,7 @@ func skipped(p []byte) []byte {
 // A suffix is stripped only from content that was decoded: a disk image whose
 // compression is damaged where it begins is no disk image.
 func TestDamagedMagic(t *testing.T) {
+	t.Parallel()
 	raw := diskImage(5*blk, 1)
 	raw[510], raw[511] = 0x55, 0xaa
 	makers := compressors(t)
@@ -139,6 +141,7 @@ func TestDamagedMagic(t *testing.T) {
 
 // What enclosures are is told by their content, whatever they are called.
 func TestBareImages(t *testing.T) {
+	t.Parallel()
 	raw := diskImage(5*blk, 1)
 	raw[510], raw[511] = 0x55, 0xaa
 	plain := bytes.Repeat([]byte{0xe5}, 3*blk)
@@ -190,6 +193,7 @@ func TestBareImages(t *testing.T) {
 
 // What is neither a package nor an image is refused, and the reason told.
 func TestT16NoPackage(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		path, want string
 		body       []byte
@@ -222,6 +226,7 @@ func TestT16NoPackage(t *testing.T) {
 // A listing does not wait for an archive that takes long to read, and what was
 // begun goes on.
 func TestIndexingInTheBackground(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.tar.gz", gz(t, tarOf(t, file{"root.img", diskImage(4*blk, 1)})))
 	s.origin.Inject(origin.Fault{Path: "/one.tar.gz", Kind: origin.Delay, Delay: 300 * time.Millisecond, Times: 1})
@@ -239,6 +244,7 @@ func TestIndexingInTheBackground(t *testing.T) {
 // A fixed VHD is told from a raw image by its last bytes, which are fetched for
 // that when it is opened, and nothing else is.
 func TestFixedVHD(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	disk := noise(8*mib, 1)
 	vhd := append(disk[:len(disk):len(disk)], make([]byte, 512)...)
@@ -266,6 +272,7 @@ func TestFixedVHD(t *testing.T) {
 
 // Status tells of an archive that is being inflated, and how far that is.
 func TestInflatingIsSeen(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.tar.gz", gz(t, tarOf(t, file{"xvm.xml", []byte("<xvm/>")}, file{"root.img", noise(2*mib, 1)})))
 	h := s.open()

@@ -29,6 +29,7 @@ func qcow(backing string, size int) []byte {
 // What names another file is not opened, in whatever shape it comes, and says
 // why; what does not, is.
 func TestC3ExternalRefused(t *testing.T) {
+	t.Parallel()
 	evil, good := qcow("/etc/shadow", 3*blk), qcow("", 3*blk)
 	descriptor := []byte("# Disk DescriptorFile\nversion=1\nRW 8 FLAT \"/etc/shadow\" 0\n")
 	late := []byte(strings.Repeat("# a remark\n", 500) + "version=1\nRW 8 FLAT \"/etc/passwd\" 0\n")
@@ -68,6 +69,7 @@ func TestC3ExternalRefused(t *testing.T) {
 
 // Under Strict nothing is read at opening, and the first read refuses.
 func TestC3Strict(t *testing.T) {
+	t.Parallel()
 	evil := file{"evil.img", qcow("/etc/shadow", 3*blk)}
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(evil), evil))
@@ -88,6 +90,7 @@ func TestC3Strict(t *testing.T) {
 // until they have been examined: neither a server that fails at first nor one
 // that shows something harmless first gets a name past the check.
 func TestC3NoBackDoor(t *testing.T) {
+	t.Parallel()
 	evil := file{"evil.img", qcow("/etc/shadow", 20*blk)}
 	pkg := tarOf(t, evil)
 

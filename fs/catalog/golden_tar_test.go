@@ -15,6 +15,7 @@ import (
 // content of a compressed member what gzip makes of that: contents.txt says only
 // that it is what it was.
 func TestGoldenIsWhatTarExtracts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	paths, err := filepath.Glob(filepath.Join("testdata", "golden", "*"))
 	if err != nil {

@@ -19,6 +19,7 @@ var update = flag.Bool("update", false, "write testdata/golden/contents.txt anew
 // (testdata/golden/make.sh), shows what it has always shown: names, sizes,
 // formats, contents, states, and what the description says.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join("testdata", "golden")
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 // TestPrefetchTail: after the first bytes of an archive one more round trip indexes
 // it, block list and boot profile included.
 func TestPrefetchTail(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(200*blk, 3)
 	var list bytes.Buffer
 	if _, err := pack.Pack(t.Context(), &list, pack.Options{

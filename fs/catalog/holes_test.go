@@ -7,6 +7,7 @@ import (
 // Blocks of zeros in a block list are holes for stat as they are for reading, from
 // the first listing on, and in the next process without the list.
 func TestZeroBlocksAreHoles(t *testing.T) {
+	t.Parallel()
 	disk := make([]byte, 64*blk+100)
 	copy(disk[5*blk:], noise(blk, 1))
 	copy(disk[40*blk+7:], noise(2*blk, 2))

@@ -45,6 +45,7 @@ func mbrOf(p []byte) (entries [][4]int64) {
 
 // Partition images appear as one disk, whose bytes are a table and theirs.
 func TestJoined(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	root, swap, data := fsImage(300_001, 1), swapImage(100_000), fsImage(2*mib, 2)
 	files := []file{{"imagefile", root}, {"imagefile2", swap}, {"imagefile3.gz", gz(t, data)}}
@@ -131,6 +132,7 @@ func TestJoined(t *testing.T) {
 
 // Which images make a disk, under which numbers.
 func TestJoinedOf(t *testing.T) {
+	t.Parallel()
 	ext, swap := fsImage(1<<16, 1), swapImage(1<<16)
 	boot := bytes.Clone(ext)
 	boot[510], boot[511] = 0x55, 0xaa
@@ -224,6 +226,7 @@ func TestJoinedOf(t *testing.T) {
 
 // A member of that name is what is shown.
 func TestJoinedNameTaken(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	own := fsImage(1<<16, 3)
 	s.release("one", "/one.xvm", tarOf(t, file{"disk.img", own}, file{"imagefile", own}))
@@ -239,6 +242,7 @@ func TestJoinedNameTaken(t *testing.T) {
 // A corrupt part takes the disk with it; of a package with a block list one bad
 // block is one bad block of the disk.
 func TestJoinedCorrupt(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	good, bad := fsImage(1<<18, 1), fsImage(1<<18, 2)
 	s.release("whole", "/whole.xvm", tarOf(t, manifestOf(file{"imagefile", good}, file{"imagefile2", good}), file{"imagefile", good}, file{"imagefile2", bad}))
@@ -276,6 +280,7 @@ func TestJoinedCorrupt(t *testing.T) {
 // Where a signature is required, the disk is as good as what vouches for its
 // parts.
 func TestJoinedUnsigned(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, file{"imagefile", fsImage(1<<16, 1)}))
 	h := s.open(func(c *Config) { c.RequireSigned = true })

@@ -18,6 +18,7 @@ import (
 // TestKeysChange: a key that is taken away stops counting at once, and one that is
 // added counts. What is open goes on, the tree stays what it was.
 func TestKeysChange(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	_, others := publisher(t, "other")
 	disk := diskImage(40*blk, 1)
@@ -61,6 +62,7 @@ func TestKeysChange(t *testing.T) {
 // TestSidecarKeyTakenAway: a release that a sidecar vouched for is not served
 // without that, and is opened anew when it counts again.
 func TestSidecarKeyTakenAway(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "operator")
 	disk := append([]byte("a boot sector"), diskImage(9*blk, 1)...)
 	s := newSite(t)
@@ -130,6 +132,7 @@ func signedBy(t *testing.T, e *openpgp.Entity, at time.Time, f file) []byte {
 // TestVerdictsFollowTheClock: a signature that comes from the future counts once
 // that has come, and one whose key expires stops to count, without a remount.
 func TestVerdictsFollowTheClock(t *testing.T) {
+	t.Parallel()
 	const skew = 10 * time.Minute // what is allowed
 	e, ring := shortLived(t, time.Hour)
 	s := newSite(t)
@@ -167,6 +170,7 @@ func TestVerdictsFollowTheClock(t *testing.T) {
 // before its first byte is served, plain or compressed, so that nobody boots a
 // forged kernel.
 func TestWholeFirst(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	xml := file{"xvm.xml", []byte(`<xvm><kernel>vmlinuz</kernel><disk file="root.img"/></xvm>`)}
 	kernel := file{"vmlinuz", diskImage(40*blk, 1)}

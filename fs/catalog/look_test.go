@@ -12,6 +12,7 @@ import (
 // TestStatusShared: many that ask at once share what took long to make, and each
 // gets what is not older than its question.
 func TestStatusShared(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, file{"root.img", diskImage(2*blk, 1)}))
 	h := s.open()
@@ -45,6 +46,7 @@ func TestStatusShared(t *testing.T) {
 // TestStatusFromMemory: what status.json says of an image that is not open is not
 // looked up when it is asked for; a look that follows finds what changed.
 func TestStatusFromMemory(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, file{"root.img", diskImage(4*blk, 1)}))
 	h := s.open()

@@ -18,6 +18,7 @@ import (
 // read before are given up, and the image is corrupt from then on, in the next
 // process too. Nothing but the format's own checks tells that it is wrong.
 func TestFailedStreamIsWithdrawn(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(40*blk+100, 1)
 	flip := func(p []byte, at int) []byte {
 		p = bytes.Clone(p)
@@ -92,6 +93,7 @@ func TestFailedStreamIsWithdrawn(t *testing.T) {
 
 // A server that fails says nothing of the stream: what was read of it stays.
 func TestFailedServerWithdrawsNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	disk := noise(8*mib, 1)
 	manifest := file{"manifest.txt", fmt.Appendf(nil, "disk.img %d %s\n", len(disk), md5hex(disk))}
@@ -115,6 +117,7 @@ func TestFailedServerWithdrawsNothing(t *testing.T) {
 // what is inflated from it, and whatever the sum is of: the last block that is
 // missing is handed out only after the whole has matched.
 func TestForgedImageIsNotReadToItsEnd(t *testing.T) {
+	t.Parallel()
 	good, forged := diskImage(30*blk+5, 1), diskImage(30*blk+5, 1)
 	forged[7*blk+3] ^= 1
 	for name, c := range map[string]struct{ manifest, stored, plain file }{
@@ -169,6 +172,7 @@ func TestForgedImageIsNotReadToItsEnd(t *testing.T) {
 
 // What has been read whole is verified then, without being asked for or waited for.
 func TestReadWholeIsVerified(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(30*blk+5, 1)
 	for name, pkg := range map[string][]byte{
 		"stored":   tarOf(t, manifestOf(file{"disk.img", disk}), file{"disk.img", disk}),

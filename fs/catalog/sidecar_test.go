@@ -48,6 +48,7 @@ func sidecarOf(t testing.TB, pkg []byte, key *xvm.Signer) []byte {
 // TestSidecar: with a sidecar the content of an ordinary gzip file has its size
 // at once, is read at its end without the rest, and every block is checked.
 func TestSidecar(t *testing.T) {
+	t.Parallel()
 	disk := diskImage(96*blk, 1)
 	stored := file{"root.img.gz", gz(t, disk)}
 	flat := file{"data.img", diskImage(10*blk, 2)}
@@ -118,6 +119,7 @@ func TestSidecar(t *testing.T) {
 // TestSidecarFlipped: with a sidecar no wrong byte is served, be it of the
 // package or the cache, and an image cached without one is compared too.
 func TestSidecarFlipped(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(12*blk, 3)}
 	pkg := tarOf(t, disk) // a manifest would show what is wrong
 	sc := sidecarOf(t, pkg, nil)
@@ -163,6 +165,7 @@ func TestSidecarFlipped(t *testing.T) {
 // TestSidecarTrust: who signed a sidecar counts as for a package, and it is of
 // one package only.
 func TestSidecarTrust(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	stranger, _ := publisher(t, "stranger")
 	about, disk := file{"xvm.xml", []byte("<xvm/>\n")}, file{"root.img.gz", gz(t, diskImage(4*blk, 1))}
@@ -223,6 +226,7 @@ func TestSidecarTrust(t *testing.T) {
 // TestSidecarReplaced: a sidecar that is made anew is taken up, also in a
 // running mount.
 func TestSidecarReplaced(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(4*blk, 1)}
 	pkg := tarOf(t, manifestOf(disk), disk)
 	dir := t.TempDir()
@@ -270,6 +274,7 @@ func TestSidecarReplaced(t *testing.T) {
 // TestSidecarUnreachable: a server that does not answer is no reason to read a
 // package unchecked.
 func TestSidecarUnreachable(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(2*blk, 1)}
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, manifestOf(disk), disk))
@@ -284,6 +289,7 @@ func TestSidecarUnreachable(t *testing.T) {
 
 // TestSidecarProfile: a profile in a sidecar is followed.
 func TestSidecarProfile(t *testing.T) {
+	t.Parallel()
 	disk := file{"root.img", diskImage(64*blk, 5)}
 	pkg := tarOf(t, manifestOf(disk), disk)
 	index := func(profile string) ([]byte, error) {

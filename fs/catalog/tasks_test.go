@@ -8,6 +8,7 @@ import (
 // TestPublishWhileIndexing: a release that begins to be indexed while a feed is
 // published waits for nothing that waits for it.
 func TestPublishWhileIndexing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xvm", tarOf(t, file{"root.img", diskImage(2*blk, 1)}))
 	h := s.open()

@@ -74,6 +74,7 @@ func (h *host) refused(release, name, why string) {
 // TestS10ManifestChanged: a signed manifest that is another one than first seen
 // is refused, over restarts and without a cache, until it is accepted.
 func TestS10ManifestChanged(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	disk := diskImage(2*blk, 1)
 	for _, require := range []bool{true, false} {
@@ -124,6 +125,7 @@ func TestS10ManifestChanged(t *testing.T) {
 
 // TestS5Replay: a manifest signed for one release is refused under another.
 func TestS5Replay(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	old := packed(t, true, key, file{"root.img", diskImage(2*blk, 1)})
 	s, dir := newSite(t), filepath.Join(t.TempDir(), "state")
@@ -152,6 +154,7 @@ func TestS5Replay(t *testing.T) {
 // TestS5Bound: a manifest that names its release is good for no other, seen
 // before or not.
 func TestS5Bound(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	build := func(id string) []byte {
 		disk, about := file{"root.img", diskImage(blk, 1)}, file{"xvm.xml", []byte("<xvm/>")}
@@ -186,6 +189,7 @@ func TestS5Bound(t *testing.T) {
 // TestS10Rollback: a feed whose newest release goes back is not shown while
 // there is a newer one, and serves nothing if there is none, until accepted.
 func TestS10Rollback(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	s, dir := newSite(t), filepath.Join(t.TempDir(), "state")
 	for i, id := range []string{"one", "two", "three"} {
@@ -256,6 +260,7 @@ func TestS10Rollback(t *testing.T) {
 
 // TestS10RollbackAccepted: a feed that is held back is shown once accepted.
 func TestS10RollbackAccepted(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	s, dir := newSite(t), filepath.Join(t.TempDir(), "state")
 	for i, id := range []string{"one", "two"} {
@@ -285,6 +290,7 @@ func TestS10RollbackAccepted(t *testing.T) {
 // TestTrustUnwritable: when the state cannot be kept any more, what is new is
 // refused where signatures are required, and the status says why.
 func TestTrustUnwritable(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "publisher")
 	s, dir := newSite(t), filepath.Join(t.TempDir(), "state")
 	s.release("one", "/one.xvm", packed(t, true, key, file{"root.img", diskImage(blk, 1)}))

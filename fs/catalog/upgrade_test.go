@@ -19,6 +19,7 @@ import (
 // What an old version kept of plain content is not believed; what it kept of the
 // archive still opens without the server.
 func TestOldDocument(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	disk := diskImage(20*blk+7, 1)
 	s.release("one", "/one.xvm", tarOf(t, file{"root.img.gz", gz(t, disk)}))
@@ -61,6 +62,7 @@ func TestOldDocument(t *testing.T) {
 // Of a sidecar that an old version made, the blocks of inflated content are not
 // used, and the log says so; those of what is stored are.
 func TestOldSidecar(t *testing.T) {
+	t.Parallel()
 	disk, flat := diskImage(20*blk+7, 1), file{"data.img", diskImage(10*blk, 2)}
 	pkg := tarOf(t, file{"root.img.gz", gz(t, disk)}, flat)
 	s := newSite(t)

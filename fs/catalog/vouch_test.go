@@ -34,6 +34,7 @@ func sidecarFor(t testing.TB, enclosure, content []byte, address string, key *xv
 // key signed lets in what its publisher did not sign, or by another key; every
 // block is checked, and the status says by what it is trusted.
 func TestSidecarVouches(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "operator")
 	stranger, _ := publisher(t, "stranger")
 	a, b := xenDisk(3, 1), xenDisk(2, 2)
@@ -123,6 +124,7 @@ func TestSidecarVouches(t *testing.T) {
 // TestSidecarFlippedVouched: one wrong byte of an XVA costs its block, and what
 // the sidecar has no blocks of is not opened.
 func TestSidecarFlippedVouched(t *testing.T) {
+	t.Parallel()
 	key, ring := publisher(t, "operator")
 	disk := bytes.Repeat([]byte("0123456789abcdef"), 3*mib/16)
 	pkg := xvaOf(t, "none", disk)

@@ -8,6 +8,7 @@ import (
 // The headers of many members of one size are asked for, several at a time;
 // what is between them is not.
 func TestManyMembers(t *testing.T) {
+	t.Parallel()
 	const members = 400
 	for _, size := range []int{20 << 10, 64 << 10, 100 << 10} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {

@@ -69,6 +69,7 @@ func noise(size int, seed byte) []byte {
 }
 
 func TestXVA(t *testing.T) {
+	t.Parallel()
 	a, b := xenDisk(9, 1), append(xenDisk(3, 2), noise(4096, 9)...)
 	for sum, state := range map[string]string{"sha1": "verified", "xxhash": "verified", "none": "unverified"} {
 		for _, compress := range []bool{false, true} {
@@ -112,6 +113,7 @@ func TestXVA(t *testing.T) {
 // Without a validator an archive may have been replaced between two chunks, each
 // of which has the checksum that came with it.
 func TestXVAWithoutValidator(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	disk := xenDisk(3, 1)
 	s.release("one", "/one.xva", xvaOf(t, "sha1", disk))
@@ -131,6 +133,7 @@ func TestXVAWithoutValidator(t *testing.T) {
 
 // One byte wrong is one chunk that cannot be read.
 func TestXVAFlipped(t *testing.T) {
+	t.Parallel()
 	disk := xenDisk(9, 1)
 	for _, sum := range []string{"sha1", "xxhash"} {
 		s := newSite(t)
@@ -159,6 +162,7 @@ func TestXVAFlipped(t *testing.T) {
 
 // An archive whose parts do not fit together is no package.
 func TestXVARefused(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.xva", tarOf(t, file{xvm.XVAName, []byte("<value/>")}, file{"Ref:1/00000003", noise(mib, 1)}, file{"Ref:1/00000001", noise(mib, 1)}))
 	if _, err := s.open().rel("one").Package(t.Context()); !errors.Is(err, xvm.ErrNotPackage) || !strings.Contains(err.Error(), "order") {
@@ -169,6 +173,7 @@ func TestXVARefused(t *testing.T) {
 // The headers of a large XVA archive, two for each MiB, are not waited for one
 // by one.
 func TestXVAWalk(t *testing.T) {
+	t.Parallel()
 	const chunks = 120
 	s := newSite(t)
 	pkg := xvaOf(t, "xxhash", bytes.Repeat(noise(mib, 3), chunks))

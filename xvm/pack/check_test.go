@@ -30,6 +30,7 @@ func states(r *Report) string {
 }
 
 func TestCheckOwnPackage(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	pkg := build(t, options(t, s))
 	for _, o := range []CheckOptions{{}, {Keyring: ring}, {Keyring: ring, RequireSigned: true, Workers: 1}} {
@@ -68,6 +69,7 @@ func walk(t testing.TB, pkg []byte) *xvm.Index {
 // TestOneFlippedByteIsFound flips a bit at every boundary that matters, of
 // headers, content, padding and blocks, and of some hundred bytes between.
 func TestOneFlippedByteIsFound(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	o := options(t, s)
 	o.Inputs = []Input{input("root.img", image(200_000, 1)), input("swap.img.gz", gzipped(t, image(50_000, 4)))}
@@ -109,6 +111,7 @@ func TestOneFlippedByteIsFound(t *testing.T) {
 }
 
 func TestFlippedBlockIsNamed(t *testing.T) {
+	t.Parallel()
 	s, _ := signer(t)
 	pkg := build(t, options(t, s))
 	for _, m := range walk(t, pkg).Members {
@@ -150,6 +153,7 @@ func tarred(t testing.TB, files ...file) []byte {
 }
 
 func TestCheckOtherPackages(t *testing.T) {
+	t.Parallel()
 	disk := image(3<<20, 5)
 	packed := gzipped(t, disk)
 	sum := func(p []byte) string { return fmt.Sprintf("%x", sha1.Sum(p)) }
@@ -217,6 +221,7 @@ func TestCheckOtherPackages(t *testing.T) {
 }
 
 func TestUnlistedBlockListProvesNothing(t *testing.T) {
+	t.Parallel()
 	disk := image(200_000, 6)
 	var list bytes.Buffer
 	w := xvm.NewBlockListWriter(&list)
@@ -240,6 +245,7 @@ func TestUnlistedBlockListProvesNothing(t *testing.T) {
 }
 
 func TestCheckPolicy(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	_, other := signer(t)
 	pkg, unsigned := build(t, options(t, s)), build(t, options(t, nil))
@@ -264,6 +270,7 @@ func TestCheckPolicy(t *testing.T) {
 // would not open: a signed manifest must list a file, by a digest that means
 // something; a sidecar that a trusted key signed will do as well.
 func TestCheckSigned(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	disk := image(1<<20, 5)
 	packed := gzipped(t, disk)
@@ -311,6 +318,7 @@ func TestCheckSigned(t *testing.T) {
 }
 
 func TestCheckSparse(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "s.img"))
 	if err != nil {
@@ -342,6 +350,7 @@ func TestCheckSparse(t *testing.T) {
 }
 
 func TestIndex(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	disk := image(3<<19, 7)
 	dir := t.TempDir()

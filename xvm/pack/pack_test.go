@@ -143,6 +143,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 }
 
 func TestOrdinaryToolsAcceptAPackage(t *testing.T) {
+	t.Parallel()
 	s, _ := signer(t)
 	dir := t.TempDir()
 	write := func(name string, content []byte) {
@@ -202,6 +203,7 @@ func shortHome(t testing.TB) string {
 }
 
 func TestSameInputSameBytes(t *testing.T) {
+	t.Parallel()
 	s, _ := signer(t)
 	var packages [][]byte
 	for _, workers := range []int{1, 1, 5} {
@@ -223,6 +225,7 @@ func TestSameInputSameBytes(t *testing.T) {
 }
 
 func TestSignatureNotBeforeKey(t *testing.T) {
+	t.Parallel()
 	s, ring := signer(t)
 	o := options(t, nil)
 	o.Time = time.Unix(0, 0)
@@ -233,6 +236,7 @@ func TestSignatureNotBeforeKey(t *testing.T) {
 }
 
 func TestLargeMemberIsPAX(t *testing.T) {
+	t.Parallel()
 	h, err := header("x", 8<<30, testTime)
 	if err != nil {
 		t.Fatal(err)
@@ -246,6 +250,7 @@ func TestLargeMemberIsPAX(t *testing.T) {
 }
 
 func TestPackRefuses(t *testing.T) {
+	t.Parallel()
 	one := func(change func(o *Options)) Options {
 		o := Options{Description: []byte(description), Time: testTime, Inputs: []Input{input("root.img", []byte("x"))}}
 		change(&o)
@@ -292,6 +297,7 @@ func TestPackRefuses(t *testing.T) {
 }
 
 func TestWarnsOfAnAbsentDisk(t *testing.T) {
+	t.Parallel()
 	o := Options{Description: []byte(description), Time: testTime, Inputs: []Input{input("other.img", []byte("x"))}}
 	res, err := Pack(t.Context(), io.Discard, o)
 	if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "root.img") {

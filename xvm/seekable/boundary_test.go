@@ -137,6 +137,7 @@ func blockAt(kind, next string, end int) (data, plain []byte) {
 
 // TestBlockBoundaries: every kind of block ends at every offset near the end of a buffer, and every kind follows it.
 func TestBlockBoundaries(t *testing.T) {
+	t.Parallel()
 	for _, at := range []int{chunkMin, 3 * chunkMin} {
 		if at > chunkMin && scale > 1 {
 			continue

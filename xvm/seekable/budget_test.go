@@ -84,6 +84,7 @@ func TestC1Budget(t *testing.T) {
 
 // TestBudgetGrowingWindows: decoders that need more from frame to frame do not wait for each other.
 func TestBudgetGrowingWindows(t *testing.T) {
+	t.Parallel()
 	sizes := []int{1, 4, 8}
 	data := map[Format][]byte{}
 	var plain int64
@@ -115,6 +116,7 @@ func TestBudgetGrowingWindows(t *testing.T) {
 
 // TestBudgetIdle: idle decoders make room, also those of formats without a window; who waits can give up.
 func TestBudgetIdle(t *testing.T) {
+	t.Parallel()
 	plain := disk(2<<20, 1)
 	b := NewBudget(decoderBase + decoderBzip2)
 	var files []*Reader

@@ -10,6 +10,7 @@ import (
 )
 
 func TestBzip2(t *testing.T) {
+	t.Parallel()
 	runs := []byte{}
 	for i := range 2000 / scale {
 		runs = append(runs, bytes.Repeat([]byte{byte(i % 3)}, i%300)...)
@@ -25,6 +26,7 @@ func TestBzip2(t *testing.T) {
 
 // TestBzip2Streams: several streams, as pbzip2 writes them, and what may follow.
 func TestBzip2Streams(t *testing.T) {
+	t.Parallel()
 	var plain, data []byte
 	for i := range 6 {
 		b := disk(250_000*i/3/scale, uint64(i))
@@ -46,6 +48,7 @@ func TestBzip2Streams(t *testing.T) {
 }
 
 func TestBzip2Damage(t *testing.T) {
+	t.Parallel()
 	plain := disk(250_000/scale, 3)
 	data := command(t, plain, "bzip2", "-1")
 	for at := 0; at < len(data); at += 1 + len(data)*scale/60 {

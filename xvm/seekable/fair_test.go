@@ -32,6 +32,7 @@ func (s *dripping) ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 // TestDrippingYields: files of a server that drips, which together have all of the memory, hold up another server's
 // file for as long as their patience lasts, not for as long as they take. They go on by themselves.
 func TestDrippingYields(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20, 3)
 	data := command(t, plain, "xz", "-T1", "--lzma2=preset=0,dict=1MiB")
 	b := NewBudget(2 * (decoderBase + 1<<20))
@@ -89,6 +90,7 @@ func TestDrippingYields(t *testing.T) {
 
 // TestBudgetTurns: whose turn it is.
 func TestBudgetTurns(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(10)
 	order := make(chan string)
 	wait := func(origin string, n int64) *claim {

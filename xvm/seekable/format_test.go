@@ -28,6 +28,7 @@ func sign(body []byte) []byte {
 }
 
 func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	data := gzipped(t, disk(1<<20, 1), 6)
 	_, points := indexed(t, Gzip, data)
 	for at := 0; at < len(points); at += 1 + len(points)*scale/300 {
@@ -60,6 +61,7 @@ func TestRestoreRefuses(t *testing.T) {
 // TestRestoreFalse: points that are well formed and false are noticed, by streams that begin at them and by those that
 // pass them, and the file is read rightly thereafter.
 func TestRestoreFalse(t *testing.T) {
+	t.Parallel()
 	plain := disk(2<<20/(1+scale), 1)
 	for name, c := range map[string]struct {
 		level int
@@ -126,6 +128,7 @@ func TestRestoreFalse(t *testing.T) {
 
 // TestRestoreFalseSize: a false size is corrected.
 func TestRestoreFalseSize(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20, 1)
 	data := gzipped(t, plain, 6)
 	for _, size := range []int64{0, 100, 2 << 20} {
@@ -151,6 +154,7 @@ func TestRestoreFalseSize(t *testing.T) {
 // TestRestoreRandom spoils saved points at random, with a right checksum: whole reads stay true, and reads from
 // anywhere end in an error or are true.
 func TestRestoreRandom(t *testing.T) {
+	t.Parallel()
 	plain := disk(1_200_000/(1+scale), 7)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, f := range []Format{Gzip, Bzip2, XZ, Zstd} {
@@ -233,6 +237,7 @@ func FuzzRestore(f *testing.F) {
 
 // TestFarHeader: one block of prefix codes of several MiB, so that a point lies far behind its tables.
 func TestFarHeader(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20+500_000, 5)
 	w := &bitWriter{b: []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}}
 	w.block("fixed", true, plain)
@@ -258,6 +263,7 @@ func TestFarHeader(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{"a.img.gz": "a.img gzip", "A.XZ": "A xz", ".gz": ".gz ", "x.zst": "x zstd", "b.bz2": "b bzip2", "gz": "gz "} {
 		if f, plain := PlainName(name); plain+" "+string(f) != want {
 			t.Errorf("%s: %s %s", name, plain, f)

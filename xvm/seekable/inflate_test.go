@@ -97,6 +97,7 @@ func inflateAll(data []byte, by chunks, limit int) ([]byte, error) {
 }
 
 func TestInflate(t *testing.T) {
+	t.Parallel()
 	text := bytes.Repeat([]byte("hello, seekable world. "), 4000/scale)
 	noise := make([]byte, 100000/scale)
 	rand.NewChaCha8([32]byte{1}).Read(noise)
@@ -119,6 +120,7 @@ func TestInflate(t *testing.T) {
 }
 
 func TestInflateTruncated(t *testing.T) {
+	t.Parallel()
 	plain := disk(2000+7000/scale, 3)
 	data := deflate(t, plain, 6)
 	for n := range data {

@@ -29,6 +29,7 @@ func members(t testing.TB, plain []byte, o MemberOptions) []byte {
 }
 
 func TestMemberWriter(t *testing.T) {
+	t.Parallel()
 	for name, plain := range plains() {
 		for _, size := range []int{4096, 65536, 1 << 20} {
 			var list []Member
@@ -68,6 +69,7 @@ func TestMemberWriter(t *testing.T) {
 }
 
 func TestMemberWriterErrors(t *testing.T) {
+	t.Parallel()
 	boom := errors.New("boom")
 	m, err := NewMemberWriter(&bytes.Buffer{}, MemberOptions{BlockSize: 4096, Workers: 1, Done: func(Member) error { return boom }})
 	if err != nil {

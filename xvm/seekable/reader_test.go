@@ -143,6 +143,7 @@ func sweep(t *testing.T, f Format, data, plain []byte) {
 }
 
 func TestGzip(t *testing.T) {
+	t.Parallel()
 	for name, plain := range plains() {
 		for _, level := range []int{0, 1, 6, 9, gzip.HuffmanOnly} {
 			if name == "disk" {
@@ -158,6 +159,7 @@ func TestGzip(t *testing.T) {
 
 // TestGzipMembers: many members of every size, empty ones and optional header fields among them.
 func TestGzipMembers(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(5, 5))
 	var plain []byte
 	var data bytes.Buffer
@@ -180,6 +182,7 @@ func TestGzipMembers(t *testing.T) {
 
 // TestGzipHeaderChecksum: FHCRC is checked.
 func TestGzipHeaderChecksum(t *testing.T) {
+	t.Parallel()
 	b := gzipped(t, []byte("hello"), 6)
 	head := bytes.Clone(b[:10])
 	head[3] = 2
@@ -196,6 +199,7 @@ func TestGzipHeaderChecksum(t *testing.T) {
 
 // TestC2 is trailing garbage, several members, wrong ISIZE and CRC.
 func TestC2(t *testing.T) {
+	t.Parallel()
 	plain := disk(300_000, 8)
 	one := gzipped(t, plain, 6)
 	with := func(b []byte, more ...byte) []byte { return append(bytes.Clone(b), more...) }
@@ -242,6 +246,7 @@ func TestC2(t *testing.T) {
 
 // TestC1 is bombs: what is decoded, kept and allocated is bounded.
 func TestC1(t *testing.T) {
+	t.Parallel()
 	bomb := gzipped(t, make([]byte, 20<<20), 9)
 	r := newReader(t, Gzip, bomb, Options{MaxSize: 4 << 20})
 	got, err := readFrom(r, 0, -1)
@@ -273,6 +278,7 @@ func TestC1(t *testing.T) {
 
 // TestParking: a stream that goes on where another ended uses its decoder, so that every byte is read once.
 func TestParking(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20, 6)
 	src := &counting{memory: gzipped(t, plain, 6)}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{Every: 1 << 30, Idle: time.Hour})
@@ -331,6 +337,7 @@ func (c *counting) total() int64 {
 
 // TestIdle: parked decoders go when nobody comes for them.
 func TestIdle(t *testing.T) {
+	t.Parallel()
 	r := newReader(t, Gzip, gzipped(t, disk(1<<20, 6), 6), Options{Idle: 10 * time.Millisecond})
 	if _, err := readFrom(r, 0, 10); err != nil {
 		t.Fatal(err)
@@ -346,6 +353,7 @@ func TestIdle(t *testing.T) {
 
 // TestContext: the end of a stream's context ends the wait, not the decoder.
 func TestContext(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20, 6)
 	src := &gate{memory: gzipped(t, plain, 6), open: make(chan struct{})}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{})
@@ -396,6 +404,7 @@ func TestContext(t *testing.T) {
 
 // TestSourceError: the source's own error comes through with a place, and the next stream begins again.
 func TestSourceError(t *testing.T) {
+	t.Parallel()
 	plain := disk(1<<20, 6)
 	src := &flaky{memory: gzipped(t, plain, 6), fail: 3}
 	r, err := Open(Gzip, src, int64(len(src.memory)), Options{})
@@ -422,6 +431,7 @@ func TestSourceError(t *testing.T) {
 
 // TestConcurrent: many streams at once, all true.
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	plain := disk(4<<20/scale, 6)
 	r := newReader(t, Gzip, gzipped(t, plain, 6), Options{Every: 128 << 10})
 	var wg sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 )
 
 func TestXZ(t *testing.T) {
+	t.Parallel()
 	for name, plain := range plains() {
 		for _, args := range [][]string{
 			{"xz", "-6"}, {"xz", "-0", "-T2", "--block-size=200000", "--check=crc32"}, {"xz", "-1", "--check=sha256", "--block-size=65536"}, {"xz", "-0", "--check=none"},
@@ -30,6 +31,7 @@ func TestXZ(t *testing.T) {
 
 // TestXZBlocks: a block is reached without decoding, and nearly without reading, what lies before it.
 func TestXZBlocks(t *testing.T) {
+	t.Parallel()
 	plain := disk(2<<20, 3)
 	src := &counting{memory: command(t, plain, "xz", "-0", "--block-size=262144")}
 	r, err := Open(XZ, src, int64(len(src.memory)), Options{Every: 256 << 10})
@@ -57,6 +59,7 @@ func TestXZBlocks(t *testing.T) {
 
 // TestXZStreams: several streams with padding between and behind them.
 func TestXZStreams(t *testing.T) {
+	t.Parallel()
 	var plain, data []byte
 	for i := range 5 {
 		b := disk(100_000*i/scale, uint64(i))
@@ -77,6 +80,7 @@ func TestXZStreams(t *testing.T) {
 
 // TestXZDamage: each flipped byte and each cut is noticed, and nothing wrong comes before.
 func TestXZDamage(t *testing.T) {
+	t.Parallel()
 	plain := disk(40_000, 3)
 	data := command(t, plain, "xz", "-0", "--block-size=10000")
 	for at := 0; at < len(data); at += 1 + len(data)*scale/500 {
@@ -98,6 +102,7 @@ func TestXZDamage(t *testing.T) {
 
 // TestC1XZ: dictionaries, false sizes.
 func TestC1XZ(t *testing.T) {
+	t.Parallel()
 	data := command(t, make([]byte, 8<<20), "xz", "--lzma2=dict=64MiB", "-T1")
 	r := newReader(t, XZ, data, Options{MaxWindow: 1 << 20})
 	if _, err := readFrom(r, 0, -1); !errors.Is(err, ErrLimit) {
@@ -115,6 +120,7 @@ func TestC1XZ(t *testing.T) {
 
 // TestLZMA2Grow: dictionaries smaller than the data wrap, larger ones grow.
 func TestLZMA2Grow(t *testing.T) {
+	t.Parallel()
 	plain := disk(3_000_000/scale, 11)
 	for _, dict := range []string{"4KiB", "100KiB", "16MiB"} {
 		for _, more := range []string{"", ",lc=0,lp=4,pb=0", ",lc=1,lp=2,pb=4"} {

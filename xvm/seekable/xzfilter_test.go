@@ -38,6 +38,7 @@ func machineCode(n int, seed uint64) []byte {
 
 // TestXZFilters compares with xz, which writes the files.
 func TestXZFilters(t *testing.T) {
+	t.Parallel()
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +78,7 @@ func TestXZFilters(t *testing.T) {
 
 // TestFilterPieces: a filter does the same however its bytes come.
 func TestFilterPieces(t *testing.T) {
+	t.Parallel()
 	b := machineCode(20_000, 5)
 	for id, properties := range map[int64][]byte{3: {6}, 4: nil, 10: nil} {
 		whole, err := newFilter(id, properties)
@@ -100,6 +102,7 @@ func TestFilterPieces(t *testing.T) {
 
 // TestRefusedBeforehand: what cannot be decoded is refused by Size already, by name, and by every stream.
 func TestRefusedBeforehand(t *testing.T) {
+	t.Parallel()
 	plain := machineCode(200_000, 1)
 	dictionary := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 5}, 0x29, 0, 0, 'h', 'e', 'l', 'l', 'o')
 	for _, c := range []struct {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestZstd(t *testing.T) {
+	t.Parallel()
 	for name, plain := range plains() {
 		for _, args := range [][]string{{"zstd", "-5", "--check"}, {"zstd", "-3", "--no-check"}, {"zstd", "-3", "--long=27"}} {
 			t.Run(fmt.Sprint(name, args[1:]), func(t *testing.T) { sweep(t, Zstd, command(t, plain, args...), plain) })
@@ -50,6 +51,7 @@ func frames(t testing.TB, plain []byte, n int, table bool) []byte {
 }
 
 func TestZstdFrames(t *testing.T) {
+	t.Parallel()
 	plain := disk(3<<20, 3)
 	sweep(t, Zstd, frames(t, plain[:1<<20], 200_000, false), plain[:1<<20])
 	data := frames(t, plain, 262144, true)
@@ -86,6 +88,7 @@ func TestZstdFrames(t *testing.T) {
 
 // TestZstdSize: what is known of a plain zstd file.
 func TestZstdSize(t *testing.T) {
+	t.Parallel()
 	small := disk(300_000, 2)
 	r := newReader(t, Zstd, command(t, small, "zstd", "-1", "--stream-size=300000"), Options{})
 	if n, known, err := r.Size(background); n != 300_000 || !known || err != nil {
@@ -98,6 +101,7 @@ func TestZstdSize(t *testing.T) {
 }
 
 func TestZstdDamage(t *testing.T) {
+	t.Parallel()
 	plain := disk(40_000, 3)
 	data := frames(t, plain, 10_000, false)
 	for at := 0; at < len(data); at += 1 + len(data)*scale/500 {
@@ -115,6 +119,7 @@ func TestZstdDamage(t *testing.T) {
 }
 
 func TestC1Zstd(t *testing.T) {
+	t.Parallel()
 	data := command(t, make([]byte, 8<<20), "zstd", "-3", "--long=24")
 	if _, err := readFrom(newReader(t, Zstd, data, Options{MaxWindow: 1 << 20}), 0, -1); !errors.Is(err, ErrLimit) {
 		t.Error(err)
