@@ -51,7 +51,7 @@ func run(t *testing.T, program string, args func(port string) []string) string {
 			<-ended
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			conn.Close()
 			return "http://127.0.0.1:" + port

@@ -98,7 +98,7 @@ func (s *site) open(change ...func(*Config)) *host {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client, err := remote.NewClient(remote.Options{Timeo: 5 * time.Second, Logger: log})
+	client, err := remote.NewClient(remote.Options{Timeo: 30 * time.Second, Logger: log})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -343,10 +343,10 @@ func mustWrite(t testing.TB, path string, p []byte) {
 // eventually waits for what happens behind a call.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("not within 10 s: %s", what)
+	t.Fatalf("not within a minute: %s", what)
 }
