@@ -38,7 +38,7 @@ after a remount, too; without a mount by its NAME, as "cache list" shows it.`,
 	dir := addDirectory(cmd, "cache", func(o *options) *string { return &o.Cache })
 	cmd.Flags().BoolVar(&asHTML, "html", false, "write a page of HTML instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		b, err := e.findBoot(cmd.Context(), args[0], dir)
+		b, err := findBoot(e, cmd.Context(), args[0], dir)
 		if err == nil {
 			err = page.Check(&b)
 		}
@@ -69,9 +69,9 @@ const maxBoot = 16 << 20
 
 // findBoot is the last boot of an image, from a mount or from the cache, of several
 // images the one that was booted from last.
-func (e *env) findBoot(ctx context.Context, arg string, dir func() (string, error)) (b catalog.Boot, err error) {
+func findBoot(e *env, ctx context.Context, arg string, dir func() (string, error)) (b catalog.Boot, err error) {
 	if !filepath.IsAbs(arg) && !strings.HasPrefix(arg, ".") && !inMount(arg) {
-		return e.keptBoot(arg, dir)
+		return keptBoot(e, arg, dir)
 	}
 	images, err := imagesOf(ctx, arg)
 	if err != nil {
@@ -111,7 +111,7 @@ func later(a, b catalog.Boot) catalog.Boot {
 }
 
 // keptBoot is the last boot that the cache knows of an image.
-func (e *env) keptBoot(name string, dir func() (string, error)) (b catalog.Boot, err error) {
+func keptBoot(e *env, name string, dir func() (string, error)) (b catalog.Boot, err error) {
 	path, err := dir()
 	if err != nil {
 		return b, err

@@ -36,11 +36,11 @@ opens it is let in.`,
   vmcastfs ui /srv/vmcast`,
 		Args:              exactArgs(1, "a DIR"),
 		ValidArgsFunction: completeMount,
-		RunE:              func(cmd *cobra.Command, args []string) error { return e.ui(cmd.Context(), args[0]) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return ui(e, cmd.Context(), args[0]) },
 	}
 }
 
-func (e *env) ui(ctx context.Context, dir string) error {
+func ui(e *env, ctx context.Context, dir string) error {
 	mounts, err := findMounts(dir)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/page"
-	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/bases"
 )
 
@@ -18,7 +17,7 @@ func pageSource(a *services, s *session) page.Source {
 		Machines: func() (list []page.Machine) {
 			records, _ := bases.List(a.vms)
 			for _, r := range records {
-				list = append(list, page.Machine{Feed: r.Feed, Name: show.Text(r.Name), Release: show.Text(r.Release), Engine: r.Engine, Disk: r.Disk, Created: r.Created})
+				list = append(list, page.Machine{Feed: r.Feed, Name: r.Name, Release: r.Release, Engine: r.Engine, Disk: r.Disk, Created: r.Created})
 			}
 			return list
 		},
@@ -38,8 +37,8 @@ const keptEvents = 30
 
 func (l *lastEvents) add(e event, at time.Time) {
 	x := page.Event{At: at}
-	name := show.Clip(show.Text(e.name), 200)
-	switch reason := show.Clip(show.Text(e.reason), 500); e.kind {
+	name := e.name
+	switch reason := e.reason; e.kind {
 	case eventNew:
 		x.Text = name + " is new in the feed"
 	case eventReplaced:
@@ -47,9 +46,9 @@ func (l *lastEvents) add(e event, at time.Time) {
 	case eventWithdrawn:
 		x.Text = name + " has left the feed"
 	case eventCorrupt:
-		x.Kind, x.Text = "bad", fmt.Sprintf("%s/%s is corrupt: %s", name, show.Clip(show.Text(e.file), 200), reason)
+		x.Kind, x.Text = "bad", fmt.Sprintf("%s/%s is corrupt: %s", name, e.file, reason)
 	case eventLied:
-		x.Kind, x.Text = "bad", fmt.Sprintf("the mirror %s gave what was not asked for: %s", show.Clip(show.Text(e.mirror), 200), reason)
+		x.Kind, x.Text = "bad", fmt.Sprintf("the mirror %s gave what was not asked for: %s", e.mirror, reason)
 	case eventRefused:
 		x.Kind, x.Text = "bad", fmt.Sprintf("%s is refused: %s", name, reason)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func Handler(s Source) http.Handler {
 // has had its name lead here.
 func Guard(next http.Handler, address string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if address != "" && !ownHost(r.Host, address) {
+		if address != "" && !ownHost(r.Host) {
 			http.Error(w, "this is for this machine alone, by the address http://"+address+"/", http.StatusMisdirectedRequest)
 			return
 		}
@@ -85,15 +86,14 @@ func Guard(next http.Handler, address string) http.Handler {
 	})
 }
 
-// ownHost tells whether a Host is a name of the loopback address, with its port.
-func ownHost(host, address string) bool {
-	name, port, err := net.SplitHostPort(host)
-	_, own, _ := net.SplitHostPort(address)
-	if err != nil {
-		name, port = host, "80"
+// ownHost tells whether a Host is a name of the loopback address. Whatever its port:
+// it may be that of a tunnel.
+func ownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
 	}
-	ip := net.ParseIP(name)
-	return port == own && (name == "localhost" || ip != nil && ip.IsLoopback())
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func queryOf(v url.Values) query {

@@ -15,8 +15,8 @@ import (
 const (
 	plotWidth  = 1000
 	plotHeight = 240
-	maxDots    = 3000 // of one kind
-	maxAreas   = 1500
+	maxDots    = 1200 // of one kind
+	maxAreas   = 500
 	// maxPause is how long nothing is read at most while a machine boots.
 	maxPause = 10 * time.Second
 	// leastWait is the shortest wait that is shown as one.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"vmcastfs/cache/mirror"
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
@@ -42,12 +44,13 @@ type Event struct {
 }
 
 const (
-	perPage    = 50  // releases
-	wideBar    = 480 // pieces
-	narrowBar  = 200
-	maxBars    = 12
-	maxBoots   = 3 // images that are asked for their last boot, to show one
-	maxServers = 20
+	perPage     = 40 // releases
+	maxMachines = 100
+	wideBar     = 400 // pieces
+	narrowBar   = 160
+	maxBars     = 9
+	maxBoots    = 3 // images that are asked for their last boot, to show one
+	maxServers  = 20
 )
 
 // query is what somebody wants to see.
@@ -59,7 +62,9 @@ type query struct {
 
 // view is one state of the page.
 type view struct {
-	Source   *Source
+	source   *Source
+	Dir      string
+	Version  string
 	Now      time.Time
 	Feed     catalog.FeedStatus
 	Title    string
@@ -127,13 +132,15 @@ type part struct {
 
 type server struct {
 	Origin, Latency, Received string
+	Kind                      string // of a mirror
 	Requests, Errors          int64
 	Trouble, Class            string
 }
 
 // newView looks at everything.
 func newView(s *Source, st *catalog.Status, q query, now time.Time) *view {
-	v := &view{Source: s, Now: now, Feed: st.Feed, Title: show.Clip(show.Text(st.Feed.Title), 200), Find: q.find}
+	v := &view{Dir: clean(s.Dir), Version: clean(s.Version), Now: now, source: s, Feed: st.Feed, Title: show.Clip(show.Text(st.Feed.Title), 200), Find: clean(q.find)}
+	v.Feed.URL = clean(st.Feed.URL)
 	for _, x := range []struct{ label, why string }{
 		{"The feed is older than one seen before", st.Feed.Rollback}, {"What is seen cannot be kept", st.Feed.TrustError}, {"The last look at the feed failed", st.Feed.LastError},
 	} {
@@ -146,8 +153,16 @@ func newView(s *Source, st *catalog.Status, q query, now time.Time) *view {
 	v.releases(st, q)
 	v.Cache = cacheOf(st, s.Pinned())
 	v.Servers = serversOf(st, now)
-	v.Machines = slices.DeleteFunc(s.Machines(), func(m Machine) bool { return m.Feed != st.Feed.URL })
-	v.Events = s.Events()
+	for _, m := range s.Machines() {
+		if m.Feed == st.Feed.URL && len(v.Machines) < maxMachines {
+			m.Name, m.Release, m.Engine, m.Disk = clean(m.Name), clean(m.Release), clean(m.Engine), clean(m.Disk)
+			v.Machines = append(v.Machines, m)
+		}
+	}
+	for _, e := range s.Events() {
+		e.Text = clean(e.Text)
+		v.Events = append(v.Events, e)
+	}
 	v.Live = "/live?" + q.values(q.page).Encode()
 	return v
 }
@@ -172,16 +187,18 @@ func (q query) values(page int) url.Values {
 // candidate is an image that may be shown.
 type candidate struct {
 	release string
-	status  image.Status
+	status  *image.Status
 	score   int64
 }
 
 // images chooses the images of which there is most to see.
 func (v *view) images(st *catalog.Status, q query) {
 	var all []candidate
-	for _, r := range st.Releases {
-		for _, f := range r.Files {
-			if !f.Image {
+	for i := range st.Releases {
+		r := &st.Releases[i]
+		for i := range r.Files {
+			f := &r.Files[i]
+			if !f.Image || f.NoDisk {
 				continue
 			}
 			c := candidate{release: r.Name, status: f, score: f.CachedBytes}
@@ -203,7 +220,7 @@ func (v *view) images(st *catalog.Status, q query) {
 	var newest time.Time
 	chosen := -1
 	for i, c := range all[:min(len(all), maxBoots)] {
-		b, ok := v.Source.Picture(c.release, c.status.Name, 1, true)
+		b, ok := v.source.Picture(c.release, c.status.Name, 1, true)
 		if !ok || chosen >= 0 && (b.Boot == nil || b.Boot.Begun.Before(newest) || c.status.Open != all[chosen].status.Open) {
 			continue
 		}
@@ -235,7 +252,7 @@ func (v *view) images(st *catalog.Status, q query) {
 }
 
 func (v *view) picture(c candidate, pieces int, boot bool) *hero {
-	b, ok := v.Source.Picture(c.release, c.status.Name, pieces, boot)
+	b, ok := v.source.Picture(c.release, c.status.Name, pieces, boot)
 	if !ok {
 		return nil
 	}
@@ -278,11 +295,13 @@ func imageState(f image.Status) string {
 // releases shows one page of them.
 func (v *view) releases(st *catalog.Status, q query) {
 	counts := map[string]int{}
-	var found []catalog.ReleaseStatus
-	for _, r := range st.Releases {
+	var found []*catalog.ReleaseStatus
+	find := strings.ToLower(q.find)
+	for i := range st.Releases {
+		r := &st.Releases[i]
 		state, _ := releaseState(r)
 		counts[state]++
-		if q.find == "" || strings.Contains(strings.ToLower(r.Name+" "+r.Title), strings.ToLower(q.find)) {
+		if q.find == "" || strings.Contains(strings.ToLower(r.Name+" "+r.Title), find) {
 			found = append(found, r)
 		}
 	}
@@ -304,7 +323,7 @@ func (v *view) releases(st *catalog.Status, q query) {
 	}
 }
 
-func rowOf(r catalog.ReleaseStatus, now time.Time) row {
+func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 	x := row{Name: clean(r.Name), Title: clean(r.Title), Signed: signedBy(r)}
 	x.State, x.Class = releaseState(r)
 	switch {
@@ -320,7 +339,7 @@ func rowOf(r catalog.ReleaseStatus, now time.Time) row {
 	}
 	sum := int64(0)
 	for _, f := range r.Files {
-		if f.Image {
+		if f.Image && !f.NoDisk {
 			sum += max(f.Size, 0)
 			if len(x.Images) < 4 {
 				x.Images = append(x.Images, heroOf(r.Name, f))
@@ -334,7 +353,7 @@ func rowOf(r catalog.ReleaseStatus, now time.Time) row {
 }
 
 // releaseState is the state of a release in words, and its class.
-func releaseState(r catalog.ReleaseStatus) (words, class string) {
+func releaseState(r *catalog.ReleaseStatus) (words, class string) {
 	switch r.State {
 	case "indexed":
 		return "ready", "good"
@@ -349,7 +368,7 @@ func releaseState(r catalog.ReleaseStatus) (words, class string) {
 }
 
 // signedBy says who vouches for a release.
-func signedBy(r catalog.ReleaseStatus) string {
+func signedBy(r *catalog.ReleaseStatus) string {
 	if r.Trust == nil {
 		return ""
 	}
@@ -389,9 +408,10 @@ func cacheOf(st *catalog.Status, pinned map[store.Key]int64) cacheView {
 	}
 	var parts []candidate
 	rest := c.Bytes
-	for _, r := range st.Releases {
-		for _, f := range r.Files {
-			if f.Image && f.CachedBytes > 0 {
+	for i := range st.Releases {
+		r := &st.Releases[i]
+		for i := range r.Files {
+			if f := &r.Files[i]; f.Image && f.CachedBytes > 0 {
 				parts = append(parts, candidate{r.Name, f, f.CachedBytes})
 			}
 		}
@@ -405,7 +425,7 @@ func cacheOf(st *catalog.Status, pinned map[store.Key]int64) cacheView {
 	}
 	for _, p := range parts[:min(len(parts), 8)] {
 		rest -= p.score
-		h := heroOf(p.release, p.status)
+		h := heroOf(p.release, *p.status)
 		add(h.Release+"/"+h.File, h.Link, p.score)
 	}
 	if rest > 0 {
@@ -427,9 +447,46 @@ func serversOf(st *catalog.Status, now time.Time) (list []server) {
 		if o.Failing {
 			s.Class, s.Trouble = "bad", "does not answer: "+clean(o.LastError)
 		}
+		i := slices.IndexFunc(st.Mirrors, func(m mirror.Status) bool { return originOf(m.URL) == o.Origin })
+		if i >= 0 {
+			s.mirror(st.Mirrors[i], now)
+		}
 		list = append(list, s)
 	}
+	for _, m := range st.Mirrors {
+		if !slices.ContainsFunc(st.Origins, func(o remote.OriginStats) bool { return originOf(m.URL) == o.Origin }) {
+			s := server{Origin: clean(m.URL), Class: "good", Latency: "-", Received: size(m.Bytes)}
+			s.mirror(m, now)
+			list = append(list, s)
+		}
+	}
 	return list
+}
+
+// mirror says what is known of a server that is a mirror.
+func (s *server) mirror(m mirror.Status, now time.Time) {
+	s.Kind = "mirror, " + clean(m.State)
+	if m.State != "works" {
+		s.Class = "bad"
+		if !m.Until.IsZero() && m.Until.After(now) {
+			s.Kind += " for " + Ago(m.Until.Sub(now))
+		}
+	}
+	if m.Lies > 0 {
+		s.Trouble = fmt.Sprintf("gave what was not asked for, %d times: %s", m.Lies, clean(m.LastLie))
+	}
+}
+
+// originOf is scheme://host:port of an address, as statistics have it.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	if u.Port() == "" {
+		u.Host += map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 func size(n int64) string {

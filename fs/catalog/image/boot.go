@@ -7,6 +7,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/trace"
+	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 )
 
@@ -16,7 +17,7 @@ const kindBoot = "boot"
 
 // recordBoot makes the recorder of an image that is being opened, or none.
 func recordBoot(im *Image, spec *cache.Spec) {
-	if format, _ := seekable.PlainName(im.member.Name); !im.set.Env.Profile || format != "" {
+	if format, _ := seekable.PlainName(im.member.Name); !im.set.Env.Profile || format != "" || xvm.NoDisk(im.member.Name) {
 		return // the compressed form is no disk
 	}
 	spec.Recorder = trace.NewRecorder(im.set.Boots, int64(cmp.Or(spec.BlockSize, cache.DefaultBlockSize)), func() {
