@@ -125,6 +125,7 @@ attaches them as the partitions that they are.
 	f.StringVar(&o.Secret, "secret", "", "`FILE` with the passphrase of encrypted images, for QEMU")
 	f.StringVar(&accel, "accel", "auto", "auto, kvm or tcg: hardware virtualization or emulation")
 	f.BoolVar(&o.AllowExternal, "allow-external", false, "accept images that name other files")
+	cmd.AddCommand(configMirrorCommand(e))
 	return cmd
 }
 
