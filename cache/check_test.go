@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -15,8 +16,9 @@ import (
 
 // blockSums is a BlockSums in memory.
 type blockSums struct {
-	sums [][32]byte
-	zero map[int64]bool
+	sums   [][32]byte
+	zero   map[int64]bool
+	unread error // not nil: the sums cannot be read
 }
 
 func sumsOf(data []byte, bs int) *blockSums {
@@ -27,12 +29,11 @@ func sumsOf(data []byte, bs int) *blockSums {
 	return s
 }
 
-func (s *blockSums) Sum(b int64) ([32]byte, bool, bool) {
-	if b < 0 || b >= int64(len(s.sums)) {
-		return [32]byte{}, false, false
-	}
-	return s.sums[b], s.zero[b], true
+func (s *blockSums) Known(b int64) (zero, ok bool) {
+	return s.zero[b], b >= 0 && b < int64(len(s.sums))
 }
+
+func (s *blockSums) Sum(_ context.Context, b int64) ([32]byte, error) { return s.sums[b], s.unread }
 
 // TestBlockSums: a wrong block is fetched once more; wrong twice it fails alone.
 func TestBlockSums(t *testing.T) {
@@ -105,6 +106,30 @@ func TestSpecRefused(t *testing.T) {
 		if f, err := c.Open(s); err == nil {
 			f.Close()
 			t.Errorf("%+v accepted", s)
+		}
+	}
+}
+
+// TestSumsThatCannotBeRead: a block whose sum cannot be read just now is not served
+// and not fetched again; it is when the sum can be read.
+func TestSumsThatCannotBeRead(t *testing.T) {
+	const bs = 4096
+	data := truth(4 * bs)
+	for _, forward := range []bool{false, true} {
+		sums := sumsOf(data, bs)
+		sums.unread = errors.New("no sums today")
+		spec := Spec{Size: int64(len(data)), BlockSize: bs, Blocks: sums, Source: &script{data: data}}
+		if forward {
+			spec.Source = &forwardScript{script: script{data: data}, points: bs}
+		}
+		f := mustOpen(t, newCache(t, Options{}), spec)
+		if _, err := f.ReadAt(t.Context(), make([]byte, bs), bs); !errors.Is(err, sums.unread) {
+			t.Errorf("forward %v: %v", forward, err)
+		}
+		sums.unread = nil
+		got := make([]byte, bs)
+		if _, err := f.ReadAt(t.Context(), got, bs); err != nil || !bytes.Equal(got, data[bs:2*bs]) {
+			t.Errorf("forward %v: %v", forward, err)
 		}
 	}
 }

@@ -9,19 +9,18 @@ import (
 // copyOf says where another file of the store should have the block of f.
 func (j *job) copyOf(f *flight) place {
 	fl := j.fl
-	sums := fl.local.sums()
-	if fl.copies == nil || sums == nil || f.alone {
+	if fl.copies == nil || f.alone {
 		return place{}
 	}
-	sum, zero, ok := sums.Sum(f.b)
-	if !ok || zero {
+	sum, ok, err := fl.local.sum(j.ctx, f.b)
+	if !ok || err != nil { // it is told of once the block has come
 		return place{}
 	}
 	from, at, ok := fl.copies(f.b, sum)
 	if !ok {
 		return place{}
 	}
-	return place{from, at, string(store.KeyOf(from))}
+	return place{from, at, sum, string(store.KeyOf(from))}
 }
 
 // copied delivers the first block of what is left from another file of the
@@ -35,8 +34,7 @@ func (j *job) copied() bool {
 	n := fl.local.blockLen(f.b)
 	buf := fl.s.buffers.get(p.file.BlockSize())
 	got, err := p.file.ReadBlock(p.at, buf.data)
-	want, _, _ := fl.local.sums().Sum(f.b)
-	if err != nil || got != n || sha256.Sum256(buf.data[:n]) != want {
+	if err != nil || got != n || sha256.Sum256(buf.data[:n]) != p.sum {
 		buf.discard()
 		f.alone = true // evicted since, or a block that only looks the same
 		return false

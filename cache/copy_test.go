@@ -146,7 +146,7 @@ func TestLearned(t *testing.T) {
 		storetest.Lose(t, st, spec.Key, 9)
 		wrong := bytes.Clone(data)
 		wrong[9*bs] ^= 1
-		spec.Size, spec.Source, spec.Sums, spec.Blocks = int64(len(data)), &script{data: wrong}, nil, back
+		spec.Size, spec.Source, spec.Sums, spec.Blocks = int64(len(data)), &script{data: wrong}, nil, TableSums(back)
 		f = mustOpen(t, c, spec)
 		if f.State() != store.Partial {
 			t.Error("a file that lost a block is", f.State())

@@ -58,6 +58,13 @@ func (e *BlockError) Error() string {
 	return fmt.Sprintf("block %d (offset %d) of %q has sha256 %x, expected %x", e.Block, e.Off, e.File, e.Got, e.Want)
 }
 
+// mismatch reports whether err says that a block is wrong, and not that its sum is
+// unknown.
+func mismatch(err error) bool {
+	var wrong *BlockError
+	return errors.As(err, &wrong)
+}
+
 // SizeError says that a forward source came to its end before the size that
 // its file was declared to have. (One that goes on after it proves the file
 // corrupt; one that ends early may have been cut off.)

@@ -60,7 +60,7 @@ type flights struct {
 	// mu guards what follows, and the fields of flights, jobs, the runner and
 	// the follower. It comes after Cache.mu and before the store's own locks and
 	// tasks.mu and standing.mu. Under it are called: the store (memory, now and
-	// then a journal), BlockSums.Sum and Forward.Start, which must not call back.
+	// then a journal), BlockSums.Known and Forward.Start, which must not call back.
 	mu      sync.Mutex
 	table   map[int64]*flight // guarded by mu; blocks on their way
 	seq     uint64            // guarded by mu; of flights, in order of arrival
@@ -259,6 +259,7 @@ func (fl *flights) landing() (list []*flight) {
 type place struct {
 	file  *store.File // nil: nowhere
 	at    int64
+	sum   [32]byte
 	label string // of the file, for a recorder
 }
 

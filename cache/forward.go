@@ -228,7 +228,7 @@ func (r *runner) produced(f *flight, buf *buffer) {
 		buf.discard()
 		return
 	}
-	bad := r.fl.local.compare(f.b, buf.data)
+	bad := r.fl.local.compare(r.fl.tasks.ctx, f.b, buf.data)
 	if bad == nil {
 		r.fl.publish(f, buf, place{})
 		return
@@ -237,7 +237,7 @@ func (r *runner) produced(f *flight, buf *buffer) {
 	r.fl.mu.Lock()
 	defer r.fl.mu.Unlock()
 	f.arrives = false
-	if f.tries++; f.tries > 1 {
+	if f.tries++; f.tries > 1 || !mismatch(bad) {
 		r.fl.fail([]*flight{f}, bad)
 	} // else it stays, and so becomes a target again: once more
 }

@@ -49,7 +49,7 @@ func (l *local) pieceOf(b int64, fo *follower) span {
 	}
 	sums := l.sums()
 	for x := p.from; x < p.to; x++ {
-		if _, _, ok := sums.Sum(x); !ok {
+		if _, ok := sums.Known(x); !ok {
 			return span{}
 		}
 	}
@@ -146,11 +146,15 @@ func (j *job) again(f *flight, trial *source.Trial, bad error) {
 	if f.err != nil {
 		return
 	}
-	f.settled(false) // the origin's is no better
-	if f.settle = trial.Accuse(); f.settle == nil {
+	wrong := mismatch(bad) // else its sum cannot be read, which accuses nobody
+	if wrong {
+		f.settled(false) // the origin's is no better
+		f.settle = trial.Accuse()
+	}
+	if f.settle == nil {
 		f.tries++
 	}
-	if f.tries > 1 {
+	if f.tries > 1 || !wrong {
 		fl.fail([]*flight{f}, bad)
 		return
 	}

@@ -197,7 +197,7 @@ func (j *job) stream(n int, claims []func()) error {
 		}
 		j.left = j.left[1:]
 		j.progress.Add(1)
-		bad := l.compare(f.b, buf.data)
+		bad := l.compare(j.ctx, f.b, buf.data)
 		if bad == nil {
 			fl.publish(f, buf, place{label: trial.Name()})
 			unclaim(claims[i : i+1])

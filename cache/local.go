@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sort"
 	"sync/atomic"
 
@@ -57,7 +59,7 @@ func (l *local) setSize(n int64) error {
 // either the disk or the source.
 func (l *local) zero(b int64) bool {
 	if sums := l.sums(); sums != nil {
-		if _, zero, ok := sums.Sum(b); ok && zero {
+		if zero, ok := sums.Known(b); ok && zero {
 			return true
 		}
 	}
@@ -76,7 +78,7 @@ func (l *local) sums() BlockSums {
 		return l.given
 	}
 	if t := l.learned.Load(); t != nil {
-		return t
+		return tableSums{t}
 	}
 	return nil
 }
@@ -87,7 +89,7 @@ func (l *local) known(b int64) bool {
 	if sums == nil {
 		return false
 	}
-	_, _, ok := sums.Sum(b)
+	_, ok := sums.Known(b)
 	return ok
 }
 
@@ -104,21 +106,34 @@ func (l *local) allKnown() bool {
 	return true
 }
 
-// compare compares a fetched block with its sum, if it has one.
-func (l *local) compare(b int64, data []byte) error {
-	sums := l.sums()
-	if sums == nil {
-		return nil
-	}
-	want, zero, ok := sums.Sum(b)
-	if !ok || zero {
-		return nil
+// compare compares a fetched block with its sum, if it has one. The error is a
+// *BlockError, or says why the sum cannot be had.
+func (l *local) compare(ctx context.Context, b int64, data []byte) error {
+	want, ok, err := l.sum(ctx, b)
+	if !ok || err != nil {
+		return err
 	}
 	if got := sha256.Sum256(data); got != want {
 		l.s.count.wrong.Add(1)
 		return &BlockError{File: l.label, Block: b, Off: b * l.bs, Got: got, Want: want}
 	}
 	return nil
+}
+
+// sum returns the sum of block b; not ok: it has none, or is known to be zero.
+func (l *local) sum(ctx context.Context, b int64) (sum [32]byte, ok bool, err error) {
+	sums := l.sums()
+	if sums == nil {
+		return sum, false, nil
+	}
+	if zero, ok := sums.Known(b); !ok || zero {
+		return sum, false, nil
+	}
+	sum, err = sums.Sum(ctx, b)
+	if err != nil {
+		err = fmt.Errorf("the sum of block %d of %q is not to be had: %w", b, l.label, err)
+	}
+	return sum, true, err
 }
 
 // here reports whether block b can be served without a fetch.
@@ -242,7 +257,7 @@ func (l *local) zeroEnd(off int64) int64 {
 	if sums := l.sums(); sums != nil {
 		b := off / l.bs
 		for ; b < l.blocks(); b++ {
-			if _, zero, ok := sums.Sum(b); !ok || !zero {
+			if zero, ok := sums.Known(b); !ok || !zero {
 				break
 			}
 		}

@@ -13,12 +13,24 @@ import (
 
 // BlockSums knows the content of single blocks beforehand, so that each is
 // checked before anyone sees it. Its methods are called from many goroutines
-// at once and must be cheap.
+// at once.
 type BlockSums interface {
-	// Sum returns the SHA-256 of block b, of which the last one may be short.
-	// zero: the block holds nothing but zeros, and sum is ignored. With ok
-	// false nothing is known about the block.
-	Sum(b int64) (sum [32]byte, zero bool, ok bool)
+	// Known says whether block b is known to hold nothing but zeros. With ok false
+	// nothing is known about the block. It is called with locks held.
+	Known(b int64) (zero, ok bool)
+	// Sum returns the SHA-256 of block b, of which the last one may be short. The
+	// block is known, and not all zeros. It may read and wait, until ctx ends.
+	Sum(ctx context.Context, b int64) ([32]byte, error)
+}
+
+// TableSums are the sums of a complete table.
+func TableSums(t *sums.Table) BlockSums { return tableSums{t} }
+
+type tableSums struct{ *sums.Table }
+
+func (t tableSums) Sum(_ context.Context, b int64) ([32]byte, error) {
+	sum, _, _ := t.Table.Sum(b)
+	return sum, nil
 }
 
 // Copies finds blocks of this file in others of the same store: given a block

@@ -89,7 +89,7 @@ func TestWithdraw(t *testing.T) {
 					for b := 0; b < len(data); b += bs {
 						table.Append(sha256.Sum256(data[b:b+bs]), false)
 					}
-					spec.Blocks = table
+					spec.Blocks = TableSums(table)
 				}
 				cache := newCache(t, Options{Memory: 8 << 20, Region: bs, ReadAhead: bs})
 				f := mustOpen(t, cache, spec)

@@ -43,10 +43,12 @@ import (
 //	  diff - <(grep -xE '[0-9a-f]{64}' blocks.txt)
 //
 // A gigabyte in blocks of 64 KiB makes a list of 1.1 MB. In memory a block takes 32
-// bytes, 40 if it is compressed; zeros take 1.5 bits.
+// bytes, 40 if it is compressed; zeros take 1.5 bits. Of a list that is read by
+// pages any block takes 2 bits: see [OutlineBlockList].
 
 // Limits of a block list, beside those of a [sums.Table]. Together they keep a
-// hostile list of any length below some 200 MiB of memory.
+// hostile list of any length below some 200 MiB of memory, and below 14 MiB if it is
+// read by pages.
 const (
 	maxListImages    = 4096           // images in one list
 	MaxListSums      = sums.MaxSums   // blocks with a sum, all images together
@@ -77,7 +79,7 @@ func (l *BlockList) Images() []*ImageBlocks { return slices.Clone(l.images) }
 func (l *BlockList) Data() map[string]int64 {
 	data := make(map[string]int64)
 	for _, ib := range l.images {
-		data[ib.Name] = ib.table.Data()
+		data[ib.Name] = ib.Outline().Data()
 	}
 	return data
 }
@@ -112,8 +114,11 @@ type ImageBlocks struct {
 	BlockSize int    // bytes of plain content in each block but the last
 	Stored    int64  // bytes of Member, which the blocks fill without a gap; 0 without Member
 
+	outline sums.Outline
+	// Either the sums and places are in memory, or pages say where their text is.
 	table  *sums.Table
 	places []blockSpot // in Member, of the blocks with a sum; 8 bytes each
+	pages  []listPage
 }
 
 // blockSpot is where a compressed block lies: offset below 2^40, length below 2^24.
@@ -122,15 +127,20 @@ type blockSpot uint64
 // Blocks is the number of blocks.
 func (b *ImageBlocks) Blocks() int64 { return sums.Blocks(b.Size, b.BlockSize) }
 
-// Table has the sums of the blocks.
-func (b *ImageBlocks) Table() *sums.Table { return b.table }
+// Outline tells which blocks have a sum.
+func (b *ImageBlocks) Outline() *sums.Outline {
+	if b.table != nil {
+		return &b.table.Outline
+	}
+	return &b.outline
+}
 
-// Sum is that of Table.
+// Sum is that of a [sums.Table], of a list that [ParseBlockList] read.
 func (b *ImageBlocks) Sum(i int64) (sum [32]byte, zero, ok bool) { return b.table.Sum(i) }
 
-// Place returns where in Member the compressed form of block i lies. ok is
-// false for a zero block, for an image that is not compressed block by block
-// and when there is no such block.
+// Place returns where in Member the compressed form of block i lies, by a list
+// that [ParseBlockList] read. ok is false for a zero block, for an image that is
+// not compressed block by block and when there is no such block.
 func (b *ImageBlocks) Place(i int64) (off, n int64, ok bool) {
 	j := b.table.Index(i)
 	if j < 0 || b.Member == "" {
@@ -141,7 +151,9 @@ func (b *ImageBlocks) Place(i int64) (off, n int64, ok bool) {
 
 // append adds the next block.
 func (b *ImageBlocks) append(sum [32]byte, zero bool, stored int64) {
-	if b.table.Append(sum, zero) && !zero && b.Member != "" {
+	if b.table == nil {
+		b.outline.Add(zero)
+	} else if b.table.Append(sum, zero) && !zero && b.Member != "" {
 		b.places = append(b.places, blockSpot(b.Stored<<24|stored))
 	}
 	b.Stored += stored

@@ -17,14 +17,21 @@ const blockListMagic = "vmcast-blocks 1"
 
 // ParseBlockList reads a block list as a stream. The error wraps
 // [ErrBlockList], or is that of r.
-func ParseBlockList(r io.Reader) (*BlockList, error) {
+func ParseBlockList(r io.Reader) (*BlockList, error) { return parseBlockList(r, nil) }
+
+// parseBlockList leaves the sums out if there is a pager.
+func parseBlockList(r io.Reader, pager *pager) (*BlockList, error) {
 	p := &blockListParser{
-		r:    bufio.NewReaderSize(r, maxBlockListLine),
-		list: &BlockList{byName: make(map[string]*ImageBlocks)},
+		r:     bufio.NewReaderSize(r, maxBlockListLine),
+		list:  &BlockList{byName: make(map[string]*ImageBlocks)},
+		pager: pager,
 	}
 	if err := p.parse(); err != nil {
 		if p.readErr != nil {
 			return nil, fmt.Errorf("read block list: %w", p.readErr)
+		}
+		if pager != nil && pager.err != nil {
+			return nil, pager.err
 		}
 		return nil, fmt.Errorf("%w, line %d: %v", ErrBlockList, p.line, err)
 	}
@@ -34,9 +41,11 @@ func ParseBlockList(r io.Reader) (*BlockList, error) {
 type blockListParser struct {
 	r       *bufio.Reader
 	line    int
-	size    int64 // bytes read so far
-	readErr error // of r, other than io.EOF
+	size    int64  // bytes read so far
+	raw     []byte // the last line, with its end; valid until the next is read
+	readErr error  // of r, other than io.EOF
 	list    *BlockList
+	pager   *pager // nil: sums are kept
 	members map[string]bool
 	sums    int   // over all images
 	blocks  int64 // over all images
@@ -54,6 +63,7 @@ func (p *blockListParser) next() ([]byte, error) {
 		if p.size += int64(len(b)); p.size > maxBlockListSize {
 			return nil, fmt.Errorf("more than %d bytes", maxBlockListSize)
 		}
+		p.raw = b
 		return bytes.TrimSuffix(b[:len(b)-1], []byte("\r")), nil
 	case errors.Is(err, io.EOF):
 		return nil, errListCut
@@ -151,18 +161,32 @@ func (p *blockListParser) table(m *ImageBlocks, n int64) error {
 	if p.blocks += n; p.blocks > MaxListBlocks {
 		return fmt.Errorf("more than %d blocks", MaxListBlocks)
 	}
-	m.table = sums.NewTable(m.Size, m.BlockSize)
-	for m.table.Len() < n {
+	if p.pager == nil {
+		m.table = sums.NewTable(m.Size, m.BlockSize)
+	} else {
+		m.outline = sums.NewOutline(m.Size, m.BlockSize)
+	}
+	for m.Outline().Len() < n {
 		b, err := p.next()
 		if err != nil {
 			return err
 		}
-		if rest, ok := bytes.CutPrefix(b, []byte("zero ")); ok {
+		before := m.Stored
+		rest, zero := bytes.CutPrefix(b, []byte("zero "))
+		if zero {
 			err = p.zeros(m, n, string(rest))
 		} else {
 			err = p.sum(m, b)
 		}
+		if err == nil && p.pager != nil {
+			err = p.pager.line(m, p.size-int64(len(p.raw)), before, p.raw, zero)
+		}
 		if err != nil {
+			return err
+		}
+	}
+	if p.pager != nil {
+		if err := p.pager.end(m); err != nil {
 			return err
 		}
 	}
@@ -181,8 +205,8 @@ func (p *blockListParser) zeros(m *ImageBlocks, n int64, s string) error {
 	if err != nil {
 		return err
 	}
-	if count < 1 || count > n-m.table.Len() {
-		return fmt.Errorf("%d zero blocks where at most %d are left", count, n-m.table.Len())
+	if count < 1 || count > n-m.Outline().Len() {
+		return fmt.Errorf("%d zero blocks where at most %d are left", count, n-m.Outline().Len())
 	}
 	var stored int64
 	if two {

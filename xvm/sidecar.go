@@ -84,9 +84,11 @@ type Sidecar struct {
 	Size    int64    // of the package, bytes
 	SHA256  [32]byte // of the package
 	Members []SidecarMember
-	Blocks  *BlockList        // of plain content, and of compressed members as stored
-	Points  map[string][]byte // of compressed members, as package seekable saves them
-	Profile []byte            // boot profile in its text form; nil: there is none
+	Blocks  *BlockList // of plain content, and of compressed members as stored
+	// BlocksAt is where in the sidecar the text of Blocks begins.
+	BlocksAt int64
+	Points   map[string][]byte // of compressed members, as package seekable saves them
+	Profile  []byte            // boot profile in its text form; nil: there is none
 	// Unused are the plain contents of compressed members that a sidecar of version
 	// 1 lists, by name. Its decoder may have been wrong, so that neither their blocks
 	// nor their members' seek points are in Blocks and Points.
@@ -235,8 +237,17 @@ func (s *Sidecar) Evidence(x *Index, small map[string][]byte) *SidecarEvidence {
 
 // ReadSidecar reads a sidecar as a stream, and compares its parts with its
 // manifest. The error wraps [ErrSidecar], or is that of r.
-func ReadSidecar(r io.Reader) (*Sidecar, error) {
-	p := sidecarParser{in: tar.NewReader(r), s: &Sidecar{Points: make(map[string][]byte)}}
+func ReadSidecar(r io.Reader) (*Sidecar, error) { return readSidecar(r, nil) }
+
+// OutlineSidecar is ReadSidecar with a block list as [OutlineBlockList] reads it. Room
+// is asked for the memory of seek points, too.
+func OutlineSidecar(r io.Reader, room func(bytes int64) error) (*Sidecar, error) {
+	return readSidecar(r, room)
+}
+
+func readSidecar(r io.Reader, room func(bytes int64) error) (*Sidecar, error) {
+	p := sidecarParser{from: &counted{r: r}, room: room, s: &Sidecar{Points: make(map[string][]byte)}}
+	p.in = tar.NewReader(p.from)
 	if err := p.parse(); err != nil {
 		switch {
 		case errors.Is(err, io.EOF):
@@ -249,8 +260,22 @@ func ReadSidecar(r io.Reader) (*Sidecar, error) {
 	return p.s, nil
 }
 
+// counted counts what is read. tar.Reader reads no more of it than it has to.
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
 type sidecarParser struct {
+	from     *counted
 	in       *tar.Reader
+	room     func(bytes int64) error // nil: the list is kept whole
 	s        *Sidecar
 	manifest *Manifest
 	points   int64 // bytes so far
@@ -394,7 +419,15 @@ func (p *sidecarParser) profile(size int64) (err error) {
 
 func (p *sidecarParser) blocks() error {
 	h := sha256.New()
-	list, err := ParseBlockList(io.TeeReader(p.in, h))
+	var pages *pager
+	if p.room != nil {
+		pages = &pager{room: p.room}
+	}
+	p.s.BlocksAt = p.from.n
+	list, err := parseBlockList(io.TeeReader(p.in, h), pages)
+	if pages != nil && pages.err != nil {
+		return pages.err
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSidecar, err)
 	}
@@ -404,6 +437,9 @@ func (p *sidecarParser) blocks() error {
 
 func (p *sidecarParser) seekPoints(name, member string, size int64) error {
 	points, err := p.whole(name, size, MaxSidecarPoints-p.points)
+	if err == nil && p.room != nil {
+		err = p.room(int64(len(points)))
+	}
 	if err != nil {
 		return err
 	}

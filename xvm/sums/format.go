@@ -70,6 +70,6 @@ func Decode(b []byte) (*Table, error) {
 	for i := range t.sums {
 		t.sums[i] = [32]byte(b[32*i:])
 	}
-	t.count = n
+	t.count, t.n = n, count
 	return t, nil
 }

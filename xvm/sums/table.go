@@ -22,26 +22,36 @@ const Unknown = -1
 // all zeros, 1.5 bits for any. While blocks are appended it is for one goroutine;
 // then it is immutable.
 type Table struct {
+	Outline
+	sums [][32]byte // of the blocks that are not all zeros, in order
+}
+
+// Outline tells which blocks of a file are not all zeros. It is the table without
+// the sums.
+type Outline struct {
 	size      int64
 	blockSize int
-	count     int64      // blocks appended so far
-	data      []uint64   // one bit a block: it has a sum
-	before    []uint32   // blocks with a sum before each word of data
-	sums      [][32]byte // of those, in order
+	count     int64    // blocks appended so far
+	n         int      // of them, those with a sum
+	data      []uint64 // one bit a block: it has a sum
+	before    []uint32 // blocks with a sum before each word of data
 }
 
 // NewTable begins the table of a file of size bytes, or Unknown. Append adds the
 // blocks in order.
-func NewTable(size int64, blockSize int) *Table { return &Table{size: size, blockSize: blockSize} }
+func NewTable(size int64, blockSize int) *Table { return &Table{Outline: NewOutline(size, blockSize)} }
+
+// NewOutline begins an outline, as NewTable does a table. Add adds the blocks.
+func NewOutline(size int64, blockSize int) Outline { return Outline{size: size, blockSize: blockSize} }
 
 // Size is that of the file in bytes, or Unknown.
-func (t *Table) Size() int64 { return t.size }
+func (t *Outline) Size() int64 { return t.size }
 
 // BlockSize is in bytes. The last block may be shorter.
-func (t *Table) BlockSize() int { return t.blockSize }
+func (t *Outline) BlockSize() int { return t.blockSize }
 
 // Blocks is how many blocks the file has; MaxBlocks while its size is Unknown.
-func (t *Table) Blocks() int64 {
+func (t *Outline) Blocks() int64 {
 	if t.size == Unknown {
 		return MaxBlocks
 	}
@@ -58,14 +68,14 @@ func Blocks(size int64, blockSize int) int64 {
 }
 
 // Len is how many blocks have been appended.
-func (t *Table) Len() int64 { return t.count }
+func (t *Outline) Len() int64 { return t.count }
 
 // Sums is how many of them have a sum.
-func (t *Table) Sums() int { return len(t.sums) }
+func (t *Outline) Sums() int { return t.n }
 
 // Data is how many bytes are in blocks that are not all zeros. The table is complete.
-func (t *Table) Data() int64 {
-	n := int64(len(t.sums)) * int64(t.blockSize)
+func (t *Outline) Data() int64 {
+	n := int64(t.n) * int64(t.blockSize)
 	if last := t.count - 1; t.Index(last) >= 0 {
 		n -= t.count*int64(t.blockSize) - t.size
 	}
@@ -73,35 +83,57 @@ func (t *Table) Data() int64 {
 }
 
 // Bytes is about what the table takes in memory.
-func (t *Table) Bytes() int64 { return 32*int64(len(t.sums)) + 12*int64(len(t.data)) }
+func (t *Table) Bytes() int64 { return 32*int64(t.n) + t.Outline.Bytes() }
+
+// Bytes is about what the outline takes in memory.
+func (t *Outline) Bytes() int64 { return 8*int64(cap(t.data)) + 4*int64(cap(t.before)) }
 
 // Append adds the next block; false: it is one too many, for the file or for a
 // table. The sum of a block of zeros is not looked at.
 func (t *Table) Append(sum [32]byte, zero bool) bool {
-	if t.count >= t.Blocks() || !zero && len(t.sums) >= MaxSums {
+	if !t.Add(zero) {
+		return false
+	}
+	if !zero {
+		t.sums = append(t.sums, sum)
+	}
+	return true
+}
+
+// Add is Append without a sum.
+func (t *Outline) Add(zero bool) bool {
+	if t.count >= t.Blocks() || !zero && t.n >= MaxSums {
 		return false
 	}
 	if t.count%64 == 0 {
 		t.data = append(t.data, 0)
-		t.before = append(t.before, uint32(len(t.sums)))
+		t.before = append(t.before, uint32(t.n))
 	}
 	if !zero {
 		t.data[t.count/64] |= 1 << (t.count % 64)
-		t.sums = append(t.sums, sum)
+		t.n++
 	}
 	t.count++
 	return true
 }
 
+// Known says whether block b is all zeros. ok is false if there is no such block.
+func (t *Outline) Known(b int64) (zero, ok bool) {
+	if b < 0 || b >= t.count {
+		return false, false
+	}
+	return t.data[b/64]&(1<<(b%64)) == 0, true
+}
+
 // End gives a table its size once the last block has been appended; false: a file
 // of that size has another number of blocks.
-func (t *Table) End(size int64) bool {
+func (t *Outline) End(size int64) bool {
 	t.size = size
 	return t.Complete()
 }
 
 // Complete reports whether every block is there.
-func (t *Table) Complete() bool { return t.size >= 0 && t.count == t.Blocks() }
+func (t *Outline) Complete() bool { return t.size >= 0 && t.count == t.Blocks() }
 
 // Sum returns the SHA-256 of block b, or says that it is all zeros. ok is false if
 // there is no such block.
@@ -116,7 +148,7 @@ func (t *Table) Sum(b int64) (sum [32]byte, zero, ok bool) {
 }
 
 // Index counts the blocks with a sum before block b; it is -1 if b has none.
-func (t *Table) Index(b int64) int {
+func (t *Outline) Index(b int64) int {
 	if b < 0 || b >= t.count {
 		return -1
 	}

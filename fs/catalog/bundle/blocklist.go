@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,19 +21,38 @@ const ownList = "own"
 
 // ownBlocks is what the images are checked against by the block list of the
 // package itself, which list is and m lists. l has what is known of it already.
-func ownBlocks(env *Env, label string, list *image.Image, m *xvm.Manifest, l *learned) *image.BlockSums {
+func ownBlocks(env *Env, label, origin string, list *image.Image, m *xvm.Manifest, l *learned) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
-		Label: label, ID: ownList, Own: true, Text: list.Size(), Most: image.ListBytes(list.Size()), Data: l.doc.Data, DataFound: l.setData,
-		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
-			parsed, err := readBlockList(ctx, list, m)
-			return parsed, nil, err
+		Label: label, ID: ownList, Own: true, Origin: origin, Text: list.Size(), Data: l.doc.Data, DataFound: l.setData,
+		Load: func(ctx context.Context, room func(int64) error) (*image.List, error) {
+			parsed, err := readBlockList(ctx, list, m, room)
+			if err != nil {
+				return nil, err
+			}
+			return &image.List{Blocks: parsed, Text: func(ctx context.Context, off int64, n int) ([]byte, error) {
+				file, err := list.Acquire(ctx)
+				if err != nil {
+					return nil, err
+				}
+				defer list.Drop()
+				return readFull(ctx, file, off, n)
+			}}, nil
 		},
 	}, env.Images.Lists, env.Images.Go)
 }
 
+// readFull reads n bytes of a file of the cache.
+func readFull(ctx context.Context, file *cache.File, off int64, n int) ([]byte, error) {
+	p := make([]byte, n)
+	if k, err := file.ReadAt(cache.Narrowly(ctx), p, off); k < n {
+		return nil, cmp.Or(err, io.ErrUnexpectedEOF)
+	}
+	return p, nil
+}
+
 // readBlockList reads a package's own block list. Nothing of it is believed before
 // the whole has matched the manifest.
-func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest) (*xvm.BlockList, error) {
+func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest, room func(int64) error) (*xvm.BlockList, error) {
 	file, err := list.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -41,7 +61,7 @@ func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest) (*xv
 	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, list.Size())}
 	whole := slices.DeleteFunc(m.Sums(xvm.BlockListName), func(s sums.Sum) bool { return s.Prefix != 0 })
 	in.sums = sums.NewDigests(whole)
-	parsed, parseErr := xvm.ParseBlockList(bufio.NewReaderSize(in, 1<<20))
+	parsed, parseErr := xvm.OutlineBlockList(bufio.NewReaderSize(in, 256<<10), room)
 	if in.err != nil {
 		return nil, in.err // of the network, or it is known to be corrupt
 	}

@@ -138,7 +138,7 @@ func (b *builder) findBlocks() {
 	for _, m := range b.doc.Index.Members {
 		if use && m.Name == xvm.BlockListName {
 			b.list = b.member(m)
-			b.use(ownBlocks(b.env, b.shared.label(m.Name), b.list.image(), b.verdict.Sums, b.learned))
+			b.use(ownBlocks(b.env, b.shared.label(m.Name), b.unlisted.Origin, b.list.image(), b.verdict.Sums, b.learned))
 		}
 	}
 }

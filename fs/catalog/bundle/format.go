@@ -41,7 +41,6 @@ type SidecarDoc struct {
 	Signature []byte          // nil: nothing is
 	List      string          // SHA-256 of its block list
 	Profile   []byte          `json:",omitempty"`
-	Bytes     int64           // of memory that list and seek points take
 
 	Data map[string]int64 `json:",omitempty"` // as that of Doc, by the sidecar's list
 }

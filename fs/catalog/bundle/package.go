@@ -62,8 +62,8 @@ func (p *Package) offer(sc foundSidecar) {
 		p.warnings = append(p.warnings, sc.warning)
 		p.env.Images.Log.Warn(sc.warning, "release", p.shared.release.Name)
 	}
-	if sc.read != nil {
-		p.blocks.Offer(sc.read.Blocks, sc.read.Points)
+	if sc.list != nil {
+		p.blocks.Offer(sc.list)
 	}
 }
 

@@ -61,9 +61,9 @@ func SidecarURL(where, packageURL string) string {
 // foundSidecar is a sidecar that was found for a package.
 type foundSidecar struct {
 	doc     *SidecarDoc
-	noneAt  string       // the URL where there is none, as its server said
-	warning string       // why there is none, or what of it is not used; "": nothing is amiss
-	read    *xvm.Sidecar // nil: it did not have to be read
+	noneAt  string      // the URL where there is none, as its server said
+	warning string      // why there is none, or what of it is not used; "": nothing is amiss
+	list    *image.List // nil: it did not have to be read
 }
 
 // sidecarPatience is how long a server is asked once more for a sidecar that it did
@@ -98,7 +98,7 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 		asking, cancel = context.WithTimeout(ctx, sidecarPatience)
 		defer cancel()
 	}
-	sc, identity, err := fetchSidecar(asking, env, doc, from)
+	sc, list, identity, err := fetchSidecar(asking, env, doc, from)
 	switch {
 	case errors.Is(err, remote.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return foundSidecar{noneAt: from}, nil
@@ -113,27 +113,31 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 	if verdict, err := verdictWith(d); err != nil || !verdict.UsesSidecar() {
 		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %s", show.URL(from), verdict.SidecarUnused)}, nil
 	}
-	return foundSidecar{doc: d, warning: unused(sc, from), read: sc}, nil
+	return foundSidecar{doc: d, warning: unused(sc, from), list: list}, nil
 }
 
 // fetchSidecar reads the sidecar and compares it with the package.
-func fetchSidecar(ctx context.Context, env *Env, doc *Doc, from string) (*xvm.Sidecar, remote.Identity, error) {
+func fetchSidecar(ctx context.Context, env *Env, doc *Doc, from string) (*xvm.Sidecar, *image.List, remote.Identity, error) {
 	a, err := archive.Open(ctx, env.Archives, sidecarPlace(from))
 	if err != nil {
-		return nil, remote.Identity{}, err
+		return nil, nil, remote.Identity{}, err
 	}
-	sc, err := readSidecar(ctx, env, from, a)
+	held := int64(0)
+	sc, list, err := readSidecar(ctx, env, from, a, func(n int64) error { held += n; return nil })
 	if err == nil {
 		err = sc.Compare(doc.Index, doc.Meta)
 	}
 	if err == nil && sc.Version == 1 && doc.Inflate != "" {
 		err = fmt.Errorf("%w: it is of inflated content, and was made by an old version, which inflated some gzip streams wrongly: make it anew with vmcastfs index", xvm.ErrSidecar)
 	}
-	return sc, a.Identity(), err
+	if err == nil {
+		list.Bytes = held
+	}
+	return sc, list, a.Identity(), err
 }
 
 func newSidecarDoc(sc *xvm.Sidecar, from string, id remote.Identity) *SidecarDoc {
-	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Bytes: sidecarBytes(sc), Data: sc.Blocks.Data()}
+	d := &SidecarDoc{From: from, Identity: id, Manifest: sc.Manifest, Signature: sc.Signature, Profile: sc.Profile, Data: sc.Blocks.Data()}
 	if m, err := xvm.ParseManifest(xvm.SidecarManifest, sc.Manifest); err == nil {
 		for _, s := range m.Sums(xvm.BlockListName) {
 			if s.Algo == sums.SHA256 {
@@ -163,43 +167,59 @@ func sidecarPlace(from string) archive.Place {
 }
 
 // readSidecar reads a sidecar whole. That of a server comes through the cache,
-// so that it is there again when its package is opened without the network.
-func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive) (*xvm.Sidecar, error) {
+// so that it is there again when its package is opened without the network. The list
+// reads its text from there again.
+func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive, room func(int64) error) (*xvm.Sidecar, *image.List, error) {
 	id := a.Identity()
 	if id.Size > maxSidecar {
-		return nil, fmt.Errorf("%w: %d bytes exceed the limit of %d", xvm.ErrSidecar, id.Size, maxSidecar)
+		return nil, nil, fmt.Errorf("%w: %d bytes exceed the limit of %d", xvm.ErrSidecar, id.Size, maxSidecar)
 	}
 	select { // one at a time: they take memory
 	case env.Reading <- struct{}{}:
 		defer func() { <-env.Reading }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
-	if _, ok := archive.LocalPath(from); ok {
-		body, err := a.Fetch(ctx, 0, id.Size, source.Demand)
+	key := sidecarKey(from, id)
+	open := func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+		return a.Fetch(ctx, off, n, source.Demand)
+	}
+	if _, ok := archive.LocalPath(from); !ok {
+		open = func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+			file, err := env.Archives.Cache.Open(cache.Spec{
+				Key: key, Label: show.URL(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
+			})
+			if err != nil {
+				return nil, err
+			}
+			return &sectionCloser{io.NewSectionReader(archive.ReaderAt(ctx, file), off, n), file}, nil
+		}
+	}
+	body, err := open(ctx, 0, id.Size)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := &digestReader{r: body}
+	sc, err := xvm.OutlineSidecar(bufio.NewReaderSize(in, 1<<20), room)
+	body.Close()
+	switch {
+	case in.err != nil:
+		return nil, nil, in.err
+	case err != nil && a.Contradicted(): // it is of several versions
+		return nil, nil, errors.Join(remote.ErrChanged, env.Archives.Store.Remove(key))
+	case err != nil:
+		return nil, nil, err
+	}
+	return sc, &image.List{Blocks: sc.Blocks, Points: sc.Points, Text: func(ctx context.Context, off int64, n int) ([]byte, error) {
+		body, err := open(ctx, sc.BlocksAt+off, int64(n))
 		if err != nil {
 			return nil, err
 		}
 		defer body.Close()
-		return xvm.ReadSidecar(bufio.NewReaderSize(body, 1<<20))
-	}
-	key := sidecarKey(from, id)
-	file, err := env.Archives.Cache.Open(cache.Spec{
-		Key: key, Label: show.URL(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
-	})
-	if err != nil {
-		return nil, err
-	}
-	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, maxSidecar)}
-	sc, err := xvm.ReadSidecar(bufio.NewReaderSize(in, 1<<20))
-	file.Close()
-	if in.err != nil {
-		return nil, in.err
-	}
-	if err != nil && a.Contradicted() { // it is of several versions
-		return nil, errors.Join(remote.ErrChanged, env.Archives.Store.Remove(key))
-	}
-	return sc, err
+		p := make([]byte, n)
+		_, err = io.ReadFull(body, p)
+		return p, err
+	}}, nil
 }
 
 // sidecarKey is that of a server's sidecar in the cache.
@@ -207,46 +227,40 @@ func sidecarKey(from string, id remote.Identity) store.Key {
 	return archive.Key("sidecar", feed.URLKey(from), id.ETag, id.LastModified, fmt.Sprint(id.Size))
 }
 
-// sidecarBytes is what a sidecar takes in memory.
-func sidecarBytes(sc *xvm.Sidecar) int64 {
-	n := int64(0)
-	for _, ib := range sc.Blocks.Images() {
-		n += 34 * ib.Blocks()
-	}
-	for _, points := range sc.Points {
-		n += int64(len(points))
-	}
-	return n
+// sectionCloser is a part of a file that is closed with it.
+type sectionCloser struct {
+	*io.SectionReader
+	io.Closer
 }
 
 // sidecarBlocks is what the images of a package are checked against by its
 // sidecar.
 func sidecarBlocks(env *Env, release Release, d *SidecarDoc) *image.BlockSums {
 	return image.NewBlockSums(image.ListSpec{
-		Label: show.URL(d.From), ID: "sidecar " + d.List, Most: d.Bytes, Data: d.Data,
-		Load: func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error) {
-			sc, err := rereadSidecar(ctx, env, d)
+		Label: show.URL(d.From), ID: "sidecar " + d.List, Origin: archive.Origin(d.From), Data: d.Data,
+		Load: func(ctx context.Context, room func(int64) error) (*image.List, error) {
+			sc, list, err := rereadSidecar(ctx, env, d, room)
 			if errors.Is(err, remote.ErrChanged) {
 				env.Images.Log.Warn("the sidecar is another one now; its package is opened anew", "release", release.Name)
 				release.Replaced()
 				err = fmt.Errorf("%w: %w", archive.ErrReplaced, err)
 			}
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			if text := unused(sc, d.From); text != "" {
 				env.Images.Log.Warn(text, "release", release.Name)
 			}
-			return sc.Blocks, sc.Points, nil
+			return list, nil
 		},
 	}, env.Images.Lists, env.Images.Go)
 }
 
 // rereadSidecar reads the sidecar again that the package was opened with.
-func rereadSidecar(ctx context.Context, env *Env, d *SidecarDoc) (*xvm.Sidecar, error) {
-	sc, err := readSidecar(ctx, env, d.From, archive.Resume(env.Archives, sidecarPlace(d.From), d.Identity))
+func rereadSidecar(ctx context.Context, env *Env, d *SidecarDoc, room func(int64) error) (*xvm.Sidecar, *image.List, error) {
+	sc, list, err := readSidecar(ctx, env, d.From, archive.Resume(env.Archives, sidecarPlace(d.From), d.Identity), room)
 	if err == nil && string(sc.Manifest) != string(d.Manifest) {
 		err = remote.ErrChanged
 	}
-	return sc, err
+	return sc, list, err
 }

@@ -6,7 +6,6 @@ import (
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
 )
 
@@ -43,7 +42,7 @@ func (c *checks) mode() mode { return mode(c.last.Load()) }
 // sums of the whole tells versions of the archive apart, those are compared
 // before the first byte is served. The sums of the whole are not needed when
 // every block has one that stems from them. summed: there are such.
-func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *xvm.ImageBlocks, summed bool) {
+func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *listedBlocks, summed bool) {
 	c.set(lazyMode)
 	if listed != nil {
 		spec.Blocks, spec.BlockSize = listed, listed.BlockSize
@@ -53,7 +52,7 @@ func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *xvm.ImageBl
 		return
 	}
 	if t := c.kept(set, m, spec.Size); t != nil {
-		spec.Blocks, spec.Sums, spec.Judge = t, nil, nil
+		spec.Blocks, spec.Sums, spec.Judge = cache.TableSums(t), nil, nil
 		c.set(keptMode)
 		c.share(set, m, spec)
 		return

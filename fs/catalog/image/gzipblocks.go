@@ -10,7 +10,6 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm"
 )
 
 // gzipBlocks makes the plain content of a member whose blocks are compressed one
@@ -56,7 +55,7 @@ func (*gzipBlocks) checksBlocks() bool { return false }
 // blockSource supplies the plain bytes of a member's blocks.
 type blockSource struct {
 	stored source.Source // of the member
-	blocks *xvm.ImageBlocks
+	blocks *listedBlocks
 	pool   *BlockPool
 }
 
@@ -86,7 +85,11 @@ func (g blockSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) 
 	for b := off / bs; b*bs < off+n; b++ {
 		x := &storedBlock{plain: int(min(bs, g.blocks.Size-b*bs)), content: make(chan []byte, 1)}
 		var ok bool
-		if x.off, x.n, ok = g.blocks.Place(b); !ok || x.n > maxStored(x.plain) {
+		var err error
+		if x.off, x.n, ok, err = g.blocks.Place(ctx, b); err != nil {
+			return nil, err
+		}
+		if !ok || x.n > maxStored(x.plain) {
 			x.zero = true
 		}
 		list = append(list, x)

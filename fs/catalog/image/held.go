@@ -9,9 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/store"
-	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
 )
 
@@ -41,6 +39,8 @@ type HeldBlocks struct {
 	log   *slog.Logger
 	run   func(func(ctx context.Context)) bool // in the background
 	kept  atomic.Int64                         // bytes of kept sums in memory, of open images
+
+	copying sync.Mutex // held while a list is copied, which takes memory
 
 	mu     sync.RWMutex
 	users  int
@@ -224,6 +224,12 @@ func (h *HeldBlocks) add(f *heldFile) {
 
 // learn adds an image that has just come to be known.
 func (h *HeldBlocks) learn(key store.Key, t *sums.Table) {
+	h.mu.RLock()
+	filled := h.filled
+	h.mu.RUnlock()
+	if !filled {
+		return
+	}
 	f := newHeldFile(key, t)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -260,14 +266,16 @@ func (f *heldFile) close() {
 // keep persists the block sums of an image. It is checked block by block the next
 // time, and others find what they have in common with it.
 func (h *HeldBlocks) keep(key store.Key, t *sums.Table) {
-	h.run(func(context.Context) {
-		if raw := t.Encode(); len(raw) <= store.MaxDoc {
-			if err := h.store.PutDoc(kindSums, string(key), raw); err != nil {
-				h.log.Warn("block sums are not kept", "err", err)
-			}
+	h.run(func(context.Context) { h.persist(key, t) })
+}
+
+func (h *HeldBlocks) persist(key store.Key, t *sums.Table) {
+	if raw := t.Encode(); len(raw) <= store.MaxDoc {
+		if err := h.store.PutDoc(kindSums, string(key), raw); err != nil {
+			h.log.Warn("block sums are not kept", "err", err)
 		}
-		h.learn(key, t)
-	})
+	}
+	h.learn(key, t)
 }
 
 // keptSums are the persisted block sums of an image, or nil.
@@ -300,12 +308,26 @@ func (h *HeldBlocks) takeRoom(bytes int64) bool {
 func (h *HeldBlocks) giveRoom(bytes int64) { h.kept.Add(-bytes) }
 
 // keepListed keeps what a list says of an image, if that is not kept yet. Other
-// images then find what they have in common with it.
-func (h *HeldBlocks) keepListed(key store.Key, listed *xvm.ImageBlocks) {
-	if h.store.HasDoc(kindSums, string(key)) {
+// images then find what they have in common with it. One list at a time is copied.
+func (h *HeldBlocks) keepListed(key store.Key, listed *listedBlocks) {
+	if h.store.HasDoc(kindSums, string(key)) || 32*int64(listed.Outline().Sums()) > store.MaxDoc {
 		return
 	}
-	h.keep(key, listed.Table())
+	h.run(func(ctx context.Context) {
+		h.copying.Lock()
+		defer h.copying.Unlock()
+		t := sums.NewTable(listed.Size, listed.BlockSize)
+		for b := range listed.Blocks() {
+			zero, _ := listed.Known(b)
+			var sum [32]byte
+			if !zero {
+				var err error
+				if sum, err = listed.Sum(ctx, b); err != nil {
+					return // another time
+				}
+			}
+			t.Append(sum, zero)
+		}
+		h.persist(key, t)
+	})
 }
-
-var _ cache.BlockSums = (*xvm.ImageBlocks)(nil)

@@ -11,7 +11,6 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/trace"
 	"vmcastfs/fs/catalog/archive"
-	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
 	"vmcastfs/xvm/sums"
 )
@@ -179,7 +178,7 @@ func (im *Image) dropHeld() error {
 
 // listed are the image's blocks in the list, which the caller holds; nil: it is
 // not in there.
-func (im *Image) listed(size int64) (*xvm.ImageBlocks, error) {
+func (im *Image) listed(size int64) (*listedBlocks, error) {
 	if im.base == nil {
 		return im.set.Blocks.image(im.member.Name, "", 0, size)
 	}

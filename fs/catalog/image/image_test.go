@@ -169,26 +169,41 @@ func TestHeadChanges(t *testing.T) {
 	}
 }
 
-// TestListMemory: lists that no image needs make room; those in use do not.
+// TestListMemory: lists that no image needs make room, those in use do not. What is
+// counted is what is held. However much a list takes, one of another package that
+// takes its share, and one of another origin, are used.
 func TestListMemory(t *testing.T) {
 	var m ListMemory
-	list := func(most int64) *BlockSums { return NewBlockSums(ListSpec{Most: most}, &m, nil) }
-	idle, busy, other := list(maxListMemory/2), list(maxListMemory/2), list(maxListMemory/2+1)
-	idle.list, busy.list, busy.users = &xvm.BlockList{}, &xvm.BlockList{}, 1
+	list := func(origin string) *BlockSums { return NewBlockSums(ListSpec{Origin: origin}, &m, nil) }
+	idle, busy, hostile := list("a"), list("a"), list("b")
+	idle.list, busy.list, busy.users = &List{}, &List{}, 1
 	for _, b := range []*BlockSums{idle, busy} {
-		if err := m.reserve(b); err != nil {
+		if err := m.take(b, maxListMemory/2); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := m.reserve(list(1 << 20)); err != nil || idle.list != nil || busy.list == nil {
+	if err := m.take(hostile, maxListMemory/2); err != nil || idle.list != nil || busy.list == nil {
 		t.Error("an idle list makes room:", err)
 	}
-	if err := m.reserve(other); err == nil || !strings.Contains(err.Error(), "limit") {
-		t.Error("beyond the limit:", err)
+	if err := m.take(hostile, 1<<20); err == nil || !strings.Contains(err.Error(), "share") {
+		t.Error("beyond its share:", err)
 	}
-	m.free(busy)
-	if err := m.reserve(other); err != nil {
-		t.Error(err)
+	for i := range 2000 { // small ones, of any origin
+		b := list([]string{"a", "b", "c"}[i%3])
+		b.list, b.users = &List{}, 1
+		if err := m.take(b, 5<<10); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	large := list("d") // more than the share of a package, and less than that of an origin
+	if err := m.take(large, 4<<20); err != nil {
+		t.Error("the first of its origin:", err)
+	}
+	total := m.total
+	m.free(large)
+	m.free(hostile)
+	if err := m.take(hostile, 1<<20); err != nil || m.total != total-4<<20-maxListMemory/2+1<<20 {
+		t.Error(err, m.total)
 	}
 }
 
@@ -198,10 +213,10 @@ func TestHoldWaits(t *testing.T) {
 	set := newSet(t, nil)
 	gate := make(chan struct{})
 	loads := 0
-	b := NewBlockSums(ListSpec{Label: "test", Most: 1, Load: func(context.Context) (*xvm.BlockList, map[string][]byte, error) {
+	b := NewBlockSums(ListSpec{Label: "test", Load: func(context.Context, func(int64) error) (*List, error) {
 		loads++
 		<-gate
-		return &xvm.BlockList{}, nil, nil
+		return &List{Blocks: &xvm.BlockList{}}, nil
 	}}, set.Lists, set.Go)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -243,11 +258,13 @@ func BenchmarkGzipBlocks(b *testing.B) {
 	if err := list.Close(); err != nil {
 		b.Fatal(err)
 	}
-	parsed, err := xvm.ParseBlockList(&text)
+	raw := text.Bytes()
+	parsed, err := xvm.OutlineBlockList(&text, func(int64) error { return nil })
 	if err != nil {
 		b.Fatal(err)
 	}
-	src := blockSource{&memory{data: stored.Bytes()}, parsed.Image("root.img"), &BlockPool{}}
+	read := func(_ context.Context, off int64, n int) ([]byte, error) { return raw[off:][:n], nil }
+	src := blockSource{&memory{data: stored.Bytes()}, &listedBlocks{parsed.Image("root.img"), read, &ListMemory{}}, &BlockPool{}}
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {

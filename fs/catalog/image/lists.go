@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -13,11 +12,12 @@ import (
 )
 
 // BlockSums are what the blocks of a package's images are checked against: its
-// own block list, or that of a sidecar. The list is in memory while one of the
-// images is open, and a while longer if there is room. A nil *BlockSums is of a
-// package that has none.
+// own block list, or that of a sidecar. What the list tells of blocks but their sums
+// is in memory while one of the images is open, and a while longer if there is room.
+// The sums are read by pages of the list's text. A nil *BlockSums is of a package that
+// has none.
 //
-// mu guards what follows it. It is a leaf, but for listMemory.mu, which comes
+// mu guards what follows it. It is a leaf, but for ListMemory.mu, which comes
 // before it.
 type BlockSums struct {
 	ListSpec
@@ -26,11 +26,21 @@ type BlockSums struct {
 
 	mu      sync.Mutex
 	users   int
-	list    *xvm.BlockList    // nil: not in memory
-	data    map[string]int64  // ListSpec.Data, as far as it is known now; nil: not at all
-	points  map[string][]byte // seek points of a sidecar, by member, until they are taken
+	list    *List            // nil: not in memory
+	data    map[string]int64 // ListSpec.Data, as far as it is known now; nil: not at all
 	loading *listLoad
 	used    time.Time // when the last user let go
+
+	held int64 // bytes of memory; guarded by ListMemory.mu
+}
+
+// List is a block list that has been read.
+type List struct {
+	Blocks *xvm.BlockList    // as xvm.OutlineBlockList reads it
+	Points map[string][]byte // seek points of a sidecar, by member, until they are taken
+	Bytes  int64             // of memory that both take
+	// Text reads n bytes of the list's text at off. It may wait for the network.
+	Text func(ctx context.Context, off int64, n int) ([]byte, error)
 }
 
 // ListSpec says which block list it is.
@@ -41,10 +51,11 @@ type ListSpec struct {
 	ID string
 	// Own: it is the package's own list, so that what it says is for good.
 	Own bool
-	// Load reads the list, and seek points by member, which may be nil.
-	Load func(ctx context.Context) (*xvm.BlockList, map[string][]byte, error)
+	// Origin is whose share of ListMemory it takes.
+	Origin string
+	// Load reads the list. It asks room before it takes more memory.
+	Load func(ctx context.Context, room func(bytes int64) error) (*List, error)
 	Text int64 // bytes of the list as text; 0: not known
-	Most int64 // bytes of memory it may take
 	// Data is how many bytes of each image are in blocks that are not all zeros,
 	// if that has been learned already; DataFound is told when it is learned. Each
 	// may be nil.
@@ -138,21 +149,15 @@ func (b *BlockSums) LetGo() {
 
 // read brings the list into memory.
 func (b *BlockSums) read(ctx context.Context, l *listLoad) {
-	err := b.lists.reserve(b)
-	var list *xvm.BlockList
-	var points map[string][]byte
-	if err == nil {
-		if list, points, err = b.Load(ctx); err != nil {
-			b.lists.free(b)
-		}
-	}
+	list, err := b.Load(ctx, func(bytes int64) error { return b.lists.take(b, bytes) })
 	if err != nil {
+		b.lists.free(b)
 		err = fmt.Errorf("the block list %s cannot be used: %w", b.Label, err)
 	} else {
-		b.learnData(list)
+		b.learnData(list.Blocks)
 	}
 	b.mu.Lock()
-	b.list, b.points, b.loading, l.err = list, points, nil, err
+	b.list, b.loading, l.err = list, nil, err
 	b.used = time.Now()
 	b.mu.Unlock()
 	close(l.done)
@@ -162,7 +167,7 @@ func (b *BlockSums) read(ctx context.Context, l *listLoad) {
 // have it. The caller holds the list. Member and stored are the compressed member
 // the image comes from and its length, "" and 0 for one stored plain. Size is the
 // image's, or store.Unknown.
-func (b *BlockSums) image(name, member string, stored, size int64) (*xvm.ImageBlocks, error) {
+func (b *BlockSums) image(name, member string, stored, size int64) (*listedBlocks, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -172,7 +177,7 @@ func (b *BlockSums) image(name, member string, stored, size int64) (*xvm.ImageBl
 	if list == nil {
 		return nil, errors.New("the block list is not in memory")
 	}
-	ib := list.Image(name)
+	ib := list.Blocks.Image(name)
 	switch {
 	case ib == nil:
 		return nil, nil
@@ -181,18 +186,18 @@ func (b *BlockSums) image(name, member string, stored, size int64) (*xvm.ImageBl
 	case ib.Member != "" && (ib.Member != member || ib.Stored != stored):
 		return nil, fmt.Errorf("%w: %s takes %s from %d bytes of %q, which is another member than this one", xvm.ErrNotPackage, b.Label, name, ib.Stored, ib.Member)
 	}
-	return ib, nil
+	return &listedBlocks{ib, list.Text, b.lists}, nil
 }
 
 // Offer gives the list to those that will want it soon, if there is room.
-func (b *BlockSums) Offer(list *xvm.BlockList, points map[string][]byte) {
-	if b == nil || b.lists.reserve(b) != nil {
+func (b *BlockSums) Offer(list *List) {
+	if b == nil || b.lists.take(b, list.Bytes) != nil {
 		return
 	}
-	b.learnData(list)
+	b.learnData(list.Blocks)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.list, b.points, b.used = list, maps.Clone(points), time.Now()
+	b.list, b.used = list, time.Now()
 }
 
 // takePoints returns the list's seek points of a member, once: its caller keeps
@@ -203,75 +208,10 @@ func (b *BlockSums) takePoints(member string) []byte {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	points := b.points[member]
-	delete(b.points, member)
+	if b.list == nil {
+		return nil
+	}
+	points := b.list.Points[member]
+	delete(b.list.Points, member)
 	return points
 }
-
-// Limits of block lists in memory.
-const (
-	maxListMemory  = 256 << 20 // all of them
-	idleListMemory = 48 << 20  // those that no open image needs
-)
-
-// ListMemory bounds what all block lists take together.
-//
-// mu guards what follows it; it comes before BlockSums.mu.
-type ListMemory struct {
-	mu    sync.Mutex
-	lists map[*BlockSums]struct{} // in memory, or about to be
-}
-
-// reserve makes room for a list, letting go of idle ones.
-func (m *ListMemory) reserve(b *BlockSums) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for {
-		var total, idle int64
-		var oldest *BlockSums
-		var since time.Time
-		for l := range m.lists {
-			total += l.Most
-			l.mu.Lock()
-			if l.list != nil && l.users == 0 {
-				idle += l.Most
-				if oldest == nil || l.used.Before(since) {
-					oldest, since = l, l.used
-				}
-			}
-			l.mu.Unlock()
-		}
-		if total+b.Most <= maxListMemory && idle <= idleListMemory {
-			break
-		}
-		if oldest == nil {
-			if total == 0 {
-				break // one alone has its own limit
-			}
-			return fmt.Errorf("the block lists in use take %d MiB of memory, and this one needs %d more, beyond the limit of %d",
-				total>>20, b.Most>>20, maxListMemory>>20)
-		}
-		oldest.mu.Lock()
-		if oldest.users == 0 {
-			oldest.list, oldest.points = nil, nil
-			delete(m.lists, oldest)
-		}
-		oldest.mu.Unlock()
-	}
-	if m.lists == nil {
-		m.lists = make(map[*BlockSums]struct{})
-	}
-	m.lists[b] = struct{}{}
-	return nil
-}
-
-func (m *ListMemory) free(b *BlockSums) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.lists, b)
-}
-
-// ListBytes is what a list of n bytes of text may take. That is 40 bytes for each
-// line of 65, a quarter more while it grows, and 1.5 bits for each block of
-// zeros.
-func ListBytes(n int64) int64 { return n*4/5 + xvm.MaxListBlocks*3/16 }

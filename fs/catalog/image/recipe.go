@@ -3,7 +3,6 @@ package image
 import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
-	"vmcastfs/xvm"
 )
 
 // A recipe makes the bytes of an image, from when the cache opens it until the
@@ -23,9 +22,9 @@ type recipe interface {
 type order struct {
 	set    *Set
 	member Member
-	size   int64            // bytes, or store.Unknown
-	listed *xvm.ImageBlocks // its blocks; nil: no list has them
-	base   base             // nil: it is not the plain content of another image
+	size   int64         // bytes, or store.Unknown
+	listed *listedBlocks // its blocks; nil: no list has them
+	base   base          // nil: it is not the plain content of another image
 }
 
 // from is where the bytes of m come from, as stored.

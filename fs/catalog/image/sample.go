@@ -53,9 +53,12 @@ func (im *Image) Sample(ctx context.Context, most int) (compared int, err error)
 	start := rand.Int64N(blocks)
 	for i := int64(0); i < blocks && i < maxLook && compared < most; i++ {
 		b := (start + i*max(1, blocks/int64(4*most)) + i/int64(4*most)) % blocks
-		want, zero, ok := listed.Sum(b)
-		if zero || !ok {
+		if zero, ok := listed.Known(b); zero || !ok {
 			continue
+		}
+		want, err := listed.Sum(ctx, b)
+		if err != nil {
+			return compared, fmt.Errorf("%s: %w", im.label(), err)
 		}
 		if err := sampleBlock(ctx, spec.Source, b, bs, min(bs, listed.Size-b*bs), want); err != nil {
 			return compared, fmt.Errorf("%s: %w", im.label(), err)
