@@ -171,10 +171,7 @@ func softOptions(list string) (options, error) {
 	o.Hard = false
 	o.Timeo = 15 * time.Second
 	o.CacheSize = 0 // what mounts have put there stays: theirs may be larger than the default
-	if err := o.parse(list, false); err != nil {
-		return o, err
-	}
-	return o, o.check()
+	return o, o.read(list, false)
 }
 
 // withArchive opens one package with the options' network, for as long as fn runs.

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,17 +70,12 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 			return errors.Join(fn(cmd.Context(), s, args), s.Close())
 		}
 	}
-	names := func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usagef("%s needs a NAME; `vmcastfs cache list` shows them", cmd.Name())
-		}
-		return nil
-	}
+	names := someArgs(1, math.MaxInt, "a NAME; `vmcastfs cache list` shows them")
 
 	var asJSON bool
 	list := &cobra.Command{
 		Use: "list [--json]", Short: "show the cached files and what is pinned, last used first", Args: cobra.NoArgs,
-		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return cacheList(e.stdout, s, asJSON) }),
+		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return e.cacheList(s, asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 
@@ -188,7 +183,7 @@ func heldAs(h store.Hold) string {
 	return map[store.Hold]string{store.EvictNever: "never", store.EvictLast: "last"}[h]
 }
 
-func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
+func (e *env) cacheList(s *store.Store, asJSON bool) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)
@@ -204,9 +199,7 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 				files[n].Error = i.Err.Error()
 			}
 		}
-		enc := newJSON(stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(files)
+		return e.printJSON(files)
 	}
 	var t table
 	t.row("NAME", "KEY", "STATE", "LOCAL", "SIZE", "DISK", "USED")
@@ -239,10 +232,10 @@ func cacheList(stdout io.Writer, s *store.Store, asJSON bool) error {
 			t.note(show.Text(i.Err.Error()))
 		}
 	}
-	if err := t.print(stdout, widthOf(stdout)); err != nil {
+	if err := t.print(e.stdout, widthOf(e.stdout)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))
+	_, err = fmt.Fprintf(e.stdout, "%s, %s on disk\n", count(len(infos), "file"), humanize.IBytes(uint64(total)))
 	return err
 }
 

@@ -260,7 +260,7 @@ func (d *demo) check(ctx context.Context) error {
 		}
 		h := sha256.New()
 		_, err = io.Copy(h, f)
-		if err == nil && !bytes.Equal(h.Sum(nil), digestOf(want)) {
+		if err == nil && [32]byte(h.Sum(nil)) != sha256.Sum256(want) {
 			err = fmt.Errorf("%s: wrong content", path)
 		}
 		if err == nil {
@@ -274,11 +274,6 @@ func (d *demo) check(ctx context.Context) error {
 	}
 	d.network("in all")
 	return nil
-}
-
-func digestOf(p []byte) []byte {
-	sum := sha256.Sum256(p)
-	return sum[:]
 }
 
 // waitVerified waits until the background check of an open image is through.

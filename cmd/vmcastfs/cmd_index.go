@@ -79,15 +79,10 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		return err
 	}
 	var how xvmpack.IndexOptions
-	n, err := parseSize(c.blockSize)
-	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
-		return usagef("--block-size %s: must be a power of two from 4K to 8M", c.blockSize)
-	}
-	how.BlockSize = int(n)
-	if how.Sign, err = c.sign.sign(); err != nil {
+	if how.BlockSize, err = parseBlockSize(c.blockSize); err != nil {
 		return err
 	}
-	if how.Time, err = c.sign.time(); err != nil {
+	if how.Sign, how.Time, err = c.sign.read(); err != nil {
 		return err
 	}
 	if c.profile != "" {

@@ -109,9 +109,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		}
 	}
 	if asJSON {
-		enc := newJSON(e.stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(rows); err != nil {
+		if err := e.printJSON(rows); err != nil {
 			return err
 		}
 	} else if err := printList(e.stdout, rows); err != nil {

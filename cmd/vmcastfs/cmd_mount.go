@@ -59,10 +59,7 @@ mount.vmcastfs(8). Exit status: 0 mounted; 1 wrong usage; 2 the system refused;
 		RunE: func(cmd *cobra.Command, args []string) error {
 			call := mountCall{feed: args[0], dir: args[1], list: strings.Join(lists, ","), background: !foreground, verbose: verbose, sloppy: sloppy}
 			call.opts = defaultOptions()
-			if err := call.opts.parse(call.list, call.sloppy); err != nil {
-				return err
-			}
-			if err := call.opts.check(); err != nil {
+			if err := call.opts.read(call.list, call.sloppy); err != nil {
 				return err
 			}
 			return e.mount(cmd.Context(), call)
@@ -78,9 +75,12 @@ mount.vmcastfs(8). Exit status: 0 mounted; 1 wrong usage; 2 the system refused;
 }
 
 // exactArgs is cobra.ExactArgs with a sentence.
-func exactArgs(n int, what string) cobra.PositionalArgs {
+func exactArgs(n int, what string) cobra.PositionalArgs { return someArgs(n, n, what) }
+
+// someArgs is cobra.RangeArgs with a sentence.
+func someArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) < least || len(args) > most {
 			return usagef("%s needs %s; usage: %s", cmd.Name(), what, cmd.UseLine())
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -64,12 +65,7 @@ The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`
 		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc \
     --guid urn:example:debian-12.5 xvm.xml root.img swap.img
   gpg --export-secret-keys --armor publisher@example.org >key.asc`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return usagef("pack needs an XVM.XML and an IMAGE at least; usage: %s", cmd.UseLine())
-			}
-			return nil
-		},
+		Args: someArgs(2, math.MaxInt, "an XVM.XML and an IMAGE at least"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.description = args[0]
 			for _, path := range args[1:] {
@@ -112,15 +108,11 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	if c.level < 1 || c.level > 9 {
 		return usagef("--level must be a number from 1 to 9")
 	}
-	n, err := parseSize(c.blockSize)
-	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
-		return usagef("--block-size %s: must be a power of two from 4K to 8M", c.blockSize)
-	}
-	o.BlockSize = int(n)
-	if o.Sign, err = c.sign.sign(); err != nil {
+	var err error
+	if o.BlockSize, err = parseBlockSize(c.blockSize); err != nil {
 		return err
 	}
-	if o.Time, err = c.sign.time(); err != nil {
+	if o.Sign, o.Time, err = c.sign.read(); err != nil {
 		return err
 	}
 	total, files, err := c.open(&o)

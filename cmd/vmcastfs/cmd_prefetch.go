@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,12 +32,7 @@ interrupted: call it again to go on. The exit status is 1 if an image turns out
 corrupt or cannot be had.`,
 		Example: `  vmcastfs prefetch /srv/vmcast/latest
   vmcastfs prefetch /srv/vmcast/debian-12.5/root.img`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("prefetch needs a release or an image of a mount: DIR/RELEASE[/IMAGE]")
-			}
-			return nil
-		},
+		Args:              someArgs(1, math.MaxInt, "a release or an image of a mount"),
 		ValidArgsFunction: completeInMounts,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var wanted []wantedImage

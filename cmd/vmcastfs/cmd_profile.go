@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -36,12 +37,7 @@ of all of a release, as one text. The exit status is 1 if there are none.`,
   vmcastfs mount -o profile=boot.profile \
     https://example.org/vmcast.xml /srv/vmcast
   vmcastfs pack --profile boot.profile -o debian.xvm xvm.xml root.img`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("export needs DIR/RELEASE or DIR/RELEASE/IMAGE; usage: %s", cmd.UseLine())
-			}
-			return nil
-		},
+		Args: someArgs(1, math.MaxInt, "DIR/RELEASE or DIR/RELEASE/IMAGE"),
 		RunE: func(_ *cobra.Command, args []string) error { return exportProfile(e.stdout, args) },
 	})
 	return cmd

@@ -103,9 +103,7 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 		if mounts == nil {
 			mounts = []mountStatus{}
 		}
-		enc := newJSON(e.stdout)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(mounts)
+		err = e.printJSON(mounts)
 	} else {
 		err = printStatus(e.stdout, widthOf(e.stdout), mounts, time.Now())
 	}

@@ -52,7 +52,7 @@ does these things without a reason. A running mount notices by itself.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	state := addDirectory(cmd, "state", func(o *options) *string { return &o.State })
-	cmd.AddCommand(trustListCommand(e, state), trustAcceptCommand(e, state), trustForgetCommand(e, state))
+	cmd.AddCommand(trustListCommand(e, state), trustAcceptCommand(e, state), trustForgetCommand(state))
 	return cmd
 }
 
@@ -92,9 +92,7 @@ func trustListCommand(e *env, state func() (string, error)) *cobra.Command {
 			}
 		}
 		if asJSON {
-			enc := newJSON(e.stdout)
-			enc.SetIndent("", "  ")
-			return enc.Encode(feeds)
+			return e.printJSON(feeds)
 		}
 		return printTrust(e.stdout, feeds)
 	}
@@ -133,70 +131,62 @@ func printTrust(stdout io.Writer, feeds []*trust.Feed) error {
 }
 
 func trustAcceptCommand(e *env, state func() (string, error)) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "accept FEED [RELEASE]",
 		Short: "take what the alarms are about for right",
 		Long: `accept takes what the alarms of a feed are about for what was seen: of one
 release, or of all of them and of the feed itself. It prints what it accepted;
 exit status 1 if there was nothing.`,
-		Args: feedAndRelease,
+		Args: someArgs(1, 2, "a FEED"),
+		RunE: withTrust(state, func(d *trust.Dir, url, release string) error {
+			accepted, err := d.Accept(url, release)
+			if err != nil {
+				return err
+			}
+			for _, a := range accepted {
+				fmt.Fprintf(e.stdout, "accepted (%s) %s: %s\n", a.Kind, show.Text(a.Name), show.Text(a.Text))
+			}
+			if len(accepted) == 0 {
+				return errors.New("there is no alarm to accept; vmcastfs trust list shows what is known")
+			}
+			return nil
+		}),
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		d, url, release, err := trustArguments(state, args)
-		if err != nil {
-			return err
-		}
-		defer d.Close() //nolint:errcheck // each change is on the disk
-		accepted, err := d.Accept(url, release)
-		if err != nil {
-			return err
-		}
-		for _, a := range accepted {
-			fmt.Fprintf(e.stdout, "accepted (%s) %s: %s\n", a.Kind, show.Text(a.Name), show.Text(a.Text))
-		}
-		if len(accepted) == 0 {
-			return errors.New("there is no alarm to accept; vmcastfs trust list shows what is known")
-		}
-		return nil
-	}
-	return cmd
 }
 
-func trustForgetCommand(e *env, state func() (string, error)) *cobra.Command {
-	cmd := &cobra.Command{
+func trustForgetCommand(state func() (string, error)) *cobra.Command {
+	return &cobra.Command{
 		Use:   "forget FEED [RELEASE]",
 		Short: "forget a release, or all of a feed",
 		Long: `forget removes what is known of a release, or of the whole feed, which is then
 seen for the first time again. Prefer accept, which forgets less.`,
-		Args: feedAndRelease,
+		Args: someArgs(1, 2, "a FEED"),
+		RunE: withTrust(state, (*trust.Dir).Forget),
 	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		d, url, release, err := trustArguments(state, args)
+}
+
+// withTrust runs fn on the directory and what FEED [RELEASE] name.
+func withTrust(state func() (string, error), fn func(d *trust.Dir, url, release string) error) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		dir, err := state()
 		if err != nil {
 			return err
 		}
+		url, err := trustFeed(args[0])
+		if err != nil {
+			return err
+		}
+		d, err := trust.OpenDir(dir, true)
+		if err != nil {
+			return withCode(exitSystem, err)
+		}
 		defer d.Close() //nolint:errcheck // each change is on the disk
-		return d.Forget(url, release)
+		release := ""
+		if len(args) > 1 {
+			release = args[1]
+		}
+		return fn(d, url, release)
 	}
-	return cmd
-}
-
-// trustArguments are the directory and what FEED [RELEASE] name.
-func trustArguments(state func() (string, error), args []string) (d *trust.Dir, url, release string, err error) {
-	dir, err := state()
-	if err != nil {
-		return nil, "", "", err
-	}
-	if url, err = trustFeed(args[0]); err != nil {
-		return nil, "", "", err
-	}
-	if len(args) > 1 {
-		release = args[1]
-	}
-	if d, err = trust.OpenDir(dir, true); err != nil {
-		return nil, "", "", withCode(exitSystem, err)
-	}
-	return d, url, release, nil
 }
 
 // trustFeed is feedArgument, but for a local feed that is gone by now.
@@ -206,12 +196,4 @@ func trustFeed(arg string) (string, error) {
 		return filepath.Abs(strings.TrimPrefix(arg, "file://"))
 	}
 	return url, err
-}
-
-// feedAndRelease are the arguments of the commands about one feed.
-func feedAndRelease(cmd *cobra.Command, args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return usagef("%s needs a FEED; usage: %s", cmd.Name(), cmd.UseLine())
-	}
-	return nil
 }

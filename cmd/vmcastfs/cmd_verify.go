@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,12 +60,7 @@ refuse is, such as a file of which the signed manifest has an MD5 only. The
 signature of a sidecar will do.`,
 		Example: `  vmcastfs verify debian-12.5.xvm
   vmcastfs verify -o keyring=keys https://example.org/vmcast.xml`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 1 || len(args) > 2 {
-				return usagef("verify needs a FEED, FILE.xvm or URL; usage: %s", cmd.UseLine())
-			}
-			return nil
-		},
+		Args: someArgs(1, 2, "a FEED, FILE.xvm or URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.address = args[0]
 			if len(args) == 2 {
@@ -220,9 +214,7 @@ func (v *verifier) conclude(asJSON bool) error {
 		}
 	}
 	if asJSON {
-		enc := json.NewEncoder(v.stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(v.packages); err != nil {
+		if err := v.printJSON(v.packages); err != nil {
 			return err
 		}
 	} else {

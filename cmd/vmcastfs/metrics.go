@@ -23,30 +23,25 @@ type collector struct {
 // metric is one of a name, with a value for its label if it has one.
 type metric struct{ name, help, label, value string }
 
-func (m metric) desc() *prometheus.Desc {
+// desc is the metric, and the value of its label.
+func (m metric) desc() (desc *prometheus.Desc, values []string) {
 	var labels []string
 	if m.label != "" {
-		labels = []string{m.label}
+		labels, values = []string{m.label}, []string{m.value}
 	}
-	return prometheus.NewDesc("vmcastfs_"+m.name, m.help, labels, nil)
-}
-
-func (m metric) values() []string {
-	if m.label == "" {
-		return nil
-	}
-	return []string{m.value}
+	return prometheus.NewDesc("vmcastfs_"+m.name, m.help, labels, nil), values
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	counter := func(v float64, m metric) {
-		ch <- prometheus.MustNewConstMetric(m.desc(), prometheus.CounterValue, v, m.values()...)
+	metrics := func(kind prometheus.ValueType) func(float64, metric) {
+		return func(v float64, m metric) {
+			desc, values := m.desc()
+			ch <- prometheus.MustNewConstMetric(desc, kind, v, values...)
+		}
 	}
-	gauge := func(v float64, m metric) {
-		ch <- prometheus.MustNewConstMetric(m.desc(), prometheus.GaugeValue, v, m.values()...)
-	}
+	counter, gauge := metrics(prometheus.CounterValue), metrics(prometheus.GaugeValue)
 	st := c.status()
 	gauge(1, metric{"build_info", "1, with the version of the program.", "version", version()})
 	if t := st.Feed.LastSuccess; t != nil {
@@ -150,5 +145,6 @@ func histogram(h meter.Histogram, m metric) prometheus.Metric {
 			buckets[bounds[i]] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(m.desc(), total, float64(h.Nanos)/1e9, buckets, m.values()...)
+	desc, values := m.desc()
+	return prometheus.MustNewConstHistogram(desc, total, float64(h.Nanos)/1e9, buckets, values...)
 }

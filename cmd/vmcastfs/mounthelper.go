@@ -26,14 +26,8 @@ func (e *env) mountHelper(ctx context.Context, args []string) error {
 		return e.remount(call)
 	}
 	opts := defaultOptions()
-	if err := opts.parse(call.options, call.sloppy); err != nil {
+	if err := opts.read(call.options, call.sloppy); err != nil || call.fake {
 		return err
-	}
-	if err := opts.check(); err != nil {
-		return err
-	}
-	if call.fake {
-		return nil
 	}
 	return e.mount(ctx, mountCall{feed: call.feed, dir: call.dir, list: call.options, opts: opts, background: true, verbose: call.verbose, sloppy: call.sloppy})
 }

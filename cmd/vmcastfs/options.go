@@ -98,6 +98,14 @@ func defaultOptions() options {
 	return o
 }
 
+// read is parse and check.
+func (o *options) read(list string, sloppy bool) error {
+	if err := o.parse(list, sloppy); err != nil {
+		return err
+	}
+	return o.check()
+}
+
 // homeDir is the user's, or "". mount(8) takes HOME away when it mounts for an
 // ordinary user, so the user table is asked as well.
 func homeDir() string {

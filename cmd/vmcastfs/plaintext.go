@@ -23,6 +23,13 @@ func plainText(s string) string {
 	}, s)
 }
 
+// printJSON prints an answer for scripts.
+func (e *env) printJSON(v any) error {
+	enc := newJSON(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
 // newJSON is json.NewEncoder whose output is printable: other characters, which
 // JSON has only in strings, are escaped there.
 func newJSON(w io.Writer) *json.Encoder { return json.NewEncoder(plainJSON{w}) }

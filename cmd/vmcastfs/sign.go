@@ -28,6 +28,25 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("sign", "gpg")
 }
 
+// read is what the flags say.
+func (f *signFlags) read() (xvmpack.Sign, time.Time, error) {
+	sign, err := f.sign()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	at, err := f.time()
+	return sign, at, err
+}
+
+// parseBlockSize reads the flag --block-size.
+func parseBlockSize(s string) (int, error) {
+	n, err := parseSize(s)
+	if err != nil || n < xvmpack.MinBlockSize || n > xvmpack.MaxBlockSize || n&(n-1) != 0 {
+		return 0, usagef("--block-size %s: must be a power of two from 4K to 8M", s)
+	}
+	return int(n), nil
+}
+
 // sign returns nil if nothing is to be signed.
 func (f *signFlags) sign() (xvmpack.Sign, error) {
 	switch {
