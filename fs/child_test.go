@@ -174,7 +174,7 @@ func childServe(args []string) error {
 		return err
 	}
 	fmt.Println("ready")
-	s.Wait()
+	<-s.Done()
 	return nil
 }
 
@@ -256,7 +256,7 @@ func childUser(args []string) error {
 	if err := s.Unmount(ctx, false); err != nil {
 		return err
 	}
-	s.Wait()
+	<-s.Done()
 	if m, err := mountAt(dir); m != nil || err != nil {
 		return fmt.Errorf("still mounted: %v, %w", m, err)
 	}

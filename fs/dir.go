@@ -14,8 +14,7 @@ import (
 // dirNode is a directory inside of a release. Packages do not list them: they
 // are implied by the slashes in the names of their files.
 type dirNode struct {
-	node
-	id      fusefs.StableAttr
+	plain
 	release *releaseNode
 	path    string // in the release
 }
@@ -25,17 +24,7 @@ func dirIdentity(parent releaseID, path string) fusefs.StableAttr {
 }
 
 func newDirNode(r *releaseNode, path string) *dirNode {
-	return &dirNode{node: node{vfs: r.vfs}, id: dirIdentity(r.key, path), release: r, path: path}
-}
-
-func (d *dirNode) attr(out *fuse.Attr) { d.vfs.setAttr(out, d.id, 2, 0, d.release.time()) }
-
-var _ = (fusefs.NodeGetattrer)((*dirNode)(nil))
-
-func (d *dirNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	d.attr(&out.Attr)
-	out.SetTimeout(foreverish)
-	return 0
+	return &dirNode{plain: newPlain(r.vfs, dirIdentity(r.key, path), 2, 0, r.time), release: r, path: path}
 }
 
 var _ = (fusefs.NodeLookuper)((*dirNode)(nil))

@@ -35,7 +35,7 @@ type Server struct {
 
 // Mount mounts tree and returns when the root answers. Ctx bounds the mounting,
 // not the life of the mount. That ends with [Server.Unmount] or an umount by
-// anybody else, see [Server.Wait].
+// anybody else, see [Server.Done].
 //
 // As root it mounts directly, else through fusermount3. A stale mount of a dead
 // vmcastfs on the directory is cleaned away first.
@@ -163,11 +163,8 @@ func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
 	s.vfs.closeAll()
 }
 
-// Wait returns when the filesystem is unmounted, whoever did it, and all it held
+// Done is closed when the filesystem is unmounted, whoever did it, and all it held
 // is closed.
-func (s *Server) Wait() { <-s.done }
-
-// Done is closed when Wait returns.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Stats may be called at any time.
@@ -204,7 +201,7 @@ func (v *vfs) openNodes(ino uint64) []*fileNode {
 
 // Unmount unmounts. While files are in use it tries again until ctx ends; then it
 // detaches the mount if lazy is set, and fails with EBUSY otherwise. A detached
-// mount serves its open files until they are closed or the process exits; Wait
+// mount serves its open files until they are closed or the process exits; Done
 // tells. If somebody else has unmounted it, that is success; while another mount
 // covers it, it cannot be unmounted, and fails with EBUSY.
 func (s *Server) Unmount(ctx context.Context, lazy bool) error {

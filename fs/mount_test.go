@@ -475,7 +475,7 @@ func TestUnmount(t *testing.T) {
 				t.Errorf("idle: %v", err)
 			}
 		}
-		m.Wait()
+		<-m.Done()
 	})
 	t.Run("lazy", func(t *testing.T) {
 		m, f := mount(t)
@@ -490,7 +490,7 @@ func TestUnmount(t *testing.T) {
 			t.Errorf("open file dies at lazy unmount: %v", err)
 		}
 		f.Close()
-		m.Wait()
+		<-m.Done()
 	})
 	t.Run("by others", func(t *testing.T) {
 		m, f := mount(t)
@@ -498,7 +498,7 @@ func TestUnmount(t *testing.T) {
 		if err := unmountDir(m.dir, 0); err != nil {
 			t.Fatal(err)
 		}
-		m.Wait()
+		<-m.Done()
 	})
 	t.Run("aborted", func(t *testing.T) {
 		fusetest.Root(t)
@@ -512,7 +512,7 @@ func TestUnmount(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(ctl, conn, "abort"), []byte("1"), 0); err != nil {
 			t.Fatal(err)
 		}
-		m.Wait()
+		<-m.Done()
 		if o, c := disk.opened.Load(), disk.closed.Load(); o != c {
 			t.Errorf("%d handles opened, %d closed", o, c)
 		}

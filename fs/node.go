@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"syscall"
+	"time"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,55 +17,50 @@ type node struct {
 	vfs *vfs
 }
 
-var _ = (fusefs.NodeSetattrer)((*node)(nil))
+var _ interface {
+	fusefs.NodeSetattrer
+	fusefs.NodeSetxattrer
+	fusefs.NodeRemovexattrer
+	fusefs.NodeMkdirer
+	fusefs.NodeMknoder
+	fusefs.NodeLinker
+	fusefs.NodeSymlinker
+	fusefs.NodeUnlinker
+	fusefs.NodeRmdirer
+	fusefs.NodeRenamer
+	fusefs.NodeFsyncer
+	fusefs.NodeStatfser
+} = (*node)(nil)
 
 func (n *node) Setattr(context.Context, fusefs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
 	return syscall.EROFS
 }
 
-var _ = (fusefs.NodeSetxattrer)((*node)(nil))
-
 func (n *node) Setxattr(context.Context, string, []byte, uint32) syscall.Errno {
 	return syscall.EROFS
 }
 
-var _ = (fusefs.NodeRemovexattrer)((*node)(nil))
-
 func (n *node) Removexattr(context.Context, string) syscall.Errno { return syscall.EROFS }
-
-var _ = (fusefs.NodeMkdirer)((*node)(nil))
 
 func (n *node) Mkdir(context.Context, string, uint32, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	return nil, syscall.EROFS
 }
 
-var _ = (fusefs.NodeMknoder)((*node)(nil))
-
 func (n *node) Mknod(context.Context, string, uint32, uint32, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	return nil, syscall.EROFS
 }
-
-var _ = (fusefs.NodeLinker)((*node)(nil))
 
 func (n *node) Link(context.Context, fusefs.InodeEmbedder, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	return nil, syscall.EROFS
 }
 
-var _ = (fusefs.NodeSymlinker)((*node)(nil))
-
 func (n *node) Symlink(context.Context, string, string, *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	return nil, syscall.EROFS
 }
 
-var _ = (fusefs.NodeUnlinker)((*node)(nil))
-
 func (n *node) Unlink(context.Context, string) syscall.Errno { return syscall.EROFS }
 
-var _ = (fusefs.NodeRmdirer)((*node)(nil))
-
 func (n *node) Rmdir(context.Context, string) syscall.Errno { return syscall.EROFS }
-
-var _ = (fusefs.NodeRenamer)((*node)(nil))
 
 func (n *node) Rename(context.Context, string, fusefs.InodeEmbedder, string, uint32) syscall.Errno {
 	return syscall.EROFS
@@ -74,9 +70,35 @@ func (n *node) Rename(context.Context, string, fusefs.InodeEmbedder, string, uin
 // everywhere else.
 func (n *node) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno { return 0 }
 
-var _ = (fusefs.NodeFsyncer)((*node)(nil))
+// plain is a node whose attributes are the same at all times, but for its time.
+type plain struct {
+	node
+	id    fusefs.StableAttr
+	links int
+	size  int
+	time  func() time.Time
+}
 
-var _ = (fusefs.NodeStatfser)((*node)(nil))
+func newPlain(v *vfs, id fusefs.StableAttr, links, size int, time func() time.Time) plain {
+	return plain{node{vfs: v}, id, links, size, time}
+}
+
+func (p *plain) attr(out *fuse.Attr) { p.vfs.setAttr(out, p.id, p.links, int64(p.size), p.time()) }
+
+var _ = (fusefs.NodeGetattrer)((*plain)(nil))
+
+func (p *plain) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	p.attr(&out.Attr)
+	out.SetTimeout(foreverish)
+	return 0
+}
+
+// enter makes n, which p is the base of, an entry of dir.
+func (p *plain) enter(ctx context.Context, dir *fusefs.Inode, n fusefs.InodeEmbedder, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	p.attr(&out.Attr)
+	out.SetAttrTimeout(foreverish)
+	return dir.NewInode(ctx, n, p.id), 0
+}
 
 // Statfs reports the sum of all files known so far, and no free space.
 func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {

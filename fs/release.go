@@ -18,8 +18,7 @@ import (
 
 // releaseNode is the directory of one generation of a release.
 type releaseNode struct {
-	node
-	id      fusefs.StableAttr
+	plain
 	key     releaseID
 	release *catalog.Release
 	feed    time.Time // of the feed, which stands in for a missing publication date
@@ -35,27 +34,13 @@ func releaseIdentity(r *catalog.Release) fusefs.StableAttr {
 
 // newReleaseNode shows r of a feed from feedTime.
 func newReleaseNode(v *vfs, r *catalog.Release, feedTime time.Time) *releaseNode {
-	return &releaseNode{
-		node:    node{vfs: v},
-		id:      releaseIdentity(r),
-		key:     releaseID{r.Name(), r.Generation()},
-		release: r,
-		feed:    feedTime,
-	}
+	n := &releaseNode{key: releaseID{r.Name(), r.Generation()}, release: r, feed: feedTime}
+	n.plain = newPlain(v, releaseIdentity(r), 2, 0, n.time)
+	return n
 }
 
 // time is that of the directory: the feed may change the date of a release.
 func (r *releaseNode) time() time.Time { return firstTime(r.release.Published(), r.feed) }
-
-func (r *releaseNode) attr(out *fuse.Attr) { r.vfs.setAttr(out, r.id, 2, 0, r.time()) }
-
-var _ = (fusefs.NodeGetattrer)((*releaseNode)(nil))
-
-func (r *releaseNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	r.attr(&out.Attr)
-	out.SetTimeout(foreverish)
-	return 0
-}
 
 var _ = (fusefs.NodeGetxattrer)((*releaseNode)(nil))
 
@@ -102,10 +87,8 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	path := in + name
 	if r.isDir(p, path) {
 		n := newDirNode(r, path)
-		n.attr(&out.Attr)
 		out.SetEntryTimeout(foreverish)
-		out.SetAttrTimeout(foreverish)
-		return dir.NewInode(ctx, n, n.id), 0
+		return n.enter(ctx, dir, n, out)
 	}
 	f, err := p.Lookup(w, path)
 	if err != nil {

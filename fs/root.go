@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"syscall"
+	"time"
 
 	"vmcastfs/fs/catalog"
 
@@ -31,33 +32,25 @@ func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 	switch name {
 	case feedName:
 		n := newFeedNode(r.vfs, snap)
-		n.attr(&out.Attr)
-		out.SetAttrTimeout(foreverish)
-		return r.NewInode(ctx, n, n.id), 0
+		return n.enter(ctx, &r.Inode, n, out)
 	case latestName:
 		target := newest(snap)
 		if target == "" {
 			return nil, syscall.ENOENT
 		}
 		n := newLatestNode(r.vfs, target, snap)
-		n.attr(&out.Attr)
-		out.SetAttrTimeout(foreverish)
-		return r.NewInode(ctx, n, n.id), 0
+		return n.enter(ctx, &r.Inode, n, out)
 	case hiddenName:
 		n := newHiddenNode(r.vfs)
-		n.attr(&out.Attr)
 		out.SetEntryTimeout(foreverish)
-		out.SetAttrTimeout(foreverish)
-		return r.NewInode(ctx, n, n.id), 0
+		return n.enter(ctx, &r.Inode, n, out)
 	}
 	rel, ok := r.vfs.release(name)
 	if !ok {
 		return nil, syscall.ENOENT
 	}
 	n := newReleaseNode(r.vfs, rel, snap.FeedTime())
-	n.attr(&out.Attr)
-	out.SetAttrTimeout(foreverish)
-	return r.NewInode(ctx, n, n.id), 0
+	return n.enter(ctx, &r.Inode, n, out)
 }
 
 var _ = (fusefs.NodeReaddirer)((*rootNode)(nil))
@@ -85,23 +78,11 @@ func (r *rootNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Att
 }
 
 // hiddenNode is .vmcastfs.
-type hiddenNode struct {
-	node
-	id fusefs.StableAttr
-}
+type hiddenNode struct{ plain }
 
 func newHiddenNode(v *vfs) *hiddenNode {
-	return &hiddenNode{node: node{vfs: v}, id: identity(syscall.S_IFDIR, "", 0, hiddenName)}
-}
-
-func (h *hiddenNode) attr(out *fuse.Attr) { h.vfs.setAttr(out, h.id, 2, 0, h.vfs.started) }
-
-var _ = (fusefs.NodeGetattrer)((*hiddenNode)(nil))
-
-func (h *hiddenNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	h.attr(&out.Attr)
-	out.SetTimeout(foreverish)
-	return 0
+	started := func() time.Time { return v.started }
+	return &hiddenNode{newPlain(v, identity(syscall.S_IFDIR, "", 0, hiddenName), 2, 0, started)}
 }
 
 var _ = (fusefs.NodeLookuper)((*hiddenNode)(nil))

@@ -15,30 +15,16 @@ import (
 
 // feedNode is feed.xml as one snapshot has it.
 type feedNode struct {
-	node
-	id      fusefs.StableAttr
+	plain
 	content []byte
-	time    time.Time
 }
 
 func newFeedNode(v *vfs, snap *catalog.Snapshot) *feedNode {
-	n := &feedNode{node: node{vfs: v}, content: snap.FeedXML(), time: snap.FeedTime()}
-	sum := sha256.Sum256(n.content)
-	n.id = identity(syscall.S_IFREG, "", 0, feedName)
-	n.id.Gen = binary.BigEndian.Uint64(sum[:]) ^ uint64(n.time.UnixNano())
-	return n
-}
-
-func (f *feedNode) attr(out *fuse.Attr) {
-	f.vfs.setAttr(out, f.id, 1, int64(len(f.content)), f.time)
-}
-
-var _ = (fusefs.NodeGetattrer)((*feedNode)(nil))
-
-func (f *feedNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	f.attr(&out.Attr)
-	out.SetTimeout(foreverish)
-	return 0
+	content := snap.FeedXML()
+	sum := sha256.Sum256(content)
+	id := identity(syscall.S_IFREG, "", 0, feedName)
+	id.Gen = binary.BigEndian.Uint64(sum[:]) ^ uint64(snap.FeedTime().UnixNano())
+	return &feedNode{newPlain(v, id, 1, len(content), snap.FeedTime), content}
 }
 
 var _ = (fusefs.NodeOpener)((*feedNode)(nil))
@@ -52,31 +38,17 @@ func (f *feedNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uin
 
 // latestNode is the link to one release.
 type latestNode struct {
-	node
-	id     fusefs.StableAttr
+	plain
 	target string
-	time   time.Time
 }
 
 func newLatestNode(v *vfs, target string, snap *catalog.Snapshot) *latestNode {
-	n := &latestNode{node: node{vfs: v}, target: target, time: snap.FeedTime()}
+	at := snap.FeedTime()
 	if r, ok := snap.Release(target); ok {
-		n.time = firstTime(r.Published(), n.time)
+		at = firstTime(r.Published(), at)
 	}
-	n.id = identity(syscall.S_IFLNK, target, uint64(n.time.UnixNano()), latestName)
-	return n
-}
-
-func (l *latestNode) attr(out *fuse.Attr) {
-	l.vfs.setAttr(out, l.id, 1, int64(len(l.target)), l.time)
-}
-
-var _ = (fusefs.NodeGetattrer)((*latestNode)(nil))
-
-func (l *latestNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	l.attr(&out.Attr)
-	out.SetTimeout(foreverish)
-	return 0
+	id := identity(syscall.S_IFLNK, target, uint64(at.UnixNano()), latestName)
+	return &latestNode{newPlain(v, id, 1, len(target), func() time.Time { return at }), target}
 }
 
 var _ = (fusefs.NodeReadlinker)((*latestNode)(nil))
