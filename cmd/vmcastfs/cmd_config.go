@@ -33,18 +33,20 @@ Only partition images for QEMU and libvirt are inflated for that.
 The formats of the images are those of their content and always explicit. Names,
 addresses, host paths, emulators and networks that the description asks for are
 not passed on. A kernel is used if it is a file of the release, or if you name
-one; for a release without a kernel, config prints the line that takes one out of
-its image. root= and console= become what the guest finds there: the last console=
-is the serial line, or hvc0. Disks are virtio unless the description names a bus.
+one; for a release without a kernel, config prints the line that takes one out
+of its image. root= and console= become what the guest finds there: the last
+console= is the serial line, or hvc0. Disks are virtio unless the description
+names a bus.
 
 The release itself is never written to: without --overlay QEMU keeps what the
-guest writes in a temporary file. libvirt and xl attach the disks read-only then,
-and leave out swap. With --overlay DIR each disk gets an overlay
-DIR/RELEASE-DISK.qcow2. QEMU's script makes it; for libvirt and xl the lines that
-make it are in a comment and on stderr, and --only-overlays prints them alone.
+guest writes in a temporary file. libvirt and xl attach the disks read-only
+then, and leave out swap. With --overlay DIR each disk gets an overlay
+DIR/RELEASE-DISK.qcow2. QEMU's script makes it; for libvirt and xl the lines
+that make it are in a comment and on stderr, and --only-overlays prints them
+alone.
 
-Images of partitions are one drive for QEMU and libvirt: the mount's disk.img. xl
-attaches them as the partitions that they are.
+Images of partitions are one drive for QEMU and libvirt: the mount's disk.img.
+xl attaches them as the partitions that they are.
 
 "latest" is followed, so that a machine keeps the release it was made from.`,
 		Example: `  eval "$(vmcastfs config qemu /srv/vmcast/latest)"

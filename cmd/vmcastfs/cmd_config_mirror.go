@@ -16,9 +16,9 @@ func configMirrorCommand(e *env) *cobra.Command {
 		Use:   "mirror [flags] nginx|trafficserver ORIGIN...",
 		Short: "print the configuration of a cache that a rack of hosts shares",
 		Long: `config mirror prints the whole configuration of a stock HTTP cache that stands
-between the hosts of a rack and the servers of their packages, so that those send
-each block once. Hosts mount with -o mirror=http://THE-CACHE:8080 then. They
-check every block that comes from it, and ask the server when it fails.
+between the hosts of a rack and the servers of their packages, so that those
+send each block once. Hosts mount with -o mirror=http://THE-CACHE:8080 then.
+They check every block that comes from it, and ask the server when it fails.
 
 For nginx it is one file, for /etc/nginx/conf.d. For Traffic Server it is a
 script for sh that writes the files into /etc/trafficserver, or into the
@@ -29,8 +29,8 @@ serves these alone, to the networks of --allow alone. With --parent it asks the
 mirror of a site, which serves the same origins, instead of the origins.`,
 		Example: `  vmcastfs config mirror nginx https://example.org \
     > /etc/nginx/conf.d/vmcast.conf
-  vmcastfs config mirror --parent http://site-cache:8080 trafficserver \
-    https://example.org | sh`,
+  vmcastfs config mirror --parent http://site-cache:8080 \
+    trafficserver https://example.org | sh`,
 		Args: cobra.MinimumNArgs(2),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {

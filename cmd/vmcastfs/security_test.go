@@ -52,7 +52,7 @@ func TestLimitsAreTrue(t *testing.T) {
 		{"tried again after 5 |", "fs/catalog", "indexPause = 5 * time.Second\n"},
 		{"| members held in memory | 4 MiB each", "xvm", "MaxMeta = 4 << 20"},
 		{" 16 MiB for a package", "xvm", "maxSmall = 16 << 20"},
-		{"all lists in memory 256 MiB", "fs/catalog", "maxListMemory = 256 << 20"},
+		{"all lists in memory 32 MiB", "fs/catalog", "maxListMemory = 32 << 20"},
 		{"| sidecar | 1 GiB", "fs/catalog", "maxSidecar = 1 << 30\n"},
 		{"| inflating | 16 TiB plain", "fs/catalog", "MaxInflated = 16 << 40\n"},
 		{"65536 times the stored size", "xvm/seekable", "def(&o.MaxRatio, 65536)"},
