@@ -90,7 +90,7 @@ var _ = (fusefs.NodeLookuper)((*hiddenNode)(nil))
 func (h *hiddenNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	n := newStatusNode(h.vfs, statusName, h.vfs.tree.StatusJSON)
 	if key, ok := strings.CutSuffix(name, bootSuffix); ok && len(key) == bootKey {
-		n = newStatusNode(h.vfs, name, func() []byte { return h.vfs.tree.BootJSON(key) })
+		n = newStatusNode(h.vfs, name, func() []byte { return catalog.BootJSON(h.vfs.tree, key) })
 	} else if name != statusName {
 		return nil, syscall.ENOENT
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vmcastfs/cmd/internal/page"
+	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/bases"
 )
 
@@ -13,7 +14,11 @@ import (
 func pageSource(a *services, s *session) page.Source {
 	return page.Source{
 		Dir: a.watch.dir, Version: version(),
-		Status: s.catalog.Known, Picture: s.catalog.Picture, Pinned: s.store.Kept, Events: a.hooks.told.list,
+		Status: func() catalog.Status { return catalog.KnownStatus(s.catalog) },
+		Picture: func(release, file string, n int, boot bool) (catalog.Boot, bool) {
+			return catalog.PictureOf(s.catalog, release, file, n, boot)
+		},
+		Pinned: s.store.Kept, Events: a.hooks.told.list,
 		Machines: func() (list []page.Machine) {
 			records, _ := bases.List(a.vms)
 			for _, r := range records {

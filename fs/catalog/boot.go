@@ -17,9 +17,9 @@ type Boot struct {
 	image.Picture
 }
 
-// Picture is the Boot of an image in at most n pieces; boot: with its last boot. ok:
+// PictureOf is the Boot of an image in at most n pieces; boot: with its last boot. ok:
 // there is such an image in a release that has been indexed.
-func (c *Catalog) Picture(release, file string, n int, boot bool) (b Boot, ok bool) {
+func PictureOf(c *Catalog, release, file string, n int, boot bool) (b Boot, ok bool) {
 	r, ok := c.Snapshot().Release(release)
 	if !ok {
 		return b, false
@@ -38,7 +38,7 @@ func (c *Catalog) Picture(release, file string, n int, boot bool) (b Boot, ok bo
 
 // BootJSON is the Boot of the image of that key in the cache; nil: there is no such
 // image in a release that has been indexed. Nobody may write to it.
-func (c *Catalog) BootJSON(key string) []byte {
+func BootJSON(c *Catalog, key string) []byte {
 	for _, r := range c.Snapshot().releases {
 		p, ok := r.Peek()
 		if !ok {

@@ -39,7 +39,7 @@ func (c *Catalog) StatusJSON() []byte {
 		time.Sleep(min(statusEvery, statusShare*f.took) - time.Since(f.made))
 	}
 	f.made = time.Now()
-	raw, err := json.MarshalIndent(c.known(), "", "  ")
+	raw, err := json.MarshalIndent(known(c), "", "  ")
 	if err != nil {
 		raw = fmt.Appendf(nil, "{\"error\": %q}", err)
 	}
@@ -47,16 +47,16 @@ func (c *Catalog) StatusJSON() []byte {
 	return f.raw
 }
 
-// Known is Status from memory, as StatusJSON has it, but made for each question.
-func (c *Catalog) Known() Status {
+// KnownStatus is Status from memory, as StatusJSON has it, but made for each question.
+func KnownStatus(c *Catalog) Status {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
-	return c.known()
+	return known(c)
 }
 
 // known makes a Status of the last look at the disk, and has another one follow if
 // it is not true any more. status.mu is held.
-func (c *Catalog) known() Status {
+func known(c *Catalog) Status {
 	f := &c.status
 	if f.last == nil {
 		f.last = c.look()
