@@ -133,6 +133,7 @@ func (in *installation) things() ([]thing, error) {
 		file(share+"/doc/vmcastfs/examples/mount.conf", distFile("example.conf")),
 		file(share+"/doc/vmcastfs/examples/fstab", distFile("example.fstab")),
 		file(share+"/doc/vmcastfs/examples/updatedb.conf", distFile("example.updatedb")),
+		file(share+"/doc/vmcastfs/examples/grafana.json", distFile("example.grafana.json")),
 	}
 	pages, err := manualPages()
 	if err != nil {
