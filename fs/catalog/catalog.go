@@ -76,6 +76,7 @@ type Catalog struct {
 	left     uint64              // the greatest generation of one that has left the feed
 	gone     []*Release          // those that left it and stay in the tree
 
+	keeper   *keeper
 	settling sync.Mutex // guards pinner, and is held while settleNow looks at the disk; comes before mu
 	pinner   pinner
 }
@@ -185,8 +186,8 @@ func (c *Catalog) replace(r *Release) {
 		return // what is cached of it goes on being served
 	}
 	name := r.Name()
-	if c.keepsPath(r) {
-		c.withdraw(r)
+	if c.keeper.keepsPath(r) {
+		c.keeper.withdraw(r)
 	} else {
 		r.record.Forget() // before the next generation looks for its own
 		c.cfg.Kept.Remove(name)

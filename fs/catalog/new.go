@@ -34,6 +34,10 @@ func New(cfg Config) *Catalog {
 	cfg.Remote.Mirrors().OnLie(c.notify)
 	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
+	c.keeper = &keeper{
+		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.ctx,
+	}
+	c.pinner = pinner{run: c.tasks.run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}
 	c.loadKept()
 	return c
 }

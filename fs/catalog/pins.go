@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -11,57 +12,50 @@ import (
 // pinRetry is the pause before an image is tried again that could not be completed.
 const pinRetry = time.Minute
 
-// pinner completes images that are pinned, one after the other, behind all readers.
-// Catalog.settling guards it.
+// pinner completes images that are pinned, or that machines are based on, one after
+// the other, behind all readers. Catalog.settling guards busy and failed.
 type pinner struct {
-	busy   bool
+	run      func(func(context.Context)) bool
+	done     func(*bundle.File, error) // told when one is completed, or cannot be
+	complete bool                      // bases of machines too
+	log      *slog.Logger
+
+	busy   *bundle.File // nil: none
 	failed map[store.Key]time.Time
 }
 
-// completePinned begins to complete the first image that has to be all here and is
-// not: one that is pinned, or that a machine is based on. The next look goes on.
-// Catalog.settling is held.
-func (c *Catalog) completePinned(n needs) {
-	if c.pinner.busy || !c.cfg.Resident {
+// next begins to complete the first image that has to be all here and is not. The
+// look that follows it goes on.
+func (p *pinner) next(releases []*Release, n needs) {
+	if p.busy != nil {
 		return
 	}
-	for _, r := range c.Snapshot().All() {
-		p, ok := r.Peek()
-		if !ok || p.Refusal() != "" {
+	for _, r := range releases {
+		pkg, ok := r.Peek()
+		if !ok || pkg.Refusal() != "" {
 			continue
 		}
-		for _, f := range p.All() {
+		for _, f := range pkg.All() {
 			st := f.Status()
 			_, pinned := n.pins[f.CacheKey()]
-			based := c.cfg.Complete && len(n.machines[r.Name()]) > 0
-			if !st.Image || !pinned && !based || st.Refused != "" || st.State != store.Partial.String() || time.Since(c.pinner.failed[f.CacheKey()]) < pinRetry {
+			wanted := pinned || p.complete && len(n.machines[r.Name()]) > 0
+			if !wanted || !st.Image || st.Refused != "" || st.State != store.Partial.String() || time.Since(p.failed[f.CacheKey()]) < pinRetry {
 				continue
 			}
-			c.pinner.busy = c.tasks.run(func(ctx context.Context) { c.completePin(ctx, r, f) })
+			if p.run(func(ctx context.Context) { p.fetch(ctx, r, f) }) {
+				p.busy = f
+			}
 			return
 		}
 	}
 }
 
-func (c *Catalog) completePin(ctx context.Context, r *Release, f *bundle.File) {
+func (p *pinner) fetch(ctx context.Context, r *Release, f *bundle.File) {
 	err := complete(ctx, f)
 	if err != nil && ctx.Err() == nil {
-		c.cfg.Logger.Warn("an image that is to stay cannot be completed yet", "release", r.Name(), "file", f.Name(), "err", err)
+		p.log.Warn("an image that is to stay cannot be completed yet", "release", r.Name(), "file", f.Name(), "err", err)
 	}
-	c.settling.Lock()
-	c.pinner.busy = false
-	if c.pinner.failed == nil {
-		c.pinner.failed = make(map[store.Key]time.Time)
-	}
-	delete(c.pinner.failed, f.CacheKey())
-	if err != nil {
-		c.pinner.failed[f.CacheKey()] = time.Now()
-	}
-	c.settling.Unlock()
-	if ctx.Err() == nil {
-		c.notify()
-		c.settle()
-	}
+	p.done(f, err)
 }
 
 // complete fetches and checks all of a file.

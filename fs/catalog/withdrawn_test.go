@@ -210,8 +210,9 @@ func TestPinned(t *testing.T) {
 		Version: 1, Name: "web1", Feed: h.poller.Status().URL, GUID: "based", Release: "based", Mount: "/srv/vmcast", Engine: "qemu", Disk: "qcow2",
 		Images: []bases.Image{{File: "root.img", Format: "raw", Size: 40 * blk, Digest: "sha256:" + strings.Repeat("0", 64), Disk: "root.qcow2"}},
 	})
+	vms, opened := bases.Open(h.cfg.VMs, true)
 	machine := filepath.Join(h.cfg.VMs, "web1")
-	if err = errors.Join(err, os.MkdirAll(machine, 0o711), os.WriteFile(filepath.Join(h.cfg.VMs, "lock"), nil, 0o600), os.WriteFile(filepath.Join(machine, "machine.json"), record, 0o600)); err != nil {
+	if err = errors.Join(err, opened, vms.Close(), os.Mkdir(machine, 0o711), os.WriteFile(filepath.Join(machine, "machine.json"), record, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the pinned image is completed", func() bool {

@@ -1,0 +1,221 @@
+package catalog
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/bases"
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/kept"
+)
+
+// keeper knows what keeps a release that its feed drops.
+type keeper struct {
+	store  *store.Store
+	vms    string        // directory of the records of machines
+	feed   func() string // its URL, as machines' records have it
+	cached bool          // cached data keeps it
+	log    *slog.Logger
+	ctx    context.Context // of the catalog's tasks
+}
+
+// needs say what of the cache and of releases has to stay, by others than the feed.
+type needs struct {
+	pins     map[store.Key]int64
+	machines map[string][]*bases.Record // by directory name
+}
+
+func (k *keeper) needs() needs {
+	n := needs{pins: k.store.Kept(), machines: make(map[string][]*bases.Record)}
+	if k.vms != "" {
+		records, _ := bases.List(k.vms) // `vmcastfs vm list` tells the faults
+		for _, m := range records {
+			if m.Feed == k.feed() {
+				n.machines[m.Release] = append(n.machines[m.Release], m)
+			}
+		}
+	}
+	return n
+}
+
+// A hold is why a release stays though the feed drops it.
+type hold struct {
+	open, pinned, cached bool
+	machines             []string
+	pins                 map[store.Key]bool // images
+}
+
+// firm tells of more than cached data.
+func (h hold) firm() bool { return h.open || h.pinned || len(h.machines) > 0 }
+
+// reasons are the words of status.json.
+func (h hold) reasons() (words []string) {
+	for _, x := range []struct {
+		is   bool
+		word string
+	}{{h.open, "open"}, {h.pinned, "pinned"}, {h.cached, "cached"}} {
+		if x.is {
+			words = append(words, x.word)
+		}
+	}
+	for _, m := range h.machines {
+		words = append(words, "machine "+m)
+	}
+	return words
+}
+
+// holdOf looks at the disk. A release that nothing is known of on the disk was not
+// used.
+func (k *keeper) holdOf(r *Release, n needs) (h hold) {
+	h.open = r.line.opens.Load() > 0
+	for _, m := range n.machines[r.Name()] {
+		if m.GUID == r.item.ID {
+			h.machines = append(h.machines, m.Name)
+		}
+	}
+	for _, key := range k.imagesOf(r) {
+		if _, pinned := n.pins[key]; pinned {
+			h.pinned = true
+			if h.pins == nil {
+				h.pins = make(map[store.Key]bool)
+			}
+			h.pins[key] = true
+		}
+		if k.cached && !h.cached {
+			i, err := k.store.Stat(key)
+			h.cached = err == nil && i.Bytes > 0
+		}
+	}
+	return h
+}
+
+// imagesOf are the keys of the release's images, none if it was never indexed on this
+// host.
+func (k *keeper) imagesOf(r *Release) []store.Key {
+	r.mu.Lock()
+	images := r.images
+	r.mu.Unlock()
+	if images == nil {
+		if p := k.local(r); p != nil {
+			images, _ = p.Keys()
+		}
+	}
+	return images
+}
+
+// local is the package of a release that the disk knows; nil: it does not.
+func (k *keeper) local(r *Release) *bundle.Package {
+	if p, ok := r.Peek(); ok || !r.record.Known() {
+		return p
+	}
+	ctx, cancel := context.WithTimeout(k.ctx, localTimeout)
+	defer cancel()
+	p, _ := r.Package(ctx) // its error is in the status
+	return p
+}
+
+// localTimeout bounds what is asked of the disk alone, which may hang as well.
+const localTimeout = 5 * time.Second
+
+// keepsPath tells whether a release keeps its path and its bytes though the feed
+// names another package for it.
+func (k *keeper) keepsPath(r *Release) bool {
+	r.mu.Lock()
+	returned := r.returned
+	r.mu.Unlock()
+	h := k.holdOf(r, k.needs())
+	return h.pinned || len(h.machines) > 0 || returned && (h.open || h.cached)
+}
+
+func (k *keeper) stays(r *Release, n needs) bool {
+	h := k.holdOf(r, n)
+	return h.firm() || h.cached
+}
+
+// withdraw keeps a release on the disk as one that left its feed.
+func (k *keeper) withdraw(r *Release) {
+	r.mu.Lock()
+	r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
+	r.mu.Unlock()
+	if p, ok := r.Peek(); ok {
+		p.Keep(r.keepDocument)
+	} else {
+		r.record.KeepAgain()
+	}
+	r.record.Part()
+	k.log.Info("the feed has dropped a release that this host uses: it stays, and is withdrawn", "release", r.Name())
+}
+
+// protect has the cache hold what a release is read from.
+func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
+	r.mu.Lock()
+	r.hold = h
+	r.mu.Unlock()
+	how := store.NoHold
+	switch {
+	case len(h.machines) > 0 || h.pinned:
+		how = store.EvictNever
+	case withdrawn:
+		how = store.EvictLast
+	}
+	p, ok := r.Peek()
+	if !ok {
+		return
+	}
+	if how == store.EvictNever && !r.isKept() {
+		r.used()
+	}
+	images, lists := p.Keys()
+	if how == store.EvictNever && len(h.machines) == 0 {
+		images = nil // those that are pinned are kept by that
+	}
+	for _, key := range append(images, lists...) {
+		if err := k.store.SetHold(key, how); err != nil {
+			k.log.Warn("the cache may evict what cannot be fetched again", "release", r.Name(), "err", err)
+			return
+		}
+	}
+}
+
+// keepDocument keeps the document of the release's package, and what the feed says
+// of it, outside of the cache.
+func (r *Release) keepDocument(doc []byte) error {
+	r.mu.Lock()
+	if r.pkg != nil {
+		r.images, _ = r.pkg.Keys()
+	}
+	as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
+	r.mu.Unlock()
+	return r.around.kept.Put(as)
+}
+
+// used has the release kept from now on: a guest may depend on it.
+func (r *Release) used() {
+	r.mu.Lock()
+	again, p := r.kept, r.pkg
+	r.kept = r.kept || p != nil
+	r.mu.Unlock()
+	if !again && p != nil {
+		r.around.run(func(context.Context) { p.Keep(r.keepDocument) })
+	}
+}
+
+// Withdrawn is when the feed was found to have dropped the release; zero: it has
+// not.
+func (r *Release) Withdrawn() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left
+}
+
+// Use says that a file of the release is open, until Unuse.
+func (r *Release) Use() { r.line.opens.Add(1) }
+
+// Unuse takes one Use back.
+func (r *Release) Unuse() {
+	if r.line.opens.Add(-1) == 0 && !r.line.newest.Load().Withdrawn().IsZero() {
+		r.around.settle()
+	}
+}
