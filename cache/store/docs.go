@@ -16,6 +16,10 @@ import (
 	"vmcastfs/cache/privdir"
 )
 
+// Lasting is the kind of documents that are never evicted: without them nothing that is
+// cached is found again.
+const Lasting = "feed"
+
 // documents are the small documents of a store. Its methods are the store's own.
 type documents struct {
 	root  privdir.Dir
@@ -214,7 +218,7 @@ func (s *documents) evictDocs(all []docEntry, most, want int64, kept map[Key]boo
 		if freed >= want || sum-freed <= most {
 			break
 		}
-		if e.bytes == 0 || slices.Contains(saidOfFiles, e.kind) || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
+		if e.bytes == 0 || e.kind == Lasting || slices.Contains(saidOfFiles, e.kind) || spared[e.file] || strings.HasPrefix(e.file, privdir.TempPrefix) {
 			continue
 		}
 		d, err := s.root.Sub(e.kind)

@@ -4,11 +4,12 @@ import (
 	"context"
 	"time"
 
+	"vmcastfs/cache/store"
 	"vmcastfs/feed"
 )
 
 // kindFeed is the last good feed, as the poller keeps it.
-const kindFeed = "feed"
+const kindFeed = store.Lasting
 
 // takeFeed shows a feed that has come, unless it went back and signatures are
 // required: then the newer one stays. If there is none, the older one is shown

@@ -384,9 +384,12 @@ func TestComesBackAsAnother(t *testing.T) {
 		w.origin.PutBytes("/"+path, packListed(t, member{"disk.img", new}))
 		w.origin.PutBytes(appliance.FeedPath, rss(w.items[0], item{"two", path}))
 		w.refresh()
-		w.newGeneration(new, "two", "disk.img")
+		w.newGeneration(new, "two-2", "disk.img")
 		w.wantGeneration(f, old, new, "old EIO")
 		w.wantAt(f, old, 0)
+		again := w.open("two", "disk.img") // an overlay keeps its base
+		w.wantAt(again, old, 0)
+		w.wantAt(again, old, 1<<20)
 	})
 }
 
