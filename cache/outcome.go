@@ -16,16 +16,19 @@ const (
 
 // unread remembers which blocks were fetched ahead and not read yet. It forgets
 // some: places are few, and each holds one block.
-type unread [4096]atomic.Int64 // block number plus one
+type unread []atomic.Int64 // block number plus one
 
-func (u *unread) note(b int64) { u[b%int64(len(u))].Store(b + 1) }
+// unreadMost is how many places there are at most.
+const unreadMost = 256
+
+func (u unread) note(b int64) { u[b%int64(len(u))].Store(b + 1) }
 
 // take reports whether b was noted, once.
 func (u *unread) take(b int64) bool {
 	if u == nil {
 		return false
 	}
-	p := &u[b%int64(len(u))]
+	p := &(*u)[b%int64(len(*u))]
 	return p.Load() == b+1 && p.CompareAndSwap(b+1, 0)
 }
 
@@ -33,7 +36,8 @@ func (u *unread) take(b int64) bool {
 func (fl *flights) noteUnread(b int64) {
 	u := fl.unread.Load()
 	if u == nil {
-		u = new(unread)
+		places := make(unread, min(unreadMost, fl.local.blocks()))
+		u = &places
 		fl.unread.Store(u)
 	}
 	u.note(b)

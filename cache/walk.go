@@ -18,7 +18,10 @@ import (
 func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ sums.Digests, _ *sums.Table, err error) {
 	l := cp.local
 	d := sums.NewDigests(cp.sums)
-	pipes := []*pipe{newPipe(l.bs, func(p []byte) { d.Write(p) })}
+	var pipes []*pipe // none if there is nothing to compute: they take memory
+	if len(d) > 0 {
+		pipes = append(pipes, newPipe(l.bs, func(p []byte) { d.Write(p) }))
+	}
 	var learn *learner
 	if cp.learned != nil && l.sums() == nil {
 		learn = &learner{local: l}
@@ -69,12 +72,11 @@ func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ sums.Dige
 			if err != nil {
 				return nil, nil, err
 			}
-			for range len(pipes) - 1 {
-				buf.ref()
-			}
 			for _, p := range pipes {
+				buf.ref()
 				p.feed(buf)
 			}
+			buf.release()
 		}
 		cp.standing.seen(r, min(b*l.bs+l.bs, max(l.size.Load(), b*l.bs)))
 	}

@@ -126,6 +126,9 @@ func (o *Object) Identity() Identity { return o.id }
 // must not be modified.
 func (o *Object) Head() []byte { return o.head }
 
+// DropHead gives the first bytes up. It is called before others use the object.
+func (o *Object) DropHead() { o.head = nil }
+
 // open makes one attempt at Open, and says where that ended. It was refused before, so often.
 func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}

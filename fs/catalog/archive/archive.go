@@ -82,6 +82,7 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 	a := &Archive{env: env, place: place, id: obj.Identity(), object: obj, move: obj.Move, loose: watch(obj.Unpinned(), place)}
 	if head := obj.Head(); len(head) > 0 {
 		a.head = newHead(head)
+		obj.DropHead() // its memory goes with a.head
 	}
 	if place.Renew != nil {
 		obj.Follow(place.Renew)

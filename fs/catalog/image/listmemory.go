@@ -15,7 +15,7 @@ import (
 // of it; its sums are in pages.
 const (
 	maxListMemory = 32 << 20 // all of them
-	maxPages      = 400      // of 20 KiB: all together
+	maxPages      = 200      // of 20 KiB: all together
 )
 
 // ListMemory bounds what all block lists take together.
