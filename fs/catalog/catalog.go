@@ -158,7 +158,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))
 			item.Name = was.Name()
-			r = newRelease(&c.around, item, f.From, was.generation+1).supersede(was)
+			r = supersede(newRelease(&c.around, item, f.From, was.generation+1), was)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -171,7 +171,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	}
 	for _, r := range returned {
 		if p, ok := r.Peek(); ok {
-			p.Keep(r.keepDocument)
+			p.Keep(keepDocument(r))
 		}
 		r.checkSoon(0) // it may be another archive by now
 	}
@@ -192,7 +192,7 @@ func (c *Catalog) replace(r *Release) {
 		r.record.Forget() // before the next generation looks for its own
 		c.cfg.Kept.Remove(name)
 	}
-	if c.supersede(r, r.next()) {
+	if c.supersede(r, nextOf(r)) {
 		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", name)
 		c.notify()
 	}
@@ -201,7 +201,7 @@ func (c *Catalog) replace(r *Release) {
 // reopen puts a new generation in the place of r, whose package has to be opened
 // anew. Its sidecar counts by now, or does not count any more.
 func (c *Catalog) reopen(r *Release) {
-	if c.supersede(r, r.next().takeOver(r)) {
+	if c.supersede(r, takeOver(nextOf(r), r)) {
 		c.cfg.Logger.Info("the release is opened anew", "release", r.Name())
 		c.notify()
 	}
@@ -220,7 +220,7 @@ func (c *Catalog) supersede(r, next *Release) bool {
 	}
 	switch withdrawn := !r.Withdrawn().IsZero(); {
 	case gone >= 0: // it is opened anew
-		next.supersede(r)
+		supersede(next, r)
 		c.gone[gone] = next
 		c.snapshot.Store(s.with(c.gone))
 		return true
@@ -233,7 +233,7 @@ func (c *Catalog) supersede(r, next *Release) bool {
 		next.now.Name = next.item.Name
 		c.gone = append(c.gone, r)
 	default:
-		next.supersede(r)
+		supersede(next, r)
 	}
 	c.releases[r.item.ID] = next
 	s.releases = slices.Clone(s.releases)

@@ -140,7 +140,7 @@ func (k *keeper) withdraw(r *Release) {
 	r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
 	r.mu.Unlock()
 	if p, ok := r.Peek(); ok {
-		p.Keep(r.keepDocument)
+		p.Keep(keepDocument(r))
 	} else {
 		r.record.KeepAgain()
 	}
@@ -164,8 +164,8 @@ func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
 	if !ok {
 		return
 	}
-	if how == store.EvictNever && !r.isKept() {
-		r.used()
+	if how == store.EvictNever && !isKept(r) {
+		used(r)
 	}
 	images, lists := p.Keys()
 	if how == store.EvictNever && len(h.machines) == 0 {
@@ -181,24 +181,26 @@ func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
 
 // keepDocument keeps the document of the release's package, and what the feed says
 // of it, outside of the cache.
-func (r *Release) keepDocument(doc []byte) error {
-	r.mu.Lock()
-	if r.pkg != nil {
-		r.images, _ = r.pkg.Keys()
+func keepDocument(r *Release) func(doc []byte) error {
+	return func(doc []byte) error {
+		r.mu.Lock()
+		if r.pkg != nil {
+			r.images, _ = r.pkg.Keys()
+		}
+		as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
+		r.mu.Unlock()
+		return r.around.kept.Put(as)
 	}
-	as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
-	r.mu.Unlock()
-	return r.around.kept.Put(as)
 }
 
 // used has the release kept from now on: a guest may depend on it.
-func (r *Release) used() {
+func used(r *Release) {
 	r.mu.Lock()
 	again, p := r.kept, r.pkg
 	r.kept = r.kept || p != nil
 	r.mu.Unlock()
 	if !again && p != nil {
-		r.around.run(func(context.Context) { p.Keep(r.keepDocument) })
+		r.around.run(func(context.Context) { p.Keep(keepDocument(r)) })
 	}
 }
 

@@ -33,7 +33,7 @@ func (l *look) at(r *Release, p *bundle.Package) seen {
 	if s, ok := l.seen[r]; ok && s.verdict == v {
 		return s
 	}
-	return seen{v, r.around.sentry.alarm(r.presented(v), v), p.Refusal()}
+	return seen{v, r.around.sentry.alarm(presented(r, v), v), p.Refusal()}
 }
 
 // statusFile is the content of status.json: one for all that ask at about a time.

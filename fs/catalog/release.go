@@ -170,13 +170,13 @@ func (r *Release) told() bundle.Release {
 	a, name := r.around, r.item.Name
 	return bundle.Release{
 		ID: r.item.ID, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
-		Refusal: func(v *xvm.Verdict) string { return a.sentry.refusal(r.presented(v), v) },
+		Refusal: func(v *xvm.Verdict) string { return a.sentry.refusal(presented(r, v), v) },
 		Judged:  r.judged,
 		Left:    r.Withdrawn,
 		Opened: func(ctx context.Context) error {
 			err := r.confirm(ctx)
 			if err == nil {
-				r.used()
+				used(r)
 			}
 			return err
 		},
@@ -192,7 +192,7 @@ func (r *Release) told() bundle.Release {
 }
 
 // presented is what a package of the release is to the trust state.
-func (r *Release) presented(v *xvm.Verdict) trust.Package {
+func presented(r *Release, v *xvm.Verdict) trust.Package {
 	return trust.Package{
 		ID: r.item.ID, Name: r.item.Name, Manifest: v.Identity(), Former: !r.Withdrawn().IsZero(),
 		Signed: v.Manifest.State == xvm.Good || v.By == xvm.BySidecar, Signer: v.Signer(),
@@ -200,9 +200,9 @@ func (r *Release) presented(v *xvm.Verdict) trust.Package {
 }
 
 // remember tells the trust state of a package, unless the feed has dropped it.
-func (r *Release) remember(v *xvm.Verdict) {
+func remember(r *Release, v *xvm.Verdict) {
 	if r.Withdrawn().IsZero() {
-		r.around.sentry.remember(r.item, r.presented(v), v)
+		r.around.sentry.remember(r.item, presented(r, v), v)
 	}
 }
 
@@ -214,7 +214,7 @@ func (r *Release) judged(was, is *xvm.Verdict) {
 		return
 	}
 	r.around.run(func(context.Context) {
-		r.remember(is)
+		remember(r, is)
 		if is.Refused == "" {
 			r.around.log.Info("the release is trusted now", "release", r.Name(), "signer", is.Signer())
 		}
@@ -248,25 +248,25 @@ func (r *Release) renewed(ctx context.Context, was string) string {
 // another one by now: validators tell whether it is.
 func (r *Release) newestURL() string { return r.line.newest.Load().URL() }
 
-// next is a new generation of the release.
-func (r *Release) next() *Release {
+// nextOf is a new generation of the release.
+func nextOf(r *Release) *Release {
 	return newRelease(r.around, r.Item(), r.feedFrom(), r.generation+1)
 }
 
 // takeOver gives r what its holders and the disk know of was. It is called before
 // others see r.
-func (r *Release) takeOver(was *Release) *Release {
+func takeOver(r, was *Release) *Release {
 	was.mu.Lock()
 	defer was.mu.Unlock()
 	r.record, r.kept, r.left, r.returned, r.images, r.hold = was.record, was.kept, was.left, was.returned, was.images, was.hold
 	if r.kept {
-		r.record.KeepBy(r.keepDocument)
+		r.record.KeepBy(keepDocument(r))
 	}
 	return r
 }
 
 // supersede makes r the generation that follows was. It is called before others see r.
-func (r *Release) supersede(was *Release) *Release {
+func supersede(r, was *Release) *Release {
 	r.line = was.line
 	r.line.newest.Store(r)
 	return r
@@ -409,10 +409,10 @@ func (r *Release) load(ctx context.Context) {
 				err = fmt.Errorf("%w: %w", cause, err)
 			}
 		}
-		err = r.explain(err)
+		err = explain(r, err)
 		r.around.log.Error("release cannot be opened", "release", r.Name(), "err", err)
 	} else {
-		r.remember(p.Verdict())
+		remember(r, p.Verdict())
 		p.Prepare(ctx)
 	}
 	r.mu.Lock()
@@ -464,7 +464,7 @@ func (r *Release) indexing() (taken int64, yes bool) {
 }
 
 // explain says what was found instead of a package, and what to do.
-func (r *Release) explain(err error) error {
+func explain(r *Release, err error) error {
 	what := fmt.Sprintf("release %s: %s", r.Name(), show.URL(r.URL()))
 	var tar *xvm.TarError
 	switch {

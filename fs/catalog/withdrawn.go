@@ -17,7 +17,7 @@ func (c *Catalog) loadKept() {
 	for _, k := range c.cfg.Kept.Load() {
 		r := newRelease(&c.around, k.Item, k.From, 1)
 		r.left, r.returned, r.kept, r.images = k.Withdrawn, k.Returned, true, k.Images
-		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, r.key(), r.around.log, k.Package, r.keepDocument, !k.Withdrawn.IsZero() || k.Returned)
+		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, r.key(), r.around.log, k.Package, keepDocument(r), !k.Withdrawn.IsZero() || k.Returned)
 		if k.Withdrawn.IsZero() {
 			c.releases[k.Item.ID] = r // until the feed says otherwise
 		} else {
@@ -99,7 +99,7 @@ func (c *Catalog) settleNow(ctx context.Context) {
 			return
 		}
 		withdrawn := !r.Withdrawn().IsZero()
-		if _, loaded := r.Peek(); !loaded && !r.isKept() {
+		if _, loaded := r.Peek(); !loaded && !isKept(r) {
 			continue // nobody uses it
 		}
 		h := c.keeper.holdOf(r, n)
@@ -156,7 +156,7 @@ func (c *Catalog) end(over map[*Release]bool) {
 	c.notify()
 }
 
-func (r *Release) isKept() bool {
+func isKept(r *Release) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.kept
