@@ -5,9 +5,11 @@
 package privdir
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -255,6 +257,54 @@ func (d Dir) Replace(name string, data []byte) (*os.File, error) {
 	}
 	// The descriptor's name is only used in messages.
 	return f, d.Sync()
+}
+
+// Write is Replace without a file that stays open.
+func (d Dir) Write(name string, data []byte) error {
+	f, err := d.Replace(name, data)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// ReadFile reads a file of at most limit bytes.
+func (d Dir) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := d.OpenFile(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", d.Path(name), limit)
+	}
+	return data, err
+}
+
+// Lock keeps other processes from what they lock by this file, until unlock. It waits
+// for them until ctx ends.
+func (d Dir) Lock(ctx context.Context, name string) (unlock func(), err error) {
+	f, err := d.OpenFile(name, unix.O_RDWR|unix.O_CREAT)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if err == unix.EWOULDBLOCK || err == unix.EINTR {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				err = fmt.Errorf("another process has it: %w", context.Cause(ctx))
+			}
+		}
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
 }
 
 // Sweep removes what a killed process left half written, an hour ago or longer.

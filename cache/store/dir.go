@@ -25,11 +25,9 @@ func checkVersion(d privdir.Dir) error {
 	f, err := d.OpenFile("version", unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, x := range [][2]string{{"CACHEDIR.TAG", tagText}, {"version", versionLine}} {
-			f, err := d.Replace(x[0], []byte(x[1]))
-			if err != nil {
+			if err := d.Write(x[0], []byte(x[1])); err != nil {
 				return err
 			}
-			f.Close()
 		}
 		return nil
 	}

@@ -64,10 +64,7 @@ func (s *documents) putDoc(kind, name string, data []byte) error {
 	d, err := s.root.MakeSub(kind)
 	if err == nil {
 		defer d.Close()
-		var f io.Closer
-		if f, err = d.Replace(file, b); err == nil {
-			err = f.Close()
-		}
+		err = d.Write(file, b)
 	}
 	if err != nil {
 		s.quota.reserved.Add(-n)

@@ -123,8 +123,5 @@ func (d *bzipReader) end(taken int) error {
 	if err := trailing(d.src.in, head, []byte(bzipMagic)); err != nil {
 		return err
 	}
-	if err := d.x.finish(d.run, d.out); err != nil {
-		return err
-	}
-	return io.EOF
+	return d.env.end(d.out)
 }

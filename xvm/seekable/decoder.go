@@ -22,6 +22,22 @@ type env struct {
 	mem       *share // asked before the window or dictionary is made
 }
 
+// boundary shows the index a point between parts, if it has to see one there.
+func (e *env) boundary(p point) error {
+	if p.out == 0 || !e.x.mustPass(e.run, p.out, false) {
+		return nil
+	}
+	return e.x.pass(e.run, p)
+}
+
+// end is io.EOF, if the file may end at plain offset out.
+func (e *env) end(out int64) error {
+	if err := e.x.finish(e.run, out); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
 // trailingMax is the most garbage behind the end that is ignored.
 const trailingMax = 64 << 10
 

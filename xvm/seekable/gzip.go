@@ -2,6 +2,7 @@ package seekable
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/crc32"
 	"io"
 )
@@ -181,9 +182,9 @@ func (g *gzipReader) header() error {
 	case g.first && n == 0 && err == io.EOF:
 		return io.ErrUnexpectedEOF // an empty file is no gzip file
 	case n == 0 && err == io.EOF:
-		return g.end()
+		return g.end(g.out)
 	case n == 1 && err == io.ErrUnexpectedEOF && h[0] != 0x1f && !g.first:
-		return g.end()
+		return g.end(g.out)
 	case err != nil:
 		return noEOF(err)
 	case h[0] != 0x1f || h[1] != 0x8b:
@@ -193,7 +194,7 @@ func (g *gzipReader) header() error {
 		if err := trailing(g.in, h[:2], []byte{0x1f, 0x8b, 8}); err != nil {
 			return err
 		}
-		return g.end()
+		return g.end(g.out)
 	}
 	if err := g.in.full(h[2:]); err != nil {
 		return err
@@ -215,7 +216,7 @@ func (g *gzipReader) header() error {
 		if err := next(n[:]); err != nil {
 			return err
 		}
-		if err := next(make([]byte, int(n[0])|int(n[1])<<8)); err != nil {
+		if err := next(make([]byte, binary.LittleEndian.Uint16(n[:]))); err != nil {
 			return err
 		}
 	}
@@ -239,14 +240,12 @@ func (g *gzipReader) header() error {
 		if err := g.in.full(b[:]); err != nil {
 			return err
 		}
-		if uint16(b[0])|uint16(b[1])<<8 != want {
+		if binary.LittleEndian.Uint16(b[:]) != want {
 			return corrupt("gzip header checksum")
 		}
 	}
-	if g.out > 0 && g.x.mustPass(g.run, g.out, false) {
-		if err := g.x.pass(g.run, point{out: g.out, in: at * 8, start: g.out}); err != nil {
-			return err
-		}
+	if err := g.boundary(point{out: g.out, in: at * 8, start: g.out}); err != nil {
+		return err
 	}
 	g.z.reset(g.in)
 	g.first, g.inside, g.start, g.crc, g.due = false, true, g.out, 0, 0
@@ -259,20 +258,12 @@ func (g *gzipReader) trailer() error {
 	if err := g.in.full(t[:]); err != nil {
 		return err
 	}
-	le := func(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24 }
-	if le(t[:4]) != g.crc {
+	if binary.LittleEndian.Uint32(t[:4]) != g.crc {
 		return corrupt("checksum of a gzip member")
 	}
-	if le(t[4:]) != uint32(g.out-g.start) {
+	if binary.LittleEndian.Uint32(t[4:]) != uint32(g.out-g.start) {
 		return corrupt("size of a gzip member")
 	}
 	g.inside = false
 	return nil
-}
-
-func (g *gzipReader) end() error {
-	if err := g.x.finish(g.run, g.out); err != nil {
-		return err
-	}
-	return io.EOF
 }

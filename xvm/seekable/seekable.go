@@ -39,30 +39,25 @@ const (
 )
 
 func (o *Options) fill() {
-	def := func(v *int64, d int64) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
 	def(&o.Every, pointsSpacing)
 	o.Every = min(max(o.Every, pointsNearest), 1<<40)
 	def(&o.MaxSize, 16<<40)
 	def(&o.MaxRatio, 65536)
 	def(&o.MaxWindow, 128<<20)
-	if o.PointBytes <= 0 {
-		o.PointBytes = 16 << 20
-	}
-	if o.Parked <= 0 {
-		o.Parked = 2
-	}
-	if o.Idle <= 0 {
-		o.Idle = 30 * time.Second
-	}
+	def(&o.PointBytes, 16<<20)
+	def(&o.Parked, 2)
+	def(&o.Idle, 30*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.chunks.min == 0 {
 		o.chunks = chunks{chunkMin, chunkMax}
+	}
+}
+
+func def[T int | int64 | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
 	}
 }
 

@@ -93,10 +93,7 @@ func (d *xzReader) streamHeader() error {
 	for {
 		n, err := io.ReadFull(d.in, h[:4])
 		if err == io.EOF && !d.first {
-			if err := d.x.finish(d.run, d.out); err != nil {
-				return err
-			}
-			return io.EOF
+			return d.end(d.out)
 		}
 		if err != nil {
 			if !d.first && bytes.Count(h[:n], []byte{0}) == n {
@@ -144,11 +141,8 @@ func (d *xzReader) blockHeader() error {
 	if b.size >= 0 {
 		b.dict = min(b.dict, b.size) // more would stay empty
 	}
-	p := point{out: d.out, in: began * 8, aux: d.check + 1}
-	if d.out > 0 && d.x.mustPass(d.run, d.out, false) {
-		if err := d.x.pass(d.run, p); err != nil {
-			return err
-		}
+	if err := d.boundary(point{out: d.out, in: began * 8, aux: d.check + 1}); err != nil {
+		return err
 	}
 	d.began, d.data, d.start, d.hash = began, d.in.pos(), d.out, xzCheck(d.check)
 	if err := d.mem.take(b.dict, func() { d.lzma.ring = nil }); err != nil {

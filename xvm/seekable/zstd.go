@@ -12,10 +12,9 @@ import (
 const Zstd Format = "zstd"
 
 const (
-	zstdMagic     = 0xfd2fb528
-	zstdSkip      = 0x184d2a50 // to 0x184d2a5f
-	zstdBlockMax  = 128 << 10
-	zstdHeaderMax = 18
+	zstdMagic    = 0xfd2fb528
+	zstdSkip     = 0x184d2a50 // to 0x184d2a5f
+	zstdBlockMax = 128 << 10
 )
 
 func beginsZstd(head []byte) bool {
@@ -107,6 +106,25 @@ func parseZstd(b []byte) (f zstdFrame, n int, err error) {
 		f.window = f.size
 	}
 	return f, n + size, nil
+}
+
+// readZstd reads a frame header. io.EOF: there is none.
+func readZstd(in *input) (head []byte, f zstdFrame, err error) {
+	head = make([]byte, 0, 18) // the longest
+	for n := 0; n == 0; {
+		b, err := in.ReadByte()
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, f, err
+		}
+		head = append(head, b)
+		if f, n, err = parseZstd(head); err != nil {
+			return nil, f, err
+		}
+	}
+	return head, f, nil
 }
 
 // refuseZstd looks at the header of the first frame that is not skipped.
@@ -230,29 +248,16 @@ func (d *zstdReader) foreign(err error) error {
 // header passes a skippable frame, begins another, or finds the end of the file.
 func (d *zstdReader) header() error {
 	at := d.in.pos()
-	var b [zstdHeaderMax]byte
-	var f zstdFrame
-	n, k := 0, 0
-	for n == 0 {
-		if _, err := io.ReadFull(d.in, b[k:k+1]); err == io.EOF && k == 0 && !d.first {
-			if err := d.x.finish(d.run, d.out); err != nil {
-				return err
-			}
-			return io.EOF
-		} else if err != nil {
-			return noEOF(err)
-		}
-		k++
-		var err error
-		if f, n, err = parseZstd(b[:k]); err != nil {
-			return err
-		}
+	head, f, err := readZstd(d.in)
+	switch {
+	case err == io.EOF && !d.first:
+		return d.end(d.out)
+	case err != nil:
+		return noEOF(err)
 	}
 	d.first = false
-	if d.out > 0 && d.x.mustPass(d.run, d.out, false) {
-		if err := d.x.pass(d.run, point{out: d.out, in: at * 8}); err != nil {
-			return err
-		}
+	if err := d.boundary(point{out: d.out, in: at * 8}); err != nil {
+		return err
 	}
 	if f.skip >= 0 {
 		return d.in.skip(f.skip)
@@ -263,7 +268,7 @@ func (d *zstdReader) header() error {
 	if err := d.mem.take(f.window, d.drop); err != nil {
 		return err
 	}
-	d.frame = frameReader{in: d.in, head: b[:n], checksum: f.checksum}
+	d.frame = frameReader{in: d.in, head: head, checksum: f.checksum}
 	if err := d.begin(); err != nil {
 		return d.foreign(err)
 	}

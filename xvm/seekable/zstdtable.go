@@ -95,17 +95,9 @@ func (r *Reader) walkZstd(ctx context.Context) error {
 	defer in.close()
 	size := int64(0)
 	for in.pos() < r.stored {
-		var b [zstdHeaderMax]byte
-		var f zstdFrame
-		for n, k := 0, 0; n == 0; {
-			if err := in.full(b[k : k+1]); err != nil {
-				return err
-			}
-			k++
-			var err error
-			if f, n, err = parseZstd(b[:k]); err != nil {
-				return err
-			}
+		_, f, err := readZstd(in)
+		if err != nil {
+			return err
 		}
 		if f.skip >= 0 {
 			if err := in.skip(f.skip); err != nil {
@@ -120,12 +112,12 @@ func (r *Reader) walkZstd(ctx context.Context) error {
 			return corrupt("zstd frame size")
 		}
 		for last := false; !last; {
-			var err error
-			if err = in.full(b[:3]); err != nil {
+			var b [3]byte
+			if err := in.full(b[:]); err != nil {
 				return err
 			}
 			var n int64
-			if n, last, err = parseZstdBlock(b[:3]); err != nil {
+			if n, last, err = parseZstdBlock(b[:]); err != nil {
 				return err
 			}
 			if err = in.skip(n); err != nil {

@@ -68,11 +68,7 @@ func (w *Work) Create(ctx context.Context, r *bases.Record, disks []Disk, files 
 		return err
 	}
 	for name, text := range files {
-		f, err := m.Replace(name, []byte(text))
-		if err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
+		if err := m.Write(name, []byte(text)); err != nil {
 			return err
 		}
 	}

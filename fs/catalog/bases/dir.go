@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,12 +38,11 @@ func Open(path string, write bool) (Dir, error) {
 	d, err := privdir.Open(path, policy, mark)
 	if err == nil && write {
 		err = pass(d)
-		var f *os.File
 		if err == nil {
-			f, err = d.OpenFile(mark, os.O_RDWR|os.O_CREATE)
-		}
-		if err == nil {
-			err = f.Close()
+			var f *os.File
+			if f, err = d.OpenFile(mark, os.O_RDWR|os.O_CREATE); err == nil {
+				err = f.Close()
+			}
 		}
 		if err != nil {
 			d.Close()
@@ -63,26 +60,11 @@ func pass(d privdir.Dir) error { return unix.Fchmod(int(d.Fd()), 0o711) }
 // Lock keeps other processes from changing machines until unlock. It waits for
 // them until ctx ends.
 func (d Dir) Lock(ctx context.Context) (unlock func(), err error) {
-	f, err := d.OpenFile(mark, os.O_RDWR)
-	if err != nil {
-		return nil, err
+	unlock, err = d.Dir.Lock(ctx, mark)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("another command changes machines in %s: %w", d.Name(), context.Cause(ctx))
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", d.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("another command changes machines in %s: %w", d.Name(), context.Cause(ctx))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	return unlock, err
 }
 
 // Make makes a directory in that of a machine, or in the machines' directory.
@@ -106,21 +88,16 @@ func (d Dir) Read(name string) (*Record, error) {
 		return nil, err
 	}
 	defer m.Close()
-	f, err := m.OpenFile(recordName, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	raw, err := m.ReadFile(recordName, maxRecord)
 	if err != nil {
 		return nil, err
 	}
 	r, err := Parse(raw)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s: %w", m.Path(recordName), err)
 	case r.Name != name:
-		return nil, fmt.Errorf("%s: it is the record of another machine, %q", f.Name(), r.Name)
+		return nil, fmt.Errorf("%s: it is the record of another machine, %q", m.Path(recordName), r.Name)
 	}
 	return r, nil
 }
@@ -134,11 +111,7 @@ func Write(m privdir.Dir, r *Record) error {
 	if err != nil {
 		return err
 	}
-	f, err := m.Replace(recordName, append(raw, '\n'))
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	return m.Write(recordName, append(raw, '\n'))
 }
 
 // List reads the records of all machines, by name. faults are why some could not

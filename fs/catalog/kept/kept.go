@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -107,12 +106,7 @@ func (d *Dir) Load() (all []Release) {
 
 // read reads a file of any feed.
 func (d *Dir) read(name string) (r Release, err error) {
-	f, err := d.dir.OpenFile(name, os.O_RDONLY)
-	if err != nil {
-		return r, err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
+	raw, err := d.dir.ReadFile(name, maxFile)
 	if err == nil {
 		err = json.Unmarshal(raw, &r)
 	}
@@ -144,11 +138,7 @@ func (d *Dir) Put(r Release) error {
 	if err := d.makeRoom(d.file(r.Item.Name), int64(len(raw))); err != nil {
 		return err
 	}
-	f, err := d.dir.Replace(d.file(r.Item.Name), raw)
-	if err == nil {
-		err = f.Close()
-	}
-	return err
+	return d.dir.Write(d.file(r.Item.Name), raw)
 }
 
 // makeRoom keeps the directory within its limits, before want bytes are put into

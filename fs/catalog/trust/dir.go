@@ -1,19 +1,17 @@
 package trust
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/privdir"
 )
@@ -82,20 +80,9 @@ func file(feedURL string) string {
 
 // lock keeps other processes from changing anything until unlock.
 func (d *Dir) lock() (unlock func(), err error) {
-	f, err := d.top.OpenFile("lock", os.O_RDWR|os.O_CREATE)
-	if err != nil {
-		return nil, err
-	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return d.top.Lock(ctx, "lock")
 }
 
 // Load reads what is known of a feed; of one never seen that is nothing.
@@ -108,24 +95,13 @@ func (d *Dir) Load(feedURL string) (*Feed, error) {
 }
 
 func (d *Dir) load(name string) (*Feed, error) {
-	path := d.feeds.Path(name)
-	f, err := d.feeds.OpenFile(name, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxFile))
+	raw, err := d.feeds.ReadFile(name, maxFile)
 	if err != nil {
 		return nil, err
 	}
 	t, err := parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s %w", path, err)
+		return nil, fmt.Errorf("%s %w", d.feeds.Path(name), err)
 	}
 	return t, nil
 }
@@ -192,10 +168,7 @@ func (d *Dir) Change(feedURL string, fn func(*Feed) error) (*Feed, error) {
 	t.trim()
 	raw, err := json.MarshalIndent(t, "", " ")
 	if err == nil {
-		var f *os.File
-		if f, err = d.feeds.Replace(file(feedURL), append(raw, '\n')); err == nil {
-			err = f.Close()
-		}
+		err = d.feeds.Write(file(feedURL), append(raw, '\n'))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("trust state: %w", err)
