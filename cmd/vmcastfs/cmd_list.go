@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/cmd/internal/page"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 )
@@ -78,7 +80,7 @@ archives that are not shown, and why.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 	addOptions(cmd, &list, "mount `OPTIONS` that concern the network, cache and trust")
-	cmd.Flags().IntVarP(&limit, "number", "n", 0, "only the newest `N` releases (0: all)")
+	cmd.Flags().IntVarP(&limit, "number", "n", -1, "only the newest `N` releases; 0: all (default: on a terminal, what fits)")
 	return cmd
 }
 
@@ -87,7 +89,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 	if limit > 0 && limit < len(releases) {
 		releases = releases[:limit]
 	}
-	if limit == 0 {
+	if limit <= 0 {
 		releases = c.Snapshot().All()
 	}
 	rows := make([]listed, len(releases))
@@ -112,8 +114,11 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		if err := e.printJSON(rows); err != nil {
 			return err
 		}
-	} else if err := printList(e.stdout, rows); err != nil {
-		return err
+	} else {
+		on := screenOf(e.stdout)
+		if err := printList(e.stdout, on.all(limit >= 0), rows, listNext(c.Status().Feed.URL, rows)); err != nil {
+			return err
+		}
 	}
 	if why := c.Status().Feed.Rollback; why != "" {
 		fmt.Fprintf(e.stderr, "vmcastfs: ALARM: %s\n", show.Text(why))
@@ -164,37 +169,80 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	return row
 }
 
-func printList(stdout io.Writer, rows []listed) error {
-	var t table
-	t.row("RELEASE", "DATE", "SIZE", "SIGNATURE", "STATE")
+// listNext is what to do next about a feed.
+func listNext(feed string, rows []listed) string {
+	feed = shellWord(show.Text(feed))
+	next := "mount it: vmcastfs mount " + feed + " DIR"
 	for _, row := range rows {
-		date := "-"
-		if row.Published != nil {
-			date = row.Published.Format("2006-01-02")
-		}
-		signature := dash(row.Signature)
-		if row.TrustedBy == "sidecar" {
-			signature = "sidecar"
-		}
-		t.row(row.Name, date, humanize.IBytes(uint64(max(row.Size, 0))), signature, withdrawnState(row.State, row.Withdrawn))
-		t.note(show.Text(row.Error))
-		if row.Alarm != "" && row.Error == "" {
-			t.note("ALARM: " + show.Text(row.Alarm))
-		}
-		if signature == "bad" && row.Error == "" {
-			t.note("signature: " + show.Text(row.Reason))
-		}
-		for _, im := range row.Images {
-			t.note(show.Text(im.text()))
-		}
-		for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
-			t.note("an entry is not shown: " + show.Text(text))
-		}
-		if more := len(row.Hidden) - listedHidden; more > 0 {
-			t.note(fmt.Sprintf("and %d more entries are not shown; --json has them all", more))
+		name := show.Text(row.Name)
+		switch {
+		case row.Error != "":
+			return fmt.Sprintf("see what is wrong with %s: vmcastfs verify %s %s", name, feed, shellWord(name))
+		case row.Alarm != "":
+			return fmt.Sprintf("ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, shellWord(name))
+		case row.Signature == "unchecked":
+			next = "have signatures checked: put the publisher's key into " + defaultKeyring
 		}
 	}
-	return t.print(stdout, widthOf(stdout))
+	return next
+}
+
+func printList(stdout io.Writer, on screen, rows []listed, next string) error {
+	var t table
+	t.row("RELEASE", "STATE", "DATE", "SIZE", "SIGNATURE")
+	room, more := on.height-5, 0
+	for i, row := range rows {
+		var one table
+		row.addTo(&one)
+		if room -= one.height(on.width); room < 0 && on.height > 0 && i > 0 {
+			more = len(rows) - i
+			break
+		}
+		t.rows, t.notes = append(t.rows, one.rows...), append(t.notes, one.notes...)
+	}
+	var text strings.Builder
+	if err := t.print(&text, on.width); err != nil {
+		return err
+	}
+	if more > 0 {
+		fmt.Fprintf(&text, "… %s more; list -n 0 shows them\n", count(more, "release"))
+	}
+	text.WriteString("\n" + wrapped("Next: ", next, on.width))
+	_, err := io.WriteString(stdout, on.paint(plainText(text.String())))
+	return err
+}
+
+// addTo adds a release with its images.
+func (row listed) addTo(t *table) {
+	date := "-"
+	if row.Published != nil {
+		date = row.Published.Format("2006-01-02")
+	}
+	signature := dash(row.Signature)
+	if row.TrustedBy == "sidecar" {
+		signature = "sidecar"
+	}
+	state, _ := page.ReleaseState(row.State)
+	if row.Error != "" {
+		state = "cannot be used"
+	}
+	t.row(show.Text(row.Name), withdrawnState(state, row.Withdrawn), date, humanize.IBytes(uint64(max(row.Size, 0))), signature)
+	t.note(show.Text(row.Error))
+	if row.Alarm != "" && row.Error == "" {
+		t.note("ALARM: " + show.Text(row.Alarm))
+	}
+	if signature == "bad" && row.Error == "" {
+		t.note("signature: " + show.Text(row.Reason))
+	}
+	for _, im := range row.Images {
+		t.note(show.Text(im.text()))
+	}
+	for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
+		t.note("an entry is not shown: " + show.Text(text))
+	}
+	if more := len(row.Hidden) - listedHidden; more > 0 {
+		t.note(fmt.Sprintf("and %d more entries are not shown; --json has them all", more))
+	}
 }
 
 // withdrawnState adds to the state of a release that its feed has dropped it.
@@ -213,9 +261,14 @@ func (im listImage) text() string {
 	case im.Size < 0:
 		return im.Name
 	case im.Note != "":
-		return fmt.Sprintf("%s: %s, %s; %s", im.Name, humanize.IBytes(uint64(im.Size)), im.State, im.Note)
+		return fmt.Sprintf("%s: %s, %s; %s", im.Name, humanize.IBytes(uint64(im.Size)), imageWords(im.State), im.Note)
 	}
-	return fmt.Sprintf("%s: %s, %s", im.Name, humanize.IBytes(uint64(im.Size)), im.State)
+	return fmt.Sprintf("%s: %s, %s", im.Name, humanize.IBytes(uint64(im.Size)), imageWords(im.State))
+}
+
+// imageWords is the state of an image of a feed that is not mounted.
+func imageWords(state string) string {
+	return map[string]string{"partial": "not all here", "verified": "here, verified", "unverified": "here, nothing to check it against", "corrupt": "corrupt"}[state]
 }
 
 // listedHidden is how many hidden entries of a release the table names.

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"vmcastfs/fs/catalog"
 )
@@ -49,15 +49,18 @@ const (
 )
 
 func statusCommand(e *env) *cobra.Command {
-	var asJSON, watch bool
+	var asJSON, watch, all bool
 	cmd := &cobra.Command{
-		Use:   "status [--json] [--watch] [DIR]",
+		Use:   "status [--json] [--watch] [--all] [DIR]",
 		Short: "show the state of mounts, images, cache and network",
 		Long: `status shows every mount of vmcastfs, or the one that DIR is in: the feed, each
 release with its images (state, local share, rate, time left, last error), each
 server (latency, bytes, errors) and how full the cache is. It asks the mounts
 themselves, which answer from memory. The exit status is 1 if a mount is dead
 or hung, or if there is none on DIR.
+
+On a terminal it fills one screen: releases that are at fault, in use or cached
+come first. The last line says what to do next. NO_COLOR turns colours off.
 
 With --watch it shows that again every second, until Ctrl-C; with --json too,
 each time as one line.`,
@@ -69,17 +72,18 @@ each time as one line.`,
 				find = func() ([]mountStatus, error) { return findMounts(args[0]) }
 			}
 			if watch {
-				return e.watchStatus(cmd.Context(), find, asJSON)
+				return e.watchStatus(cmd.Context(), find, asJSON, all)
 			}
-			return e.status(cmd.Context(), find, asJSON)
+			return e.status(cmd.Context(), find, asJSON, all)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "all releases, also if they do not fit the terminal")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second")
 	return cmd
 }
 
-func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), asJSON bool) error {
+func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), asJSON, all bool) error {
 	mounts, err := find()
 	if err != nil {
 		return err
@@ -105,7 +109,7 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 		}
 		err = e.printJSON(mounts)
 	} else {
-		err = printStatus(e.stdout, widthOf(e.stdout), mounts, time.Now())
+		err = printStatus(e.stdout, screenOf(e.stdout).all(all), mounts, time.Now())
 	}
 	if err != nil {
 		return err
@@ -118,9 +122,8 @@ func (e *env) status(ctx context.Context, find func() ([]mountStatus, error), as
 	return nil
 }
 
-func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error), asJSON bool) error {
+func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error), asJSON, all bool) error {
 	var before []mountStatus
-	screenOf := terminalOf(e.stdout)
 	for {
 		mounts, err := resurvey(ctx, find, before)
 		if err != nil {
@@ -129,13 +132,13 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 		if asJSON {
 			err = newJSON(e.stdout).Encode(mounts)
 		} else {
-			var screen writer
-			_ = printStatus(&screen, widthOf(e.stdout), mounts, time.Now())
-			if screenOf != nil {
-				width, height, _ := term.GetSize(int(screenOf.Fd()))
-				screen = onScreen(screen, width, height)
+			var text writer
+			on := screenOf(e.stdout)
+			_ = printStatus(&text, on.all(all), mounts, time.Now())
+			if on.width > 0 {
+				text = onScreen(text, on)
 			}
-			_, err = e.stdout.Write(screen)
+			_, err = e.stdout.Write(text)
 		}
 		if err != nil {
 			return err
@@ -149,27 +152,31 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 	}
 }
 
-// onScreen is text drawn over what a terminal of that size shows, and no more of
-// it than fits: what scrolls away cannot be drawn over. Size 0 is unknown.
-func onScreen(text []byte, width, height int) []byte {
+// onScreen is text drawn over what a terminal shows, line by line, and no more of it
+// than fits: what scrolls away cannot be drawn over. The last line stays.
+func onScreen(text []byte, on screen) []byte {
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	rows := func(line string) int {
-		if width <= 0 {
-			return 1
+		return max(1, (utf8.RuneCountInString(escapes.ReplaceAllString(line, ""))+on.width-1)/max(on.width, 1))
+	}
+	if on.height > 0 {
+		last := lines[len(lines)-1]
+		room := on.height - 1 - rows(last)
+		fit := 0
+		for fit < len(lines)-1 && room >= rows(lines[fit]) {
+			room -= rows(lines[fit])
+			fit++
 		}
-		return max(1, (utf8.RuneCountInString(line)+width-1)/width)
+		if left := len(lines) - 1 - fit; left > 0 {
+			fit = max(0, fit-1)
+			lines = append(lines[:fit:fit], fmt.Sprintf("… %d lines more", len(lines)-1-fit), last)
+		}
 	}
-	fit, used := 0, 0
-	for fit < len(lines) && (height <= 0 || used+rows(lines[fit]) < height) {
-		used += rows(lines[fit])
-		fit++
-	}
-	if fit < len(lines) {
-		fit = max(0, fit-1)
-		lines = append(lines[:fit:fit], fmt.Sprintf("… %d lines more", len(lines)-fit))
-	}
-	return []byte("\x1b[H\x1b[J" + strings.Join(lines, "\n") + "\n")
+	return []byte("\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J")
 }
+
+// escapes are the colours in a line.
+var escapes = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // writer collects what is written at once.
 type writer []byte

@@ -54,7 +54,7 @@ func FuzzStatus(f *testing.F) {
 		later := mountStatus{Dir: "/mnt", Feed: "x", State: "mounted", Status: again, at: now.Add(time.Second)}
 		later.measure(&m)
 		var text, doc bytes.Buffer
-		if err := printStatus(&text, 80, []mountStatus{m, later, {Dir: "/x", State: "hung", Error: string(raw)}}, now); err != nil {
+		if err := printStatus(&text, screen{width: 80}, []mountStatus{m, later, {Dir: "/x", State: "hung", Error: string(raw)}}, now); err != nil {
 			t.Fatal(err)
 		}
 		wantPlain(t, "status", text.String())

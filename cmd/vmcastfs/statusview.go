@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,43 +14,51 @@ import (
 	"vmcastfs/cache/meter"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/cmd/internal/page"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
 )
 
-// printStatus is the human form of status, for a terminal of that width; 0: for
-// none. All that came from elsewhere is made
+// printStatus is the human form of status. All that came from elsewhere is made
 // fit for a terminal.
-func printStatus(w io.Writer, width int, mounts []mountStatus, now time.Time) error {
+func printStatus(w io.Writer, on screen, mounts []mountStatus, now time.Time) error {
 	if len(mounts) == 0 {
-		_, err := fmt.Fprintln(w, "no feed is mounted")
+		_, err := fmt.Fprintln(w, "no feed is mounted\nNext: vmcastfs mount FEED DIR")
 		return err
 	}
 	var text strings.Builder
+	urgency, next := -1, ""
 	for i := range mounts {
+		share := on
+		share.height = on.height / len(mounts)
 		if i > 0 {
 			fmt.Fprintln(&text)
 		}
-		if err := printMount(&text, width, &mounts[i], now); err != nil {
+		if err := printMount(&text, share, &mounts[i], now); err != nil {
 			return err
 		}
+		if u, what := nextStep(&mounts[i]); u > urgency {
+			urgency, next = u, what
+		}
 	}
-	_, err := io.WriteString(w, plainText(text.String())) // a mount may be anybody's
+	text.WriteString("\n" + wrapped("Next: ", next, on.width))
+	_, err := io.WriteString(w, on.paint(plainText(text.String()))) // a mount may be anybody's
 	return err
 }
 
-func printMount(w io.Writer, width int, m *mountStatus, now time.Time) error {
-	_, _ = io.WriteString(w, wrapped("", show.Text(m.Dir)+"  "+show.Text(m.Feed), width))
+func printMount(w *strings.Builder, on screen, m *mountStatus, now time.Time) error {
+	before := w.Len()
+	_, _ = io.WriteString(w, wrapped("", show.Text(m.Dir)+"  "+show.Text(m.Feed), on.width))
 	st := m.Status
 	if st == nil {
-		_, err := io.WriteString(w, wrapped("  "+m.State+": ", show.Text(m.Error), width))
+		_, err := io.WriteString(w, wrapped("  "+m.State+": ", show.Text(m.Error), on.width))
 		return err
 	}
 	for _, line := range []struct{ label, text string }{
 		{"  feed   ", feedLine(st, now)}, {"  cache  ", cacheLine(st, now)}, {"  reads  ", readsLine(m)},
 	} {
-		_, _ = io.WriteString(w, wrapped(line.label, line.text, width))
+		_, _ = io.WriteString(w, wrapped(line.label, line.text, on.width))
 	}
 	for _, line := range latencyLines(m) {
 		fmt.Fprintln(w, "         "+line)
@@ -68,21 +77,76 @@ func printMount(w io.Writer, width int, m *mountStatus, now time.Time) error {
 			}
 		}
 		fmt.Fprintln(w)
-		if err := t.print(w, width); err != nil {
+		if err := t.print(w, on.width); err != nil {
 			return err
 		}
 	}
-	var t table
-	t.row("RELEASE", "STATE", "LOCAL", "SIZE", "RATE", "LEFT")
-	for _, r := range st.Releases {
-		addRelease(&t, m, r, now)
-	}
 	fmt.Fprintln(w)
-	return t.print(w, width)
+	room := 0
+	if on.height > 0 {
+		const below = 6 // the heading, what is left out, what to do next, and the prompt
+		room = max(on.height-strings.Count(w.String()[before:], "\n")-below, 3)
+	}
+	t, more := releaseTable(m, room, on.width, now)
+	if err := t.print(w, on.width); err != nil || more == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "… %s more; status --all shows them\n", count(more, "release"))
+	return err
+}
+
+// releaseTable shows the releases in the order of the feed: in so many lines, those
+// first that are at fault, in use, or partly here. 0 lines: all.
+func releaseTable(m *mountStatus, room, width int, now time.Time) (shown table, more int) {
+	list := m.Status.Releases
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+	limited := room > 0
+	if limited {
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rankOf(&list[a]), rankOf(&list[b])) })
+	}
+	blocks := map[int]table{}
+	for _, i := range order {
+		var t table
+		addRelease(&t, m, list[i], now)
+		if room -= t.height(width); limited && room < 0 && len(blocks) > 0 {
+			break
+		}
+		blocks[i] = t
+	}
+	shown.row("RELEASE", "STATE", "LOCAL", "SIZE", "RATE", "LEFT")
+	for i := range list {
+		if t, ok := blocks[i]; ok {
+			shown.rows, shown.notes = append(shown.rows, t.rows...), append(shown.notes, t.notes...)
+		}
+	}
+	return shown, len(list) - len(blocks)
+}
+
+// rankOf is how much there is to say of a release; the less, the more.
+func rankOf(r *catalog.ReleaseStatus) int {
+	rank := 3
+	if releaseFault(*r) != "" || len(r.Incomplete) > 0 {
+		rank = 0
+	}
+	for _, f := range r.Files {
+		switch {
+		case f.State == "corrupt":
+			return 0
+		case f.Image && f.Open:
+			rank = min(rank, 1)
+		case f.Image && f.CachedBytes > 0:
+			rank = min(rank, 2)
+		}
+	}
+	return rank
 }
 
 func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time) {
-	state := withdrawnState(r.State, r.Withdrawn)
+	state, _ := page.ReleaseState(r.State)
+	state = withdrawnState(state, r.Withdrawn)
 	if r.Trust != nil && r.Trust.Manifest.Signer != "" {
 		state += ", signed"
 	}
@@ -98,7 +162,7 @@ func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time
 		t.note(show.Text(fmt.Sprintf("WARNING: not all here: %s. Machines that lie on it may fail. While its server still has it, fetch the rest: vmcastfs prefetch %s", strings.Join(r.Incomplete, ", "), filepath.Join(m.Dir, r.Name))))
 	}
 	for _, f := range r.Files {
-		if !f.Image {
+		if !f.Image || f.NoDisk {
 			continue
 		}
 		rate, left := "-", "-"
@@ -114,13 +178,7 @@ func addRelease(t *table, m *mountStatus, r catalog.ReleaseStatus, now time.Time
 		if f.Size >= 0 {
 			size = humanize.IBytes(uint64(f.Size))
 		}
-		state := f.State
-		if f.Open {
-			state += ", open"
-		}
-		if f.Pinned {
-			state += ", pinned"
-		}
+		state := page.ImageState(f)
 		fault := show.Text(cmp.Or(f.LastError, note(f)))
 		if f.LastError != "" {
 			fault += ago(f.LastErrorAt, now)

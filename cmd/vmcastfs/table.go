@@ -5,8 +5,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 )
 
 // table is rows of aligned cells, each with notes below it: what is too long for
@@ -26,6 +24,17 @@ func (t *table) note(text string) {
 	if last := len(t.notes) - 1; text != "" {
 		t.notes[last] = append(t.notes[last], text)
 	}
+}
+
+// height is how many lines the table takes.
+func (t *table) height(width int) (n int) {
+	for _, notes := range t.notes {
+		n++
+		for _, note := range notes {
+			n += strings.Count(wrapped("    ", note, width), "\n")
+		}
+	}
+	return n
 }
 
 // print writes the table; notes are broken where they are wider than width.
@@ -72,10 +81,4 @@ func wrapped(label, text string, width int) string {
 }
 
 // widthOf is that of the terminal that w is; 0 if it is none.
-func widthOf(w io.Writer) int {
-	if f := terminalOf(w); f != nil {
-		width, _, _ := term.GetSize(int(f.Fd())) // 0 with an error
-		return width
-	}
-	return 0
-}
+func widthOf(w io.Writer) int { return screenOf(w).width }

@@ -268,26 +268,28 @@ func (v *view) picture(c candidate, pieces int, boot bool) *hero {
 }
 
 func heroOf(release string, f image.Status) hero {
-	h := hero{Release: clean(release), File: clean(f.Name), State: imageState(f), Size: size(f.Size)}
+	h := hero{Release: clean(release), File: clean(f.Name), State: ImageState(f), Size: size(f.Size)}
 	h.Link = "/?" + url.Values{"image": {release + "/" + f.Name}}.Encode()
 	h.Local = humanize.IBytes(uint64(max(f.CachedBytes, 0)))
 	return h
 }
 
-// imageState is the state of an image in words.
-func imageState(f image.Status) string {
+// ImageState is the state of an image in words.
+func ImageState(f image.Status) string {
 	words := map[string]string{
-		"partial": percent(f.Percent) + " here", "verified": "all here, verified", "unverified": "all here, nothing to check it against",
-		"corrupt": "corrupt: reads fail",
+		"partial": "in part", "verified": "verified", "unverified": "all here, not checkable", "corrupt": "corrupt",
 	}[f.State]
 	switch {
 	case f.Refused != "":
 		words = "refused"
 	case f.State == "partial" && f.CachedBytes == 0:
-		words = "nothing fetched yet"
+		words = "not fetched"
 	}
 	if f.Open {
-		words += ", in use"
+		words += ", open"
+	}
+	if f.Pinned {
+		words += ", pinned"
 	}
 	return words
 }
@@ -299,7 +301,10 @@ func (v *view) releases(st *catalog.Status, q query) {
 	find := strings.ToLower(q.find)
 	for i := range st.Releases {
 		r := &st.Releases[i]
-		state, _ := releaseState(r)
+		state, _ := ReleaseState(r.State)
+		if r.Withdrawn != nil {
+			state = "withdrawn"
+		}
 		counts[state]++
 		if q.find == "" || strings.Contains(strings.ToLower(r.Name+" "+r.Title), find) {
 			found = append(found, r)
@@ -325,10 +330,15 @@ func (v *view) releases(st *catalog.Status, q query) {
 
 func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 	x := row{Name: clean(r.Name), Title: clean(r.Title), Signed: signedBy(r)}
-	x.State, x.Class = releaseState(r)
+	x.State, x.Class = ReleaseState(r.State)
+	if r.Withdrawn != nil {
+		x.State += ", withdrawn " + r.Withdrawn.Format(time.DateOnly) + "; kept: " + clean(strings.Join(r.Held, ", "))
+	}
 	switch {
 	case r.Error != "":
 		x.Why = clean(r.Error)
+	case len(r.Incomplete) > 0:
+		x.Why, x.Class = "not all here, and machines may depend on it: "+clean(strings.Join(r.Incomplete, ", ")), "bad"
 	case r.Alarm != "":
 		x.Why, x.Class = "ALARM: "+clean(r.Alarm), "bad"
 	case len(r.Warnings) > 0:
@@ -352,9 +362,9 @@ func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 	return x
 }
 
-// releaseState is the state of a release in words, and its class.
-func releaseState(r *catalog.ReleaseStatus) (words, class string) {
-	switch r.State {
+// ReleaseState is the state of a release in words, and its class in the style sheet.
+func ReleaseState(state string) (words, class string) {
+	switch state {
 	case "indexed":
 		return "ready", "good"
 	case "indexing":
@@ -364,7 +374,7 @@ func releaseState(r *catalog.ReleaseStatus) (words, class string) {
 	case "rejected":
 		return "cannot be used", "bad"
 	}
-	return "not looked at yet", "plain"
+	return "not opened yet", "plain"
 }
 
 // signedBy says who vouches for a release.

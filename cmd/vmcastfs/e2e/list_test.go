@@ -19,15 +19,16 @@ func TestList(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	rows := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(rows) != 9 { // the heading, and two releases with three images each
+	if len(rows) != 11 { // the heading, two releases with three images each, and what to do next
 		t.Fatalf("list prints\n%s", out)
 	}
 	for i, words := range map[int][]string{
-		0: {"RELEASE", "DATE", "SIZE", "SIGNATURE", "STATE"},
-		1: {"demo-1.1", "2026-04-01", "MiB", "indexed"},
-		2: {"    data.img"},
-		5: {"demo-1.0", "2026-03-01", "MiB", "indexed"},
-		8: {"    disk.img: 8.0 MiB, partial"},
+		0:  {"RELEASE", "STATE", "DATE", "SIZE", "SIGNATURE"},
+		1:  {"demo-1.1", "2026-04-01", "MiB", "ready"},
+		2:  {"    data.img"},
+		5:  {"demo-1.0", "2026-03-01", "MiB", "ready"},
+		8:  {"    disk.img: 8.0 MiB, not all here"},
+		10: {"Next: mount it: vmcastfs mount http://"},
 	} {
 		for _, word := range words {
 			if !strings.Contains(rows[i], word) {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"vmcastfs/feed/show"
+)
+
+// nextStep is what to do next about a mount; the more urgent, the greater.
+func nextStep(m *mountStatus) (urgency int, text string) {
+	dir := shellWord(show.Text(m.Dir))
+	switch m.State {
+	case "dead":
+		return 9, "its process is gone; mount it again, or: vmcastfs umount " + dir
+	case "hung":
+		return 9, "it does not answer; end its process and mount it again"
+	}
+	st := m.Status
+	if st == nil {
+		return 0, "ask as the user who mounted it: vmcastfs status " + dir
+	}
+	at := func(u int, format string, args ...any) {
+		if u > urgency {
+			urgency, text = u, fmt.Sprintf(format, args...)
+		}
+	}
+	at(1, "boot the newest release: vmcastfs config qemu %s", filepath.Join(dir, "latest"))
+	if st.HTTP != "" {
+		at(2, "see it in a browser: vmcastfs ui %s", dir)
+	}
+	feed := shellWord(show.Text(m.Feed))
+	for _, r := range st.Releases {
+		name := show.Text(r.Name)
+		switch {
+		case r.Alarm != "":
+			at(7, "ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, shellWord(name))
+		case r.State == "refused":
+			at(4, "%s is refused: get the publisher's key, check it, and put it into the keyring", name)
+		case r.State == "rejected":
+			at(4, "see what is wrong with %s: vmcastfs verify %s %s", name, feed, shellWord(name))
+		}
+		if len(r.Incomplete) > 0 {
+			at(8, "fetch the rest of %s while its server has it: vmcastfs prefetch %s", name, shellWord(filepath.Join(show.Text(m.Dir), name)))
+		}
+		for _, f := range r.Files {
+			if f.State == "corrupt" {
+				at(8, "tell the publisher that %s/%s is corrupt: vmcastfs verify %s %s", name, show.Text(f.Name), feed, shellWord(name))
+			}
+		}
+	}
+	for _, o := range st.Origins {
+		if o.Failing {
+			at(5, "look at the network: curl -I %s/", shellWord(show.Text(o.Origin)))
+		}
+	}
+	switch c := st.Cache; {
+	case c.Failing:
+		at(8, "look at the disk of the cache, %s", show.Text(c.Dir))
+	case c.ReadOnly:
+		at(5, "make the cache %s writable again", show.Text(c.Dir))
+	case c.Refusing:
+		at(6, "make room: vmcastfs cache prune, or mount with a larger cache_size=")
+	}
+	switch f := st.Feed; {
+	case f.Rollback != "":
+		at(7, "ask the publisher why the feed went back; if it is right so: vmcastfs trust accept %s", feed)
+	case f.Stale:
+		at(5, "check the feed: vmcastfs list %s", feed)
+	}
+	return urgency, text
+}
+
+// shellWord quotes what a shell would not take for one word.
+func shellWord(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("@%_+=:,./-", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
