@@ -704,7 +704,7 @@ func TestRemovedAndMadeAgain(t *testing.T) {
 	if err := os.Rename(dir, away); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "the old directory is gone, in which the store may still be writing", 10*time.Second, func() bool { return os.RemoveAll(away) == nil })
+	testkit.Eventually(t, "the old directory is gone, in which the store may still be writing", time.Minute, func() bool { return os.RemoveAll(away) == nil })
 	f := openFile(t, s, "k", 4*bs, bs) // with a place or without one yet
 	defer f.Close()
 	for began := time.Now(); f.WriteBlock(0, content(0, bs)) != nil && time.Since(began) < 10*time.Second; {

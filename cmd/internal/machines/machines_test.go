@@ -260,7 +260,7 @@ func TestQuiet(t *testing.T) {
 	}
 	defer cmd.Wait() //nolint:errcheck // it is killed
 	defer cancel()
-	testkit.Eventually(t, "QEMU locks its disk", 30*time.Second, func() bool {
+	testkit.Eventually(t, "QEMU locks its disk", time.Minute, func() bool {
 		release, err := Quiet([]string{disk})
 		if err == nil {
 			release()

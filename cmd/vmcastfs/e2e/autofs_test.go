@@ -58,7 +58,7 @@ func TestAutofs(t *testing.T) {
 			t.Logf("automount said:\n%s", log.Bytes())
 		}
 	})
-	testkit.Eventually(t, "automount waits", 20*time.Second, func() bool {
+	testkit.Eventually(t, "automount waits", time.Minute, func() bool {
 		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", h.pid))
 		return strings.Contains(string(raw), " "+auto+" autofs ")
 	})
@@ -68,7 +68,7 @@ func TestAutofs(t *testing.T) {
 		if got := h.mounts(); code != 0 || len(got) != 1 || got[0] != dir {
 			t.Fatalf("%s; mounted are %q", out, got)
 		}
-		testkit.Eventually(t, "the idle mount is gone", 20*time.Second, func() bool { return len(h.mounts()) == 0 })
+		testkit.Eventually(t, "the idle mount is gone", time.Minute, func() bool { return len(h.mounts()) == 0 })
 	}
 }
 

@@ -133,7 +133,7 @@ func TestBadReleases(t *testing.T) {
 	}
 	w.wantFile(disk.content, "good", "disk.img")
 	hold(t, w.path("mismatch", "disk.img"))
-	testkit.Eventually(t, "the mismatch is found", 20*time.Second, func() bool { return attr(w.path("mismatch", "disk.img"), "state") == "corrupt" })
+	testkit.Eventually(t, "the mismatch is found", time.Minute, func() bool { return attr(w.path("mismatch", "disk.img"), "state") == "corrupt" })
 	if _, err := os.ReadFile(w.path("cut", "disk.img")); err == nil {
 		t.Error("an image that the archive does not hold whole can be read")
 	}

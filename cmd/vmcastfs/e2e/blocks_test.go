@@ -280,7 +280,7 @@ func TestStateAfterEviction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "it is verified", 10*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "it is verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
 	w.umount()
 	// Its blocks go, as eviction does with whole files; the documents stay.

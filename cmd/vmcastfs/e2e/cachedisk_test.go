@@ -64,7 +64,7 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 		w.publish("one", packListed(t, member{"disk.img", disk}))
 		w.mount(option)
 		f := w.open("one", "disk.img")
-		testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
+		testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
 		f.Close()
 		f = w.open("one", "disk.img")
 		w.wantAt(f, disk, 0)
@@ -76,7 +76,7 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 			t.Skip("the kernel does not read by passthrough here")
 		}
 		f.Close()
-		testkit.Eventually(t, "who opens it anew reads it", 10*time.Second, func() bool {
+		testkit.Eventually(t, "who opens it anew reads it", time.Minute, func() bool {
 			f, err := os.Open(w.path("one", "disk.img"))
 			if err != nil {
 				return false // the last close of the one before is still on its way
@@ -106,7 +106,7 @@ func TestReadOnlyCacheDisk(t *testing.T) {
 	w.publish("two", packListed(t, member{"disk.img", other}))
 	w.mount()
 	w.wantFile(disk, "one", "disk.img")
-	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
+	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
 	if _, err := os.ReadDir(w.path("two")); err != nil {
 		t.Fatal(err)
 	}

@@ -208,15 +208,15 @@ func TestL3FullDisk(t *testing.T) {
 	}
 	// With room again it caches again, without anyone telling it.
 	must(t, unix.Mount("", w.cache, "", unix.MS_REMOUNT, "size=16m"))
-	testkit.Eventually(t, "an image is cached", 10*time.Second, func() bool {
+	testkit.Eventually(t, "an image is cached", time.Minute, func() bool {
 		w.wantFile(small, "three", "disk.img")
 		return attr(w.path("three", "disk.img"), "cached_bytes") == fmt.Sprint(len(small))
 	})
-	testkit.Eventually(t, "an image that has been open all the time is cached", 15*time.Second, func() bool {
+	testkit.Eventually(t, "an image that has been open all the time is cached", time.Minute, func() bool {
 		w.wantAt(g, disk[4096:], 0)
 		return attr(w.path("two", "disk.img"), "cached_bytes") != "0"
 	})
-	testkit.Eventually(t, "the status tells that it is over", 10*time.Second, func() bool { // it looks at the disk after it was asked
+	testkit.Eventually(t, "the status tells that it is over", time.Minute, func() bool { // it looks at the disk after it was asked
 		st := w.status().Cache
 		return !st.Refusing && st.FullAt != nil
 	})
@@ -328,7 +328,7 @@ func TestCacheDeleted(t *testing.T) {
 	w.wantFile(disk[4096:], "two", "disk.img")
 	w.wantFile(packed, "two", "plain.img")
 	w.atOnce("one", "disk.img")
-	testkit.Eventually(t, "what is opened from then on is cached", 15*time.Second, func() bool {
+	testkit.Eventually(t, "what is opened from then on is cached", time.Minute, func() bool {
 		g := w.open("two", "disk.img")
 		defer g.Close()
 		w.wantAt(g, disk[4096:], 0)
@@ -513,7 +513,7 @@ func TestSlowNeighbour(t *testing.T) {
 			reads.Go(func() { _, _ = busy.ReadAt(make([]byte, 4096), off) }) // which claims the region
 		}
 		defer reads.Wait()
-		testkit.Eventually(t, "all is claimed", 20*time.Second, func() bool { return w.file("one", "disk.img").InFlight > len(disk)>>17 })
+		testkit.Eventually(t, "all is claimed", time.Minute, func() bool { return w.file("one", "disk.img").InFlight > len(disk)>>17 })
 		if stopped {
 			must(t, syscall.Kill(slow, syscall.SIGSTOP))
 			defer func() { _ = syscall.Kill(slow, syscall.SIGCONT) }()

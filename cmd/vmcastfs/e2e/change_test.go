@@ -143,7 +143,7 @@ func TestReplacedWithoutAnyValidator(t *testing.T) {
 		}
 		got := make(chan error, 1)
 		go func() { got <- read(0) }()
-		testkit.Eventually(t, "a part has been fetched", 10*time.Second, func() bool { return w.packageStats().BytesSent > 1<<20 })
+		testkit.Eventually(t, "a part has been fetched", time.Minute, func() bool { return w.packageStats().BytesSent > 1<<20 })
 		w.put("/one.xvm", after, time.Time{}, "")
 		w.origin.SetBandwidth(0)
 		if err := <-got; !errors.Is(err, syscall.EIO) {
@@ -216,7 +216,7 @@ func TestReplacedWhenAllIsCached(t *testing.T) {
 		w.mount()
 		image := w.path("one", "disk.img")
 		f := w.open("one", "disk.img")
-		testkit.Eventually(t, "verified", 30*time.Second, func() bool { return attr(image, "state") == "verified" })
+		testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(image, "state") == "verified" })
 		etag := ""
 		if c.etag != "" {
 			etag = `"2"`
@@ -253,7 +253,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	f := w.open("two", "disk.img")
 	w.wantAt(f, disk[1:], 0)
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items[0]))
-	testkit.Eventually(t, "the feed is the new one", 10*time.Second, func() bool { return w.latest() == "one" })
+	testkit.Eventually(t, "the feed is the new one", time.Minute, func() bool { return w.latest() == "one" })
 
 	w.wantAt(f, disk[1:], 2<<20) // the archive is still there
 	if _, err := os.Stat(w.path("two", "disk.img")); err != nil {
@@ -268,7 +268,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	w.wantAt(f, disk[1:], 0)
 	w.wantAt(f, disk[1:], 2<<20)
 	f.Close()
-	testkit.Eventually(t, "the release disappears with its last user", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the release disappears with its last user", time.Minute, func() bool {
 		_, err := os.Stat(w.path("two"))
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -276,7 +276,7 @@ func TestReleaseWithdrawn(t *testing.T) {
 	// Coming back it is the one it was.
 	back()
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items...))
-	testkit.Eventually(t, "the release is back", 10*time.Second, func() bool { return w.latest() == "two" })
+	testkit.Eventually(t, "the release is back", time.Minute, func() bool { return w.latest() == "two" })
 	w.wantFile(disk[1:], "two", "disk.img")
 }
 
@@ -301,7 +301,7 @@ func TestF14FeedRolledBack(t *testing.T) {
 	}
 	w.wantFile(disk, "one", "disk.img")
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items...))
-	testkit.Eventually(t, "the feed has recovered", 10*time.Second, func() bool { return w.latest() == "three" })
+	testkit.Eventually(t, "the feed has recovered", time.Minute, func() bool { return w.latest() == "three" })
 	w.wantFile(disk[1:], "two", "disk.img")
 	w.wantFile(disk[2:], "three", "disk.img")
 }

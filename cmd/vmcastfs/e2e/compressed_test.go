@@ -101,7 +101,7 @@ func TestPlainSizeLater(t *testing.T) {
 	if info, err := os.Stat(w.path("two", "disk.img")); err != nil || info.Size() != int64(len(disk)-1) {
 		t.Errorf("stat that waits: %v, %v", info, err)
 	}
-	testkit.Eventually(t, "the plain names are listed", 20*time.Second, func() bool { return listed("one") && listed("two") })
+	testkit.Eventually(t, "the plain names are listed", time.Minute, func() bool { return listed("one") && listed("two") })
 	w.origin.SetBandwidth(0)
 	w.wantFile(disk, "one", "disk.img")
 	w.origin.ResetStats()

@@ -195,7 +195,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	w.publish("two", pack(t, member{"none", nil}))
 	w.refresh() // both
-	testkit.Eventually(t, "the hook is run", 20*time.Second, func() bool { return told(events) != "" })
+	testkit.Eventually(t, "the hook is run", time.Minute, func() bool { return told(events) != "" })
 	w.wantFile(disk, "one", "disk.img") // through the new one
 	for off := int64(0); off < 8<<20; off += 512 << 10 {
 		w.wantAt(guest, disk, off) // through the old one
@@ -244,9 +244,9 @@ func TestPagesOfACorruptImage(t *testing.T) {
 		if _, err := f.ReadAt(p, 0); err != nil || !bytes.Equal(p, want[:4096]) {
 			t.Fatalf("%s: first read: %v", path, err)
 		}
-		testkit.Eventually(t, name+" is corrupt", 30*time.Second, func() bool { return attr(path, "state") == "corrupt" })
+		testkit.Eventually(t, name+" is corrupt", time.Minute, func() bool { return attr(path, "state") == "corrupt" })
 		began := time.Now()
-		testkit.Eventually(t, "the page is gone: "+name, 5*time.Second, func() bool {
+		testkit.Eventually(t, "the page is gone: "+name, time.Minute, func() bool {
 			_, err := f.ReadAt(p, 0)
 			return errors.Is(err, syscall.EIO)
 		})
@@ -269,7 +269,7 @@ func TestHungMount(t *testing.T) {
 	defer func() { _ = syscall.Kill(pids[0], syscall.SIGCONT) }()
 	// A thread that is still awake could take a request with it, and who waits
 	// for one that is taken cannot even be killed.
-	testkit.Eventually(t, "all threads are stopped", 20*time.Second, func() bool { return stopped(t, pids[0]) })
+	testkit.Eventually(t, "all threads are stopped", time.Minute, func() bool { return stopped(t, pids[0]) })
 	var work sync.WaitGroup
 	for _, c := range []struct {
 		args []string

@@ -152,7 +152,7 @@ func TestForegroundInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "mounted", 20*time.Second, func() bool {
+	testkit.Eventually(t, "mounted", time.Minute, func() bool {
 		_, err := os.Lstat(w.path("latest"))
 		return err == nil
 	})
@@ -185,7 +185,7 @@ func TestMountInterrupted(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > asked })
+		testkit.Eventually(t, "the feed is asked for", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > asked })
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestNothingLeaks(t *testing.T) {
 				}
 				open = append(open, f)
 			}
-			testkit.Eventually(t, name+" is verified", 30*time.Second, func() bool {
+			testkit.Eventually(t, name+" is verified", time.Minute, func() bool {
 				state := attr(open[0].Name(), "state")
 				return state == "verified"
 			})
@@ -262,8 +262,8 @@ func TestNothingLeaks(t *testing.T) {
 	for range 3 {
 		use()
 	}
-	testkit.Eventually(t, fmt.Sprintf("there are about %d goroutines, as before", atRest), 10*time.Second, func() bool { return goroutines() <= atRest+8 }) // of 36 opens
-	testkit.Eventually(t, "as many files are open as before", 10*time.Second, func() bool { return len(fds(t, pids[0])) <= len(settled) })
+	testkit.Eventually(t, fmt.Sprintf("there are about %d goroutines, as before", atRest), time.Minute, func() bool { return goroutines() <= atRest+8 }) // of 36 opens
+	testkit.Eventually(t, "as many files are open as before", time.Minute, func() bool { return len(fds(t, pids[0])) <= len(settled) })
 	for _, name := range fds(t, pids[0]) {
 		if strings.HasSuffix(name, ".data") || strings.HasSuffix(name, ".journal") {
 			t.Errorf("%s is still open although nobody reads it", name)

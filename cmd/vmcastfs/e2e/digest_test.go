@@ -87,7 +87,7 @@ func TestDigestInTheFeed(t *testing.T) {
 	feed(hexSHA256(disk))
 	w.mount()
 	w.wantFile(disk, "one", "disk.raw")
-	testkit.Eventually(t, "it is verified by the feed's digest", 30*time.Second, func() bool { return state() == "verified" })
+	testkit.Eventually(t, "it is verified by the feed's digest", time.Minute, func() bool { return state() == "verified" })
 	if got := attr(w.path("one", "disk.raw"), "sha256"); got != hexSHA256(disk) {
 		t.Errorf("user.vmcast.sha256 is %q", got)
 	}
@@ -98,11 +98,11 @@ func TestDigestInTheFeed(t *testing.T) {
 	// A wrong one: it is another package, no reader reaches the end, and verify says so.
 	feed(hexSHA256(disk[1:]))
 	w.refresh()
-	testkit.Eventually(t, "the package is another", 30*time.Second, func() bool { return w.release("one").Generation > 1 })
+	testkit.Eventually(t, "the package is another", time.Minute, func() bool { return w.release("one").Generation > 1 })
 	if b, err := os.ReadFile(w.path("one", "disk.raw")); err == nil {
 		t.Errorf("an image with another digest than the feed's was read to its end, %d bytes", len(b))
 	}
-	testkit.Eventually(t, "it is corrupt", 30*time.Second, func() bool { return state() == "corrupt" })
+	testkit.Eventually(t, "it is corrupt", time.Minute, func() bool { return state() == "corrupt" })
 	if out, err := verify(); err == nil || !strings.Contains(out, "the feed says "+hexSHA256(disk[1:])) {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
@@ -114,7 +114,7 @@ func TestDigestInTheFeed(t *testing.T) {
 		b, err := os.ReadFile(w.path("one", "disk.raw"))
 		return err == nil && hexSHA256(b) == hexSHA256(disk)
 	})
-	testkit.Eventually(t, "it is verified", 30*time.Second, func() bool { return state() == "verified" })
+	testkit.Eventually(t, "it is verified", time.Minute, func() bool { return state() == "verified" })
 	w.umount()
 
 	// What is cached is found again.

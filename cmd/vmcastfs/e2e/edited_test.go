@@ -63,15 +63,15 @@ func TestEditedItem(t *testing.T) {
 
 	w.origin.PutBytes(appliance.FeedPath, after)
 	w.refresh()
-	testkit.Eventually(t, "the order is the feed's", 30*time.Second, func() bool { return w.latest() == "Debian-13" })
-	testkit.Eventually(t, "the notes are the feed's", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the order is the feed's", time.Minute, func() bool { return w.latest() == "Debian-13" })
+	testkit.Eventually(t, "the notes are the feed's", time.Minute, func() bool {
 		return string(readAll(t, w.path("Debian-12", "notes.html"))) == "It eats <b>data</b>."
 	})
-	testkit.Eventually(t, "notes appear", 30*time.Second, func() bool {
+	testkit.Eventually(t, "notes appear", time.Minute, func() bool {
 		b, err := os.ReadFile(w.path("Debian-13", "notes.html"))
 		return err == nil && string(b) == "now it has some"
 	})
-	testkit.Eventually(t, "the date is the feed's", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the date is the feed's", time.Minute, func() bool {
 		info, err := os.Stat(w.path("Debian-12"))
 		return err == nil && info.ModTime().UTC().Format(time.DateTime) == "2026-01-01 10:00:00"
 	})
@@ -92,7 +92,7 @@ func TestEditedItem(t *testing.T) {
 	// Notes that are taken back go.
 	w.origin.PutBytes(appliance.FeedPath, before)
 	w.refresh()
-	testkit.Eventually(t, "notes go", 30*time.Second, func() bool {
+	testkit.Eventually(t, "notes go", time.Minute, func() bool {
 		_, err := os.Stat(w.path("Debian-13", "notes.html"))
 		return os.IsNotExist(err)
 	})

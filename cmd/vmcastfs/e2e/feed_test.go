@@ -131,7 +131,7 @@ func TestLocalFeed(t *testing.T) {
 	write("packages/two.xvm", packListed(t, member{"disk.img", disk[1:]}))
 	write("vmcast.xml", rss(item{"one", "packages/one%20two.xvm"}, item{"two", "packages/two.xvm"}))
 	w.refresh()
-	testkit.Eventually(t, "the new release is the latest", 5*time.Second, func() bool { return w.latest() == "two" })
+	testkit.Eventually(t, "the new release is the latest", time.Minute, func() bool { return w.latest() == "two" })
 	w.wantFile(disk[1:], "two", "disk.img")
 }
 
@@ -144,7 +144,7 @@ func TestRefresh(t *testing.T) {
 	w.mount("refresh=1s")
 	hold(t, w.path("one", "disk.img"))
 
-	testkit.Eventually(t, "asking again is conditional", 10*time.Second, func() bool {
+	testkit.Eventually(t, "asking again is conditional", time.Minute, func() bool {
 		for _, r := range w.origin.Log() {
 			if r.Path == appliance.FeedPath && r.Header.Get("If-None-Match") != "" && r.Status == 304 {
 				return true
@@ -153,13 +153,13 @@ func TestRefresh(t *testing.T) {
 		return false
 	})
 	w.publish("two", packListed(t, member{"disk.img", disk[1:]}))
-	testkit.Eventually(t, "the new release appears by itself", 10*time.Second, func() bool { return w.latest() == "two" })
+	testkit.Eventually(t, "the new release appears by itself", time.Minute, func() bool { return w.latest() == "two" })
 	w.wantFile(disk[1:], "latest", "disk.img")
 	w.wantFile(disk, "one", "disk.img")
 
 	// A release that leaves the feed stays while it is in use.
 	w.origin.PutBytes(appliance.FeedPath, rss(w.items[1]))
-	testkit.Eventually(t, "the feed is the new one", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the feed is the new one", time.Minute, func() bool {
 		return !bytes.Contains(readAll(t, w.path("feed.xml")), []byte("one"))
 	})
 	w.wantFile(disk, "one", "disk.img")
@@ -252,7 +252,7 @@ func TestXVM2(t *testing.T) {
 		"wrong":  {"corrupt", "does not match"},
 	} {
 		path := w.path(release, "hd0.img")
-		testkit.Eventually(t, release+" is "+want.state, 20*time.Second, func() bool { return attr(path, "state") == want.state })
+		testkit.Eventually(t, release+" is "+want.state, time.Minute, func() bool { return attr(path, "state") == want.state })
 		if note := w.file(release, "hd0.img").Note; !strings.Contains(note, want.note) {
 			t.Errorf("%s: the note is %q", release, note)
 		}

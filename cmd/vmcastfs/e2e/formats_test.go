@@ -239,10 +239,10 @@ func TestOVAAndOthersListed(t *testing.T) {
 			t.Errorf("%s: %v: %s", title, err, out)
 		}
 		hold(t, path)
-		testkit.Eventually(t, title+" verified", 30*time.Second, func() bool { return attr(path, "state") == "verified" })
+		testkit.Eventually(t, title+" verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	}
 	hold(t, w.path("ova-bad", "box-disk1.vmdk"))
-	testkit.Eventually(t, "the wrong sum is found", 30*time.Second, func() bool { return attr(w.path("ova-bad", "box-disk1.vmdk"), "state") == "corrupt" })
+	testkit.Eventually(t, "the wrong sum is found", time.Minute, func() bool { return attr(w.path("ova-bad", "box-disk1.vmdk"), "state") == "corrupt" })
 	text := stdout(t, "config", "libvirt", w.path("ova-sha256"))
 	for _, want := range []string{`<driver name="qemu" type="vmdk"/>`, `<memory unit="MiB">640</memory>`, `<vcpu>2</vcpu>`} {
 		if !strings.Contains(text, want) {

@@ -302,7 +302,7 @@ func TestInterruptedMount(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			testkit.Eventually(t, "the feed is asked for", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
+			testkit.Eventually(t, "the feed is asked for", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
 			pids := w.daemons()
 			if len(pids) != 1 {
 				t.Fatalf("%d processes in the background", len(pids))

@@ -44,7 +44,7 @@ func TestLinuxBoots(t *testing.T) {
 	walk := len(w.origin.Log()) // what is read to list the package is not kept as blocks
 	began := time.Now()
 	boot()
-	testkit.Eventually(t, "the fetches of the first boot end", 20*time.Second, func() bool { return w.file(w.latest(), "root.img").InFlight == 0 })
+	testkit.Eventually(t, "the fetches of the first boot end", time.Minute, func() bool { return w.file(w.latest(), "root.img").InFlight == 0 })
 	st := w.packageStats()
 	t.Logf("booted in %s; %d requests, %.1f of %d MB fetched", time.Since(began).Round(time.Millisecond), st.Requests, float64(st.BytesSent)/1e6, len(root)/1e6)
 	if st.BytesSent > int64(len(root))/2 {

@@ -57,12 +57,12 @@ env | grep -v '^VMCASTFS_' | cut -d= -f1 | sort | tr '\n' ' ' >`+out+`.env
 		strings.NewReplacer("\x1b", "", "&", "&amp;", "\"", "&quot;").Replace(evil), w.origin.URL(), len(w.app.Packages["/demo-1.0.xvm"]))
 	w.origin.PutBytes(appliance.FeedPath, []byte(strings.Replace(feed, "<item>", item+"<item>", 1)))
 	w.refresh()
-	testkit.Eventually(t, "the new release is told", 20*time.Second, func() bool { return strings.Contains(told(out), "second-new") })
+	testkit.Eventually(t, "the new release is told", time.Minute, func() bool { return strings.Contains(told(out), "second-new") })
 	if got := told(out); strings.Count(got, "\n") != 2 || !strings.HasPrefix(got, "new|new|") ||
 		!strings.Contains(got, "$(touch /tmp/x) `id` ; [31m line|"+w.dir+"/") || !strings.Contains(got, "|"+w.origin.URL()+"/demo-1.0.xvm|"+w.feed+"|") {
 		t.Errorf("told was\n%s", got)
 	}
-	testkit.Eventually(t, "its output is in the log", 20*time.Second, func() bool { return strings.Contains(log(), "said by the hook: new") })
+	testkit.Eventually(t, "its output is in the log", time.Minute, func() bool { return strings.Contains(log(), "said by the hook: new") })
 	for name := range strings.FieldsSeq(told(out + ".env")) {
 		switch name {
 		case "LANG", "PATH", "PWD", "OLDPWD", "SHLVL", "_":
@@ -76,7 +76,7 @@ env | grep -v '^VMCASTFS_' | cut -d= -f1 | sort | tr '\n' ' ' >`+out+`.env
 	_ = os.Remove(out)
 	w.origin.PutBytes(appliance.FeedPath, []byte(feed))
 	log = mount()
-	testkit.Eventually(t, "the withdrawn release is told", 20*time.Second, func() bool { return strings.Contains(told(out), "second-withdrawn") })
+	testkit.Eventually(t, "the withdrawn release is told", time.Minute, func() bool { return strings.Contains(told(out), "second-withdrawn") })
 	if got := told(out); strings.Count(got, "\n") != 2 || !strings.HasPrefix(got, "withdrawn|withdrawn|") {
 		t.Errorf("told was\n%s", got)
 	}
@@ -87,7 +87,7 @@ env | grep -v '^VMCASTFS_' | cut -d= -f1 | sort | tr '\n' ' ' >`+out+`.env
 	if out, err := w.run("prefetch", w.path("demo-1.1", "disk.img")); exitCode(err) != 1 {
 		t.Fatalf("prefetch: %v, %s", err, out)
 	}
-	testkit.Eventually(t, "the corrupt image is told", 20*time.Second, func() bool { return strings.Contains(told(out), "second-corrupt") })
+	testkit.Eventually(t, "the corrupt image is told", time.Minute, func() bool { return strings.Contains(told(out), "second-corrupt") })
 	if got := told(out); strings.Count(got, "\n") != 2 || !strings.HasPrefix(got, "corrupt|corrupt|demo-1.1|disk.img|") || !strings.Contains(got, "sha") {
 		t.Errorf("told was\n%s", got)
 	}
@@ -118,9 +118,9 @@ func TestHookTakesTooLong(t *testing.T) {
 	log := w.logged("on_event=" + slow)
 	w.origin.PutBytes(appliance.FeedPath, []byte(strings.Replace(string(w.app.Feed), "vmcastfs-demo-1.1", "another", 1)))
 	w.refresh()
-	testkit.Eventually(t, "the hook is ended", 40*time.Second, func() bool { return strings.Contains(log(), "it took more than 10s") })
+	testkit.Eventually(t, "the hook is ended", time.Minute, func() bool { return strings.Contains(log(), "it took more than 10s") })
 	child, _, _ := strings.Cut(told(pid), "\n") // there are two events
-	testkit.Eventually(t, "its child is ended", 10*time.Second, func() bool {
+	testkit.Eventually(t, "its child is ended", time.Minute, func() bool {
 		raw, err := os.ReadFile("/proc/" + child + "/cmdline")
 		return err != nil || len(raw) == 0
 	})

@@ -96,7 +96,7 @@ func TestF1F2F3F5F6F7F8F9Feeds(t *testing.T) {
 	}
 	w.serve(hostileFeed(many...))
 	w.refresh()
-	testkit.Eventually(t, "F7: the newest release is there", 20*time.Second, func() bool { return w.latest() == "r20999" })
+	testkit.Eventually(t, "F7: the newest release is there", time.Minute, func() bool { return w.latest() == "r20999" })
 	if _, err := os.Stat(w.path("r0")); err == nil {
 		t.Error("F7: the oldest of 21000 releases is shown")
 	}
@@ -307,7 +307,7 @@ func TestF10F11F12F13F14F17Items(t *testing.T) {
 	defer held.Close()
 	w.serve(feed("two.xvm"))
 	w.refresh()
-	testkit.Eventually(t, "F12: the new generation", 10*time.Second, func() bool {
+	testkit.Eventually(t, "F12: the new generation", time.Minute, func() bool {
 		got, err := os.ReadFile(w.path("changed", "disk.img"))
 		return err == nil && bytes.Equal(got, second)
 	})

@@ -44,13 +44,13 @@ func TestS4C4H16Release(t *testing.T) {
 		}
 	}
 	remove()
-	testkit.Eventually(t, "H16: the release is there without them", 30*time.Second, func() bool {
+	testkit.Eventually(t, "H16: the release is there without them", time.Minute, func() bool {
 		_, err := os.Stat(w.path("evil", "disk.img"))
 		return err == nil
 	})
 	w.wantFile(disk, "evil", "disk.img")
 	hold(t, w.path("evil", "disk.img"))
-	testkit.Eventually(t, "S4: the image is unverified", 20*time.Second, func() bool { return attr(w.path("evil", "disk.img"), "state") == "unverified" })
+	testkit.Eventually(t, "S4: the image is unverified", time.Minute, func() bool { return attr(w.path("evil", "disk.img"), "state") == "unverified" })
 
 	text := string(readAll(t, w.path(".vmcastfs/status.json")))
 	wantPlain(t, "C4: status.json", text)

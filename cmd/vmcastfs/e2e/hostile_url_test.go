@@ -171,7 +171,7 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 			}
 			// What was kept of all that is right.
 			var got []byte
-			testkit.Eventually(t, "the image can be read again", 20*time.Second, func() bool {
+			testkit.Eventually(t, "the image can be read again", time.Minute, func() bool {
 				got, err = os.ReadFile(w.path("one", "disk.img"))
 				return err == nil
 			})
@@ -212,7 +212,7 @@ func TestF15H5Downgrade(t *testing.T) {
 	for _, pid := range w.daemons() {
 		must(t, syscall.Kill(pid, syscall.SIGHUP))
 	}
-	testkit.Eventually(t, "F15: the status tells of the feed", 20*time.Second, func() bool {
+	testkit.Eventually(t, "F15: the status tells of the feed", time.Minute, func() bool {
 		return strings.Contains(w.status().Feed.LastError, "http")
 	})
 	if got := readAll(t, w.path("feed.xml")); !bytes.Equal(got, before) {

@@ -90,7 +90,7 @@ func TestPartitionsMakeDisk(t *testing.T) {
 				t.Error(err)
 			}
 		} else {
-			testkit.Eventually(t, "it is listed", 10*time.Second, func() bool {
+			testkit.Eventually(t, "it is listed", time.Minute, func() bool {
 				names, _ := os.ReadDir(w.path(c.release))
 				return strings.Contains(fmt.Sprint(names), "disk.img")
 			})

@@ -66,7 +66,7 @@ func TestKeysChangeUnderMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	hup()
-	testkit.Eventually(t, "the first key counts", 30*time.Second, func() bool { return opens("one") })
+	testkit.Eventually(t, "the first key counts", time.Minute, func() bool { return opens("one") })
 	if opens("two") {
 		t.Fatal("the wrong release is served")
 	}
@@ -81,8 +81,8 @@ func TestKeysChangeUnderMount(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(ring, "second.gpg"), second, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "the new key counts", 30*time.Second, func() bool { return opens("two") })
-	testkit.Eventually(t, "a warning of the key that expires in 20 days", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the new key counts", time.Minute, func() bool { return opens("two") })
+	testkit.Eventually(t, "a warning of the key that expires in 20 days", time.Minute, func() bool {
 		return strings.Contains(strings.Join(w.release("two").Warnings, "\n"), "counts until")
 	})
 
@@ -93,8 +93,8 @@ func TestKeysChangeUnderMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	hup()
-	testkit.Eventually(t, "the revoked key does not count", 30*time.Second, func() bool { return !opens("one") })
-	testkit.Eventually(t, "the status tells", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the revoked key does not count", time.Minute, func() bool { return !opens("one") })
+	testkit.Eventually(t, "the status tells", time.Minute, func() bool {
 		st := w.release("one")
 		return st.State == "refused" && strings.Contains(st.Error, "the key is revoked")
 	})
@@ -102,7 +102,7 @@ func TestKeysChangeUnderMount(t *testing.T) {
 	if _, err := guest.ReadAt(p, 60<<20); err != nil || !bytes.Equal(p, disk[60<<20:61<<20]) {
 		t.Errorf("a guest that has the image open: %v", err)
 	}
-	testkit.Eventually(t, "an event tells", 30*time.Second, func() bool {
+	testkit.Eventually(t, "an event tells", time.Minute, func() bool {
 		b, _ := os.ReadFile(told)
 		return strings.Contains(string(b), "refused one") && strings.Contains(string(b), "the key is revoked")
 	})

@@ -149,7 +149,7 @@ func TestMetricsOnLoopback(t *testing.T) {
 	}
 	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Status, Status: 500})
 	w.refreshQuietly()
-	testkit.Eventually(t, "the failure is counted", 20*time.Second, func() bool {
+	testkit.Eventually(t, "the failure is counted", time.Minute, func() bool {
 		got := scrape(t, "tcp", address)
 		return got["vmcastfs_feed_stale"] == "1" && got[`vmcastfs_feed_refresh_failures_total{reason="status"}`] != "0" && got[`vmcastfs_upstream_requests_total{code="500"}`] != ""
 	})

@@ -142,7 +142,7 @@ func TestCorruptImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "disk.img corrupt", 30*time.Second, func() bool { return attr(disk, "state") == "corrupt" })
+	testkit.Eventually(t, "disk.img corrupt", time.Minute, func() bool { return attr(disk, "state") == "corrupt" })
 	if _, err := f.ReadAt(make([]byte, 4096), 0); !errors.Is(err, syscall.EIO) {
 		t.Errorf("reading on in a corrupt image gives %v", err)
 	}

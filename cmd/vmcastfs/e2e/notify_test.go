@@ -112,7 +112,7 @@ func TestStaleMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.waitGone(pids[0])
-	testkit.Eventually(t, "the mount is dead", 10*time.Second, func() bool { return fs.IsStale(w.dir) })
+	testkit.Eventually(t, "the mount is dead", time.Minute, func() bool { return fs.IsStale(w.dir) })
 	if out, err := w.run("status", w.dir); exitCode(err) != 1 || !strings.Contains(out, "dead") {
 		t.Errorf("status of a dead mount: %v\n%s", err, out)
 	}

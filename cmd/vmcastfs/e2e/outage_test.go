@@ -109,7 +109,7 @@ func TestOutageHard(t *testing.T) {
 		if d := w.now() - back; d > 6*time.Second {
 			t.Errorf("the last read ended %s after the network was back", d)
 		}
-		testkit.Eventually(t, "the other release is listed", 15*time.Second, func() bool {
+		testkit.Eventually(t, "the other release is listed", time.Minute, func() bool {
 			_, err := os.ReadDir(w.path("two"))
 			return err == nil
 		})
@@ -193,7 +193,7 @@ func TestOutageSoft(t *testing.T) {
 		w.publish("one", archive)
 		w.mount("complete=off", "soft", "timeo=2s", "stall=1s")
 		f := w.open("one", "disk.img")
-		testkit.Eventually(t, "all is well", 30*time.Second, func() bool { return compareAt(f, disk, 0) == nil })
+		testkit.Eventually(t, "all is well", time.Minute, func() bool { return compareAt(f, disk, 0) == nil })
 		end := begin(w)
 		for i := range 2 {
 			began, clock := time.Now(), w.now()
@@ -210,7 +210,7 @@ func TestOutageSoft(t *testing.T) {
 		w.atOnce("one", "disk.img")
 		w.wantAt(f, disk, 4096)
 		end()
-		testkit.Eventually(t, "a read after the outage", 20*time.Second, func() bool { return compareAt(f, disk, 2<<20) == nil })
+		testkit.Eventually(t, "a read after the outage", time.Minute, func() bool { return compareAt(f, disk, 2<<20) == nil })
 		w.wantAt(f, disk, 2<<20)
 	})
 }
@@ -329,7 +329,7 @@ func TestOutageDNS(t *testing.T) {
 		}
 	})
 	w.dir = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, w.dir)
-	testkit.Eventually(t, "mounted", 20*time.Second, func() bool {
+	testkit.Eventually(t, "mounted", time.Minute, func() bool {
 		_, err := os.Stat(w.path("one", "disk.img"))
 		return err == nil
 	})
@@ -337,7 +337,7 @@ func TestOutageDNS(t *testing.T) {
 	w.wantAt(f, disk, 0)
 	// What is cut off would be asked for again at once, over a connection that
 	// then needs no name.
-	testkit.Eventually(t, "nothing is under way", 10*time.Second, func() bool { return w.file("one", "disk.img").InFlight == 0 })
+	testkit.Eventually(t, "nothing is under way", time.Minute, func() bool { return w.file("one", "disk.img").InFlight == 0 })
 
 	write(hosts, "127.0.0.1 localhost\n")
 	w.origin.Close() // and its connections with it

@@ -74,7 +74,7 @@ func TestPage(t *testing.T) {
 	}
 	defer f.Close()
 	w.bootLike()
-	testkit.Eventually(t, "the page shows the boot", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the page shows the boot", time.Minute, func() bool {
 		return strings.Contains(p.Eval(`document.querySelector("#hero .sentence")?.innerText || ""`), "This boot") && w.pageIsTrue(p)
 	})
 	if text := p.Eval(`document.querySelector("#hero .sentence").innerText`); !strings.Contains(text, "Every block was checked before it was served.") || !strings.Contains(text, "asked for") {
@@ -83,7 +83,7 @@ func TestPage(t *testing.T) {
 	const waitsAt = 100 // in no region of what was read
 	remove := w.origin.Inject(origin.Fault{Kind: origin.Status, Status: 503})
 	go func() { _, _ = f.ReadAt(make([]byte, 4096), waitsAt*64<<10) }() // which waits
-	testkit.Eventually(t, "what is on its way pulses", 30*time.Second, func() bool {
+	testkit.Eventually(t, "what is on its way pulses", time.Minute, func() bool {
 		return p.Eval(`getComputedStyle(document.querySelector("#hero .coming") || document.body).animationName`) == `"pulse"`
 	})
 	remove()
@@ -91,7 +91,7 @@ func TestPage(t *testing.T) {
 	if p.Eval("window.sameDocument") != "true" {
 		t.Error("the page was loaded anew")
 	}
-	testkit.Eventually(t, "the rates are drawn", 30*time.Second, func() bool { return p.Eval(`!!document.querySelector("#chart canvas")`) == "true" })
+	testkit.Eventually(t, "the rates are drawn", time.Minute, func() bool { return p.Eval(`!!document.querySelector("#chart canvas")`) == "true" })
 	waits := p.Eval(`document.querySelector("#hero .waits").getAttribute("d").split("M").length - 1`)
 	dots := p.Eval(`document.querySelector("#hero .dots").getAttribute("d").split("M").length - 1`)
 	if waits == "0" {
@@ -111,7 +111,7 @@ func TestPage(t *testing.T) {
 		t.Error("the page is wider than the window")
 	}
 	p.Size(400, 900, false)
-	testkit.Eventually(t, "it fits into 400 pixels", 10*time.Second, func() bool { return p.Eval(`document.documentElement.scrollWidth <= 400`) == "true" })
+	testkit.Eventually(t, "it fits into 400 pixels", time.Minute, func() bool { return p.Eval(`document.documentElement.scrollWidth <= 400`) == "true" })
 	if len(p.Troubles()) > 0 {
 		t.Errorf("the console says %s", p.Troubles())
 	}

@@ -271,5 +271,5 @@ func TestFstabUser(t *testing.T) {
 	if out, code := run("fusermount3", "-u", w.dir); code != 0 {
 		t.Errorf("fusermount3 -u: %s", out)
 	}
-	testkit.Eventually(t, "unmounted", 10*time.Second, func() bool { return len(h.mounts()) == 0 })
+	testkit.Eventually(t, "unmounted", time.Minute, func() bool { return len(h.mounts()) == 0 })
 }

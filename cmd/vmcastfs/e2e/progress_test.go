@@ -110,5 +110,5 @@ func TestProgress(t *testing.T) {
 	w.mount("complete=off")
 	check("one/root.img", "prefetch", w.path("one", "root.img"))
 	quiet("prefetch", w.path("one", "root.img"))
-	testkit.Eventually(t, "it is verified", 10*time.Second, func() bool { return attr(w.path("one", "root.img"), "state") == "verified" })
+	testkit.Eventually(t, "it is verified", time.Minute, func() bool { return attr(w.path("one", "root.img"), "state") == "verified" })
 }

@@ -175,7 +175,7 @@ func TestQEMULocks(t *testing.T) {
 		return ":" + strings.TrimSpace(out) + " "
 	}()
 	locked := func() bool { return bytes.Contains(readAll(t, "/proc/locks"), []byte(inode)) }
-	testkit.Eventually(t, "QEMU has locked the image", 20*time.Second, func() bool {
+	testkit.Eventually(t, "QEMU has locked the image", time.Minute, func() bool {
 		select {
 		case <-ended:
 			t.Fatalf("QEMU ended: %s", stderr.String())
@@ -194,7 +194,7 @@ func TestQEMULocks(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	testkit.Eventually(t, "the locks are gone", 10*time.Second, func() bool { return !locked() })
+	testkit.Eventually(t, "the locks are gone", time.Minute, func() bool { return !locked() })
 }
 
 // TestMmapReader reads an image by mapping it.

@@ -93,7 +93,7 @@ func TestFeedRetryAfter(t *testing.T) {
 	w.mount("refresh=1h")
 	w.origin.Inject(origin.Fault{Path: appliance.FeedPath, Kind: origin.Status, Status: 503, RetryAfter: "1234"})
 	w.refresh()
-	testkit.Eventually(t, "the next look comes when the server allows it", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the next look comes when the server allows it", time.Minute, func() bool {
 		feed := w.status().Feed
 		if feed.Next == nil || !feed.Stale {
 			return false

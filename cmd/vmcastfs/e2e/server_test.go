@@ -135,7 +135,7 @@ func TestFaultyServer(t *testing.T) {
 				timeo = "timeo=2s"
 			}
 			w.mount("soft", timeo, "complete=off")
-			testkit.Eventually(t, "indexed while all is well", 30*time.Second, func() bool {
+			testkit.Eventually(t, "indexed while all is well", time.Minute, func() bool {
 				_, err := os.Stat(w.path("one", "disk.img"))
 				return err == nil
 			})
@@ -209,7 +209,7 @@ func TestReplacedArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Eventually(t, "the new generation is there", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the new generation is there", time.Minute, func() bool {
 		info, err := os.Stat(path)
 		return err == nil && !os.SameFile(info, before)
 	})
@@ -250,7 +250,7 @@ server { listen unix:%[1]s/probe; listen 127.0.0.1:PORT; root %[1]s; } }`, root)
 	path := w.path("latest", "disk.img")
 	hold(t, path)
 	w.wantFile(disk, "latest", "disk.img")
-	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	if got := w.release("one").Transport; got != "ranges" {
 		t.Errorf("transport is %q", got)
 	}
@@ -337,7 +337,7 @@ func TestServerWithoutRanges(t *testing.T) {
 	if got := w.release("one").Transport; got != "whole" {
 		t.Errorf("transport is %q", got)
 	}
-	testkit.Eventually(t, "verified", 30*time.Second, func() bool { return attr(f.Name(), "state") == "verified" })
+	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(f.Name(), "state") == "verified" })
 	f.Close()
 	gets := func() int { return strings.Count(string(readAll(t, log.Name())), "\"GET /one.xvm HTTP/1.1\" 200") }
 	if n := gets(); n > 2 {

@@ -340,7 +340,7 @@ func TestTrustCommand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "(rollback)") || !strings.Contains(out, "(changed)") {
 		t.Errorf("accept: %v\n%s", err, out)
 	}
-	testkit.Eventually(t, "the mount takes it", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the mount takes it", time.Minute, func() bool {
 		_, err := os.ReadFile(w.path("one", "root.img"))
 		return err == nil
 	})

@@ -62,7 +62,7 @@ func TestSignedURL(t *testing.T) {
 	s.sign.Add(1) // and again, found out by a look at the feed
 	passed := s.passed.Load()
 	w.refresh()
-	testkit.Eventually(t, "the fresh URL is asked", 10*time.Second, func() bool { return s.passed.Load() > passed })
+	testkit.Eventually(t, "the fresh URL is asked", time.Minute, func() bool { return s.passed.Load() > passed })
 	refused := s.refused.Load()
 	for off := int64(changeSize / 2); off < changeSize; off += 256 << 10 {
 		w.wantAt(f, disk, off)

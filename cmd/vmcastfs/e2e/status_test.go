@@ -57,7 +57,7 @@ func TestStatusCommand(t *testing.T) {
 	readSome(t, w.path("latest", "disk.img"))
 	var out []byte
 	var m mountStatus
-	testkit.Eventually(t, "a growing image", 30*time.Second, func() bool {
+	testkit.Eventually(t, "a growing image", time.Minute, func() bool {
 		var err error
 		if out, err = exec.Command(binary, "status", "--json", w.path("latest")).Output(); err != nil { // any path in the mount
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func TestPrefetchResumes(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "something is fetched", 20*time.Second, func() bool { return w.file("demo-1.1", "disk.img").CachedBytes > 1<<20 })
+	testkit.Eventually(t, "something is fetched", time.Minute, func() bool { return w.file("demo-1.1", "disk.img").CachedBytes > 1<<20 })
 	remove := w.origin.Inject(origin.Fault{Path: "/*", Kind: origin.Stall})
 	began := w.now()
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
@@ -246,7 +246,7 @@ func TestCacheCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "only the open file is in use, and all is in the list", 20*time.Second, func() bool { // closing is not waited for
+	testkit.Eventually(t, "only the open file is in use, and all is in the list", time.Minute, func() bool { // closing is not waited for
 		got := list()
 		return got["demo-1.1/disk.img"].InUse && !got["demo-1.0/disk.img"].InUse && got["demo-1.0/disk.img"].Bytes == 8<<20
 	})
@@ -317,7 +317,7 @@ func TestPinByPath(t *testing.T) {
 	if out, err := w.run("prefetch", w.path("one")); err != nil {
 		t.Fatalf("prefetch: %v, %s", err, out)
 	}
-	testkit.Eventually(t, "the others have passed through", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the others have passed through", time.Minute, func() bool {
 		w.wantFile(disks["big"], "big", "disk.img")
 		w.wantFile(disks["two"], "two", "disk.img")
 		return w.status().Cache.EvictedFiles > 0 || w.status().Cache.Full > 0

@@ -166,7 +166,7 @@ func removeGroups(t *testing.T, group string) {
 			removeGroups(t, filepath.Join(group, g.Name()))
 		}
 	}
-	testkit.Eventually(t, "the control group is empty", 10*time.Second, func() bool { return os.Remove(group) == nil })
+	testkit.Eventually(t, "the control group is empty", time.Minute, func() bool { return os.Remove(group) == nil })
 }
 
 // path is a file of the machine, seen from here.
@@ -318,7 +318,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("wrong options: %d, %s", code, out)
 	}
 	m.ok("systemctl", "start", hung)
-	testkit.Eventually(t, "it hangs", 20*time.Second, func() bool {
+	testkit.Eventually(t, "it hangs", time.Minute, func() bool {
 		_, code := m.run("systemctl", "kill", "--signal=STOP", hung)
 		return code == 0
 	})
@@ -344,7 +344,7 @@ func TestSystemd(t *testing.T) {
 	}
 	asked := w.origin.Stats(appliance.FeedPath).Requests
 	m.ok("systemctl", "reload", unit)
-	testkit.Eventually(t, "reload asks for the feed", 20*time.Second, func() bool { return w.origin.Stats(appliance.FeedPath).Requests == asked+1 })
+	testkit.Eventually(t, "reload asks for the feed", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests == asked+1 })
 
 	// mount -a finds everything mounted.
 	all := func() string { return fmt.Sprint(m.mounts("/srv/plain"), m.mounts("/srv/auto"), m.mounts("/srv/unit")) }
@@ -374,13 +374,13 @@ func TestSystemd(t *testing.T) {
 	// A killed service is started again over its dead mount, and one of fstab by hand.
 	pid := m.property(unit, "MainPID")
 	m.kill(unit)
-	testkit.Eventually(t, "the service is back", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the service is back", time.Minute, func() bool {
 		out, _ := m.run("systemctl", "show", "--value", "-p", "MainPID,ActiveState", unit)
 		return strings.Contains(out, "active\n") && !strings.Contains(out, "activating") && !strings.Contains("\n"+out, "\n"+pid+"\n") && !strings.Contains(out, "deactivating")
 	})
 	for _, name := range []string{"plain", "auto"} { // below the second is autofs
 		m.kill("srv-" + name + ".mount")
-		testkit.Eventually(t, "the mount is dead", 10*time.Second, func() bool {
+		testkit.Eventually(t, "the mount is dead", time.Minute, func() bool {
 			out, _ := m.run("ls", "/srv/"+name)
 			return strings.Contains(out, "not connected")
 		})
@@ -391,7 +391,7 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("after a fault: %s, %s", out, all())
 		}
 	}
-	testkit.Eventually(t, "who hangs is started anew", 30*time.Second, func() bool {
+	testkit.Eventually(t, "who hangs is started anew", time.Minute, func() bool {
 		out, _ := m.run("journalctl", "--no-pager", "-o", "cat", "-u", hung)
 		return strings.Contains(out, "Watchdog timeout") && strings.Count(out, "Started ") > 1
 	})
@@ -425,7 +425,7 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("started anew: %s", out)
 	}
 	guest.Close()
-	testkit.Eventually(t, "the old process ends with its last user", 10*time.Second, func() bool {
+	testkit.Eventually(t, "the old process ends with its last user", time.Minute, func() bool {
 		_, code := m.run("kill", "-0", old)
 		return code != 0
 	})

@@ -54,7 +54,7 @@ func TestManifestForms(t *testing.T) {
 	}
 	for name, c := range forms {
 		path := w.path(name, "disk.img")
-		testkit.Eventually(t, name+" is "+c.state, 20*time.Second, func() bool { return attr(path, "state") == c.state })
+		testkit.Eventually(t, name+" is "+c.state, time.Minute, func() bool { return attr(path, "state") == c.state })
 		_, err := os.ReadFile(path)
 		if c.state == "corrupt" != errors.Is(err, syscall.EIO) || c.state != "corrupt" && err != nil {
 			t.Errorf("%s: reading gives %v", name, err)
@@ -93,7 +93,7 @@ func TestFlippedBitInTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
 	w.umount()
 	data, err := os.OpenFile(w.cacheFile(disk), os.O_RDWR, 0)
@@ -128,7 +128,7 @@ func TestFlippedBitUnderTheKernel(t *testing.T) {
 	w.mount()
 	path := w.path("one", "disk.img")
 	f := w.open("one", "disk.img")
-	testkit.Eventually(t, "verified", 20*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
 	f = w.open("one", "disk.img")
 	const off = 700_000 &^ 4095
@@ -142,8 +142,8 @@ func TestFlippedBitUnderTheKernel(t *testing.T) {
 	if got := attr(path, "state"); got != "partial" {
 		t.Errorf("the image is %q", got)
 	}
-	testkit.Eventually(t, "who has it open reads the right bytes", 15*time.Second, func() bool { return compareAt(f, disk, off) == nil })
-	testkit.Eventually(t, "verified again", 15*time.Second, func() bool { return attr(path, "state") == "verified" })
+	testkit.Eventually(t, "who has it open reads the right bytes", time.Minute, func() bool { return compareAt(f, disk, off) == nil })
+	testkit.Eventually(t, "verified again", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
 	w.wantFile(disk, "one", "disk.img")
 	if out, err := w.run("cache", "verify", "--cache", w.cache); err != nil {

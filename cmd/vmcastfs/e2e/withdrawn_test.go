@@ -76,9 +76,9 @@ func TestWithdrawnBasesStay(t *testing.T) {
 		w.origin.Remove("/" + it.url)
 	}
 	w.refresh()
-	testkit.Eventually(t, "the feed is the new one", 30*time.Second, func() bool { return w.latest() == "new" })
+	testkit.Eventually(t, "the feed is the new one", time.Minute, func() bool { return w.latest() == "new" })
 	w.wantFile(filler, "new", "disk.img")
-	testkit.Eventually(t, "the cache is full", 30*time.Second, func() bool {
+	testkit.Eventually(t, "the cache is full", time.Minute, func() bool {
 		c := w.status().Cache
 		return c.Full > 0 || c.EvictedBytes > 0
 	})
