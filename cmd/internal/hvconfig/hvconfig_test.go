@@ -115,6 +115,11 @@ func releases() map[string]release {
 			files:       map[string]File{"root.img": ext4, "swap.img.gz": image("gzip", "", false), "swap.img": swap, "data.img": data, "k": data},
 			options:     Options{Joined: Joined{"disk.img", []Part{{2, "swap.img"}, {3, "root.img"}}}},
 		},
+		"joined as a disk": {
+			description: `<xvm><kernel>k</kernel><cmdline>root=/dev/vda ro</cmdline><disk file="root.img" target="vda"/></xvm>`,
+			files:       map[string]File{"root.img": ext4, "k": data},
+			options:     Options{Joined: Joined{"disk.img", []Part{{1, "root.img"}}}},
+		},
 		"joined without names": {
 			description: `<xvm><kernel>k</kernel></xvm>`,
 			files:       map[string]File{"imagefile": ext4, "imagefile2": swap, "k": data},
@@ -286,6 +291,7 @@ func TestContent(t *testing.T) {
 			libvirt: want{has: []string{"rel/root.img", "root=/dev/vda ro"}, not: []string{"disk.img", "swap.img"}},
 			xl:      want{has: []string{"vdev=sda3", "root=/dev/sda3 ro"}, not: []string{"disk.img"}}},
 		{release: "joined", overlay: true, libvirt: want{has: []string{"rel-disk.qcow2", "root=/dev/vda3 ro"}}, qemu: want{has: []string{"-F raw -b /srv/vmcast/rel/disk.img '/var/lib/o--v, x/rel-disk.qcow2'"}}},
+		{release: "joined as a disk", qemu: want{has: []string{"root=/dev/vda1 ro"}}, libvirt: want{has: []string{"root=/dev/vda1 ro"}}},
 		{release: "joined without names", qemu: want{has: []string{"rel/disk.img", "virtio-blk-pci", "root=/dev/vda1 ro"}, not: []string{"imagefile"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}},
 		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/sda3 console=ttyS0"}}},
 		{release: "own kernel", qemu: want{has: []string{"-kernel /boot/vmlinuz", "-append 'root=/dev/vda single'"}}, xl: want{has: []string{`kernel = "/boot/vmlinuz"`, "vdev=xvda1", `"root=/dev/vda single"`}}},

@@ -118,13 +118,13 @@ func (m *Machine) rootDrive() int {
 // rename translates the described name of a drive, or of a partition of one.
 func (m *Machine) rename(dev string, devices []string) string {
 	for i, v := range m.Drives {
-		if v.Target != "" && v.Target == dev {
-			return devices[i]
-		}
 		for _, p := range v.parts {
 			if p.target != "" && p.target == dev {
 				return fmt.Sprint(devices[i], p.number)
 			}
+		}
+		if v.Target != "" && v.Target == dev {
+			return devices[i]
 		}
 	}
 	disk := strings.TrimRight(dev, "0123456789")
