@@ -180,7 +180,7 @@ func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconf
 			return nil, r.explain(ctx, v.File, err)
 		}
 		files[v.File] = f
-		partitions = partitions || hvconfig.IsPartition(f)
+		partitions = partitions || hvconfig.IsPartition(v, f)
 	}
 	if joined && partitions {
 		err := e.waitFor(ctx, "inflating partition images", r.fetched(drives), func() error { o.Joined = joinedDisk(dir); return nil })

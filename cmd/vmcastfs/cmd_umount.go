@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,8 @@ func umountCommand(e *env) *cobra.Command {
 		Aliases: []string{"unmount"},
 		Short:   "unmount a feed",
 		Long: `umount ends the mount on DIR, as umount(8) and fusermount3 -u do too. While
-files in it are open it fails; -l detaches it at once and lets those who have
-files open finish.`,
+files in it are open it fails, and names the loop devices, Xen domains and
+processes that have them open; -l detaches it at once and lets them finish.`,
 		Args:              exactArgs(1, "a DIR"),
 		ValidArgsFunction: completeMount,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,13 +29,22 @@ files open finish.`,
 				return usagef("%w", err)
 			}
 			if fs.IsStale(dir) {
+				for _, l := range loopDevices(cmd.Context(), dir) {
+					if l.domain == "" {
+						fmt.Fprintf(e.stderr, "vmcastfs: %s is left of a guest with %s, end it: losetup -d %s\n", l.device, l.file, l.device)
+					}
+				}
 				return withCode(exitMount, fs.CleanStale(dir))
 			}
 			switch err := fs.UnmountDir(dir, lazy); err {
 			case nil:
 				return nil
 			case syscall.EBUSY:
-				return withCode(exitMount, fmt.Errorf("%s is in use: close what is open there, or detach it with umount -l", args[0]))
+				who := "something there is open"
+				if found := holders(cmd.Context(), realPath(dir)); len(found) > 0 {
+					who = "held by " + strings.Join(found[:min(len(found), 10)], ", ")
+				}
+				return withCode(exitMount, fmt.Errorf("%s is in use, %s: end that, or detach the mount with umount -l", args[0], who))
 			case syscall.EINVAL:
 				return withCode(exitMount, fmt.Errorf("nothing is mounted on %s", args[0]))
 			default:
@@ -44,4 +54,12 @@ files open finish.`,
 	}
 	cmd.Flags().BoolVarP(&lazy, "lazy", "l", false, "detach now, clean up when it is no longer in use")
 	return cmd
+}
+
+// realPath is the path without links; as it is, where that cannot be told.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }

@@ -85,17 +85,21 @@ type Drive struct {
 	parts []part // of a drive that is made of partition images
 }
 
-// IsPartition tells an image that begins with a file system and has no boot
-// sector.
-func IsPartition(f File) bool {
-	if f.Disk.Format != "raw" || f.Boot {
+// IsPartition tells the image of a partition: it begins with a file system and has
+// no boot sector. One that is described as a partition is taken for it, unless it
+// shows to be a whole disk.
+func IsPartition(v xvm.Drive, f File) bool {
+	told := strings.TrimRight(v.Target, "0123456789") != v.Target
+	if f.Disk.Format != "raw" || f.Boot && !told {
 		return false
 	}
 	switch f.Disk.Kind {
 	case "ext2", "ext3", "ext4", "xfs", "btrfs", "swap", "squashfs", "f2fs", "lvm":
 		return true
+	case "mbr", "gpt", "iso9660":
+		return false
 	}
-	return false
+	return told
 }
 
 func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options) error {
@@ -130,7 +134,7 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 		drive := Drive{
 			Path: filepath.Join(o.Dir, filepath.FromSlash(f.Name)), Format: format, Target: v.Target,
 			Bus: m.bus(v), CDROM: v.CDROM || f.Disk.Kind == "iso9660" && v.Target == "" && v.Bus == "", Floppy: v.Floppy,
-			Partition: IsPartition(f), Kind: f.Disk.Kind, Swap: IsPartition(f) && f.Disk.Kind == "swap", Order: v.Boot, Encrypted: f.Disk.Encrypted,
+			Partition: IsPartition(v, f), Kind: f.Disk.Kind, Swap: IsPartition(v, f) && f.Disk.Kind == "swap", Order: v.Boot, Encrypted: f.Disk.Encrypted,
 		}
 		if drive.CDROM {
 			drive.Bus = m.cdBus(drive.Bus)

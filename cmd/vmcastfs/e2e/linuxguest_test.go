@@ -39,7 +39,7 @@ type linuxGuest struct {
 var guestModules = []string{
 	"drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko",
 	"drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci_legacy_dev.ko",
-	"drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko",
+	"drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko", "drivers/block/xen-blkfront.ko",
 }
 
 const initramfsInit = `#!/bin/busybox sh
@@ -56,11 +56,31 @@ echo "GUEST: no root"
 /bin/busybox poweroff -f
 `
 
+// rootInit also does what its command line asks for. "write" writes a file to the
+// root. "watch" reads each further disk that comes, until that succeeds.
 const rootInit = `#!/bin/busybox sh
 cd /
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t proc proc /proc
 if /bin/busybox sha256sum -c -s /sums; then echo "` + guestOK + `"; else echo "` + guestBad + `"; fi
+case " $(/bin/busybox cat /proc/cmdline) " in
+*" write "*)
+	/bin/busybox mount -o remount,rw / && echo ` + guestWrote + ` >/written && /bin/busybox umount -r / && /bin/busybox sync && echo "GUEST: written"
+	;;
+*" watch "*)
+	seen=
+	while :; do for d in /dev/xvd[b-z]; do
+		[ -b $d ] || continue
+		case $seen in *$d*) continue;; esac
+		if sum=$(/bin/busybox sha256sum $d 2>/dev/null) && [ -n "$sum" ]; then echo "GUEST: $sum"; seen="$seen $d"; else echo "GUEST: error of $d"; fi
+	done; /bin/busybox sleep 1; done
+	;;
+esac
 /bin/busybox poweroff -f
 `
+
+// guestWrote is what a guest writes into the file /written.
+const guestWrote = "written-by-the-guest-itself"
 
 // buildGuest makes the guest in dir from the kernel package deb. The root image is
 // rootMiB large; a quarter of it is files the guest reads and checks.
@@ -111,7 +131,7 @@ func buildGuest(ctx context.Context, dir, deb string, rootMiB int) (*linuxGuest,
 
 	root := filepath.Join(dir, "root")
 	files = map[string]string{"sbin/init": rootInit}
-	if err := guestTree(root, busybox, files, "sbin", "dev", "data"); err != nil {
+	if err := guestTree(root, busybox, files, "sbin", "dev", "proc", "data"); err != nil {
 		return nil, err
 	}
 	if err := fillRoot(root, rootMiB<<20/4); err != nil {
