@@ -30,7 +30,7 @@ type standing struct {
 	strict  atomic.Bool
 	corrupt atomic.Pointer[CorruptError]
 	whole   atomic.Bool // complete and checked, or there is nothing to check it against
-	vouched atomic.Bool // the whole matched once, and every block has a sum of its own
+	proven  atomic.Bool // the whole matched once, and every block has a sum of its own
 	// withheld is the block that is handed out only after the whole has
 	// matched, plus one; 0: none. It is the last one of a file that was missing.
 	withheld atomic.Int64
@@ -99,7 +99,7 @@ func (s *standing) of(b int64) (permit, error) {
 		return serve, nil
 	}
 	if s.strict.Load() {
-		if s.vouched.Load() {
+		if s.proven.Load() {
 			return serve, nil
 		}
 		return await, nil
@@ -227,7 +227,7 @@ func (s *standing) conclude(ctx context.Context, r *review, d sums.Digests, lear
 			kept = true
 			s.keep(learned)
 		}
-		s.vouched.Store(true)
+		s.proven.Store(true)
 	}
 	if b := l.sf.NextMissing(0); b < l.blocks() {
 		return false, &UnkeptError{l.label, b, state}

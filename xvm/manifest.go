@@ -94,9 +94,9 @@ func (m *Manifest) Lists(member string) bool {
 	return false
 }
 
-// unvouched says why the manifest, if it is signed, does not vouch for the member
+// untrusted says why the manifest, if it is signed, does not vouch for the member
 // against an attacker; "": it does. A nil manifest lists nothing.
-func (m *Manifest) unvouched(member string) string {
+func (m *Manifest) untrusted(member string) string {
 	if m == nil || !m.Lists(member) {
 		return "the signed manifest does not list it"
 	}

@@ -76,7 +76,7 @@ func (v *Verdict) Stands(p Policy, now time.Time) bool { return v.policy == p &&
 // package depends on, and that signature; zero: none is known to.
 func (v *Verdict) Expires() (at time.Time, of Signature) {
 	depends := []Signature{v.Manifest, v.Description}
-	if v.SidecarVouches() {
+	if v.SidecarTrusted() {
 		depends = []Signature{*v.Sidecar}
 		if v.By == ByPublisher {
 			depends = append(depends, v.Manifest, v.Description)
@@ -112,10 +112,10 @@ func (v *Verdict) Refuse(why string) *Verdict {
 	return &refused
 }
 
-// SidecarVouches tells whether a trusted key signed the sidecar that is used. Its
+// SidecarTrusted tells whether a trusted key signed the sidecar that is used. Its
 // maker has read the package whole and says of each file what it is; the small
 // ones have been compared with it, images are block by block.
-func (v *Verdict) SidecarVouches() bool { return v.UsesSidecar() && v.Sidecar.State == Good }
+func (v *Verdict) SidecarTrusted() bool { return v.UsesSidecar() && v.Sidecar.State == Good }
 
 // Standing says who vouches for a file.
 type Standing struct {
@@ -150,7 +150,7 @@ func (v *Verdict) standing(unsigned string) Standing {
 	switch {
 	case v.By != BySidecar && unsigned == "":
 		s.By, s.Signer = ByPublisher, cmp.Or(v.Manifest.Signer, v.Description.Signer)
-	case v.SidecarVouches():
+	case v.SidecarTrusted():
 		s.By, s.Signer = BySidecar, v.Sidecar.Signer
 	case v.policy.Required:
 		s.Refused = unsigned
@@ -178,12 +178,12 @@ func (v *Verdict) unsigned(name string) string {
 	if v.Manifest.State != Good {
 		return "no trusted key signed the manifest"
 	}
-	return v.Sums.unvouched(name)
+	return v.Sums.untrusted(name)
 }
 
 // Lists tells whether a signature over the manifest would vouch for the member,
 // by whichever key. Where there is no manifest that can be asked, it might.
-func (v *Verdict) Lists(member string) bool { return v.Sums == nil || v.Sums.unvouched(member) == "" }
+func (v *Verdict) Lists(member string) bool { return v.Sums == nil || v.Sums.untrusted(member) == "" }
 
 // Signer is who vouches for the package, as far as that was checked, or "".
 func (v *Verdict) Signer() string {
@@ -228,8 +228,8 @@ func (v *Verdict) OwnBlockList() (use bool, why string) {
 	switch {
 	case v.Sums == nil || !slices.ContainsFunc(v.Sums.Sums(m.Name), func(s sums.Sum) bool { return s.Prefix == 0 }):
 		why = "no manifest lists it"
-	case v.policy.Required && v.Sums.unvouched(m.Name) != "":
-		why = v.Sums.unvouched(m.Name)
+	case v.policy.Required && v.Sums.untrusted(m.Name) != "":
+		why = v.Sums.untrusted(m.Name)
 	case m.Size > maxBlockListSize || m.Segments != nil:
 		why = "it is too large, or sparse"
 	}

@@ -23,7 +23,7 @@ func (c *checker) judgeSidecar(f *FileReport, name string, sha256 *sums.Digest) 
 }
 
 func (c *checker) sidecarProof(what string) string {
-	if c.verdict.SidecarVouches() {
+	if c.verdict.SidecarTrusted() {
 		return fmt.Sprintf("%s signed by %s", what, c.verdict.Sidecar.Signer)
 	}
 	return what

@@ -268,16 +268,16 @@ func (b *builder) addJoined() {
 	}
 	seed := fmt.Sprint(b.verdict.ManifestSum, " ", b.doc.Index.Size)
 	log := b.env.Images.Log.With("release", b.shared.release.Name)
-	parts := candidates(b.described, b.doc.Index.Members, b.verdict.Disks, b.files, b.mayBeVouched)
+	parts := candidates(b.described, b.doc.Index.Members, b.verdict.Disks, b.files, b.mayBeTrusted)
 	b.joined = newJoined(b.shared.label(joinedName), log, seed, parts, b.learned)
 	if b.joined != nil {
 		b.files[joinedName] = &File{shared: b.shared, name: joinedName, origin: partly, key: b.identity.key("joined 1"), content: b.joined}
 	}
 }
 
-// mayBeVouched tells whether somebody could vouch for a file, with whatever keys:
+// mayBeTrusted tells whether somebody could vouch for a file, with whatever keys:
 // an image that nobody lists is not looked at where signatures are required.
-func (b *builder) mayBeVouched(f *File) bool {
+func (b *builder) mayBeTrusted(f *File) bool {
 	if !b.env.Policy().Required || b.verdict.UsesSidecar() {
 		return true
 	}

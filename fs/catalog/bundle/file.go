@@ -36,8 +36,8 @@ type content interface {
 	Attr(name string) string
 }
 
-// vouched is content that is made of other files, which are vouched for.
-type vouched interface{ standing() xvm.Standing }
+// standingContent is content that is made of other files, which are vouched for.
+type standingContent interface{ standing() xvm.Standing }
 
 // origin is where a file comes from, which decides who vouches for it.
 type origin int
@@ -141,7 +141,7 @@ func (f *File) Standing() xvm.Standing {
 	case chunked:
 		return v.Chunked()
 	case partly:
-		return f.content.(vouched).standing()
+		return f.content.(standingContent).standing()
 	}
 	return xvm.Standing{}
 }
