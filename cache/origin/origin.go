@@ -80,6 +80,14 @@ func New() *Server {
 // the address it had before.
 func (s *Server) Start() error { return s.start(nil) }
 
+// ListenOn has the first Start listen on another address of this machine than 127.0.0.1, unless
+// ip is "".
+func (s *Server) ListenOn(ip string) {
+	if ip != "" {
+		s.addr = net.JoinHostPort(ip, "0")
+	}
+}
+
 // StartTLS is Start with HTTP/2 and HTTP/1.1 over TLS, with a certificate of its own
 // for 127.0.0.1 and localhost; see [Server.CertPEM].
 func (s *Server) StartTLS() error {

@@ -59,6 +59,7 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 	}
 	a.peer.succeeded()
 	a.close(a.resp.StatusCode != http.StatusOK)
+	o.heard.Store(false)
 	return true, nil
 }
 

@@ -142,6 +142,7 @@ func (o *Object) waits(err error) {
 
 // answered records a good answer, which ends all waiting for one.
 func (o *Object) answered() {
+	o.heard.Store(false)
 	o.mu.Lock()
 	waited, tell, raw := !o.waiting.IsZero(), o.told, o.raw
 	o.missing, o.waiting, o.gone, o.told = time.Time{}, time.Time{}, false, false

@@ -72,7 +72,7 @@ func (o *Object) via(r *route, to *url.URL, remembered bool) *via {
 		return nil
 	}
 	origin := originOf(to)
-	m := o.mirrors().Choose(r.url.String(), origin, o.client.peer(origin).snapshot().Failing)
+	m := o.client.options.Mirrors.Choose(r.url.String(), origin, o.client.peer(origin).snapshot().Failing)
 	if m == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vmcastfs/cache/source"
@@ -28,6 +29,7 @@ type Object struct {
 	shown  string
 	rally  rally
 	renew  func(ctx context.Context, was string) string // nil: there never is a fresh URL
+	heard  atomic.Bool                                  // from a mirror alone, see Hearsay
 
 	mu       sync.Mutex // guards all below; no other lock is taken under it
 	raw      string     // the URL as it was given
@@ -58,11 +60,17 @@ func (c *Client) Open(ctx context.Context, url, base string) (*Object, error) {
 	retry := c.newRetry(r, cancel)
 	retry.soft.start()
 	defer retry.soft.stop(0)
-	for {
+	for tries := 0; ; tries++ {
 		o, final, err := c.open(ctx, r, retry.refused)
 		if err == nil {
 			o.base, o.raw = base, url
 			return o, nil
+		}
+		if tries > 0 {
+			if o := c.hear(ctx, r, err); o != nil {
+				o.base, o.raw = base, url
+				return o, nil
+			}
 		}
 		if err := retry.failed(ctx, c.peer(originOf(final)), err); err != nil {
 			return nil, err

@@ -38,7 +38,9 @@ func (o *Object) fetch(ctx context.Context, off, n int64, u source.Urgency, p pi
 		s.end = size
 	}
 	if o.mirrors() != nil {
-		s.trial = source.TrialOf(ctx)
+		if s.trial = source.TrialOf(ctx); s.trial == nil && o.heard.Load() {
+			s.trial = &source.Trial{}
+		}
 	}
 	route, _, _, err := o.location(p)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,8 @@ type bench struct {
 	site   *site
 	trace  []boottrace.Read
 	peers  bool
-	mounts int // made so far
+	mounts int      // made so far
+	rack   *rackNet // nil: no test wants it
 	stderr io.Writer
 }
 
@@ -112,7 +114,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := makeImage(image); err != nil {
 		return err
 	}
-	if b.site, err = newSite(image); err != nil {
+	address := ""
+	if slices.ContainsFunc(tests, func(t test) bool { return strings.HasPrefix(t.name, "rack") }) {
+		if b.rack, err = newRackNet(); err != nil {
+			return err
+		}
+		defer b.rack.close()
+		address = rackAddress
+	}
+	if b.site, err = newSite(image, address); err != nil {
 		return err
 	}
 	defer b.site.close()
@@ -176,7 +186,7 @@ func (b *bench) plan() []test {
 		name := fmt.Sprintf("read %d MiB from the start, %s, cold", x.size>>20, x.n.name)
 		tests = append(tests, test{name, func(ctx context.Context) ([]result, error) { return b.readCold(ctx, x.n, x.size, name) }})
 	}
-	return append(append(tests, b.warmTests()...), b.growthTests()...)
+	return append(append(append(tests, b.warmTests()...), b.growthTests()...), b.rackTests()...)
 }
 
 // path is a place in the working directory.
@@ -197,7 +207,7 @@ func (b *bench) curl(ctx context.Context, path string, size int64) (time.Duratio
 func (b *bench) cleanUp() {
 	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
 		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "own.xvm", "own.profile", "xvm.xml", diskName,
-		"casync", "casync-source", "downloaded.img"} {
+		"casync", "casync-source", "downloaded.img", "raw.xvm"} {
 		_ = os.RemoveAll(b.path(name))
 	}
 }

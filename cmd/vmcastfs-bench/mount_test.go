@@ -27,6 +27,11 @@ type mounted struct {
 
 // mount starts the binary and waits until the mount point answers.
 func (b *bench) mount(ctx context.Context, feed, cache string, options ...string) (*mounted, error) {
+	return b.mountOn(ctx, -1, feed, cache, options...)
+}
+
+// mountOn is mount on a host of the rack; -1: on this one.
+func (b *bench) mountOn(ctx context.Context, host int, feed, cache string, options ...string) (*mounted, error) {
 	b.mounts++
 	m := &mounted{dir: filepath.Join(b.dir, "mnt", strconv.Itoa(b.mounts)), log: filepath.Join(b.dir, "mount.log"), end: make(chan error, 1)}
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
@@ -38,7 +43,8 @@ func (b *bench) mount(ctx context.Context, feed, cache string, options ...string
 	}
 	defer log.Close()
 	options = append([]string{"cache=" + cache, "cache_free=0", "state=" + cache + "-state", "sig=ignore"}, options...)
-	m.cmd = exec.Command(b.binary, "mount", "-f", "-o", strings.Join(options, ","), b.site.URL()+feed, m.dir)
+	command := b.rack.in(host, b.binary, "mount", "-f", "-o", strings.Join(options, ","), b.site.URL()+feed, m.dir)
+	m.cmd = exec.Command(command[0], command[1:]...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	if err := m.cmd.Start(); err != nil {
 		return nil, err

@@ -49,8 +49,9 @@ type site struct {
 
 var published = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func newSite(imageFile string) (_ *site, err error) {
+func newSite(imageFile, address string) (_ *site, err error) {
 	s := &site{Server: origin.New()}
+	s.ListenOn(address)
 	if s.image, err = os.Open(imageFile); err != nil {
 		return nil, err
 	}

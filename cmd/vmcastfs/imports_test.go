@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 	"cache/remote":          {"cache/meter", "cache/mirror", "cache/source", "feed/show"},
 	"fs/catalog/trust":      {"cache/privdir", "feed"},
 	"fs/catalog/bases":      {"cache/privdir"},
-	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable"},
+	"fs/catalog/archive":    {"cache", "cache/source", "cache/store", "cache/remote", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/trace", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},
 	"fs/catalog/kept":       {"cache/privdir", "cache/store", "feed"},

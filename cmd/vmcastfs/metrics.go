@@ -85,6 +85,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(float64(all.InFlight), metric{name: "upstream_requests_in_flight", help: "Requests under way."})
 
+	mirrors, lies, mirrored := map[string]int{"works": 0, "paused": 0, "accused": 0, "banned": 0}, 0, int64(0)
+	for _, m := range st.Mirrors {
+		mirrors[m.State]++
+		lies, mirrored = lies+m.Lies, mirrored+m.Bytes
+	}
+	for state, n := range mirrors {
+		gauge(float64(n), metric{"mirror_state", "Mirrors by state.", "state", state})
+	}
+	counter(float64(lies), metric{name: "mirror_lies_total", help: "How often mirrors gave what they were not asked for."})
+	counter(float64(mirrored), metric{name: "mirror_bytes_total", help: "Bytes received from mirrors; they are among those of upstream_bytes_total."})
+
 	gauge(float64(st.Cache.Bytes), metric{name: "cache_bytes", help: "Disk space that the cache takes."})
 	gauge(float64(st.Cache.Limit), metric{name: "cache_limit_bytes", help: "Disk space that it may take; 0: no limit."})
 	counter(float64(st.Reads.Hits+st.Reads.PrefetchHits), metric{name: "cache_hits_total", help: "Reads that found every block here, or fetched ahead and on its way."})

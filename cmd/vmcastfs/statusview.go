@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"vmcastfs/cache/meter"
+	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/cmd/internal/page"
@@ -77,6 +78,13 @@ func printMount(w *strings.Builder, on screen, m *mountStatus, now time.Time) er
 			}
 		}
 		fmt.Fprintln(w)
+		if err := t.print(w, on.width); err != nil {
+			return err
+		}
+	}
+	if len(st.Mirrors) > 0 {
+		fmt.Fprintln(w)
+		t := mirrorTable(st.Mirrors, now)
 		if err := t.print(w, on.width); err != nil {
 			return err
 		}
@@ -212,7 +220,26 @@ func note(f image.Status) string {
 	if f.VerifyNote != "" && f.State != "verified" && f.Verify != "" {
 		return "verify=" + f.Verify + ": " + f.VerifyNote
 	}
-	return ""
+	return f.MirrorNote
+}
+
+// mirrorTable shows the mirrors, and what is wrong with them.
+func mirrorTable(mirrors []mirror.Status, now time.Time) (t table) {
+	t.row("MIRROR", "STATE", "RECEIVED", "LIES")
+	for _, m := range mirrors {
+		state := m.State
+		if m.Until.After(now) {
+			state += " for " + shortTime(m.Until.Sub(now))
+		}
+		t.row(show.Text(m.URL), state, humanize.IBytes(uint64(m.Bytes)), fmt.Sprint(m.Lies))
+		if m.LastLie != "" {
+			t.note("LIED: " + show.Text(m.LastLie) + ago(&m.LastLieTime, now))
+		}
+		if m.LastError != "" {
+			t.note("last error: " + show.Text(m.LastError) + ago(&m.LastTime, now))
+		}
+	}
+	return t
 }
 
 func feedLine(st *catalog.Status, now time.Time) string {

@@ -172,7 +172,18 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 // PrefetchTail asks for what indexing this archive is going to want, all at once.
 // Over a long way each piece would be a round trip after the other.
 func (a *Archive) PrefetchTail(ctx context.Context) {
-	a.head.prefetch(ctx, a.loose, a.id.Size, a.env.Go)
+	var warm func(ctx context.Context, spans ...[2]int64)
+	if a.Mirrored() != nil && !a.Hearsay() {
+		warm = a.object.(*remote.Object).Warm
+	}
+	a.head.prefetch(ctx, a.loose, a.id.Size, a.env.Go, a.Mirrored() != nil, warm)
+}
+
+// Hearsay tells that nothing but a mirror has said what the archive is, see
+// remote.Object.Hearsay.
+func (a *Archive) Hearsay() bool {
+	obj, ok := a.object.(*remote.Object)
+	return ok && obj.Hearsay()
 }
 
 // Reach is up to where the first bytes of the archive are here, or are coming.

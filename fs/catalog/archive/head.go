@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
 	"vmcastfs/cache/source"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/sums"
 )
 
 const (
@@ -37,21 +39,41 @@ type heldBytes struct {
 // misses it asks again.
 type prefetched struct {
 	off, n int64
-	done   chan struct{} // closed when data is set, or never will be
+	check  func(data []byte) bool // whether it is right; nil: that cannot be told
+	done   chan struct{}          // closed when data is set, or never will be
 	data   []byte
 }
 
 func (p *prefetched) fetch(ctx context.Context, from source.Source) {
 	defer close(p.done)
+	if p.check == nil {
+		p.data, _ = p.read(ctx, from)
+		return
+	}
+	mirrored, trial := source.WithTrial(ctx)
+	data, err := p.read(mirrored, from)
+	if err == nil && !p.check(data) {
+		settle := trial.Accuse()
+		if settle == nil {
+			settle = func(bool) {}
+		}
+		data, err = p.read(ctx, from)
+		settle(err == nil && p.check(data))
+	}
+	p.data = data
+}
+
+func (p *prefetched) read(ctx context.Context, from source.Source) ([]byte, error) {
 	body, err := from.Fetch(ctx, p.off, p.n, source.Demand)
 	if err != nil {
-		return
+		return nil, err
 	}
 	defer body.Close()
 	data := make([]byte, p.n)
-	if _, err := io.ReadFull(body, data); err == nil {
-		p.data = data
+	if _, err := io.ReadFull(body, data); err != nil {
+		return nil, err
 	}
+	return data, nil
 }
 
 func newHead(head []byte) *headBytes {
@@ -118,8 +140,10 @@ func (h *headBytes) copy(ctx context.Context, p []byte, off int64) (n int) {
 }
 
 // prefetch asks for what indexing an archive of size bytes is going to want. Run is
-// Env.Go.
-func (h *headBytes) prefetch(ctx context.Context, from source.Source, size int64, run func(func(context.Context)) bool) {
+// Env.Go. With mirrored the block list comes by itself, which all hosts do alike: the
+// manifest proves it. Then warm has a mirror fetch what else a host wants that cannot ask the
+// origin; nil: it does not.
+func (h *headBytes) prefetch(ctx context.Context, from source.Source, size int64, run func(func(context.Context)) bool, mirrored bool, warm func(context.Context, ...[2]int64)) {
 	if h == nil {
 		return
 	}
@@ -129,38 +153,77 @@ func (h *headBytes) prefetch(ctx context.Context, from source.Source, size int64
 	}
 	begin := int64(len(held.head))
 	var pieces []*prefetched
-	add := func(off, end int64) {
-		p := &prefetched{off: off, n: end - off, done: make(chan struct{})}
+	var spans [][2]int64
+	add := func(off, end int64, check func([]byte) bool) {
+		spans = append(spans, [2]int64{off, end})
+		p := &prefetched{off: off, n: end - off, check: check, done: make(chan struct{})}
 		if run(func(context.Context) { p.fetch(ctx, from) }) {
 			pieces = append(pieces, p)
 		}
 	}
-	if end := blockListEnd(held.head); end > begin && end < size && end-begin <= listAhead {
+	list, length, manifest := findBlockList(held.head)
+	if end := list + (length+511)&^511; end > begin && end < size && end-begin <= listAhead {
+		if check := listCheck(held.head, list, length, manifest); mirrored && check != nil {
+			add(begin, end, check)
+			begin = end
+		}
 		end = min(end+behindList, size)
-		add(begin, end)
+		add(begin, end, nil)
 		begin = end
 	}
 	if size-tailBytes > begin {
-		add(size-tailBytes, size)
+		add(size-tailBytes, size, nil)
 	}
 	h.Store(&heldBytes{held.head, pieces})
+	if list > 0 && warm != nil {
+		run(func(ctx context.Context) { warm(ctx, spans...) })
+	}
 }
 
-// blockListEnd is where in an archive that begins with head its block list
-// ends; 0 if there is none, or not where it is expected. It is a guess: what the
-// archive holds is for xvm.Walk to say.
-func blockListEnd(head []byte) int64 {
+// findBlockList is where in an archive that begins with head its block list is, 0 if there is
+// none, or not where it is expected, and the manifest if that comes before it. It is a guess:
+// what the archive holds is for xvm.Walk to say.
+func findBlockList(head []byte) (at, length int64, manifest []byte) {
 	for off := int64(0); off+512 <= int64(len(head)); {
 		h := head[off : off+512]
 		name, _, _ := bytes.Cut(h[:100], []byte{0})
 		size, err := strconv.ParseInt(string(bytes.Trim(h[124:136], " \x00")), 8, 64)
 		if err != nil || size < 0 || size > listAhead {
-			return 0
+			return 0, 0, nil
 		}
-		off += 512 + (size+511)&^511
-		if string(name) == xvm.BlockListName {
-			return off
+		off += 512
+		switch string(name) {
+		case xvm.BlockListName:
+			return off, size, manifest
+		case xvm.ManifestName:
+			manifest = head[off:min(off+size, int64(len(head)))]
 		}
+		off += (size + 511) &^ 511
 	}
-	return 0
+	return 0, 0, nil
+}
+
+// listCheck tells whether what follows head is the block list that the manifest sums; nil: it
+// does not, by a sum that proves anything.
+func listCheck(head []byte, at, length int64, manifest []byte) func([]byte) bool {
+	m, err := xvm.ParseManifest(xvm.ManifestName, manifest)
+	if err != nil || at > int64(len(head)) {
+		return nil
+	}
+	strong := slices.DeleteFunc(m.Sums(xvm.BlockListName), func(s sums.Sum) bool { return s.Prefix != 0 || s.Algo != sums.SHA256 && s.Algo != sums.SHA512 })
+	if len(strong) == 0 {
+		return nil
+	}
+	return func(data []byte) bool {
+		begun := head[at:]
+		rest := length - int64(len(begun))
+		if rest > int64(len(data)) {
+			return false
+		}
+		d := sums.NewDigests(strong)
+		_, _ = d.Write(begun)
+		_, _ = d.Write(data[:rest])
+		_, _, mismatch := d.Compare()
+		return mismatch == ""
+	}
 }

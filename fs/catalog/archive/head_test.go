@@ -32,8 +32,18 @@ func TestBlockListEnd(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if end := blockListEnd(list.Bytes()[:128<<10]); end < 150<<10 || end > 1<<20 {
+	head := list.Bytes()[:128<<10]
+	at, n, manifest := findBlockList(head)
+	if end := at + n; end < 150<<10 || end > 1<<20 {
 		t.Fatalf("the block list ends at %d", end)
+	}
+	check := listCheck(head, at, n, manifest)
+	rest := bytes.Clone(list.Bytes()[len(head) : at+n])
+	if check == nil || !check(rest) {
+		t.Fatal("the list does not match the manifest")
+	}
+	if rest[1000] ^= 1; check(rest) || check(rest[:2000]) {
+		t.Fatal("another list matches the manifest")
 	}
 }
 

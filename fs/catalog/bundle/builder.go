@@ -42,6 +42,10 @@ func newBuilder(env *Env, release Release, a *archive.Archive, content archive.C
 		learned: newLearned(doc, release.Record.save), files: make(map[string]*File),
 		identity: identity{release.Key, doc.Identity.ETag, doc.Identity.LastModified, fmt.Sprint(doc.Identity.Size), cmp.Or(verdict.ManifestSum, doc.SHA256)},
 	}
+	if a.Hearsay() { // nothing of it is taken for what the server gives later
+		b.identity = append(b.identity, "by a mirror")
+		b.learned.save = func(*Doc) {}
+	}
 	b.shared = &shared{
 		release: release, policy: env.Policy,
 		judge: func() (*xvm.Verdict, error) { return judge(doc, env.Policy(), release.ID) },

@@ -79,6 +79,13 @@ func (o opening) read(ctx context.Context) (*Package, error) {
 			err = fmt.Errorf("%w while it was read: %w", remote.ErrChanged, err)
 		}
 	}
+	if err == nil && a.Hearsay() {
+		if p.Verdict().By == "" || p.blocks == nil {
+			o.env.Images.Log.Warn("no signed block list vouches for what a mirror says of the archive: its server is waited for", "release", o.release.Name)
+			return o.read(remote.AtOrigin(ctx))
+		}
+		return p, nil // which is not kept: the server may say otherwise
+	}
 	if err != nil {
 		return nil, err
 	}
