@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -224,10 +223,12 @@ func (v *verifier) conclude(asJSON bool) error {
 				name = p.Release + "  " + p.URL
 			}
 			if p.Error != "" {
-				fmt.Fprintf(v.stdout, "%s\n  FAULT: %s\n", show.Text(name), show.Text(p.Error))
+				fmt.Fprintf(v.stdout, "%s\n%s", show.Text(name), wrapped("  FAULT: ", show.Text(p.Error), widthOf(v.stdout)))
 				continue
 			}
-			printReport(v.stdout, name, p.Report)
+			if err := printReport(v.stdout, name, p.Report); err != nil {
+				return err
+			}
 		}
 	}
 	if faults > 0 {
@@ -237,10 +238,11 @@ func (v *verifier) conclude(asJSON bool) error {
 }
 
 // printReport prints a report for people.
-func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
+func printReport(stdout io.Writer, name string, r *xvmpack.Report) error {
+	width := widthOf(stdout)
 	fmt.Fprintf(stdout, "%s  %s\n", show.Text(name), humanize.IBytes(uint64(r.Size)))
-	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "  FILE\tSIZE\tSTATE\tPROVEN BY")
+	var t table
+	t.row("  FILE", "SIZE", "STATE", "PROVEN BY")
 	verified := 0
 	for _, f := range r.Files {
 		size := "-"
@@ -250,20 +252,23 @@ func printReport(stdout io.Writer, name string, r *xvmpack.Report) {
 		if f.State == xvmpack.Verified {
 			verified++
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", show.Text(f.Name), size, f.State, dash(show.Text(strings.Join(f.Proofs, "; "))))
+		t.row("  "+show.Text(f.Name), size, string(f.State), dash(show.Text(strings.Join(f.Proofs, "; "))))
 	}
-	w.Flush() //nolint:errcheck // stdout
-	fmt.Fprintf(stdout, "  signature of the manifest: %s; of the description: %s\n", signatureText(r.Manifest), signatureText(r.Description))
+	err := t.print(stdout, width)
+	say := func(label, text string) { fmt.Fprint(stdout, wrapped("  "+label+": ", show.Text(text), width)) }
+	say("signature of the manifest", signatureText(r.Manifest))
+	say("signature of the description", signatureText(r.Description))
 	if r.Sidecar != nil {
-		fmt.Fprintf(stdout, "  signature of the sidecar: %s\n", signatureText(*r.Sidecar))
+		say("signature of the sidecar", signatureText(*r.Sidecar))
 	}
 	for _, text := range r.Warnings {
-		fmt.Fprintf(stdout, "  note: %s\n", show.Text(text))
+		say("note", text)
 	}
 	for _, text := range r.Faults {
-		fmt.Fprintf(stdout, "  FAULT: %s\n", show.Text(text))
+		say("FAULT", text)
 	}
 	fmt.Fprintf(stdout, "  %d of %d files verified, %s\n", verified, len(r.Files), count(len(r.Faults), "fault"))
+	return err
 }
 
 func signatureText(s xvm.Signature) string {

@@ -55,7 +55,7 @@ func holders(ctx context.Context, dir string) (found []string) {
 			target, err := os.Readlink(name)
 			file, ok := inDir(dir, target)
 			pid := strings.Split(name, "/")[2]
-			if err != nil || !ok || seen[pid] {
+			if err != nil || !ok || seen[pid] || pid == fmt.Sprint(os.Getpid()) {
 				continue
 			}
 			seen[pid] = true

@@ -27,31 +27,40 @@ func (t *table) note(text string) {
 }
 
 // height is how many lines the table takes.
-func (t *table) height(width int) (n int) {
-	for _, notes := range t.notes {
-		n++
-		for _, note := range notes {
-			n += strings.Count(wrapped("    ", note, width), "\n")
-		}
-	}
-	return n
+func (t *table) height(width int) int { return strings.Count(t.text(width), "\n") }
+
+// print writes the table.
+func (t *table) print(w io.Writer, width int) error {
+	_, err := io.WriteString(w, t.text(width))
+	return err
 }
 
-// print writes the table; notes are broken where they are wider than width.
-func (t *table) print(w io.Writer, width int) error {
+// text is the table; notes, and the cells of the last column, are broken where they
+// are wider than width.
+func (t *table) text(width int) string {
+	if len(t.rows) == 0 {
+		return ""
+	}
 	var text strings.Builder
 	aligned := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	_, _ = io.WriteString(aligned, strings.Join(t.rows, "\n")+"\n") // it writes to memory
 	_ = aligned.Flush()
 	var b strings.Builder
+	last := width // where the last column begins, by its heading
 	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		line = strings.TrimRight(line, " ")
+		if head := t.rows[0][strings.LastIndexByte(t.rows[0], '\t')+1:]; i == 0 && head != "" {
+			last = utf8.RuneCountInString(line) - utf8.RuneCountInString(head)
+		}
+		if runes := []rune(line); len(runes) > width && last < width-15 {
+			line = strings.TrimSuffix(wrapped(string(runes[:last]), string(runes[last:]), width), "\n")
+		}
+		b.WriteString(line + "\n")
 		for _, note := range t.notes[i] {
 			b.WriteString(wrapped("    ", note, width))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // wrapped is text in lines of at most width characters, if it has words that

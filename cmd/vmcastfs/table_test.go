@@ -44,3 +44,19 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// A last cell that is too wide goes on below itself.
+func TestTableLastColumn(t *testing.T) {
+	var table table
+	table.row("FILE", "PROVEN BY")
+	table.row("root.img", strings.Repeat("a sum; ", 6)+"and another")
+	table.row("x", "-")
+	var b strings.Builder
+	if err := table.print(&b, 40); err != nil {
+		t.Fatal(err)
+	}
+	const want = "FILE      PROVEN BY\nroot.img  a sum; a sum; a sum; a sum; a\n          sum; a sum; and another\nx         -\n"
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
+}

@@ -9,8 +9,10 @@ import (
 	"strings"
 )
 
-// xenTarget are names that Xen has numbers for.
-var xenTarget = regexp.MustCompile(`^((xvd|sd)[a-p]([1-9]|1[0-5])?|hd[a-d]([1-9]|[1-5][0-9])?)$`)
+// xenTarget are names of which Xen has numbers: the letter of the disk and the
+// partition, under the name xvd. Linux calls a disk that is attached as sda xvda,
+// too, since its kernels run under Xen as they are.
+var xenTarget = regexp.MustCompile(`^(?:xvd|sd|hd)([a-p])((?:[1-9]|1[0-5])?)$`)
 
 // XL is a configuration file for xl create.
 func (m *Machine) XL() (string, error) {
@@ -155,20 +157,20 @@ func xlDisk(v Drive, target string) (string, error) {
 	return spec + "target=" + file, nil
 }
 
-// xenTargets names the drives as the guest finds them: as described where Xen
-// has such names, partitions as partitions of xvda. The emulated SCSI disks of
+// xenTargets names the drives as the guest finds them: with the described letters
+// where there are any, partitions as partitions of xvda. The emulated SCSI disks of
 // a PC can be read-only, its IDE disks cannot.
 func (m *Machine) xenTargets(kind string) ([]string, error) {
 	targets := make([]string, len(m.Drives))
 	used := make(map[string]bool)
 	for i, v := range m.Drives {
-		t := v.Target
-		hasNumber := strings.TrimRight(t, "0123456789") != t
-		if kind != "hvm" && xenTarget.MatchString(t) && hasNumber == v.Partition && !used[t] && !v.CDROM {
+		is := xenTarget.FindStringSubmatch(v.Target)
+		if kind == "hvm" || is == nil || (is[2] != "") != v.Partition || v.CDROM {
+			continue
+		}
+		if t := "xvd" + is[1] + is[2]; !used[t] {
 			targets[i] = t
-			used[t] = true
-			disk := strings.TrimRight(t, "0123456789")
-			used[disk], used[disk[len(disk)-1:]] = true, true
+			used[t], used["xvd"+is[1]], used[is[1]] = true, true, true
 		}
 	}
 	take := func(prefix, letters string) string {

@@ -227,3 +227,43 @@ func (d debian) packOwn(t testing.TB, g *gnupg, profile string) (path string) {
 	}
 	return at("debian.xvm")
 }
+
+// TestDebianUnderLibvirt boots the Debian by what config libvirt prints, given to
+// virsh define as it is. It is a long test.
+func TestDebianUnderLibvirt(t *testing.T) {
+	if os.Getenv("VMCASTFS_TEST_LONG") == "" {
+		t.Skip("VMCASTFS_TEST_LONG is not set")
+	}
+	t.Parallel()
+	d, g := findDebian(t), newGnuPG(t)
+	g.key("publisher", "ed25519", "never")
+	w := bareWorld(t)
+	w.dir = filepath.Join(openDir(t, "vmlv", 0o755), "mnt")
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.publishFile("debian", d.pack(t, g, "root.img", `cp --reflink=auto "$image" root.img`))
+	w.mount("keyring=" + g.ring("publisher"))
+	l := startLibvirt(t, w.dir)
+	args := []string{"config", "libvirt", "--accel", "tcg", "--overlay", openDir(t, "vmlv", 0o755), w.path("debian")}
+	if out, err := command(t, "", "sh", "-c", stdout(t, append(args, "--only-overlays")...)); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	define := exec.CommandContext(t.Context(), "virsh", "-q", "-c", l.uri, "define", "/dev/stdin")
+	define.Stdin = strings.NewReader(stdout(t, args...))
+	if out, err := define.CombinedOutput(); err != nil {
+		t.Fatalf("define: %v: %s", err, out)
+	}
+	if out, err := l.virsh("start", "debian"); err != nil {
+		t.Fatalf("start: %v: %s", err, out)
+	}
+	defer func() {
+		_, _ = l.virsh("destroy", "debian")
+		_, _ = l.virsh("undefine", "debian")
+	}()
+	tty, err := l.virsh("ttyconsole", "debian")
+	if err != nil {
+		t.Fatalf("ttyconsole: %v: %s", err, tty)
+	}
+	bootToLogin(t, "exec cat "+strings.TrimSpace(tty))
+}

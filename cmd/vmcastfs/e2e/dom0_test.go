@@ -77,6 +77,9 @@ func bootDom0(t *testing.T) *dom0 {
 	if err := qemu.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// libxl gives up after some seconds of the clock, however little of a busy
+	// machine the host has got by then. For an ordinary user this changes nothing.
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, qemu.Process.Pid, -15)
 	go func() { _ = qemu.Wait(); close(d.ended) }()
 	t.Cleanup(func() {
 		_ = qemu.Process.Kill()

@@ -58,21 +58,21 @@ func TestXen(t *testing.T) {
 	began := time.Now()
 	step := func(what string) { t.Logf("%4.0f s: %s", time.Since(began).Seconds(), what) }
 	d := bootDom0(t)
-	d.run("xl list && mkdir -p /srv/hard /srv/soft /tmp/ov /etc/vmcastfs && cat >/etc/vmcastfs/key.asc <<'EOF'\n" + string(g.run("", "--batch", "--armor", "--export", g.user("publisher"))) + "EOF")
+	d.run("xl list && mkdir -p /tmp/ov /etc/vmcastfs && cat >/etc/vmcastfs/key.asc <<'EOF'\n" + string(g.run("", "--batch", "--armor", "--export", g.user("publisher"))) + "EOF")
 	step("the host is up")
-	const options = "complete=off,sig=require,keyring=/etc/vmcastfs/key.asc,retry=0"
-	mount := func(at, more string) {
-		d.run(fmt.Sprintf("mkdir -p /tmp/c%[1]s && vmcastfs mount -o %[2]s,cache=/tmp/c%[1]s/c,state=/tmp/c%[1]s/s,cache_free=0,%[3]s %[4]s /srv/%[1]s", at, options, more, there+appliance.FeedPath))
+	mount := func(at, options string) {
+		d.run(fmt.Sprintf("mkdir -p /tmp/c%[1]s /srv/%[1]s && vmcastfs mount -o complete=off,retry=0,cache=/tmp/c%[1]s/c,state=/tmp/c%[1]s/s,cache_free=0,%[2]s %[3]s /srv/%[1]s", at, options, there+appliance.FeedPath))
 	}
 	mount("hard", "hard")
 	mount("soft", "soft,timeo=5s")
-	if out, ok := d.try("vmcastfs config xl /srv/hard/unsigned"); ok || !strings.Contains(out, "sig=ignore") {
+	mount("signed", "keyring=/etc/vmcastfs/key.asc") // which requires signatures
+	if out, ok := d.try("vmcastfs config xl /srv/signed/unsigned"); ok || !strings.Contains(out, "sig=ignore") {
 		t.Errorf("an unsigned release: %s", out)
 	}
 
 	// A PV guest with two partition images.
 	config := d.run("vmcastfs config xl --name first /srv/hard/linux >/tmp/first.cfg && cat /tmp/first.cfg")
-	for _, want := range []string{`type = "pv"`, "vdev=sda1, access=ro", "vdev=sda2, access=ro", "console=ttyS0 console=hvc0"} {
+	for _, want := range []string{`type = "pv"`, "vdev=xvda1, access=ro", "vdev=xvda2, access=ro", "root=/dev/xvda2 ", "console=ttyS0 console=hvc0"} {
 		if !strings.Contains(config, want) {
 			t.Errorf("no %q in\n%s", want, config)
 		}
@@ -93,7 +93,7 @@ func TestXen(t *testing.T) {
 	// A second guest on the same images, PVH, and an HVM beside it.
 	d.create("second", "/tmp/second.cfg")
 	step("a PVH guest is created")
-	d.run("vmcastfs config xl --name third /srv/hard/whole >/tmp/third.cfg && grep -q '^vnc = 0' /tmp/third.cfg && xl create -p /tmp/third.cfg && (sleep 600 | xl console third >/var/log/xen/guest-third.log 2>&1 &) && sleep 1 && xl unpause third")
+	d.run("vmcastfs config xl --name third /srv/signed/whole >/tmp/third.cfg && grep -q '^vnc = 0' /tmp/third.cfg && xl create -p /tmp/third.cfg && (sleep 600 | xl console third >/var/log/xen/guest-third.log 2>&1 &) && sleep 1 && xl unpause third")
 	step("an HVM guest is created")
 	d.await("second", guestOK)
 	if more := w.origin.Stats("/linux.xvm").BytesSent - sent; more > sent/10 {
@@ -104,7 +104,7 @@ func TestXen(t *testing.T) {
 	d.run("xl destroy second")
 
 	// A guest that writes through the overlay that the printed lines make.
-	d.run("o=\"--name writer --overlay /tmp/ov --append 'root=/dev/sda2 rw write panic=-1 console=hvc0'\"\n" +
+	d.run("o=\"--name writer --overlay /tmp/ov --append 'root=/dev/xvda2 rw write panic=-1 console=hvc0'\"\n" +
 		"eval vmcastfs config xl $o --only-overlays /srv/hard/linux | sh && eval vmcastfs config xl $o /srv/hard/linux >/tmp/writer.cfg")
 	d.create("writer", "/tmp/writer.cfg")
 	d.await("writer", "GUEST: written")
