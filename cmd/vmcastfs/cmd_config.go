@@ -92,7 +92,7 @@ xl attaches them as the partitions that they are.
 				}
 				*p = abs
 			}
-			m, err := e.planMachine(cmd.Context(), args[1], args[0] != "xl", o)
+			m, err := planMachine(cmd.Context(), e.stderr, args[1], args[0] != "xl", o)
 			if cmd.Context().Err() != nil {
 				return withCode(exitInterrupted, errors.New("interrupted"))
 			}
@@ -140,7 +140,7 @@ func configArgs(cmd *cobra.Command, args []string, typed string) ([]string, cobr
 
 // planMachine looks at a release through its directory. Nothing is inflated but
 // what joined, a disk made of partition images, needs.
-func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconfig.Options) (*hvconfig.Machine, error) {
+func planMachine(ctx context.Context, stderr io.Writer, dir string, joined bool, o hvconfig.Options) (*hvconfig.Machine, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconf
 		return nil, usagef("%s is the mount, not a release in it; `ls %s` shows them", dir, dir)
 	}
 	r := &releaseDir{dir: dir, root: root}
-	if err := e.waitFor(ctx, "indexing", nil, r.list); err != nil {
+	if err := waitFor(ctx, stderr, "indexing", nil, r.list); err != nil {
 		return nil, r.explain(ctx, "", err)
 	}
 	d, err := r.description()
@@ -175,7 +175,7 @@ func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconf
 	partitions := false
 	for _, v := range drives {
 		var f hvconfig.File
-		err := e.waitFor(ctx, "looking at "+show.Text(v.File), nil, func() (err error) { f, err = r.lookAt(ctx, v.File); return err })
+		err := waitFor(ctx, stderr, "looking at "+show.Text(v.File), nil, func() (err error) { f, err = r.lookAt(ctx, v.File); return err })
 		if err != nil {
 			return nil, r.explain(ctx, v.File, err)
 		}
@@ -183,7 +183,7 @@ func (e *env) planMachine(ctx context.Context, dir string, joined bool, o hvconf
 		partitions = partitions || hvconfig.IsPartition(v, f)
 	}
 	if joined && partitions {
-		err := e.waitFor(ctx, "inflating partition images", r.fetched(drives), func() error { o.Joined = joinedDisk(dir); return nil })
+		err := waitFor(ctx, stderr, "inflating partition images", r.fetched(drives), func() error { o.Joined = joinedDisk(dir); return nil })
 		if err != nil {
 			return nil, err
 		}

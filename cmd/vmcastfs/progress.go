@@ -22,7 +22,7 @@ func (e *env) progress(what string, total int64) (add func(n int64), done func()
 
 // waitFor runs fn, and shows on a terminal that it takes a while, and with far how
 // far it is. It does not wait for fn, which may wait in the kernel, beyond ctx.
-func (e *env) waitFor(ctx context.Context, what string, far func() (at, total int64), fn func() error) error {
+func waitFor(ctx context.Context, stderr io.Writer, what string, far func() (at, total int64), fn func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- fn() }()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -43,7 +43,7 @@ func (e *env) waitFor(ctx context.Context, what string, far func() (at, total in
 		if far != nil {
 			at, total = far()
 		}
-		if f := terminalOf(e.stderr); bar == nil && f != nil {
+		if f := terminalOf(stderr); bar == nil && f != nil {
 			bar = newBar(f, what, total)
 		}
 		if bar != nil {

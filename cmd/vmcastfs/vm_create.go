@@ -154,7 +154,7 @@ func (v *vmEnv) create(ctx context.Context, c vmCreate) error {
 		c.options.Made = hvconfig.MadeCopy
 	}
 	m, err := onMount(ctx, b.dir, func(ctx context.Context) (*hvconfig.Machine, error) {
-		return v.planMachine(ctx, b.dir, c.engine != "xl", c.options)
+		return planMachine(ctx, v.stderr, b.dir, c.engine != "xl", c.options)
 	})
 	if err != nil {
 		return withCode(exitFailed, err)
