@@ -168,7 +168,7 @@ func (d *dom0) create(name, file string) {
 // await waits until the console of a guest has shown a text.
 func (d *dom0) await(guest, text string) {
 	d.t.Helper()
-	if output, ok := d.try(fmt.Sprintf(`for i in $(seq 150); do grep -qF %q /var/log/xen/guest-%s.log && exit; sleep 1; done; tail -n 30 /var/log/xen/guest-%[2]s.log; exit 1`, text, guest)); !ok {
+	if output, ok := d.try(fmt.Sprintf(`for i in $(seq 100); do grep -qF %q /var/log/xen/guest-%s.log && exit; sleep 1; done; xl list; losetup -a; tail -n 30 /var/log/xen/guest-%[2]s.log /var/log/xen/*.log; exit 1`, text, guest)); !ok {
 		d.t.Fatalf("%s never said %q:\n%s", guest, text, output)
 	}
 }
