@@ -101,6 +101,21 @@ func (b *base) answers() error {
 	return nil
 }
 
+// keeps refuses a machines' directory other than that where the mount looks for what
+// it has to keep.
+func (b *base) keeps(vms string) error {
+	kept := b.mount.Status.VMs
+	if kept == vms {
+		return nil
+	}
+	is, err := os.Stat(vms)
+	if want, wantErr := os.Stat(kept); err == nil && wantErr == nil && os.SameFile(is, want) {
+		return nil
+	}
+	return withCode(exitFailed, fmt.Errorf("the mount on %s keeps what the machines in %q lie on, and not those in %s: give --vms %s, or mount with -o vms=%s",
+		b.mount.Dir, kept, vms, kept, vms))
+}
+
 // served says why nothing of the release is served.
 func (b *base) served() error {
 	if r := b.release; r.Error != "" && r.State != "indexed" {

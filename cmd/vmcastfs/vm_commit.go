@@ -89,10 +89,7 @@ func (v *vmEnv) commit(ctx context.Context, m *machines.Machine, c packCall) err
 		fmt.Fprintf(v.stderr, "vmcastfs: the kernel %s is not in the package: it is not of the release\n", m.Kernel)
 	}
 	c.blockSize = blockSizeOf(root)
-	if err := v.pack(ctx, c); err != nil {
-		return v.explain(m.Work, err)
-	}
-	return nil
+	return v.pack(ctx, c)
 }
 
 // describe finds what describes the machine in the release, or writes it.

@@ -143,6 +143,9 @@ func (v *vmEnv) create(ctx context.Context, c vmCreate) error {
 		return err
 	}
 	defer w.Dir.Close() //nolint:errcheck // what was written is synced
+	if err := b.keeps(w.Dir.Name()); err != nil {
+		return err
+	}
 	if err := w.Free(c.name); err != nil {
 		return withCode(exitFailed, fmt.Errorf("%w; `vmcastfs vm list` shows it, and `vmcastfs vm remove %s` removes it", err, c.name))
 	}
@@ -304,7 +307,7 @@ func (v *vmEnv) explain(w *machines.Work, err error) error {
 	case errors.Is(err, machines.ErrExists):
 		return withCode(exitFailed, err)
 	case errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), "No space left on device"): // qemu-img says so
-		return withCode(exitSystem, fmt.Errorf("the disk of %s is full, and nothing was changed: %w", w.Dir.Name(), err))
+		return withCode(exitSystem, fmt.Errorf("the disk of %s is full, and nothing was changed", w.Dir.Name()))
 	}
 	return withCode(exitFailed, err)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ line that says so. The exit status is 1 if a record cannot be read.`,
 				fmt.Fprintf(v.stderr, "vmcastfs: %s\n", plainText(fault.Error()))
 			}
 			if err == nil && len(faults) > 0 {
-				err = withCode(exitFailed, fmt.Errorf("%d machines cannot be read: what they lie on is not known", len(faults)))
+				err = withCode(exitFailed, errors.New("the list is not complete: what those machines lie on is not known"))
 			}
 			return err
 		},

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func Reflink(source *os.File, size int64) func(context.Context, string) error {
 		err = unix.IoctlFileClone(int(f.Fd()), int(source.Fd()))
 		for _, cannot := range []error{unix.EXDEV, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOTTY} {
 			if errors.Is(err, cannot) {
-				return fmt.Errorf("%s: %w: %w", filepath.Dir(path), ErrNoReflink, err)
+				return fmt.Errorf("%w: %w", ErrNoReflink, err)
 			}
 		}
 		if err != nil {

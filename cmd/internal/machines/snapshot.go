@@ -26,7 +26,7 @@ func MapperThere() error {
 		_, err = Run(ctx, "losetup", "--version")
 	}
 	if err != nil {
-		return fmt.Errorf("this kernel has no device-mapper that answers (`modprobe dm-snapshot` loads it, where it is built); --disk qcow2 needs none: %w", err)
+		return errors.New("this kernel has no device-mapper that answers; `modprobe dm-snapshot` loads it, where it is built; --disk qcow2 needs none")
 	}
 	return nil
 }
