@@ -44,8 +44,8 @@ func TestRecordForm(t *testing.T) {
 	}
 }
 
-// TestRecordRefused: each of these makes a record that nothing is used of.
-func TestRecordRefused(t *testing.T) {
+// TestL9Refused: each of these makes a record that nothing is used of.
+func TestL9Refused(t *testing.T) {
 	for _, c := range [][2]string{
 		{`"version":1`, `"version":2`}, {`"version":1`, `"version":0`}, {`"version":1`, `"version":"1"`},
 		{`"name":"web1"`, `"name":"../web1"`}, {`"name":"web1"`, `"name":"7"`}, {`"name":"web1"`, `"name":"-x"`}, {`"name":"web1"`, `"name":".x"`}, {`"name":"web1"`, `"name":"a b"`},
@@ -69,8 +69,8 @@ func TestRecordRefused(t *testing.T) {
 	}
 }
 
-// TestDir: records are written and listed; what is planted is told and not used.
-func TestDir(t *testing.T) {
+// TestL9Records: records are written and listed; what is planted is told and not used.
+func TestL9Records(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "vms")
 	if records, faults := List(path); records != nil || faults != nil {
 		t.Fatal(records, faults)
@@ -126,8 +126,8 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// TestDirRefused: the directory is this user's, no link, and for nothing else.
-func TestDirRefused(t *testing.T) {
+// TestL9Directory: the directory is this user's, no link, and for nothing else.
+func TestL9Directory(t *testing.T) {
 	top := t.TempDir()
 	for _, name := range []string{"etc", "foreign"} {
 		if err := os.Mkdir(filepath.Join(top, name), 0o755); err != nil {
