@@ -37,7 +37,7 @@ region; what precedes it in the region is a range beside it. Each handle
 recognizes up to eight sequential readers and fetches ahead of them, twice as
 far as they have come, at most 8 MiB. It also learns whether regions pay: when
 reads are random, misses fetch their blocks only. A profile is fetched in its
-order, ahead of the readers, from the first read of one of its blocks on
+order, ahead of the readers, from the time that it is known
 (File.Follow). It is given up after 32 misses in a row outside of it. At most
 eight ranges that no reader asked for are under way at a time, and one that
 finds no slot is not begun: nobody ever waits behind read-ahead. TestReplayBoot

@@ -42,8 +42,8 @@ type follower struct {
 }
 
 // Follow has the blocks of profile fetched in its order, ahead of the readers
-// of this file. It begins with the first read of one of the blocks. It ends
-// with the profile, or when the readers do not follow it any more. What lies
+// of this file. It begins at once with the first 32 blocks, and goes on as they are
+// read. It ends with the profile, or when the readers do not follow it any more. What lies
 // outside of the file is ignored. Follow does nothing for a Forward source,
 // under Strict, and while another profile is being followed.
 func (h *File) Follow(profile []Extent) {
@@ -56,7 +56,11 @@ func (h *File) Follow(profile []Extent) {
 	if len(fo.order) > 0 {
 		fo.group()
 		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
-		fl.following.CompareAndSwap(nil, fo)
+		if fl.following.CompareAndSwap(nil, fo) {
+			fl.mu.Lock()
+			defer fl.mu.Unlock()
+			fl.fetchProfile()
+		}
 	}
 }
 
@@ -122,7 +126,7 @@ func (fl *flights) followed(off, n int64) {
 // mu is held.
 func (fl *flights) fetchProfile() {
 	fo := fl.following.Load()
-	for fo != nil && fo.used > 0 && fl.over() == nil && !fl.full.Load() {
+	for fo != nil && fl.over() == nil && !fl.full.Load() {
 		busy := len(fl.s.slots)
 		if fl.s.demand.Load() > 0 && busy > 0 || busy == cap(fl.s.slots) {
 			return // the end of what is under way brings us back

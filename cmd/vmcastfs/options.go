@@ -19,46 +19,48 @@ import (
 // options are what `-o` says. The zero value is not useful; see
 // defaultOptions.
 type options struct {
-	Cache      string        // directory of the block cache
-	CacheSize  int64         // most bytes it may hold
-	CacheFree  int64         // bytes to leave free on its file system
-	Memory     int64         // bytes of the memory tier; 0: none
-	State      string        // directory of the trust state
-	VMs        string        // directory of the machines that `vmcastfs vm` makes
-	Sidecar    string        // directory or address of sidecars; "": none
-	Keyring    string        // file or directory of trusted keys; "": none
-	KeysLater  string        // where keys may come that are required from then on; "": nowhere
-	Sig        string        // require, ignore, or "": require with a keyring, else ignore
-	Keep       string        // cached or feed: what keeps a release that the feed drops
-	Verify     string        // lazy or strict
-	Complete   bool          // fetch the rest of an opened image in the background
-	Refresh    time.Duration // between looks at the feed; 0: as the feed says
-	Retry      time.Duration // how long a mount without a copy of the feed asks for it again; negative: by the form of the mount
-	Hard       bool          // reads wait for an unreachable server
-	Timeo      time.Duration // how long they wait when soft
-	Stall      time.Duration // how long a silent server is listened to before it is asked anew
-	Netrc      string
-	TokenFile  string
-	HeaderFile string
-	CACert     string
-	Cert, Key  string
-	Proxy      string
-	Mirrors    []string // caches between this rack and the servers
-	External   bool     // images may name other files
-	Private    bool     // a public feed may name private addresses
-	MaxConns   int
-	Bandwidth  int64 // bytes per second; 0: no limit
-	Profile    bool
-	BootReads  string // file with a boot profile to follow; "": none
-	PassThru   bool   // complete images are read by the kernel itself
-	AllowOther bool
-	UID, GID   int
-	Umask      uint32
-	HTTP       string // where to serve the page and the metrics; "": nowhere
-	Hooks      string // directory of programs to run on events; "": none
-	OnEvent    string // a program to run on events; "": none
-	Log        string // file for the log; "": journal, syslog or stderr
-	Debug      bool
+	Cache        string        // directory of the block cache
+	CacheSize    int64         // most bytes it may hold
+	CacheFree    int64         // bytes to leave free on its file system
+	Memory       int64         // bytes of the memory tier; 0: none
+	State        string        // directory of the trust state
+	VMs          string        // directory of the machines that `vmcastfs vm` makes
+	Sidecar      string        // directory or address of sidecars; "": none
+	Keyring      string        // file or directory of trusted keys; "": none
+	KeysLater    string        // where keys may come that are required from then on; "": nowhere
+	Sig          string        // require, ignore, or "": require with a keyring, else ignore
+	Keep         string        // cached or feed: what keeps a release that the feed drops
+	Verify       string        // lazy or strict
+	Complete     bool          // fetch the rest of an opened image in the background
+	Refresh      time.Duration // between looks at the feed; 0: as the feed says
+	Retry        time.Duration // how long a mount without a copy of the feed asks for it again; negative: by the form of the mount
+	Hard         bool          // reads wait for an unreachable server
+	Timeo        time.Duration // how long they wait when soft
+	Stall        time.Duration // how long a silent server is listened to before it is asked anew
+	Netrc        string
+	TokenFile    string
+	HeaderFile   string
+	CACert       string
+	Cert, Key    string
+	Proxy        string
+	Mirrors      []string // caches between this rack and the servers
+	External     bool     // images may name other files
+	Private      bool     // a public feed may name private addresses
+	MaxConns     int
+	Bandwidth    int64 // bytes per second; 0: no limit
+	Profile      bool
+	Prewarm      string // boot, all or off: what is fetched of a new latest release
+	PrewarmLimit int64  // bytes of a boot set
+	BootReads    string // file with a boot profile to follow; "": none
+	PassThru     bool   // complete images are read by the kernel itself
+	AllowOther   bool
+	UID, GID     int
+	Umask        uint32
+	HTTP         string // where to serve the page and the metrics; "": nowhere
+	Hooks        string // directory of programs to run on events; "": none
+	OnEvent      string // a program to run on events; "": none
+	Log          string // file for the log; "": journal, syslog or stderr
+	Debug        bool
 
 	resident bool                                 // of a mount, not of a command
 	again    func(err error, pause time.Duration) // told before the feed is asked for again; nil: nobody is
@@ -68,7 +70,7 @@ type options struct {
 func defaultOptions() options {
 	o := options{
 		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
-		Keep: "cached", Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
+		Keep: "cached", Prewarm: "boot", PrewarmLimit: 256 << 20, Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
 		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
 	}
 	if holdsKeys(defaultKeyring) {

@@ -107,6 +107,8 @@ func optionTable() []option {
 		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(func(o *options) *string { return &o.VMs })},
 		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
 		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", choice(func(o *options) *string { return &o.Keep }, "cached", "feed")},
+		{"prewarm", "boot|all|off", cache, "fetch of a new latest release what its boot will read, or all of it, before anyone asks", choice(func(o *options) *string { return &o.Prewarm }, "boot", "all", "off")},
+		{"prewarm_limit", "SIZE", cache, "most that is fetched for a boot, of one release", size(func(o *options) *int64 { return &o.PrewarmLimit })},
 		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(o *options, v string) (err error) {
 			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
 				o.BootReads, err = filepath.Abs(v)

@@ -90,7 +90,7 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		DecoderMemory: ofMemory(catalog.InflateMemory, memory, 30),
 		FeedURL:       feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
 		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		Kept: s.kept, Resident: o.resident, KeepCached: o.Keep == "cached", VMs: o.VMs,
+		Kept: s.kept, Resident: o.resident, KeepCached: o.Keep == "cached", Prewarm: o.Prewarm, PrewarmLimit: o.PrewarmLimit, VMs: o.VMs,
 		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, HTTP: o.HTTP, Logger: log,
 	})
 	if keyring != nil {

@@ -33,6 +33,8 @@ type Config struct {
 	AllowExternal bool              // serve images that name other files
 	Complete      bool              // fetch the rest of an open image in the background
 	Kept          *kept.Dir         // where releases in use are kept; nil: nowhere
+	Prewarm       string            // what is fetched of a new latest release: boot, all or off; "": off
+	PrewarmLimit  int64             // bytes of a boot set
 	Resident      bool              // it is of a mount: what is to be here is fetched without being asked for
 	KeepCached    bool              // a release that left the feed stays while image data of it is cached
 	VMs           string            // directory of the records of machines, whose bases stay; "": there are none
@@ -79,6 +81,7 @@ type Catalog struct {
 	keeper   *keeper
 	settling sync.Mutex // guards pinner, and is held while settleNow looks at the disk; comes before mu
 	pinner   pinner
+	warmer   warmer
 }
 
 // Close ends all background work and waits for it.

@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/bases"
 	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/catalog/kept"
 )
 
@@ -84,8 +85,7 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 			h.pins[key] = true
 		}
 		if k.cached && !h.cached {
-			i, err := k.store.Stat(key)
-			h.cached = err == nil && i.Bytes > 0
+			h.cached = image.IsCached(k.store, key, isKept(r))
 		}
 	}
 	return h

@@ -17,6 +17,7 @@ import (
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/catalog/kept"
 	"vmcastfs/fs/catalog/trust"
 	"vmcastfs/xvm"
@@ -53,6 +54,8 @@ type surroundings struct {
 	replace func(*Release)
 	kept    *kept.Dir // see Config
 	settle  func()    // looks at what has to stay
+	// older finds the newest other release whose file was booted here.
+	older func(r *Release, file string) (image.Booted, bool)
 	// reopen puts a new generation in the place of one whose package has to be
 	// opened anew.
 	reopen func(*Release)
@@ -86,6 +89,7 @@ type Release struct {
 	left     time.Time   // when the feed was found to have dropped it; zero: it has not
 	returned bool        // it had been dropped before
 	images   []store.Key // of its images, if it is kept
+	warm     *WarmStatus // nil: it was never the newest
 	hold     hold        // why it stays, as of the last look
 }
 
@@ -173,6 +177,7 @@ func (r *Release) told() bundle.Release {
 		Refusal: func(v *xvm.Verdict) string { return a.sentry.refusal(presented(r, v), v) },
 		Judged:  r.judged,
 		Left:    r.Withdrawn,
+		Older:   func(file string) (image.Booted, bool) { return a.older(r, file) },
 		Opened: func(ctx context.Context) error {
 			err := r.confirm(ctx)
 			if err == nil {

@@ -63,6 +63,7 @@ type ReleaseStatus struct {
 	Error      string         `json:"error,omitempty"`
 	Withdrawn  *time.Time     `json:"withdrawn,omitempty"`  // when the feed was found to have dropped it
 	Held       []string       `json:"held,omitempty"`       // why it stays: open, pinned, cached, "machine NAME"
+	Prewarm    *WarmStatus    `json:"prewarm,omitempty"`    // of the newest release
 	Incomplete []string       `json:"incomplete,omitempty"` // images that machines may depend on and that are not all here, of a withdrawn release
 	Alarm      string         `json:"alarm,omitempty"`      // in what the release is not what it was
 	Transport  string         `json:"transport,omitempty"`  // ranges, or whole: the server has no ranges
@@ -134,6 +135,7 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 	r.mu.Lock()
 	st.Withdrawn, st.Held = timePtr(r.left), r.hold.reasons()
 	pins := r.hold.pins
+	st.Prewarm = r.warm
 	r.mu.Unlock()
 	p, ok := r.Peek()
 	if !ok {

@@ -117,6 +117,7 @@ func (c *Catalog) settleNow(ctx context.Context) {
 	}
 	if c.cfg.Resident {
 		c.pinner.next(s.All(), n)
+		c.warmer.next(s)
 	}
 }
 

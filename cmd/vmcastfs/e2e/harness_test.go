@@ -133,7 +133,7 @@ func (w *world) now() time.Duration { return w.clock().Elapsed() }
 
 // options is the -o list. A mount that cannot succeed is not tried again.
 func (w *world) options(more ...string) string {
-	list := append([]string{"retry=0", "cache=" + w.cache, "state=" + w.cache + "-state", "cache_free=0"}, w.opts...)
+	list := append([]string{"retry=0", "prewarm=off", "cache=" + w.cache, "state=" + w.cache + "-state", "cache_free=0"}, w.opts...)
 	return strings.Join(append(list, more...), ",")
 }
 

@@ -56,6 +56,7 @@ func newBuilder(env *Env, release Release, a *archive.Archive, content archive.C
 		Env: env.Images, Release: release.Name, Origin: archive.Origin(release.Item().URL), Content: content, Pinned: doc.Identity.Pinned(),
 		Mirrored: content.Mirrored(), Index: "vmcastfs index " + show.URL(release.Item().URL),
 		Profile:   func() []xvm.ProfileRead { return profile(files, doc, env.Images) },
+		Older:     release.Older,
 		SizeFound: b.learned.size,
 		Corrupt: func(name string) {
 			tellCorrupt(release, files, files[name])

@@ -28,6 +28,8 @@ type Release struct {
 	Key      string              // of its URL, see feed.URLKey
 	Item     func() feed.Release // what the feed says of it now
 	Record   *Record
+	// Older finds an image of an earlier release, see image.Set; nil: there is none.
+	Older func(file string) (image.Booted, bool)
 	// Left is when the feed was found to have dropped the release; zero: it has not.
 	Left func() time.Time
 	// Refusal says why nothing of the release is served, whatever the verdict on its

@@ -212,6 +212,18 @@ func (f *File) Picture(n int, boot bool) (p image.Picture, ok bool) {
 	return p, true
 }
 
+// Warm fetches what a boot of an image is expected to read, see image.Warm.
+func (f *File) Warm(ctx context.Context, most int64) (got int64, known bool, err error) {
+	im := f.image()
+	if im == nil {
+		return 0, false, nil
+	}
+	if err := f.refused(); err != nil {
+		return 0, false, err
+	}
+	return image.Warm(ctx, im, most)
+}
+
 // CacheKey is that of its image in the cache, "" if it has none.
 func (f *File) CacheKey() store.Key {
 	if im := f.image(); im != nil {

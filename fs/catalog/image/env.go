@@ -47,6 +47,9 @@ type Set struct {
 	Mirrored func() bool
 	Index    string // the command that makes a sidecar for the package
 	Profile  func() []xvm.ProfileRead
+	// Older finds the image of that name of the newest release that was booted on this
+	// host. It may be nil.
+	Older func(name string) (Booted, bool)
 	// SizeFound is told a plain size that was found by inflating the image, or
 	// that its format proves. So it is found once.
 	SizeFound func(name string, size int64)

@@ -30,7 +30,8 @@ type Image struct {
 	// undecodable is why it cannot be inflated here, once its base's first bytes
 	// have shown that; nil: nothing is known against it.
 	undecodable atomic.Pointer[error]
-	judged      atomic.Bool // the cache has told of another state
+	warming     atomic.Int32 // it is open to be warmed
+	judged      atomic.Bool  // the cache has told of another state
 	// recorder is nil while the image is not open, or nothing is recorded of it; what
 	// sets it holds mu.
 	recorder atomic.Pointer[trace.Recorder]
@@ -188,7 +189,7 @@ func (im *Image) listed(size int64) (*listedBlocks, error) {
 // common completes a spec with what all images have in common.
 func (im *Image) common(spec *cache.Spec) {
 	spec.Key, spec.Label = im.member.Key, im.label()
-	spec.Complete, spec.MaxSize = im.set.Complete, archive.MaxInflated
+	spec.Complete, spec.MaxSize = im.set.Complete && im.warming.Load() == 0, archive.MaxInflated
 	spec.Shared = im.set.Mirrored
 	spec.Changed = func(state store.FileState) {
 		im.judged.Store(true)

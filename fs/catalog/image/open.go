@@ -34,6 +34,7 @@ func (im *Image) Open(ctx context.Context) (Handle, error) {
 	im.profile.on(im.set, im.member, im.Size(), file)
 	im.recorder.Load().Again()
 	im.mu.Unlock()
+	opened(im, file)
 	return &handle{im: im, file: file}, nil
 }
 

@@ -45,14 +45,10 @@ func (p *profile) on(set *Set, m Member, size int64, file *cache.File) {
 		return // the compressed form is no disk
 	}
 	p.looked = true
-	own, recorded := recordedProfile(set.Store, m.Key)
-	for _, reads := range [][]xvm.ProfileRead{set.ProfileReads, own, set.Profile()} {
-		if extents := profileOf(reads, m.Name); len(extents) > 0 {
-			file.Follow(extents)
-			break
-		}
+	if extents := profileOf(bootReads(set, m, size), m.Name); len(extents) > 0 {
+		file.Follow(extents)
 	}
-	if !recorded {
+	if !HasBooted(set.Store, m.Key) {
 		p.recorder.Store(&recorder{
 			name: m.Name, key: m.Key, size: size, store: set.Store, log: set.Log.With("release", set.Release, "file", m.Name),
 			seen: make(map[int64]struct{}),
@@ -98,14 +94,14 @@ func profileOf(reads []xvm.ProfileRead, name string) (extents []cache.Extent) {
 	return extents
 }
 
-// recordedProfile is what this host has recorded of the image before.
-func recordedProfile(st *store.Store, key store.Key) (reads []xvm.ProfileRead, ok bool) {
-	text, err := st.GetDoc(kindProfile, string(key))
+// recordedProfile is what this host has recorded of an image before.
+func recordedProfile(st *store.Store, kind string, key store.Key) []xvm.ProfileRead {
+	text, err := st.GetDoc(kind, string(key))
 	if err != nil {
-		return nil, false
+		return nil
 	}
-	reads, err = xvm.ParseProfile(text)
-	return reads, err == nil
+	reads, _ := xvm.ParseProfile(text)
+	return reads
 }
 
 // recorder notes which parts of an image are read first, in order, in units

@@ -1,0 +1,135 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/bundle"
+	"vmcastfs/fs/catalog/image"
+)
+
+// warmRetry is the pause before a release is tried again that could not be warmed.
+const warmRetry = 2 * time.Minute
+
+// WarmStatus says how far the newest release is here before anyone boots it.
+type WarmStatus struct {
+	State string `json:"state"`           // fetching, done, unknown (nothing tells what a boot reads), limit, full, failed
+	Bytes int64  `json:"bytes"`           // fetched for its boot, in this process
+	Error string `json:"error,omitempty"` // why it failed, or is full
+}
+
+// warmer fetches what a boot of the newest release is going to read. Catalog.settling
+// guards last, ended and again.
+type warmer struct {
+	how   string
+	limit int64
+	run   func(func(context.Context)) bool
+	local func(*Release) *bundle.Package
+	done  func()
+	log   *slog.Logger
+
+	last  *Release  // that was begun
+	ended chan bool // gets whether it succeeded; nil: nothing is under way
+	again time.Time // not before that
+}
+
+// next begins with the newest release, once for each.
+func (w *warmer) next(s *Snapshot) {
+	if w.ended != nil {
+		select {
+		case ok := <-w.ended:
+			if w.ended = nil; !ok {
+				w.last, w.again = nil, time.Now().Add(warmRetry)
+			}
+		default:
+			return
+		}
+	}
+	r := s.Latest()
+	if r == nil || r == w.last || w.how != "boot" && w.how != "all" || time.Now().Before(w.again) {
+		return
+	}
+	ended := make(chan bool, 1)
+	if w.run(func(ctx context.Context) { ended <- w.warm(ctx, s, r); w.done() }) {
+		w.last, w.ended = r, ended
+	}
+}
+
+func (w *warmer) warm(ctx context.Context, s *Snapshot, r *Release) (ok bool) {
+	st := WarmStatus{State: "fetching"}
+	tell := func() {
+		now := st
+		r.mu.Lock()
+		r.warm = &now
+		r.mu.Unlock()
+		r.around.changed()
+	}
+	tell()
+	defer tell()
+	fail := func(err error) bool {
+		st.State, st.Error = "failed", err.Error()
+		if errors.Is(err, store.ErrFull) {
+			st.State = "full"
+		}
+		w.log.Debug("the newest release is not warm", "release", r.Name(), "err", err)
+		return st.State == "full"
+	}
+	for _, old := range s.All() { // whose boots may tell
+		if isKept(old) && ctx.Err() == nil {
+			w.local(old)
+		}
+	}
+	p, err := r.Package(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if why := p.Refusal(); why != "" {
+		return fail(errors.New(why))
+	}
+	result := "unknown"
+	for _, f := range p.All() {
+		switch {
+		case !f.Status().Image:
+		case w.how == "all":
+			if err := complete(ctx, f); err != nil {
+				return fail(err)
+			}
+			result = "done"
+		case st.Bytes >= w.limit:
+			result = "limit"
+		default:
+			got, known, err := f.Warm(ctx, w.limit-st.Bytes)
+			if st.Bytes += got; err != nil {
+				return fail(err)
+			}
+			if known {
+				result = "done"
+			}
+			tell()
+		}
+	}
+	if st.State = result; st.Bytes >= w.limit && w.how == "boot" {
+		st.State = "limit"
+	}
+	return true
+}
+
+// older finds the newest release other than r of which a file of that name was booted
+// on this host.
+func older(s *Snapshot, st *store.Store, r *Release, file string) (b image.Booted, ok bool) {
+	for _, old := range s.All() {
+		p, loaded := old.Peek()
+		if old == r || !loaded {
+			continue
+		}
+		for _, f := range p.All() {
+			if key := f.CacheKey(); f.Name() == file && key != "" && image.HasBooted(st, key) {
+				return image.Booted{Key: key, Size: f.Size()}, true
+			}
+		}
+	}
+	return b, false
+}

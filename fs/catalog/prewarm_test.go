@@ -1,0 +1,75 @@
+package catalog
+
+import (
+	"bytes"
+	"testing"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
+)
+
+// TestPrewarm: what a boot of the previous release has read is here of the newest one
+// before anyone opens it: by the sums of blocks that have moved, else by offset. What
+// nobody opened does not stay when the feed drops it.
+func TestPrewarm(t *testing.T) {
+	const blocks = 64
+	for _, listed := range []bool{true, false} {
+		make := func(content []byte) []byte {
+			if listed {
+				return packed(t, true, nil, file{"root.img", content})
+			}
+			f := file{"root.img", content}
+			return tarOf(t, manifestOf(f), f)
+		}
+		s := newSite(t)
+		old := diskImage(blocks*blk, 1)
+		next := bytes.Clone(old)
+		copy(next[20*blk:], old[40*blk:44*blk]) // moved
+		copy(next[40*blk:], diskImage(4*blk, 9))
+		s.release("old", "/old.xvm", make(old))
+		keep := keeping(t, s, true)
+		warm := func(c *Config) {
+			keep(c)
+			c.Profile, c.Prewarm, c.PrewarmLimit = true, "boot", 10*blk
+		}
+		h := s.open(warm)
+		if err := h.complete("old", "root.img"); err != nil {
+			t.Fatal(err)
+		}
+		text, err := xvm.AppendProfile(nil, []xvm.ProfileRead{{Image: "root.img", Off: 40 * blk, Len: 4 * blk}, {Image: "root.img", Off: 2 * blk, Len: blk}})
+		if err == nil {
+			err = h.cfg.Store.PutDoc("profile", h.key("old", "root.img"), text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "sums are kept", func() bool { return h.cfg.Store.HasDoc("sums", h.key("old", "root.img")) })
+		s.release("next", "/next.xvm", make(next))
+		h.refresh()
+		eventually(t, "the newest is warm", func() bool { st := h.shown("next"); return st.Prewarm != nil && st.Prewarm.State == "done" })
+		key := store.Key(h.key("next", "root.img"))
+		has := func(at int64) bool {
+			f, err := h.cfg.Store.File(key, blocks*blk, blk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			return f.Has(at)
+		}
+		for at, want := range map[int64]bool{2: true, 20: listed, 40: !listed, 50: false} {
+			if has(at) != want {
+				t.Errorf("listed %t: block %d is here: %t", listed, at, !want)
+			}
+		}
+		if st := h.shown("old"); st.Prewarm == nil || st.Prewarm.State != "unknown" {
+			t.Errorf("the old one: %+v", st.Prewarm)
+		}
+		s.release("later", "/later.xvm", make(diskImage(blk, 3)))
+		s.drop("next")
+		h.refresh()
+		if _, ok := h.Snapshot().Release("next"); ok {
+			t.Error("what nobody opened stays")
+		}
+		h.close()
+	}
+}
