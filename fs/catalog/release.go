@@ -262,8 +262,8 @@ func nextOf(r *Release) *Release {
 // others see r.
 func takeOver(r, was *Release) *Release {
 	was.mu.Lock()
-	defer was.mu.Unlock()
 	r.record, r.kept, r.left, r.returned, r.images, r.hold = was.record, was.kept, was.left, was.returned, was.images, was.hold
+	was.mu.Unlock() // which the record's mu comes before
 	if r.kept {
 		r.record.KeepBy(keepDocument(r))
 	}
