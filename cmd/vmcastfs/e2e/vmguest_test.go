@@ -62,10 +62,40 @@ func countingGuest(t *testing.T) (archive []byte) {
 	return readAll(t, out)
 }
 
+// countingScript does the same at the end of the boot of a Debian.
+const countingScript = `#!/bin/sh
+mount -o remount,rw /
+echo boot >>/boots
+echo "GUEST: boot number $(wc -l </boots)" >/dev/console
+sync
+poweroff -f
+`
+
+// countingDebian is a package of a Debian that does the same.
+func countingDebian(t *testing.T) (archive []byte) {
+	t.Helper()
+	from, dir := findDebian(t).dir, t.TempDir()
+	script, disk, xml, out := filepath.Join(dir, "count"), filepath.Join(dir, "root.img"), filepath.Join(dir, "xvm.xml"), filepath.Join(dir, "out.xvm")
+	must(t, errors.Join(os.WriteFile(script, []byte(countingScript), 0o755),
+		os.WriteFile(xml, []byte(`<xvm><name>debian</name><memory unit="MiB">512</memory><kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk>
+			<cmdline>root=/dev/sda1 rw console=hvc0</cmdline><disk file="root.img" target="sda1"/></xvm>`), 0o644)))
+	for _, args := range [][]string{
+		{"cp", "--sparse=always", filepath.Join(from, "root.img"), disk},
+		{"debugfs", "-w", "-R", "write " + script + " /etc/rc2.d/S99count", disk},
+		{"debugfs", "-w", "-R", "set_inode_field /etc/rc2.d/S99count mode 0100755", disk},
+		{binary, "pack", "-o", out, xml, disk, filepath.Join(from, "vmlinuz"), filepath.Join(from, "initrd.img")},
+	} {
+		if said, err := command(t, dir, args[0], args[1:]...); err != nil {
+			t.Fatalf("%q: %v: %s", args, err, said)
+		}
+	}
+	return readAll(t, out)
+}
+
 // TestMachines: a Linux guest is created, started, written to, stopped, reset,
 // committed, published, and booted from the new entry of the feed, with QEMU and with
 // libvirt. The new release costs a host that has the first one what the machine
-// changed.
+// changed. In the long form the guest is a Debian.
 func TestMachines(t *testing.T) {
 	t.Parallel()
 	testkit.Need(t, "qemu-system-x86_64")
@@ -78,7 +108,11 @@ func TestMachines(t *testing.T) {
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w.publish("one", countingGuest(t))
+	guest := countingGuest
+	if os.Getenv("VMCASTFS_TEST_LONG") != "" {
+		guest = countingDebian
+	}
+	w.publish("one", guest(t))
 	w.mount()
 	l := startLibvirt(t, w.dir)
 	m := &machineRoom{vms: vms, libvirt: l}
@@ -94,8 +128,8 @@ func TestMachines(t *testing.T) {
 		})
 		t.Run("libvirt", func(t *testing.T) {
 			t.Parallel()
-			m.want(t, "made l1", "create", "l1", w.path("one"), "--for", "libvirt", "--accel", "tcg", "--memory", "200", "--cpus", "2")
-			if text := string(readAll(t, filepath.Join(vms, "l1", "domain.xml"))); !strings.Contains(text, `<memory unit="MiB">200</memory>`) || !strings.Contains(text, "<vcpu>2</vcpu>") {
+			m.want(t, "made l1", "create", "l1", w.path("one"), "--for", "libvirt", "--accel", "tcg", "--memory", "400", "--cpus", "2")
+			if text := string(readAll(t, filepath.Join(vms, "l1", "domain.xml"))); !strings.Contains(text, `<memory unit="MiB">400</memory>`) || !strings.Contains(text, "<vcpu>2</vcpu>") {
 				t.Errorf("%s", text)
 			}
 			boots := m.console(t, "l1")
