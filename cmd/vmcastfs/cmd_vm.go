@@ -102,7 +102,10 @@ func (v *vmEnv) machine(ctx context.Context, name string) (m *machines.Machine, 
 	}
 	if m, err = w.Open(name); err != nil {
 		w.Dir.Close()
-		return nil, nil, withCode(exitFailed, fmt.Errorf("%w; `vmcastfs vm list` shows the machines", err))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; `vmcastfs vm list` shows the machines", err)
+		}
+		return nil, nil, withCode(exitFailed, err)
 	}
 	return m, func() { m.Close(); w.Dir.Close() }, nil
 }

@@ -150,6 +150,12 @@ type Machine struct {
 	Work *Work
 }
 
+// missingMachine is an fs.ErrNotExist.
+type missingMachine struct{ name, dir string }
+
+func (e *missingMachine) Error() string { return "there is no machine " + e.name + " in " + e.dir }
+func (e *missingMachine) Unwrap() error { return fs.ErrNotExist }
+
 // Open locks a machine and reads its record.
 func (w *Work) Open(name string) (*Machine, error) {
 	if err := bases.CheckName(name); err != nil {
@@ -157,24 +163,28 @@ func (w *Work) Open(name string) (*Machine, error) {
 	}
 	m, err := w.Dir.Sub(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no machine %s in %s: %w", name, w.Dir.Name(), fs.ErrNotExist)
+		return nil, &missingMachine{name, w.Dir.Name()}
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(m.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	locked := unix.Flock(int(m.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	r, err := w.Dir.Read(name)
+	found := &Machine{r, m, w}
+	switch {
+	case err != nil:
+	case errors.Is(locked, unix.EWOULDBLOCK) && Running(found.Paths()):
+		err = fmt.Errorf("the machine %s runs: stop it first", name)
+	case errors.Is(locked, unix.EWOULDBLOCK):
 		err = fmt.Errorf("another command works on the machine %s: wait for it to end", name)
-	}
-	var r *bases.Record
-	if err == nil {
-		r, err = w.Dir.Read(name)
+	default:
+		err = locked
 	}
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
-	return &Machine{r, m, w}, nil
+	return found, nil
 }
 
 // Close gives the machine back.
