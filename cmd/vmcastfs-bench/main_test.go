@@ -207,7 +207,7 @@ func (b *bench) curl(ctx context.Context, path string, size int64) (time.Duratio
 func (b *bench) cleanUp() {
 	for _, name := range []string{"cache", "cache-state", "mnt", "mount.log", "warm", "warm-state",
 		"peer", "peer.log", "peer-cache", "nbd.sock", "boot.profile", "own.xvm", "own.profile", "xvm.xml", diskName,
-		"casync", "casync-source", "downloaded.img", "raw.xvm"} {
+		"own-2.xvm", "next", "casync", "casync-source", "downloaded.img", "raw.xvm"} {
 		_ = os.RemoveAll(b.path(name))
 	}
 }

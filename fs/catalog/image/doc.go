@@ -61,9 +61,12 @@
 //
 // A profile says which parts of an image a boot reads, and the cache fetches them
 // ahead of the guest. The first that names the image is taken: Env.ProfileReads, one
-// recorded on this host, the package's. If this host has none, the first three
-// minutes of reads are recorded, at most 2000 runs or 256 MiB. Less than 1 MiB is a
-// look and more than half of the image a copy: neither is kept.
+// recorded on this host, the package's, that of an earlier release. The latter is
+// carried over by block sums where both images have them, else by offset if the sizes
+// agree. The first three minutes of reads of eight boots are recorded, at most 2000
+// runs or 256 MiB, and merged: what half of them read. Less than 1 MiB is a look and
+// more than half of the image a copy: neither is kept. [Warm] fetches by the profile
+// before anyone opens the image.
 //
 // # Locks
 //

@@ -39,7 +39,7 @@ type profile struct {
 }
 
 // on looks for a profile of an image that has just been opened, and has the file
-// follow it. It records one if this host has not recorded any.
+// follow it. It records one more, up to maxBoots.
 func (p *profile) on(set *Set, m Member, size int64, file *cache.File) {
 	if format, _ := seekable.PlainName(m.Name); !set.Env.Profile || p.looked || format != "" {
 		return // the compressed form is no disk
@@ -48,7 +48,7 @@ func (p *profile) on(set *Set, m Member, size int64, file *cache.File) {
 	if extents := profileOf(bootReads(set, m, size), m.Name); len(extents) > 0 {
 		file.Follow(extents)
 	}
-	if !HasBooted(set.Store, m.Key) {
+	if bootsOf(set.Store, m.Key).Boots < maxBoots {
 		p.recorder.Store(&recorder{
 			name: m.Name, key: m.Key, size: size, store: set.Store, log: set.Log.With("release", set.Release, "file", m.Name),
 			seen: make(map[int64]struct{}),
@@ -64,11 +64,13 @@ func (p *profile) off() {
 	}
 }
 
-// text is the recording of a boot from this image on this host, as far as it has
-// come.
+// text is what the boots from this image on this host have in common, with the one
+// under way.
 func (p *profile) text(st *store.Store, key store.Key) []byte {
 	if r := p.recorder.Load(); r != nil {
-		return r.recording()
+		if text := r.current(); text != nil {
+			return text
+		}
 	}
 	text, err := st.GetDoc(kindProfile, string(key))
 	if err != nil {
@@ -114,13 +116,14 @@ type recorder struct {
 	log   *slog.Logger
 	full  atomic.Bool // nothing more is noted
 
-	// mu guards what follows it; it is a leaf.
+	// mu guards what follows it, and is held while the recording is kept.
 	mu    sync.Mutex
 	seen  map[int64]struct{} // units
 	reads []xvm.ProfileRead
 	bytes int64
 	text  int // length of the text form, about
 	end   *time.Timer
+	kept  bool // it is on the disk
 }
 
 func (r *recorder) record(off, n int64) {
@@ -153,36 +156,43 @@ func (r *recorder) record(off, n int64) {
 	}
 }
 
-// recording is the text of what has been recorded so far. nil: it is no boot, but
-// too little, or so much that the image was copied.
-func (r *recorder) recording() []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// recording is what has been recorded so far. nil: it is no boot, but too little, or
+// so much that the image was copied; r.mu is held.
+func (r *recorder) recording() []xvm.ProfileRead {
 	if r.bytes < min(recordLeast, r.size/8) || r.bytes > max(r.size/2, 16*recordLeast) || r.bytes >= recordBytes {
 		return nil
 	}
-	text, err := xvm.AppendProfile(nil, r.reads)
-	if err != nil {
+	return r.reads
+}
+
+// current is the text of all recorded boots with this one, as far as it has come.
+func (r *recorder) current() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reads := r.recording()
+	if r.kept || reads == nil {
 		return nil
 	}
+	b := bootsOf(r.store, r.key)
+	b.add(reads)
+	text, _ := xvm.AppendProfile(nil, b.merged(r.name, r.size))
 	return text
 }
 
 // finish ends the recording and keeps it. It may be called more than once.
 func (r *recorder) finish() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.end != nil {
 		r.end.Stop()
 	}
-	r.mu.Unlock()
-	if r.full.Swap(true) && r.store.HasDoc(kindProfile, string(r.key)) {
+	r.full.Store(true)
+	reads := r.recording()
+	if r.kept || reads == nil {
 		return
 	}
-	text := r.recording()
-	if text == nil {
-		return
-	}
-	if err := r.store.PutDoc(kindProfile, string(r.key), text); err != nil {
+	r.kept = true
+	if err := keepBoots(r.store, r.key, r.name, r.size, reads); err != nil {
 		r.log.Warn("a recorded boot is not kept", "err", err)
 	}
 }
