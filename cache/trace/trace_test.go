@@ -124,8 +124,8 @@ func TestForm(t *testing.T) {
 	}
 }
 
-// TestHostileForm: what is on the disk, or in a mount, may be anybody's.
-func TestHostileForm(t *testing.T) {
+// TestL12Form: what is on the disk, or in a mount, may be anybody's.
+func TestL12Form(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*Trace){
 		"a read behind the end":     func(t *Trace) { t.Reads[0].Off = t.Size },

@@ -148,9 +148,9 @@ func get(t testing.TB, h http.Handler, path string) *httptest.ResponseRecorder {
 	return w
 }
 
-// TestHostile: whatever strangers write into a feed, a package or an answer stays text,
+// TestL10Page: whatever strangers write into a feed, a package or an answer stays text,
 // in the page, in its events and in pictures.
-func TestHostile(t *testing.T) {
+func TestL10Page(t *testing.T) {
 	t.Parallel()
 	evil := "<script>alert(1)</script>\"'`&{{.}}]]>--><img src=x onerror=alert(2)>\x1b[31m\u202e\x00javascript:alert(3)"
 	b := boot()
@@ -291,9 +291,9 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
-// TestGuard: only the names of this machine are answered, and the page may load
+// TestL11Guard: only the names of this machine are answered, and the page may load
 // nothing from elsewhere.
-func TestGuard(t *testing.T) {
+func TestL11Guard(t *testing.T) {
 	t.Parallel()
 	st, b := large()
 	inner := Handler(site(st, b))
@@ -325,8 +325,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestCheck: what a mount tells may be anybody's.
-func TestCheck(t *testing.T) {
+// TestL12Check: what a mount tells may be anybody's.
+func TestL12Check(t *testing.T) {
 	t.Parallel()
 	b := boot()
 	if err := Check(&b); err != nil {

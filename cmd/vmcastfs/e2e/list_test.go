@@ -28,7 +28,7 @@ func TestList(t *testing.T) {
 		2:  {"    data.img"},
 		5:  {"demo-1.0", "2026-03-01", "MiB", "ready"},
 		8:  {"    disk.img: 8.0 MiB, not all here"},
-		10: {"Next: mount it: vmcastfs mount http://"},
+		10: {"Next: have signatures checked: "},
 	} {
 		for _, word := range words {
 			if !strings.Contains(rows[i], word) {
