@@ -46,7 +46,16 @@ func newTimeline(t *trace.Trace) *Timeline {
 		}
 	}
 	height, ys := axis(float64(top), 4096, []float64{1, 2, 4, 8}, 2)
-	l := &Timeline{Words: "reads over time"}
+	reads, waits := 0, 0
+	for _, r := range t.Reads {
+		if micros(r.At) <= end {
+			reads++
+			if waited(r) {
+				waits++
+			}
+		}
+	}
+	l := &Timeline{Words: fmt.Sprintf("%d reads in %s, of which %d waited for the network", reads, took(end), waits)}
 	for i := range xs + 1 {
 		l.X = append(l.X, seconds(span*float64(i)/float64(xs)))
 	}
@@ -119,14 +128,17 @@ func micros(n uint32) time.Duration { return time.Duration(n) * time.Microsecond
 // waited tells whether a guest waited for a read.
 func waited(r trace.Read) bool { return r.How != trace.Hit && micros(r.Took) >= leastWait }
 
-// bootEnd is when the boot ended: at the last read before a long pause.
+// bootEnd is when the boot ended: at the last read before a long pause. Before a
+// quarter of what was recorded has been read, a machine is still beginning, however
+// long it pauses.
 func bootEnd(t *trace.Trace) time.Duration {
-	end := time.Duration(0)
-	for i, r := range t.Reads {
-		if at := micros(r.At); i > 0 && at > end+maxPause {
+	end, read, total := time.Duration(0), int64(0), t.Bytes()
+	for _, r := range t.Reads {
+		if micros(r.At) > end+maxPause && 4*read >= total {
 			break
 		}
 		end = max(end, micros(r.At)+micros(r.Took))
+		read += int64(r.Len)
 	}
 	return end
 }

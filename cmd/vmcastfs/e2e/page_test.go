@@ -92,6 +92,20 @@ func TestPage(t *testing.T) {
 		t.Error("the page was loaded anew")
 	}
 	testkit.Eventually(t, "the rates are drawn", time.Minute, func() bool { return p.Eval(`!!document.querySelector("#chart canvas")`) == "true" })
+	// Who does not see it, or has no mouse, has names for everything.
+	for what, ok := range map[string]string{
+		"a picture without words":           `[...document.querySelectorAll("svg")].every((x) => x.getAttribute("role") === "img" && x.getAttribute("aria-label"))`,
+		"a section without a name":          `[...document.querySelectorAll("section")].every((x) => x.getAttribute("aria-label"))`,
+		"a heading of a table that is none": `[...document.querySelectorAll("th")].every((x) => x.scope)`,
+		"a field without a label":           `[...document.querySelectorAll("input")].every((x) => x.labels.length > 0)`,
+		"no way past the top":               `document.querySelector("a").getAttribute("href") === "#main" && !!document.getElementById("main")`,
+		"no language":                       `document.documentElement.lang === "en"`,
+		"an address of another place":       `performance.getEntriesByType("resource").every((x) => x.name.startsWith(location.origin))`,
+	} {
+		if p.Eval(ok) != "true" {
+			t.Error(what)
+		}
+	}
 	waits := p.Eval(`document.querySelector("#hero .waits").getAttribute("d").split("M").length - 1`)
 	dots := p.Eval(`document.querySelector("#hero .dots").getAttribute("d").split("M").length - 1`)
 	if waits == "0" {
