@@ -76,26 +76,31 @@ func newTimeline(t *trace.Trace) *Timeline {
 	return l
 }
 
+// thinner lets at most about so many of n pass, evenly.
+func thinner(n, most int) func() bool {
+	step, i := max((n+most-1)/most, 1), -1
+	return func() bool { i++; return i%step == 0 }
+}
+
+// draw draws every read, or of very many each so many-th.
 func (l *Timeline) draw(t *trace.Trace, end time.Duration, x func(uint32) int, y func(int64) int) {
 	var areas, elsewhere, dots, waits strings.Builder
 	seen := map[[3]int]bool{}
 	once := func(kind, a, b int) bool {
 		k := [3]int{kind, a, b}
-		if seen[k] || len(seen) > 2*maxDots+2*maxAreas {
-			return false
-		}
+		again := seen[k]
 		seen[k] = true
-		return true
+		return !again
 	}
-	shown := 0
+	area := thinner(len(t.Arrivals), maxAreas)
 	for _, a := range t.Arrivals {
-		if a.Why == trace.Asked && a.From == 0 || micros(a.At) > end {
+		if a.Why == trace.Asked && a.From == 0 || micros(a.At) > end || !area() {
 			continue
 		}
 		x0, x1 := x(a.At), x(a.Until)
 		y1, y0 := y(int64(a.Block)*t.Block), y((int64(a.Block)+int64(a.N))*t.Block)
 		w, h := max(x1-x0, 3), max(y1-y0, 2)
-		if shown++; shown > maxAreas || !once(int(a.From), x0<<12|w, y0<<12|h) {
+		if !once(int(a.From), x0<<12|w, y0<<12|h) {
 			continue
 		}
 		to := &areas
@@ -104,20 +109,18 @@ func (l *Timeline) draw(t *trace.Trace, end time.Duration, x func(uint32) int, y
 		}
 		fmt.Fprintf(to, "M%d %dh%dv%dh-%dz", x0, y0, w, h, w)
 	}
-	nDots, nWaits := 0, 0
+	wait, dot := thinner(len(t.Reads), maxDots/2), thinner(len(t.Reads), maxDots)
 	for _, r := range t.Reads {
 		if micros(r.At) > end {
 			break
 		}
 		x0, y0 := x(r.At), y(r.Off)
-		if waited(r) {
-			if w := max(x(r.At+r.Took)-x0, 1); nWaits < maxDots/2 && once(-1, x0<<12|w, y0) {
-				nWaits++
-				fmt.Fprintf(&waits, "M%d %dh%d", x0, y0, w)
+		if !waited(r) {
+			if dot() && once(-2, x0, y0) {
+				fmt.Fprintf(&dots, "M%d %dh0", x0, y0)
 			}
-		} else if nDots < maxDots && once(-2, x0, y0) {
-			nDots++
-			fmt.Fprintf(&dots, "M%d %dh0", x0, y0)
+		} else if w := max(x(r.At+r.Took)-x0, 1); wait() && once(-1, x0<<12|w, y0) {
+			fmt.Fprintf(&waits, "M%d %dh%d", x0, y0, w)
 		}
 	}
 	l.Areas, l.Elsewhere, l.Dots, l.Waits = areas.String(), elsewhere.String(), dots.String(), waits.String()
