@@ -42,7 +42,7 @@ func TestMatrix(t *testing.T) {
 			want++
 		}
 	}
-	if len(rows) != want || want != 88 {
+	if len(rows) != want || want != 91 {
 		t.Errorf("%d rows, want %d", len(rows), want)
 	}
 
