@@ -334,6 +334,12 @@ func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 	if r.Withdrawn != nil {
 		x.State += ", withdrawn " + r.Withdrawn.Format(time.DateOnly) + "; kept: " + clean(strings.Join(r.Held, ", "))
 	}
+	if w := r.Prewarm; w != nil {
+		x.State += map[string]string{
+			"fetching": "; what it boots from is being fetched", "done": "; boots at once", "limit": "; what it boots from is more than prewarm_limit=",
+			"full": "; no room for what it boots from", "failed": "; what it boots from cannot be fetched",
+		}[w.State]
+	}
 	switch {
 	case r.Error != "":
 		x.Why = clean(r.Error)
