@@ -50,7 +50,7 @@ func TestScreenshot(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-display", "none", "-nodefaults", "-serial", "stdio", "-no-reboot",
-			"-kernel", filepath.Join(debian, "vmlinuz"), "-initrd", filepath.Join(debian, "initrd.img"), "-append", "root=/dev/vda ro console=ttyS0 quiet",
+			"-kernel", filepath.Join(debian, "vmlinuz"), "-initrd", filepath.Join(debian, "initrd.img"), "-append", "root=/dev/vda ro console=ttyS0 quiet panic=-1 no_timer_check",
 			"-drive", "format=raw,if=virtio,snapshot=on,file="+w.path("debian-12.5", "root.img"))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
