@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -122,10 +123,7 @@ func (v *vfs) removeHandle(h *handle) {
 // is gone.
 func (v *vfs) closeAll() {
 	v.mu.Lock()
-	left := make([]*handle, 0, len(v.open))
-	for h := range v.open {
-		left = append(left, h)
-	}
+	left := slices.Collect(maps.Keys(v.open))
 	v.mu.Unlock()
 	for _, h := range left {
 		v.removeHandle(h)

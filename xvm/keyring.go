@@ -75,21 +75,14 @@ func (k *Keyring) firstWarning() string {
 // add takes the keys of one document; at least one must be usable. With an error
 // it takes none.
 func (k *Keyring) add(b []byte, file string) error {
-	bodies := [][]byte{b}
 	if len(b) > 12 && string(b[8:12]) == "KBXf" {
 		return errors.New(`a GnuPG keybox; write its keys to a file with "gpg --export"`)
 	}
-	if len(b) == 0 || b[0]&0x80 == 0 {
-		blocks, err := armorBlocks(b)
-		if err != nil {
-			return err
-		}
-		bodies = bodies[:0]
-		for _, a := range blocks {
-			if a.kind == openpgp.PublicKeyType || a.kind == openpgp.PrivateKeyType {
-				bodies = append(bodies, a.body)
-			}
-		}
+	bodies, err := openPGPBodies(b, func(kind string) (bool, error) {
+		return kind == openpgp.PublicKeyType || kind == openpgp.PrivateKeyType, nil
+	})
+	if err != nil {
+		return err
 	}
 	taken := &Keyring{warnings: k.warnings}
 	for _, body := range bodies {

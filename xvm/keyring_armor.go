@@ -53,6 +53,29 @@ func armorBlocks(b []byte) ([]armorBlock, error) {
 	return blocks, nil
 }
 
+// openPGPBodies are the packets of binary data, or those of each armored block that
+// use takes. An error of use is one of all.
+func openPGPBodies(b []byte, use func(kind string) (bool, error)) ([][]byte, error) {
+	if len(b) > 0 && b[0]&0x80 != 0 {
+		return [][]byte{b}, nil
+	}
+	blocks, err := armorBlocks(b)
+	if err != nil {
+		return nil, err
+	}
+	var bodies [][]byte
+	for _, a := range blocks {
+		ok, err := use(a.kind)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			bodies = append(bodies, a.body)
+		}
+	}
+	return bodies, nil
+}
+
 func decodeArmor(b []byte, kind string) (armorBlock, error) {
 	// The decoder wants the last line ended, too.
 	block, err := armor.Decode(io.MultiReader(bytes.NewReader(b), strings.NewReader("\n")))

@@ -67,22 +67,17 @@ func splitSignatures(b []byte) ([][]byte, error) {
 	case len(b) == 0:
 		return nil, errors.New("the signature is empty")
 	}
-	bodies := [][]byte{b}
-	if b[0]&0x80 == 0 {
-		blocks, err := armorBlocks(b)
-		if err != nil {
-			return nil, err
+	bodies, err := openPGPBodies(b, func(kind string) (bool, error) {
+		switch kind {
+		case openpgp.SignatureType:
+			return true, nil
+		case openpgp.PublicKeyType: // keys that come with a package are never trusted
+			return false, nil
 		}
-		bodies = bodies[:0]
-		for _, a := range blocks {
-			switch a.kind {
-			case openpgp.SignatureType:
-				bodies = append(bodies, a.body)
-			case openpgp.PublicKeyType: // keys that come with a package are never trusted
-			default:
-				return nil, fmt.Errorf("%.40q is no detached signature", a.kind)
-			}
-		}
+		return false, fmt.Errorf("%.40q is no detached signature", kind)
+	})
+	if err != nil {
+		return nil, err
 	}
 	var sigs [][]byte
 	for _, body := range bodies {

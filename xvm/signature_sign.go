@@ -33,23 +33,14 @@ func ParseSigner(key, passphrase []byte) (*Signer, error) {
 	if len(key) > maxKeySize {
 		return nil, fmt.Errorf("read secret key: larger than %d bytes", maxKeySize)
 	}
-	if len(key) == 0 || key[0]&0x80 == 0 {
-		blocks, err := armorBlocks(key)
-		if err != nil {
-			return nil, fmt.Errorf("read secret key: %w", err)
-		}
-		key = nil
-		for _, a := range blocks {
-			if a.kind == openpgp.PrivateKeyType {
-				key = a.body
-				break
-			}
-		}
-		if key == nil {
-			return nil, errors.New("read secret key: the file holds none")
-		}
+	bodies, err := openPGPBodies(key, func(kind string) (bool, error) { return kind == openpgp.PrivateKeyType, nil })
+	if err != nil {
+		return nil, fmt.Errorf("read secret key: %w", err)
 	}
-	e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(key)))
+	if len(bodies) == 0 {
+		return nil, errors.New("read secret key: the file holds none")
+	}
+	e, err := openpgp.ReadEntity(packet.NewReader(bytes.NewReader(bodies[0])))
 	if err != nil {
 		return nil, fmt.Errorf("read secret key: %w", err)
 	}

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"vmcastfs/xvm"
@@ -103,11 +103,7 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 		m.bytes(xvm.ProfileName, o.Profile)
 	}
 	m.add(blocks.name, blocks.sha1.Got(), blocks.sha256.Got())
-	members := make([]string, 0, len(c.collect.points))
-	for name := range c.collect.points {
-		members = append(members, name)
-	}
-	slices.SortFunc(members, strings.Compare)
+	members := slices.Sorted(maps.Keys(c.collect.points))
 	for _, name := range members {
 		m.bytes(xvm.SidecarPoints+name, c.collect.points[name])
 	}

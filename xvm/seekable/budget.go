@@ -2,6 +2,7 @@ package seekable
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -170,13 +171,10 @@ func (b *Budget) release(name string, c *claim) {
 	b.grant()
 }
 
-func (b *Budget) all() (readers []*Reader) {
+func (b *Budget) all() []*Reader {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for r := range b.readers {
-		readers = append(readers, r)
-	}
-	return readers
+	return slices.Collect(maps.Keys(b.readers))
 }
 
 // press makes the decoder yield that has lost most patience, if it has lost all. It does so for the claim whose turn

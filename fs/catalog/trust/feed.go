@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -84,11 +85,7 @@ func (t *Feed) trim() {
 	if len(t.Releases) <= maxReleases {
 		return
 	}
-	ids := make([]string, 0, len(t.Releases))
-	for id := range t.Releases {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(a, b string) int { return t.Releases[a].First.Compare(t.Releases[b].First) })
+	ids := slices.SortedFunc(maps.Keys(t.Releases), func(a, b string) int { return t.Releases[a].First.Compare(t.Releases[b].First) })
 	for _, id := range ids[:len(ids)-maxReleases] {
 		delete(t.Releases, id)
 	}
