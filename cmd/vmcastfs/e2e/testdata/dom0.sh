@@ -10,6 +10,7 @@ for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$root"; done
 xen=$(basename "$root"/usr/lib/xen-4*) version=$(basename "$root"/lib/modules/*)
 mkdir -p "$dom0"/{bin,sbin,dev,proc,sys,run,tmp,etc,lib64,srv,usr/bin,usr/sbin,usr/libexec,usr/share/qemu,var/lib/xen,var/log/xen} "$dom0/usr/lib/$xen"/{bin,boot} "$dom0/lib/x86_64-linux-gnu"
 ln -s /run "$dom0/var/run"
+ln -s /run/lock "$dom0/var/lock" # of xl console
 cp -a "$root/etc/xen" "$dom0/etc/"
 cp -a "$root/usr/lib/$xen/bin"/{xl,xenstored,xenconsoled,xenconsole,xen-init-dom0,libxl-save-helper} "$dom0/usr/lib/$xen/bin/"
 cp -a "$root/usr/lib/$xen/boot/hvmloader" "$dom0/usr/lib/$xen/boot/"
