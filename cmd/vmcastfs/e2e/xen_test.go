@@ -146,9 +146,11 @@ func TestXen(t *testing.T) {
 	if out, ok := d.try("vmcastfs umount /srv/hard"); ok || !strings.Contains(out, "/dev/loop") || !strings.Contains(out, "linux/root.img for the Xen domain first (") {
 		t.Errorf("umount: %s", out)
 	}
-	// A new version: the old process serves on what is open.
+	// A new version: the old process serves on what is open, while a guest reads it.
+	w.origin.SetBandwidth(300e3)
 	attach("/srv/hard/late/blob.img", "xvde")
 	d.run("pid=$(pgrep -f '[/]srv/hard$' | head -n 1) && kill -TERM $pid && for i in $(seq 60); do grep -q /srv/hard /proc/mounts || break; sleep 0.5; done; ! grep -q /srv/hard /proc/mounts && kill -0 $pid")
+	w.origin.SetBandwidth(0)
 	saw("late", "xvde")
 	step("the old process served on after SIGTERM")
 
