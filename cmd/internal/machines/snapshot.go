@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -40,6 +39,12 @@ func device(disk string) string { return "vmcastfs-" + disk }
 
 const maxDevice = 127 // bytes of a name
 
+// active tells whether there is such a block device: a node in /dev may be stale.
+func active(ctx context.Context, name string) bool {
+	_, err := Run(ctx, "dmsetup", "info", name)
+	return err == nil
+}
+
 // CopyOnWrite makes a file that takes what is written to a disk of size bytes. It has
 // room for all of it, and takes what it holds.
 func CopyOnWrite(size int64) func(context.Context, string) error {
@@ -58,7 +63,7 @@ func Activate(ctx context.Context, disk, base, file string, size int64) error {
 	if len(name) > maxDevice {
 		return fmt.Errorf("%s is longer than device-mapper takes names", name)
 	}
-	if _, err := os.Stat(DevicePath(disk)); err == nil {
+	if active(ctx, name) {
 		return nil
 	}
 	stale, err := Run(ctx, "losetup", "--noheadings", "--output", "NAME", "--associated", file)
@@ -85,13 +90,15 @@ func Activate(ctx context.Context, disk, base, file string, size int64) error {
 		loops = append(loops, strings.TrimSpace(out))
 	}
 	table := fmt.Sprintf("0 %d snapshot %s %s P 8", size/512, loops[0], loops[1])
-	_, err = Run(ctx, "dmsetup", "create", name, "--table", table)
+	if _, err = Run(ctx, "dmsetup", "create", name, "--table", table); err == nil {
+		_, err = Run(ctx, "dmsetup", "mknodes", name) // where no udev does
+	}
 	return err
 }
 
 // Deactivate takes the block device of a disk away. It fails while the device is open.
 func Deactivate(ctx context.Context, disk string) error {
-	if _, err := os.Stat(DevicePath(disk)); errors.Is(err, fs.ErrNotExist) {
+	if !active(ctx, device(disk)) {
 		return nil
 	}
 	if _, err := Run(ctx, "dmsetup", "remove", device(disk)); err != nil {
