@@ -12,8 +12,8 @@ import (
 	"vmcastfs/cache/store"
 )
 
-// cacheRemove is `cache remove`.
-func (e *env) cacheRemove(ctx context.Context, args []string, open func() (*store.Store, error), force bool) error {
+// remove is `cache remove`.
+func (e cacheKeeper) remove(ctx context.Context, args []string, open func() (*store.Store, error), force bool) error {
 	paths, names := pathsAndNames(args)
 	var errs []error
 	for _, arg := range paths {
@@ -32,7 +32,7 @@ func (e *env) cacheRemove(ctx context.Context, args []string, open func() (*stor
 }
 
 // removeCached removes one file, which may be a pin of what is not cached.
-func (e *env) removeCached(s *store.Store, i store.Info, force bool) error {
+func (e cacheKeeper) removeCached(s *store.Store, i store.Info, force bool) error {
 	switch {
 	case i.Kept && !force:
 		return errors.New("it is pinned: unpin it first, or use --force")
@@ -55,7 +55,7 @@ func (e *env) removeCached(s *store.Store, i store.Info, force bool) error {
 
 // removePath removes the images of a release, or one of them. A release that the feed
 // has dropped leaves the tree with the last.
-func (e *env) removePath(ctx context.Context, arg string, force bool) (err error) {
+func (e cacheKeeper) removePath(ctx context.Context, arg string, force bool) (err error) {
 	images, err := imagesOf(ctx, arg)
 	if err != nil {
 		return err

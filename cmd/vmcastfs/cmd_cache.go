@@ -36,8 +36,12 @@ type cacheFile struct {
 	Error  string    `json:"error,omitempty"`
 }
 
+// cacheKeeper looks after the cache directory for the subcommands of `vmcastfs cache`.
+type cacheKeeper struct{ *env }
+
 // cacheCommand is `vmcastfs cache …`.
 func cacheCommand(e *env) *cobra.Command {
+	keeper := cacheKeeper{e}
 	cmd := &cobra.Command{
 		Use:   "cache",
 		Short: "look after the cache directory",
@@ -75,7 +79,7 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 	var asJSON bool
 	list := &cobra.Command{
 		Use: "list [--json]", Short: "show the cached files and what is pinned, last used first", Args: cobra.NoArgs,
-		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return e.cacheList(s, asJSON) }),
+		RunE: with(func(_ context.Context, s *store.Store, _ []string) error { return keeper.list(s, asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for scripts")
 
@@ -84,7 +88,7 @@ NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`
 		Long: `prune removes the files that were used least recently until the cache takes SIZE
 at most. The default is 0: all that is not in use or pinned.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: with(func(_ context.Context, s *store.Store, args []string) error { return e.cachePrune(s, args) }),
+		RunE: with(func(_ context.Context, s *store.Store, args []string) error { return keeper.prune(s, args) }),
 	}
 	var force bool
 	remove := &cobra.Command{
@@ -95,7 +99,7 @@ base of a machine, but for --force.`,
 		Example: `  vmcastfs cache remove /srv/vmcast/debian-12.4
   vmcastfs cache remove debian-12.4/root.img`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.cacheRemove(cmd.Context(), args, open, force)
+			return keeper.remove(cmd.Context(), args, open, force)
 		},
 	}
 	remove.Flags().BoolVar(&force, "force", false, "also what is pinned or the base of a machine")
@@ -107,11 +111,11 @@ reads by passthrough within seconds. The exit status is 1 if there was any. It
 goes well with mounts in use; "systemctl enable --now vmcastfs-verify.timer"
 runs it every week.`,
 		Args: cobra.NoArgs,
-		RunE: with(func(ctx context.Context, s *store.Store, _ []string) error { return e.cacheVerify(ctx, s) }),
+		RunE: with(func(ctx context.Context, s *store.Store, _ []string) error { return keeper.verify(ctx, s) }),
 	}
 	pinning := func(on bool) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error {
-			return e.pin(cmd.Context(), args, on, open)
+			return keeper.pin(cmd.Context(), args, on, open)
 		}
 	}
 	pin := &cobra.Command{
@@ -183,7 +187,7 @@ func heldAs(h store.Hold) string {
 	return map[store.Hold]string{store.EvictNever: "never", store.EvictLast: "last"}[h]
 }
 
-func (e *env) cacheList(s *store.Store, asJSON bool) error {
+func (e cacheKeeper) list(s *store.Store, asJSON bool) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
 		return withCode(exitSystem, err)
@@ -239,7 +243,7 @@ func (e *env) cacheList(s *store.Store, asJSON bool) error {
 	return err
 }
 
-func (e *env) cachePrune(s *store.Store, args []string) error {
+func (e cacheKeeper) prune(s *store.Store, args []string) error {
 	target := int64(0)
 	if len(args) == 1 {
 		var err error
@@ -259,7 +263,7 @@ func (e *env) cachePrune(s *store.Store, args []string) error {
 	return nil
 }
 
-func (e *env) cacheVerify(ctx context.Context, s *store.Store) error {
+func (e cacheKeeper) verify(ctx context.Context, s *store.Store) error {
 	infos, err := s.List()
 	if err != nil {
 		return withCode(exitSystem, err)

@@ -21,7 +21,7 @@ const keyAttr = "user.vmcast.key"
 
 // pin is `cache pin` and `cache unpin`. What has a path in a mount need not be
 // cached yet.
-func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
+func (e cacheKeeper) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
 	paths, names := pathsAndNames(args)
 	var errs []error
 	for _, arg := range paths {
@@ -39,7 +39,7 @@ func (e *env) pin(ctx context.Context, args []string, on bool, open func() (*sto
 	return withCode(exitFailed, errors.Join(errs...))
 }
 
-func (e *env) pinNames(ctx context.Context, s *store.Store, names []string, on bool) error {
+func (e cacheKeeper) pinNames(ctx context.Context, s *store.Store, names []string, on bool) error {
 	more := make(map[store.Key]int64)
 	if err := eachCached(s, names, func(i store.Info) error {
 		more[i.Key] = max(i.Size, 0)
@@ -105,7 +105,7 @@ func keyOf(im wantedImage) (store.Key, error) {
 	return store.Key(raw[:n]), nil
 }
 
-func (e *env) pinPath(ctx context.Context, arg string, on bool) (err error) {
+func (e cacheKeeper) pinPath(ctx context.Context, arg string, on bool) (err error) {
 	images, err := imagesOf(ctx, arg)
 	if err != nil {
 		return err
