@@ -135,8 +135,7 @@ func (fl *flights) fetchProfile() {
 			fo.next++
 		}
 		if fo.next == len(fo.order) {
-			fl.following.CompareAndSwap(fo, nil)
-			return
+			return // all is here; until readers go elsewhere, nothing else is wanted
 		}
 		far := min(followFirst+followGrow*fo.used, followFar+fo.used)
 		if fo.ahead >= far {

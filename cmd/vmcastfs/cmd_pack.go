@@ -33,6 +33,9 @@ type packCall struct {
 	images       []packImage
 }
 
+// autoProfile is the value of --profile that has a boot recorded.
+const autoProfile = "auto"
+
 // packImage is a file and its name in the package; "": the last part of its path.
 type packImage struct {
 	path, name string
@@ -61,6 +64,10 @@ package is for: no feed can pass it off as another, neither an old one as new.
 Any text does that is not used twice; many take a URL or a UUID. publish puts it
 into the feed.
 
+--profile=auto boots the first disk once in QEMU, with the kernel that the
+description names if that is among the files, and records what that reads until
+it has read nothing for 20 seconds. The disk is not written to.
+
 The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`,
 		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc \
     --guid urn:example:debian-12.5 xvm.xml root.img swap.img
@@ -75,7 +82,7 @@ The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`
 		},
 	}
 	cmd.Flags().StringVar(&c.blockSize, "block-size", "64K", "`SIZE` of a block, a power of two from 4K to 8M")
-	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package")
+	cmd.Flags().StringVar(&c.profile, "profile", "", "`FILE` with a boot profile, to be put into the package; auto: boot it once")
 	c.add(cmd)
 	return cmd
 }
@@ -123,6 +130,11 @@ func (e *env) pack(ctx context.Context, c packCall) error {
 	}()
 	if err != nil {
 		return withCode(exitFailed, err)
+	}
+	if c.profile == autoProfile {
+		if o.Profile, err = recordBoot(ctx, e, o.Description, c.images); err != nil {
+			return withCode(exitFailed, err)
+		}
 	}
 	inputs := []string{c.description, c.profile, c.sign.key}
 	for _, im := range c.images {
@@ -173,7 +185,7 @@ func (c *packCall) open(o *xvmpack.Options) (total int64, files []*os.File, err 
 	if o.Description, err = small(c.description, xvm.MaxDescriptionSize); err != nil {
 		return 0, nil, err
 	}
-	if c.profile != "" {
+	if c.profile != "" && c.profile != autoProfile {
 		if o.Profile, err = small(c.profile, xvm.MaxProfileSize); err != nil {
 			return 0, nil, err
 		}

@@ -30,7 +30,9 @@ func New(cfg Config) *Catalog {
 		run:     c.tasks.run,
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 		kept: cfg.Kept, settle: c.settle,
-		older: func(r *Release, file string) (image.Booted, bool) { return older(c.Snapshot(), cfg.Store, r, file) },
+		older: func(r *Release, file string) (image.Booted, bool) {
+			return older(c.Snapshot(), cfg.Store, c.keeper.local, r, file)
+		},
 	}
 	cfg.Remote.Mirrors().OnLie(c.notify)
 	c.status.asking = make(chan struct{}, 1)
@@ -39,7 +41,7 @@ func New(cfg Config) *Catalog {
 		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.ctx,
 	}
 	c.pinner = pinner{run: c.tasks.run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}
-	c.warmer = warmer{how: cfg.Prewarm, limit: cfg.PrewarmLimit, run: c.tasks.run, local: c.keeper.local, done: c.settle, log: cfg.Logger}
+	c.warmer = warmer{how: cfg.Prewarm, limit: cfg.PrewarmLimit, run: c.tasks.run, done: c.settle, log: cfg.Logger}
 	c.loadKept()
 	return c
 }

@@ -27,7 +27,6 @@ type warmer struct {
 	how   string
 	limit int64
 	run   func(func(context.Context)) bool
-	local func(*Release) *bundle.Package
 	done  func()
 	log   *slog.Logger
 
@@ -77,11 +76,6 @@ func (w *warmer) warm(ctx context.Context, s *Snapshot, r *Release) (ok bool) {
 		w.log.Debug("the newest release is not warm", "release", r.Name(), "err", err)
 		return st.State == "full"
 	}
-	for _, old := range s.All() { // whose boots may tell
-		if isKept(old) && ctx.Err() == nil {
-			w.local(old)
-		}
-	}
 	p, err := r.Package(ctx)
 	if err != nil {
 		return fail(err)
@@ -117,12 +111,20 @@ func (w *warmer) warm(ctx context.Context, s *Snapshot, r *Release) (ok bool) {
 	return true
 }
 
+// maxOlder is how many releases that were used here are looked through.
+const maxOlder = 16
+
 // older finds the newest release other than r of which a file of that name was booted
 // on this host.
-func older(s *Snapshot, st *store.Store, r *Release, file string) (b image.Booted, ok bool) {
+func older(s *Snapshot, st *store.Store, local func(*Release) *bundle.Package, r *Release, file string) (b image.Booted, ok bool) {
+	looked := 0
 	for _, old := range s.All() {
 		p, loaded := old.Peek()
-		if old == r || !loaded {
+		if !loaded && isKept(old) && old != r && looked < maxOlder {
+			looked++
+			p = local(old)
+		}
+		if old == r || p == nil {
 			continue
 		}
 		for _, f := range p.All() {
