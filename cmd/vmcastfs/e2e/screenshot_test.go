@@ -89,7 +89,7 @@ func TestScreenshot(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	p := chrometest.New(t)
-	p.Size(1280, 860, false)
+	p.Size(1280, 712, false)
 	p.Open("http://" + address + "/?image=debian-12.5/root.img")
 	boot()
 	testkit.Eventually(t, "the boot is shown", time.Minute, func() bool {
