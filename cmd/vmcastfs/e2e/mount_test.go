@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,5 +178,17 @@ func TestVerifyStrict(t *testing.T) {
 	}
 	if got := attr(f.Name(), "state"); got != "verified" {
 		t.Errorf("after the first read the state is %q", got)
+	}
+}
+
+// A mount in use is not unmounted, and what uses it is named.
+func TestUmountNamesHolders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, appliance.Options{})
+	w.mount()
+	hold(t, w.path("latest/disk.img"))
+	out, err := w.run("umount", w.dir)
+	if want := fmt.Sprintf("(pid %d) demo-1.1/disk.img", os.Getpid()); exitCode(err) != exitMount || !strings.Contains(out, want) {
+		t.Errorf("%v: no %q in %s", err, want, out)
 	}
 }
