@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mmcdole/gofeed"
 
@@ -61,9 +62,12 @@ func typeOf(name string) string {
 func PackageStem(name string) (stem string, ok bool) {
 	format, kind := splitKind(name)
 	r, known := kinds[kind]
+	if !known || r > rankDisk || !utf8.ValidString(name) {
+		return "", false
+	}
 	stem = name[:len(name)-len(format.Suffix())-len(kind)]
 	switch {
-	case !known || r > rankDisk, stem == "", strings.HasPrefix(name, "."):
+	case stem == "", strings.HasPrefix(name, "."), !strings.EqualFold(name[len(stem):len(stem)+len(kind)], kind):
 		return "", false
 	case kind == ".tar", kind == ".tgz", kind == ".txz":
 		return "", false

@@ -122,7 +122,7 @@ type verifier struct {
 func (v *verifier) check(ctx context.Context, client *remote.Client, opened *openedArchive, address string, offered feed.Release) (p verifiedPackage, err error) {
 	how := v.how
 	how.Release, how.SHA256 = offered.ID, offered.SHA256
-	if how.Sidecar, err = v.sidecarOf(ctx, client, v.options, address); err != nil {
+	if how.Sidecar, err = v.sidecarOf(ctx, client, v.options, address, offered.SHA256); err != nil {
 		return p, err
 	}
 	a, err := v.enclosedIn(ctx, opened, address)

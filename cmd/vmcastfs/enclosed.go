@@ -85,8 +85,8 @@ func (e *env) inflate(ctx context.Context, a *openedArchive, format seekable.For
 }
 
 // sidecarOf reads the sidecar of a package from where sidecar= says; nil: there
-// is none.
-func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, address string) (*xvm.Sidecar, error) {
+// is none. Sum is the SHA-256 that a feed gives of the package, or "".
+func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, address, sum string) (*xvm.Sidecar, error) {
 	if !strings.Contains(address, "://") {
 		abs, err := filepath.Abs(address)
 		if err != nil {
@@ -94,14 +94,17 @@ func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, a
 		}
 		address = (&url.URL{Scheme: "file", Path: abs}).String()
 	}
-	from := bundle.SidecarURL(o.Sidecar, address)
-	if from == "" {
-		return nil, nil
+	for _, from := range bundle.SidecarURLs(o.Sidecar, address, sum) {
+		sc, err := e.sidecarAt(ctx, client, from)
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, remote.ErrNotFound) {
+			return sc, err
+		}
 	}
+	return nil, nil
+}
+
+func (e *env) sidecarAt(ctx context.Context, client *remote.Client, from string) (*xvm.Sidecar, error) {
 	a, err := openArchive(ctx, client, from, from, e) // where the operator says
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, remote.ErrNotFound) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("sidecar %s: %w", show.Address(from), err)
 	}

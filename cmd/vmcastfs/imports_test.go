@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"cache/testkit":         {}, // of tests alone
 	"feed/show":             {},
 	"feed":                  {"xvm/seekable"},
+	"feed/catalogue":        {"feed"}, // of commands alone: no mount reads catalogues
 	"xvm/sums":              {},
 	"xvm":                   {"xvm/seekable", "xvm/sums"},
 	"xvm/seekable":          {},

@@ -34,7 +34,7 @@ reads cross the network; they are checked and kept in a cache.`,
 	root.AddCommand(
 		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), vmCommand(e), demoCommand(e),
 		installCommand(e), statusCommand(e), prefetchCommand(e), cacheCommand(e),
-		packCommand(e), indexCommand(e), publishCommand(e), verifyCommand(e),
+		packCommand(e), indexCommand(e), publishCommand(e), feedCommand(e), verifyCommand(e),
 		profileCommand(e), trustCommand(e), analyzeCommand(e), uiCommand(e),
 	)
 	return root

@@ -3,6 +3,7 @@ package bundle
 import (
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"vmcastfs/cache/store"
@@ -10,7 +11,7 @@ import (
 	"vmcastfs/xvm"
 )
 
-func TestSidecarURL(t *testing.T) {
+func TestSidecarURLs(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ where, pkg, want string }{
 		{"", "https://example.org/a.xvm", ""},
@@ -22,9 +23,14 @@ func TestSidecarURL(t *testing.T) {
 		{dir, "://", ""},
 		{"https://[", "https://example.org/a.xvm", ""},
 	} {
-		if got := SidecarURL(c.where, c.pkg); got != c.want {
+		if got := strings.Join(SidecarURLs(c.where, c.pkg, ""), " "); got != c.want {
 			t.Errorf("%s for %s: %s, want %s", c.where, c.pkg, got, c.want)
 		}
+	}
+	sum := strings.Repeat("0123456789abcdef", 4)
+	if got := SidecarURLs("https://side.example/x", "https://example.org/a.img", sum); len(got) != 2 ||
+		got[0] != "https://side.example/x/a.img.0123456789abcdef.sidecar" || got[1] != "https://side.example/x/a.img.sidecar" {
+		t.Errorf("with a sum: %q", got)
 	}
 }
 

@@ -95,7 +95,7 @@ func (o opening) read(ctx context.Context) (*Package, error) {
 
 // join makes the package, with its sidecar if there is one.
 func (o opening) join(ctx context.Context, a *archive.Archive, content archive.Content, doc *Doc) (*Package, error) {
-	sidecar, err := findSidecar(ctx, o.env, doc, o.place.URL(), o.release.ID)
+	sidecar, err := findSidecar(ctx, o.env, doc, SidecarURLs(o.env.Sidecar, o.place.URL(), o.release.Item().SHA256), o.release.ID)
 	if err != nil {
 		return nil, err
 	}

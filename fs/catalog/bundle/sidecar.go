@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,33 +30,46 @@ import (
 // maxSidecar bounds a sidecar as it lies on its server.
 const maxSidecar = 1 << 30
 
-// SidecarURL is where the sidecar of a package is looked for, or "". Where is
-// Env.Sidecar: one sidecar, or a directory of this machine or of a server. There
-// it is called as the package is, with ".sidecar" behind.
-func SidecarURL(where, packageURL string) string {
+// SidecarName is what the sidecar of a file is called whose SHA-256 its feed gives. So
+// versions of one file have each its own.
+func SidecarName(file, sum string) string { return file + "." + sum[:16] + xvm.SidecarSuffix }
+
+// SidecarURLs are where the sidecar of a package is looked for, the first first. Where is
+// Env.Sidecar: one sidecar, or a directory of this machine or of a server. There it is
+// called as the package is, with ".sidecar" behind, or by [SidecarName] if its feed gives
+// a SHA-256 of it, sum.
+func SidecarURLs(where, packageURL, sum string) (all []string) {
 	u, err := url.Parse(packageURL)
 	if where == "" || err != nil {
-		return ""
+		return nil
 	}
 	name := path.Base(u.Path)
 	if name == "." || name == "/" {
-		return ""
+		return nil
 	}
-	name += xvm.SidecarSuffix
+	names := []string{name + xvm.SidecarSuffix}
+	if sum != "" {
+		names = []string{SidecarName(name, sum), names[0]}
+	}
+	var base *url.URL
 	if strings.Contains(where, "://") {
-		base, err := url.Parse(where)
-		if err != nil {
-			return ""
+		if base, err = url.Parse(where); err != nil {
+			return nil
 		}
 		if strings.HasSuffix(base.Path, xvm.SidecarSuffix) {
-			return where
+			return []string{where}
 		}
-		return base.JoinPath(url.PathEscape(name)).String()
+	} else if info, err := os.Stat(where); err != nil || !info.IsDir() {
+		return []string{(&url.URL{Scheme: "file", Path: where}).String()}
 	}
-	if info, err := os.Stat(where); err == nil && info.IsDir() {
-		where = filepath.Join(where, name)
+	for _, name := range names {
+		if base != nil {
+			all = append(all, base.JoinPath(url.PathEscape(name)).String())
+		} else {
+			all = append(all, (&url.URL{Scheme: "file", Path: filepath.Join(where, name)}).String())
+		}
 	}
-	return (&url.URL{Scheme: "file", Path: where}).String()
+	return all
 }
 
 // foundSidecar is a sidecar that was found for a package.
@@ -70,13 +84,12 @@ type foundSidecar struct {
 // not have when it was asked last.
 const sidecarPatience = 2 * time.Second
 
-// findSidecar looks for the sidecar of a package, which is named packageURL. One
+// findSidecar looks for the sidecar of a package at each of froms. One
 // that is not there, or not fit, is no error. Then doc is nil, warning says why,
 // and the package is read as any other. But one that cannot be had now is, unless
 // its server has said before that there is none.
-func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string) (foundSidecar, error) {
-	from := SidecarURL(env.Sidecar, packageURL)
-	if from == "" {
+func findSidecar(ctx context.Context, env *Env, doc *Doc, froms []string, id string) (foundSidecar, error) {
+	if len(froms) == 0 {
 		return foundSidecar{}, nil
 	}
 	verdictWith := func(d *SidecarDoc) (*xvm.Verdict, error) {
@@ -87,25 +100,35 @@ func findSidecar(ctx context.Context, env *Env, doc *Doc, packageURL, id string)
 	if verdict, err := verdictWith(nil); err != nil || !verdict.WantsSidecar() {
 		return foundSidecar{}, nil // the error is told when the package is opened
 	}
-	if kept := doc.Sidecar; kept != nil && kept.From == from && archive.Unchanged(sidecarPlace(from), kept.Identity) {
+	if kept := doc.Sidecar; kept != nil && slices.Contains(froms, kept.From) && archive.Unchanged(sidecarPlace(kept.From), kept.Identity) {
 		if verdict, err := verdictWith(kept); err == nil && verdict.UsesSidecar() {
 			return foundSidecar{doc: kept}, nil
 		}
 	}
 	asking := ctx
-	if doc.NoneAt == from {
+	if doc.NoneAt == froms[0] {
 		var cancel context.CancelFunc
 		asking, cancel = context.WithTimeout(ctx, sidecarPatience)
 		defer cancel()
 	}
-	sc, list, identity, err := fetchSidecar(asking, env, doc, from)
+	var from string
+	var sc *xvm.Sidecar
+	var list *image.List
+	var identity remote.Identity
+	var err error
+	for _, from = range froms {
+		sc, list, identity, err = fetchSidecar(asking, env, doc, from)
+		if !errors.Is(err, remote.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, remote.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return foundSidecar{noneAt: from}, nil
+		return foundSidecar{noneAt: froms[0]}, nil
 	case errors.Is(err, xvm.ErrSidecar):
 		return foundSidecar{warning: fmt.Sprintf("the sidecar %s is not used: %v", show.URL(from), err)}, nil
-	case err != nil && doc.NoneAt == from && ctx.Err() == nil:
-		return foundSidecar{noneAt: from}, nil
+	case err != nil && doc.NoneAt == froms[0] && ctx.Err() == nil:
+		return foundSidecar{noneAt: froms[0]}, nil
 	case err != nil:
 		return foundSidecar{}, fmt.Errorf("sidecar %s: %w", show.URL(from), err)
 	}
