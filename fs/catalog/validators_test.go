@@ -143,3 +143,31 @@ func TestOtherValidators(t *testing.T) {
 		}
 	}
 }
+
+// TestPackedAnew: a package whose block list, and one block of an image, are others under
+// another validator is another package, though nearly all blocks are the same.
+func TestPackedAnew(t *testing.T) {
+	t.Parallel()
+	disk := diskImage(96*blk, 5)
+	other := bytes.Clone(disk)
+	other[40*blk] ^= 1
+	was, is := packed(t, false, nil, file{"root.img", disk}), packed(t, false, nil, file{"root.img", other})
+	if len(was) != len(is) {
+		t.Fatal("the packages differ in size")
+	}
+	s := newSite(t)
+	s.release("one", "/r.xvm", was)
+	put := func(p []byte, date time.Time) { s.origin.Put("/r.xvm", bytes.NewReader(p), int64(len(p)), date, "", "") }
+	put(was, testTime)
+	h := s.open()
+	h.read("one", "root.img")
+	r := h.rel("one")
+	put(is, testTime.Add(time.Hour))
+	r.checker.checked = time.Time{}
+	if now, err := r.Confirm(t.Context()); err != nil || now == r {
+		t.Errorf("it is taken for the same package: %v", err)
+	}
+	if !bytes.Equal(h.read("one", "root.img"), other) {
+		t.Error("it is not read")
+	}
+}

@@ -1,15 +1,19 @@
 package bundle
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -235,12 +239,37 @@ func (p *Package) Check(ctx context.Context) error {
 	return err
 }
 
+// unchanged compares a member that describes others.
+func (p *Package) unchanged(ctx context.Context, m xvm.Member) error {
+	known, ok := p.doc.Meta[m.Name]
+	if !ok {
+		return nil
+	}
+	from, _ := archive.Member(p.content.Proven(), m)
+	body, err := from.Fetch(ctx, 0, m.Size, source.Background)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	now := make([]byte, len(known))
+	if _, err := io.ReadFull(body, now); err != nil || !bytes.Equal(now, known) {
+		return fmt.Errorf("%s is another one, or cannot be read: %w", m.Name, cmp.Or(err, remote.ErrChanged))
+	}
+	return nil
+}
+
 // samples is how many blocks tell whether what has another validator is the same archive.
 const samples = 8
 
-// proven compares blocks, as the server has them now, with the block list. It takes the
-// other validator for the archive's if they match.
+// proven compares what describes the package, and some blocks, as the server has them now,
+// with what is known. It takes the other validator for the archive's if they match. A package
+// that was made anew has another manifest, however few blocks differ.
 func (p *Package) proven(ctx context.Context) error {
+	for _, m := range p.doc.Index.Members {
+		if err := p.unchanged(ctx, m); err != nil {
+			return err
+		}
+	}
 	compared := 0
 	for _, f := range p.files { // in whatever order
 		im := f.image()
