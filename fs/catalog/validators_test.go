@@ -157,7 +157,9 @@ func TestPackedAnew(t *testing.T) {
 	}
 	s := newSite(t)
 	s.release("one", "/r.xvm", was)
-	put := func(p []byte, date time.Time) { s.origin.Put("/r.xvm", bytes.NewReader(p), int64(len(p)), date, "", "") }
+	put := func(p []byte, date time.Time) {
+		s.origin.Put("/r.xvm", bytes.NewReader(p), int64(len(p)), date, "", "")
+	}
 	put(was, testTime)
 	h := s.open()
 	h.read("one", "root.img")
