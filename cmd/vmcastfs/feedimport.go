@@ -1,13 +1,13 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,6 +134,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	for _, r := range im.had {
 		im.done.Gone = append(im.done.Gone, r.Title)
 	}
+	slices.Sort(im.done.Gone)
 	doc, err := marshalFeed(channel, old)
 	if err != nil {
 		return withCode(exitFailed, err)
@@ -152,9 +154,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 // tell says what was done.
 func (im *importer) tell() error {
 	if im.call.asJSON {
-		out := json.NewEncoder(im.stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(im.done)
+		return im.printJSON(im.done)
 	}
 	for _, name := range im.done.New {
 		fmt.Fprintln(im.stdout, "new   "+show.Text(name))
@@ -205,9 +205,25 @@ func (im *importer) sidecar(it *catalogue.Item, sum string) string {
 	return filepath.Join(filepath.Dir(im.call.out), bundle.SidecarName(it.File(), sum))
 }
 
+// indexed tells whether there is a sidecar, and a signature in it if there is to be one.
 func (im *importer) indexed(it *catalogue.Item, sum string) bool {
-	_, err := os.Stat(im.sidecar(it, sum))
-	return err == nil
+	f, err := os.Open(im.sidecar(it, sum))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if im.how.Sign == nil {
+		return true
+	}
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err != nil || h.Name == xvm.BlockListName {
+			return false
+		}
+		if h.Name == xvm.SidecarSignature {
+			return true
+		}
+	}
 }
 
 // look asks the server for what the catalogue does not say. whole: for all of the image.
