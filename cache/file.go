@@ -109,7 +109,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcom
 			}
 			continue
 		}
-		w := want{urgency: urgencyOf(ctx)}
+		w := want{urgency: source.UrgencyOf(ctx)}
 		w.wide = ctx.Value(narrowKey{}) == nil && !fl.follows(b) && h.ahead.wide(pos, int64(opts.Region))
 		list := fl.acquire(b, (pos+int64(len(rest))-1)/l.bs, w)
 		h.readAhead(ahead)
@@ -170,7 +170,7 @@ func (h *File) collect(ctx context.Context, list []*flight, skip int, p []byte) 
 			return n, err
 		}
 		n += copy(p[n:], buf.data[min(skip, len(buf.data)):])
-		if len(p) < len(buf.data) {
+		if len(p) < len(buf.data) && ctx.Value(narrowKey{}) == nil {
 			h.e.local.keep(buf) // a small read: more of them are likely
 		}
 		buf.release()

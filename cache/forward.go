@@ -154,7 +154,7 @@ func (r *runner) waiting() (n int) {
 // returns the block that it did not get, and why.
 func (r *runner) pass(ctx context.Context, b int64, u source.Urgency) (int64, error) {
 	l := r.fl.local
-	body, err := r.source.Fetch(withUrgency(ctx, r.urgency), b*l.bs, store.Unknown, u)
+	body, err := r.source.Fetch(source.WithUrgency(ctx, r.urgency), b*l.bs, store.Unknown, u)
 	if err != nil {
 		return b, fmt.Errorf("run %q from %d: %w", l.label, b*l.bs, err)
 	}

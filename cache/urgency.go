@@ -6,15 +6,13 @@ import (
 	"vmcastfs/cache/source"
 )
 
-type urgencyKey struct{}
-
 // WithUrgency sets the urgency of fetches for reads with the context, of any
 // file of the cache; without it they are [source.Demand]. A source that sits on
 // another file of the cache needs it: else its own reads would pass for those
 // of a waiting reader, and background completion would stand back for itself.
 // The context of Fetch of a Forward source has it already.
 func WithUrgency(ctx context.Context, u source.Urgency) context.Context {
-	return withUrgency(ctx, func() source.Urgency { return u })
+	return source.WithUrgency(ctx, func() source.Urgency { return u })
 }
 
 type narrowKey struct{}
@@ -23,15 +21,4 @@ type narrowKey struct{}
 // for a look at a file that need not be the beginning of its use.
 func Narrowly(ctx context.Context) context.Context {
 	return context.WithValue(ctx, narrowKey{}, true)
-}
-
-func withUrgency(ctx context.Context, now func() source.Urgency) context.Context {
-	return context.WithValue(ctx, urgencyKey{}, now)
-}
-
-func urgencyOf(ctx context.Context) source.Urgency {
-	if now, ok := ctx.Value(urgencyKey{}).(func() source.Urgency); ok {
-		return now()
-	}
-	return source.Demand
 }

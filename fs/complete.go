@@ -39,7 +39,7 @@ func (h *handle) Ioctl(ctx context.Context, cmd uint32, _ uint64, _, _ []byte) (
 	if err == nil {
 		return 0, 0
 	}
-	errno, corrupt := h.node.vfs.errno(w, err, &h.node.errs, "complete", "release", h.node.parent.name, "file", h.node.file.Name())
+	errno, corrupt := h.node.vfs.errno(w, err, &h.node.errs, "complete", "release", h.node.parent.name, "file", h.node.name)
 	if corrupt && !h.node.corrupt.Swap(true) {
 		h.node.vfs.distrust(h.node)
 	}

@@ -24,19 +24,40 @@ const (
 	withdrawnAttr = xattrPrefix + "withdrawn"
 )
 
-// fileNode is a file of a release.
+// fileNode is a file of a release. The kernel may know it for long, so it does not hold
+// the package: see find.
 type fileNode struct {
 	node
 	id      fusefs.StableAttr
 	parent  releaseID
 	release *catalog.Release
-	file    *bundle.File
+	name    string
 	size    int64
 	time    time.Time
 	io      ioMode
 	errs    meter.Limiter
 	slot    slotUser
 	corrupt atomic.Bool // a read said so
+
+	blocks  atomic.Int64 // as stat has it
+	settled atomic.Bool  // they stay
+}
+
+// errStale: the name is another file by now.
+var errStale = errors.New("the file is another one by now")
+
+// find finds the file in its package, which is read from the disk if it was given
+// back.
+func (f *fileNode) find(w *waiter) (*bundle.Package, *bundle.File, error) {
+	p, err := f.release.PackageSoon(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := p.Lookup(w, f.name)
+	if err == nil && f.vfs.fileIdentity(f.parent, file).Ino != f.id.Ino {
+		err = errStale
+	}
+	return p, file, err
 }
 
 func (v *vfs) fileIdentity(parent releaseID, f *bundle.File) fusefs.StableAttr {
@@ -46,23 +67,38 @@ func (v *vfs) fileIdentity(parent releaseID, f *bundle.File) fusefs.StableAttr {
 }
 
 func newFileNode(r *releaseNode, f *bundle.File) *fileNode {
-	return &fileNode{
+	n := &fileNode{
 		node:    node{vfs: r.vfs},
 		id:      r.vfs.fileIdentity(r.key, f),
 		parent:  r.key,
 		release: r.release,
-		file:    f,
+		name:    f.Name(),
 		size:    max(f.Size(), 0),
 		time:    firstTime(f.ModTime(), r.time()),
 	}
+	n.count(f)
+	return n
+}
+
+// count takes note of the blocks of the file.
+func (f *fileNode) count(file *bundle.File) {
+	n, settled := file.Blocks()
+	f.blocks.Store(max(n, 0))
+	f.settled.Store(settled)
 }
 
 // attr fills in the attributes, and says how long the kernel may believe them: not
 // at all while holes of the image may become known, as when it is opened first.
 func (f *fileNode) attr(out *fuse.Attr) (timeout time.Duration) {
 	f.vfs.setAttr(out, f.id, 1, f.size, f.time)
-	n, settled := f.file.Blocks()
-	if out.Blocks = uint64(max(n, 0)); !settled {
+	if !f.settled.Load() {
+		if p, ok := f.release.Peek(); ok {
+			if file := p.File(f.name); file != nil {
+				f.count(file)
+			}
+		}
+	}
+	if out.Blocks = uint64(f.blocks.Load()); !f.settled.Load() {
 		return 0
 	}
 	return foreverish
@@ -77,11 +113,17 @@ func (f *fileNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Att
 
 var _ = (fusefs.NodeGetxattrer)((*fileNode)(nil))
 
-func (f *fileNode) Getxattr(_ context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
+func (f *fileNode) Getxattr(ctx context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
 	if !strings.HasPrefix(attr, xattrPrefix) {
 		return 0, syscall.ENODATA
 	}
-	value, ok := f.file.Attr(attr)
+	w := f.vfs.wait(ctx)
+	defer w.finish()
+	_, file, err := f.find(w)
+	if err != nil {
+		return 0, syscall.ENODATA
+	}
+	value, ok := file.Attr(attr)
 	if !ok {
 		return 0, syscall.ENODATA
 	}
@@ -103,15 +145,22 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 	}
 	w := f.vfs.wait(ctx)
 	defer w.finish()
-	src, err := f.vfs.opts.reach.open(w, f.file)
+	p, file, err := f.find(w)
+	var src image.Handle
+	if err == nil {
+		src, err = f.vfs.opts.reach.open(w, file)
+	}
+	if errors.Is(err, errStale) {
+		return nil, 0, syscall.ESTALE
+	}
 	if err != nil {
 		if errno := atOpen(f.vfs.opts.Errors, err); errno != 0 {
 			return nil, 0, errno
 		}
-		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.file.Name())
+		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.name)
 		return nil, 0, errno
 	}
-	h := &handle{node: f, src: src}
+	h := &handle{node: f, pkg: p, src: src}
 	h.backing = f.io.opened(src, f.offer(src))
 	f.vfs.addHandle(h)
 	return h, fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, 0
@@ -132,7 +181,7 @@ func (f *fileNode) offer(src image.Handle) *os.File {
 			f.vfs.passthrough.Store(false)
 		}
 		f.vfs.log.Info("no passthrough; reads go through the page cache instead",
-			"release", f.parent.name, "file", f.file.Name(), "err", err)
+			"release", f.parent.name, "file", f.name, "err", err)
 		return nil
 	}
 	return local

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -19,6 +20,7 @@ import (
 // handle is an open fileNode.
 type handle struct {
 	node    *fileNode
+	pkg     *bundle.Package // stays in memory while a file of it is open
 	src     image.Handle
 	backing *os.File // in passthrough mode: what the kernel reads
 	failed  failedRead
@@ -53,7 +55,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		err = errCrowded
 	}
 	errno, corrupt := v.errno(w, err, &h.node.errs, "read",
-		"release", h.node.parent.name, "file", h.node.file.Name(), "offset", off, "length", len(dest))
+		"release", h.node.parent.name, "file", h.node.name, "offset", off, "length", len(dest))
 	if errno == syscall.EINTR {
 		v.stats.interrupted.Add(1)
 	} else {
@@ -91,7 +93,7 @@ func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, sy
 		err = fmt.Errorf("seek from %d went back to %d", off, at)
 	}
 	if err != nil {
-		h.node.vfs.report(&h.node.errs, err, syscall.EIO, "seek", "release", h.node.parent.name, "file", h.node.file.Name())
+		h.node.vfs.report(&h.node.errs, err, syscall.EIO, "seek", "release", h.node.parent.name, "file", h.node.name)
 		return 0, syscall.EIO
 	}
 	return uint64(at), 0

@@ -83,7 +83,7 @@ func (v *vfs) notifier(stop <-chan struct{}, shown view) {
 		case <-v.wake:
 		}
 		for f := range v.takeDistrusted() {
-			v.check("content of "+f.file.Name(), f.NotifyContent(0, 0))
+			v.check("content of "+f.name, f.NotifyContent(0, 0))
 		}
 		now := v.view()
 		names := changes(shown, now)

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,17 +54,21 @@ func (r *releaseNode) Getxattr(_ context.Context, attr string, dest []byte) (uin
 	return giveAttr(dest, []byte(left.UTC().Format(time.RFC3339)))
 }
 
-// open returns the index, waiting for it if this is the first use.
-func (r *releaseNode) open(w *waiter) (*bundle.Package, syscall.Errno) {
-	if p, ok := r.release.Peek(); ok {
-		return p, 0
+// open returns the index, waiting for it if this is the first use. Index is how.
+func (r *releaseNode) open(w *waiter, index func(context.Context) (*bundle.Package, error)) (*bundle.Package, syscall.Errno) {
+	p, err := index(w)
+	if errors.Is(err, catalog.ErrNotListed) {
+		return nil, syscall.EAGAIN // the log has said so
 	}
-	p, err := r.release.PackageSoon(w)
 	if err != nil {
 		errno, _ := r.vfs.errno(w, err, &r.errs, "index a release", "release", r.key.name)
 		return nil, errno
 	}
 	return p, 0
+}
+
+func (r *releaseNode) listed(ctx context.Context) (*bundle.Package, error) {
+	return catalog.Listed(ctx, r.release)
 }
 
 var _ = (fusefs.NodeLookuper)((*releaseNode)(nil))
@@ -80,7 +85,11 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	}
 	w := r.vfs.wait(ctx)
 	defer w.finish()
-	p, errno := r.open(w)
+	index := r.release.PackageSoon
+	if strings.HasPrefix(name, ".") {
+		index = r.listed // shells and file managers look for such names
+	}
+	p, errno := r.open(w, index)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -113,7 +122,7 @@ func (r *releaseNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Er
 func (r *releaseNode) list(ctx context.Context, in string, list []fuse.DirEntry) (fusefs.DirStream, syscall.Errno) {
 	w := r.vfs.wait(ctx)
 	defer w.finish()
-	p, errno := r.open(w)
+	p, errno := r.open(w, r.listed)
 	if errno != 0 {
 		return nil, errno
 	}

@@ -113,7 +113,7 @@ func (v *vfs) removeHandle(h *handle) {
 	}
 	for _, src := range h.node.io.released(h.src) {
 		if err := src.Close(); err != nil {
-			v.log.Warn("close of an image", "release", h.node.parent.name, "file", h.node.file.Name(), "err", err)
+			v.log.Warn("close of an image", "release", h.node.parent.name, "file", h.node.name, "err", err)
 		}
 	}
 	h.node.release.Unuse()

@@ -71,7 +71,7 @@ func (o *Object) findSize(ctx context.Context) error {
 		if method == http.MethodGet {
 			header.Set("Range", "bytes=-1")
 		}
-		a, _, err := o.client.attempt(ctx, request{method: method, route: o.route, to: o.resolved, header: header, urgency: source.Demand})
+		a, _, err := o.client.attempt(ctx, request{method: method, route: o.route, to: o.resolved, header: header, urgency: source.UrgencyOf(ctx)})
 		if err != nil {
 			return err
 		}

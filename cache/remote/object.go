@@ -140,7 +140,7 @@ func (o *Object) DropHead() { o.head = nil }
 // open makes one attempt at Open, and says where that ended. It was refused before, so often.
 func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url.URL, error) {
 	header := http.Header{"Range": {fmt.Sprintf("bytes=0-%d", headSize-1)}, "Accept-Encoding": {"identity"}}
-	ask := request{method: http.MethodGet, route: r, to: r.url, header: header, urgency: source.Demand, refused: refused}
+	ask := request{method: http.MethodGet, route: r, to: r.url, header: header, urgency: source.UrgencyOf(ctx), refused: refused}
 	a, final, err := c.attempt(ctx, ask)
 	if err == nil && refusesRange(a.resp.StatusCode) {
 		_ = a.reject(statusError(a.resp, show.ParsedURL(final)))

@@ -94,3 +94,19 @@ type forward struct {
 }
 
 func (f forward) Start(off int64) int64 { return f.start(off) }
+
+type urgencyKey struct{}
+
+// WithUrgency sets the urgency of what is fetched with the context; without it that is
+// [Demand]. Now is asked for each fetch.
+func WithUrgency(ctx context.Context, now func() Urgency) context.Context {
+	return context.WithValue(ctx, urgencyKey{}, now)
+}
+
+// UrgencyOf is that of WithUrgency.
+func UrgencyOf(ctx context.Context) Urgency {
+	if now, ok := ctx.Value(urgencyKey{}).(func() Urgency); ok {
+		return now()
+	}
+	return Demand
+}

@@ -94,7 +94,8 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	if release == "." || strings.Contains(file, "/") {
 		return nil, usagef("%s is no release of a mount: name DIR/RELEASE or DIR/RELEASE/IMAGE", arg)
 	}
-	if _, err := os.ReadDir(filepath.Join(m.Dir, release)); err != nil { // indexes it
+	indexed(filepath.Join(m.Dir, release))
+	if _, err := os.ReadDir(filepath.Join(m.Dir, release)); err != nil {
 		return nil, withCode(exitFailed, err)
 	}
 	if m.look(ctx); m.Status == nil {

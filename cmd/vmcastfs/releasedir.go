@@ -36,8 +36,15 @@ const (
 // joinedName is the disk that a mount makes of partition images.
 const joinedName = "disk.img"
 
+// indexed has a mount index the release of a directory. Listing it does not if the
+// archive is compressed as a whole; asking for a file does.
+func indexed(dir string) {
+	_, _ = os.Lstat(filepath.Join(dir, "xvm.xml"))
+}
+
 // list finds the regular files below the directory.
 func (r *releaseDir) list() error {
+	indexed(r.dir)
 	err := fs.WalkDir(r.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -66,7 +66,8 @@ func findBase(ctx context.Context, arg string) (*base, error) {
 			path, err = filepath.EvalSymlinks(path) // latest is a link
 		}
 		if err == nil && path != b.mount.Dir {
-			_, err = os.ReadDir(path) // indexes it
+			indexed(path)
+			_, err = os.ReadDir(path)
 		}
 		return path, err
 	})

@@ -67,6 +67,7 @@ type Catalog struct {
 	corrupt  listeners[uint64] // by inode
 	snapshot atomic.Pointer[Snapshot]
 	checking atomic.Bool                // checkAll is under way
+	ahead    atomic.Bool                // indexNewest is under way
 	asked    atomic.Pointer[xvm.Policy] // of packages now
 
 	// mu guards what follows it, and the replacement of snapshot. It comes before

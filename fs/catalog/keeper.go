@@ -184,8 +184,8 @@ func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
 func keepDocument(r *Release) func(doc []byte) error {
 	return func(doc []byte) error {
 		r.mu.Lock()
-		if r.pkg != nil {
-			r.images, _ = r.pkg.Keys()
+		if p := held(r); p != nil {
+			r.images, _ = p.Keys()
 		}
 		as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
 		r.mu.Unlock()
@@ -196,8 +196,10 @@ func keepDocument(r *Release) func(doc []byte) error {
 // used has the release kept from now on: a guest may depend on it.
 func used(r *Release) {
 	r.mu.Lock()
-	again, p := r.kept, r.pkg
-	r.kept = r.kept || p != nil
+	again, p := r.kept, held(r)
+	if p != nil {
+		r.kept, r.pkg = true, p
+	}
 	r.mu.Unlock()
 	if !again && p != nil {
 		r.around.run(func(context.Context) { p.Keep(keepDocument(r)) })

@@ -26,8 +26,8 @@ func New(cfg Config) *Catalog {
 	c.asked.Store(&xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned})
 	c.around = surroundings{
 		bundles: newEnv(cfg, c.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
-		sentry:  &sentry{state: cfg.Trust, required: c.required, feedURL: cfg.FeedURL, log: cfg.Logger},
-		run:     c.tasks.run,
+		sentry: &sentry{state: cfg.Trust, required: c.required, feedURL: cfg.FeedURL, log: cfg.Logger},
+		run:    c.tasks.run, shelf: new(shelf),
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 		kept: cfg.Kept, settle: c.settle,
 		older: func(r *Release, file string) (image.Booted, bool) {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
@@ -56,6 +57,7 @@ type surroundings struct {
 	settle  func()    // looks at what has to stay
 	// older finds the newest other release whose file was booted here.
 	older func(r *Release, file string) (image.Booted, bool)
+	shelf *shelf
 	// reopen puts a new generation in the place of one whose package has to be
 	// opened anew.
 	reopen func(*Release)
@@ -81,8 +83,11 @@ type Release struct {
 	from    string       // who gave the feed that names it, see feed.Document
 	now     feed.Release // as the feed has it now: another title, date, notes, or URL of the same package
 	pkg     *bundle.Package
-	loading chan struct{}   // closed when the indexing under way ends; nil: none
-	taking  archive.Content // what is taken whole for that; nil: nothing
+	idle    weak.Pointer[bundle.Package] // it, once it was given back; see shelf
+	was     store.Key                    // what it is of; "": it has not been indexed
+	loading chan struct{}                // closed when the indexing under way ends; nil: none
+	taking  archive.Content              // what is taken whole for that; nil: nothing
+	wanted  purpose                      // the strongest of those that wait for it
 	failed  *failure
 
 	kept     bool        // it is kept outside of the cache
@@ -153,7 +158,7 @@ func (r *Release) edit(item feed.Release, from string) {
 	if moved {
 		r.failed = nil
 	}
-	p := r.pkg
+	p := held(r)
 	r.mu.Unlock()
 	if moved && p != nil {
 		p.Archive().Move()
@@ -347,7 +352,26 @@ func (r *Release) OpenFile() (f *os.File, isFile bool, err error) { return archi
 func (r *Release) Peek() (*bundle.Package, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pkg, r.pkg != nil
+	p := held(r)
+	return p, p != nil
+}
+
+// held is the package, if it is in memory; mu is held.
+func held(r *Release) *bundle.Package {
+	if r.pkg != nil {
+		return r.pkg
+	}
+	return r.idle.Value()
+}
+
+// giveBack forgets the package, as soon as nobody uses it. That of a release that is
+// kept, or that is not the newest of its item, cannot be had again.
+func giveBack(r *Release) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pkg != nil && !r.kept && r.line.newest.Load() == r {
+		r.idle, r.pkg = weak.Make(r.pkg), nil
+	}
 }
 
 // LastError is why the release could not be indexed, the last time it was
@@ -364,17 +388,28 @@ func (r *Release) LastError() error {
 // Package returns the indexed package. The first use reads what is persisted,
 // or walks the archive over the network, once for however many ask; ctx ends
 // only this caller's waiting.
-func (r *Release) Package(ctx context.Context) (*bundle.Package, error) {
+func (r *Release) Package(ctx context.Context) (*bundle.Package, error) { return index(ctx, r, toUse) }
+
+func index(ctx context.Context, r *Release, why purpose) (*bundle.Package, error) {
 	for {
 		r.mu.Lock()
-		if r.pkg != nil {
-			defer r.mu.Unlock()
-			return r.pkg, nil
+		if p := held(r); p != nil {
+			r.mu.Unlock()
+			r.around.shelf.use(r, p.Bytes())
+			return p, nil
 		}
-		if r.failed != nil && time.Since(r.failed.at) < indexPause {
+		if r.was != "" && r.line.newest.Load() != r {
 			defer r.mu.Unlock()
-			return nil, r.failed.err
+			return nil, archive.ErrReplaced
 		}
+		if r.failed != nil {
+			unlisted := errors.Is(r.failed.err, ErrNotListed)
+			if unlisted && why < toUse || !unlisted && time.Since(r.failed.at) < indexPause {
+				defer r.mu.Unlock()
+				return nil, r.failed.err
+			}
+		}
+		r.wanted = max(r.wanted, why)
 		if r.loading == nil {
 			r.loading = make(chan struct{})
 			if !r.around.run(r.load) {
@@ -400,7 +435,7 @@ func (r *Release) load(ctx context.Context) {
 	defer cancel(nil)
 	deadline := time.AfterFunc(indexTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer deadline.Stop()
-	ctx, stop := patience(ctx, r.around.remote, r.URL)
+	ctx, stop := patience(archive.Quietly(ctx, func() bool { return unawaited(r) }), r.around.remote, r.URL)
 	defer stop()
 	was := r.URL()
 	long := func() { deadline.Reset(longIndex) }
@@ -414,22 +449,32 @@ func (r *Release) load(ctx context.Context) {
 				err = fmt.Errorf("%w: %w", cause, err)
 			}
 		}
-		err = explain(r, err)
-		r.around.log.Error("release cannot be opened", "release", r.Name(), "err", err)
+		if err = explain(r, err); errors.Is(err, ErrNotListed) {
+			r.around.log.Info("a release is not listed yet", "release", r.Name(), "why", err)
+		} else {
+			r.around.log.Error("release cannot be opened", "release", r.Name(), "err", err)
+		}
 	} else {
 		remember(r, p.Verdict())
 		p.Prepare(ctx)
 	}
 	r.mu.Lock()
+	replaced := err == nil && r.was != "" && r.was != p.Is()
+	if replaced {
+		err = archive.ErrReplaced // what was listed was of another one
+	}
 	if err != nil {
 		r.failed = &failure{err, time.Now()}
 	} else {
-		r.pkg, r.failed = p, nil
+		r.pkg, r.was, r.failed = p, p.Is(), nil
 	}
 	close(r.loading)
-	r.loading, r.taking = nil, nil
+	r.loading, r.taking, r.wanted = nil, nil, toKnow
 	r.mu.Unlock()
-	if err == nil {
+	switch {
+	case replaced:
+		r.around.replace(r)
+	case err == nil:
 		p.Archive().Move() // it may have moved meanwhile
 	}
 }
@@ -449,7 +494,7 @@ func (r *Release) open(ctx context.Context, long func()) (_ *bundle.Package, err
 		defer r.mu.Unlock()
 		r.taking = w
 	}
-	p, asked, err := bundle.Open(ctx, r.around.bundles, r.told(), r.place(), bundle.Progress{Long: long, Taking: taking})
+	p, asked, err := bundle.Open(ctx, r.around.bundles, r.told(), r.place(), bundle.Progress{Long: long, Taking: taking, Inflate: func() error { return mayInflate(r) }})
 	if err == nil && asked {
 		r.checker.done()
 	}

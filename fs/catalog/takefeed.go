@@ -29,7 +29,10 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 			c.cfg.Logger.Warn("the feed is not kept on disk: a mount without network will not have it", "err", err)
 		}
 	}
-	c.tasks.run(c.judgeNewest)
+	c.tasks.run(func(ctx context.Context) {
+		c.judgeNewest(ctx)
+		indexNewest(ctx, c)
+	})
 }
 
 // awaitAcceptance looks whether the operator has accepted that the feed went

@@ -547,11 +547,12 @@ func statAll(dir string) (n int, err error) {
 func (w *world) slowListing(release string) {
 	w.t.Helper()
 	began := w.now()
-	if _, err := os.ReadDir(w.path(release)); !errors.Is(err, syscall.EIO) {
-		w.t.Errorf("ls of a release that was never indexed: %v", err)
+	// The mount may have indexed it by itself.
+	if _, err := os.ReadDir(w.path(release)); err != nil && !errors.Is(err, syscall.EIO) {
+		w.t.Errorf("ls of a release that nobody has looked at: %v", err)
 	}
 	if d := w.now() - began; d > 8*time.Second {
-		w.t.Errorf("ls of a release that was never indexed failed after %s", d)
+		w.t.Errorf("ls of a release that nobody has looked at took %s", d)
 	}
 }
 

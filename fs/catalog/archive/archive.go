@@ -152,7 +152,7 @@ func (a *Archive) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	n := a.head.copy(ctx, want, off)
 	if n < len(want) {
-		body, err := a.loose.Fetch(ctx, off+int64(n), int64(len(want)-n), source.Demand)
+		body, err := a.loose.Fetch(ctx, off+int64(n), int64(len(want)-n), source.UrgencyOf(ctx))
 		if err != nil {
 			return n, err
 		}

@@ -64,7 +64,7 @@ func (p *prefetched) fetch(ctx context.Context, from source.Source) {
 }
 
 func (p *prefetched) read(ctx context.Context, from source.Source) ([]byte, error) {
-	body, err := from.Fetch(ctx, p.off, p.n, source.Demand)
+	body, err := from.Fetch(ctx, p.off, p.n, source.UrgencyOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -226,4 +226,15 @@ func listCheck(head []byte, at, length int64, manifest []byte) func([]byte) bool
 		_, _, mismatch := d.Compare()
 		return mismatch == ""
 	}
+}
+
+// Quietly has what is fetched with the context give way to all else, as long as quiet
+// says so.
+func Quietly(ctx context.Context, quiet func() bool) context.Context {
+	return source.WithUrgency(ctx, func() source.Urgency {
+		if quiet() {
+			return source.Background
+		}
+		return source.Demand
+	})
 }

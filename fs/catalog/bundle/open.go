@@ -15,6 +15,9 @@ import (
 type Progress struct {
 	Long   func()                // it is going to take long
 	Taking func(archive.Content) // this is being taken whole
+	// Inflate is asked before an archive that is compressed as a whole is inflated to
+	// its end. An error is that of Open.
+	Inflate func() error
 }
 
 // opening is one call of Open.
@@ -124,6 +127,9 @@ func (o opening) readEnclosure(ctx context.Context, a *archive.Archive, stored a
 	case enc.Bare != "":
 		return bareDoc(enc.Bare, size, o.release.Item().SHA256), stored, nil
 	case enc.Inflate != "":
+		if err := o.progress.Inflate(); err != nil {
+			return nil, nil, err
+		}
 		o.progress.Long()
 		return o.readInflated(ctx, a, enc.Inflate, size)
 	}

@@ -152,10 +152,7 @@ func (p *Package) Peek(name string) (f *File, ok bool) {
 // Lookup finds a file by its name; fs.ErrNotExist: there is none. It waits until
 // the size of the file is found, if that is not known.
 func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {
-	f := p.files[name]
-	if f == nil && name == notesName {
-		f = p.notes()
-	}
+	f := p.File(name)
 	if f == nil {
 		return nil, fs.ErrNotExist
 	}
@@ -215,6 +212,33 @@ func (p *Package) Keys() (images, lists []store.Key) {
 		lists = append(lists, sidecarKey(d.From, d.Identity))
 	}
 	return images, lists
+}
+
+// File is a file by its name, whether its size is known or not; nil: there is none.
+func (p *Package) File(name string) *File {
+	if f := p.files[name]; f != nil || name != notesName {
+		return f
+	}
+	return p.notes()
+}
+
+// Is tells what package it is, and with what it is read: its files are the same for
+// as long as that is.
+func (p *Package) Is() store.Key {
+	if p.blocks == nil {
+		return p.identity.key("package")
+	}
+	return p.identity.key("package", p.blocks.ID)
+}
+
+// Bytes is about what the package takes in memory.
+func (p *Package) Bytes() int64 {
+	const fixed, each = 8 << 10, 1 << 10
+	n := int64(fixed) + each*int64(len(p.names)+len(p.doc.Index.Members)+len(p.doc.Index.Hidden))
+	for _, content := range p.doc.Meta {
+		n += 2 * int64(len(content)) // a part of it is parsed
+	}
+	return n
 }
 
 // Verdict is who vouches for the package, and for which of its files.

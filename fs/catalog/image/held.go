@@ -30,7 +30,7 @@ const (
 
 // HeldBlocks finds blocks by their SHA-256 in all images of the cache whose
 // block sums are known. It is filled when the first block is looked for, and
-// emptied when no image is open that may look for any.
+// emptied when no image has been open for a while that may look for any.
 //
 // mu guards what follows it, and is held while the documents are read. It comes
 // before the locks of package store.
@@ -44,6 +44,7 @@ type HeldBlocks struct {
 
 	mu     sync.RWMutex
 	users  int
+	alone  bool // nobody has used it since rest looked
 	filled bool
 	files  []*heldFile // the most recently used first
 	blocks int
@@ -97,14 +98,13 @@ func (h *HeldBlocks) enter() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users++
+	h.alone = false
 }
 
 func (h *HeldBlocks) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.users--; h.users == 0 {
-		h.clear()
-	}
+	h.users-- // filling it anew takes long: see rest
 }
 
 // Close closes all files for good, also if images are still open.
@@ -115,13 +115,19 @@ func (h *HeldBlocks) Close() {
 	h.filled = true
 }
 
-// rest closes the files that nothing has been found in for a while.
+// rest closes the files that nothing has been found in for a while, and forgets all
+// once there has been no user for as long.
 func (h *HeldBlocks) rest() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.timer == nil {
 		return
 	}
+	if h.users == 0 && h.alone {
+		h.clear()
+		return
+	}
+	h.alone = h.users == 0
 	for _, f := range h.files {
 		f.rest()
 	}

@@ -15,6 +15,7 @@ import (
 // of it; its sums are in pages.
 const (
 	maxListMemory = 32 << 20 // all of them
+	maxIdleLists  = 64       // of packages that no image is open of: they hold the package
 	maxPages      = 200      // of 20 KiB: all together
 )
 
@@ -36,7 +37,7 @@ type ListMemory struct {
 func (m *ListMemory) take(b *BlockSums, bytes int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for m.total+bytes > maxListMemory && m.dropIdle() {
+	for m.total+bytes > maxListMemory && m.dropIdle(0) {
 	}
 	if m.total+bytes > maxListMemory {
 		origins := map[string]int64{b.Origin: 0}
@@ -61,19 +62,30 @@ func (m *ListMemory) take(b *BlockSums, bytes int64) error {
 	return nil
 }
 
-// dropIdle lets go of the list that has been idle for longest; false: none is. mu is
-// held.
-func (m *ListMemory) dropIdle() bool {
+// rest is called when a list may have become idle.
+func (m *ListMemory) rest() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropIdle(maxIdleLists)
+}
+
+// dropIdle lets go of the list that has been idle for longest, if more than spare are;
+// false: it has not. mu is held.
+func (m *ListMemory) dropIdle(spare int) bool {
 	var oldest *BlockSums
+	idle := 0
 	var since time.Time
 	for l := range m.lists {
 		l.mu.Lock()
-		if l.list != nil && l.users == 0 && (oldest == nil || l.used.Before(since)) {
-			oldest, since = l, l.used
+		if l.list != nil && l.users == 0 {
+			idle++
+			if oldest == nil || l.used.Before(since) {
+				oldest, since = l, l.used
+			}
 		}
 		l.mu.Unlock()
 	}
-	if oldest == nil {
+	if oldest == nil || idle <= spare {
 		return false
 	}
 	oldest.mu.Lock()

@@ -144,7 +144,11 @@ func (b *BlockSums) LetGo() {
 	b.mu.Lock()
 	b.users--
 	b.used = time.Now()
+	idle := b.users == 0
 	b.mu.Unlock()
+	if idle {
+		b.lists.rest()
+	}
 }
 
 // read brings the list into memory.
@@ -196,8 +200,9 @@ func (b *BlockSums) Offer(list *List) {
 	}
 	b.learnData(list.Blocks)
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.list, b.used = list, time.Now()
+	b.mu.Unlock()
+	b.lists.rest()
 }
 
 // takePoints returns the list's seek points of a member, once: its caller keeps
