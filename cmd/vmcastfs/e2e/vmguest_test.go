@@ -81,8 +81,8 @@ func countingDebian(t *testing.T) (archive []byte) {
 			<cmdline>root=/dev/sda1 rw console=hvc0</cmdline><disk file="root.img" target="sda1"/></xvm>`), 0o644)))
 	for _, args := range [][]string{
 		{"cp", "--sparse=always", filepath.Join(from, "root.img"), disk},
-		{"debugfs", "-w", "-R", "write " + script + " /etc/rc2.d/S99count", disk},
-		{"debugfs", "-w", "-R", "set_inode_field /etc/rc2.d/S99count mode 0100755", disk},
+		{"sh", "-c", `debugfs -R "cat /etc/inittab" "$1" >inittab && echo zz:2:once:/count >>inittab &&
+			printf "write count count\nset_inode_field count mode 0100755\ncd /etc\nrm inittab\nwrite inittab inittab\n" >edit && debugfs -w -f edit "$1"`, "sh", disk},
 		{binary, "pack", "-o", out, xml, disk, filepath.Join(from, "vmlinuz"), filepath.Join(from, "initrd.img")},
 	} {
 		if said, err := command(t, dir, args[0], args[1:]...); err != nil {
