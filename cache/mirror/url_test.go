@@ -16,7 +16,7 @@ func parse(t *testing.T, raw string) *url.URL {
 	return u
 }
 
-func TestMapURL(t *testing.T) {
+func TestH21MapURL(t *testing.T) {
 	for _, x := range []struct{ base, to, want string }{
 		{"http://rack:8080", "https://example.org/a.xvm", "http://rack:8080/https/example.org/a.xvm"},
 		{"http://rack:8080/", "https://Example.ORG:443/a.xvm?k=v&x=%20", "http://rack:8080/https/example.org/a.xvm?k=v&x=%20"},

@@ -92,7 +92,7 @@ func TestMirror(t *testing.T) {
 }
 
 // Whatever a mirror does, the bytes are right, and the origin gives what it does not.
-func TestBadMirror(t *testing.T) {
+func TestH19BadMirror(t *testing.T) {
 	const off, n = 20_000, 250_000
 	for name, x := range map[string]struct {
 		fault origin.Fault
@@ -142,7 +142,7 @@ func TestBadMirror(t *testing.T) {
 
 // A mirror that says nothing costs a fetch two seconds, in the middle of a body or before it.
 // The origin answers everything meanwhile.
-func TestSilentMirror(t *testing.T) {
+func TestH20SilentMirror(t *testing.T) {
 	for name, kind := range map[string]origin.Kind{"hang": origin.Hang, "stall": origin.Stall, "drip": origin.DripFeed} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,7 +221,7 @@ func TestOriginDown(t *testing.T) {
 }
 
 // Credentials stay with the origin, unless the option says otherwise for the mirror.
-func TestMirrorCredentials(t *testing.T) {
+func TestH21MirrorCredentials(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)

@@ -61,7 +61,7 @@ func at(url string) string { return "/" + strings.Replace(url, "://", "/", 1) }
 
 // A rack whose origin is down boots what one host has booted before, through the configurations
 // as they are printed, if a signature vouches for what the mirror says of the archive.
-func TestRackWithoutOrigin(t *testing.T) {
+func TestH20RackWithoutOrigin(t *testing.T) {
 	g := newGnuPG(t)
 	g.key("pub", "ed25519", "never")
 	key := filepath.Join(t.TempDir(), "key.asc")
@@ -138,7 +138,7 @@ func TestRackWithoutOrigin(t *testing.T) {
 
 // A mirror that lies, in whatever way, is found out by the first blocks. Nothing wrong is read, the
 // origin gives the rest, an event tells of it, and so does status.
-func TestLyingMirror(t *testing.T) {
+func TestH19LyingMirror(t *testing.T) {
 	pkg, disk := packedDisk(t, "")
 	replaced := noise(len(pkg), 2)
 	for i := range replaced {
