@@ -80,9 +80,9 @@ func New() *Server {
 // the address it had before.
 func (s *Server) Start() error { return s.start(nil) }
 
-// ListenOn has the first Start listen on another address of this machine than 127.0.0.1, unless
+// ListenOn has the first Start of s listen on another address of this machine than 127.0.0.1, unless
 // ip is "".
-func (s *Server) ListenOn(ip string) {
+func ListenOn(s *Server, ip string) {
 	if ip != "" {
 		s.addr = net.JoinHostPort(ip, "0")
 	}

@@ -17,12 +17,12 @@ func (c *Client) hear(ctx context.Context, r *route, err error) *Object {
 	if ctx.Value(atOrigin{}) != nil || errors.Is(err, ErrProtocol) || !temporary(err) || ctx.Err() != nil {
 		return nil
 	}
-	v := (&Object{client: c}).via(r, r.url, false)
+	v := viaOf(&Object{client: c}, r, r.url, false)
 	if v == nil {
 		return nil
 	}
 	heard, _, failed := c.open(ctx, v.route, 0)
-	if failed != nil || heard.mirrors() == nil {
+	if failed != nil || mirrorsOf(heard) == nil {
 		return nil
 	}
 	heard.route, heard.resolved, heard.shown = r, nil, show.ParsedURL(r.url)
@@ -45,10 +45,10 @@ func (o *Object) Hearsay() bool { return o.heard.Load() }
 // some of its ranges. Failures are of no matter.
 func (o *Object) Warm(ctx context.Context, spans ...[2]int64) {
 	r, to, remembered, err := o.location(pinned)
-	if o.mirrors() == nil || err != nil {
+	if mirrorsOf(o) == nil || err != nil {
 		return
 	}
-	v := o.via(r, to, remembered)
+	v := viaOf(o, r, to, remembered)
 	if v == nil {
 		return
 	}

@@ -30,9 +30,9 @@ func (c *Client) mirrorStall() time.Duration {
 	return min(mirrorStall, c.options.Timeo/4)
 }
 
-// mirrors are those that may have the object. A mirror is asked with a validator only, which
+// mirrorsOf are those that may have the object. A mirror is asked with a validator only, which
 // is part of the key under which it keeps a range.
-func (o *Object) mirrors() *mirror.Set {
+func mirrorsOf(o *Object) *mirror.Set {
 	if !o.id.Ranged || o.id.ifRange() == "" {
 		return nil
 	}
@@ -43,18 +43,18 @@ func (o *Object) mirrors() *mirror.Set {
 func (c *Client) Mirrors() *mirror.Set { return c.options.Mirrors }
 
 // HasMirrors reports whether mirrors are configured that may have the object.
-func (o *Object) HasMirrors() bool { return o.mirrors() != nil }
+func (o *Object) HasMirrors() bool { return mirrorsOf(o) != nil }
 
 // Mirrored reports whether a mirror would be asked for bytes of the object now.
 func (o *Object) Mirrored() bool {
-	if o.mirrors() == nil {
+	if mirrorsOf(o) == nil {
 		return false
 	}
 	r, to, remembered, err := o.location(unpinned)
 	if err != nil {
 		return false
 	}
-	return o.via(r, to, remembered) != nil
+	return viaOf(o, r, to, remembered) != nil
 }
 
 // A via is a mirror that has an object.
@@ -65,9 +65,9 @@ type via struct {
 	origin string // which it stands for
 }
 
-// via returns the mirror that is to be asked, nil for none. A place that redirects led to and
+// viaOf returns the mirror that is to be asked, nil for none. A place that redirects led to and
 // that has a query is likely signed, which is a secret.
-func (o *Object) via(r *route, to *url.URL, remembered bool) *via {
+func viaOf(o *Object, r *route, to *url.URL, remembered bool) *via {
 	if remembered && to.RawQuery != "" {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (o *Object) via(r *route, to *url.URL, remembered bool) *via {
 }
 
 // latest is the identity that the origin has given last, of those that are the object.
-func (o *Object) latest() Identity {
+func latest(o *Object) Identity {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if n := len(o.known); n > 0 {
@@ -100,7 +100,7 @@ func (o *Object) latest() Identity {
 // ask asks the mirror for bytes off to end. Nothing is tried twice: the origin is there for
 // that.
 func (v *via) ask(ctx context.Context, off, end int64, u source.Urgency, still func() bool) (*attempt, error) {
-	id := v.object.latest()
+	id := latest(v.object)
 	header := http.Header{"Accept-Encoding": {"identity"}, "Range": {fmt.Sprintf("bytes=%d-%d", off, end-1)}, "If-Range": {id.ifRange()}}
 	a, _, err := v.object.client.attempt(ctx, request{method: http.MethodGet, route: v.route, to: v.route.url, header: header, urgency: u, still: still})
 	if err != nil {
@@ -174,11 +174,11 @@ func (s *stream) askMirror(r *route, to *url.URL, remembered bool) bool {
 		s.failed = false // the next time is another one
 		return false
 	}
-	v := s.object.via(r, to, remembered)
+	v := viaOf(s.object, r, to, remembered)
 	if v == nil {
 		return false
 	}
-	still := func() bool { now := s.object.via(r, to, remembered); return now != nil && now.mirror == v.mirror }
+	still := func() bool { now := viaOf(s.object, r, to, remembered); return now != nil && now.mirror == v.mirror }
 	a, err := v.ask(s.ctx, s.off, s.end, s.urgency, still)
 	switch {
 	case err == nil:

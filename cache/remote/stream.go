@@ -37,7 +37,7 @@ func (o *Object) fetch(ctx context.Context, off, n int64, u source.Urgency, p pi
 	if n == unknown {
 		s.end = size
 	}
-	if o.mirrors() != nil {
+	if mirrorsOf(o) != nil {
 		if s.trial = source.TrialOf(ctx); s.trial == nil && o.heard.Load() {
 			s.trial = &source.Trial{}
 		}

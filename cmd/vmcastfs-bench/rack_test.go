@@ -219,7 +219,7 @@ func (b *bench) liar(path string) (*origin.Server, string, error) {
 		return nil, "", err
 	}
 	s := origin.New()
-	s.ListenOn(rackAddress)
+	origin.ListenOn(s, rackAddress)
 	at := "/" + strings.Replace(b.site.URL(), "://", "/", 1) + path
 	s.Put(at, lying{file}, info.Size(), published, etagOf(path), "application/x-xvm")
 	if err := s.Start(); err != nil {

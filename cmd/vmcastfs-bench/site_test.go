@@ -51,7 +51,7 @@ var published = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func newSite(imageFile, address string) (_ *site, err error) {
 	s := &site{Server: origin.New()}
-	s.ListenOn(address)
+	origin.ListenOn(s.Server, address)
 	if s.image, err = os.Open(imageFile); err != nil {
 		return nil, err
 	}
