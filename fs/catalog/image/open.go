@@ -49,7 +49,7 @@ func (im *Image) admit(ctx context.Context, file *cache.File) error {
 	if im.waits(file) {
 		return nil // reading it checks the head then
 	}
-	return im.tell(im.head.atOpen(ctx, file, im.Size()))
+	return im.set.tell(im.member.Name, im.head.atOpen(ctx, file, im.Size()))
 }
 
 // handle is an open image.
@@ -67,7 +67,7 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	h.im.profile.record(off, int64(len(p)))
 	n, err := h.im.head.read(ctx, h.file, h.im.Size(), p, off)
-	return n, h.im.tell(err)
+	return n, h.im.set.tell(h.im.member.Name, err)
 }
 
 // SeekData returns the size if no data follows, where the cache says ENXIO.

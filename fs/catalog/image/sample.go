@@ -12,10 +12,10 @@ import (
 	"vmcastfs/cache/source"
 )
 
-// tell says it to the package if err is that of a block that does not match.
-func (im *Image) tell(err error) error {
+// tell says it to the package if a read of the file ended with a block that does not match.
+func (s *Set) tell(name string, err error) error {
 	if _, bad := errors.AsType[*cache.BlockError](err); bad {
-		im.set.Mismatch(im.member.Name)
+		s.Mismatch(name)
 	}
 	return err
 }

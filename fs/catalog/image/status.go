@@ -70,14 +70,14 @@ func (im *Image) describe(said func(*Image) cache.Status) Status {
 		Refused: refused,
 		Name:    im.member.Name, Size: im.Size(), Image: true, Open: open,
 		State: is.State, Note: is.Note, Verify: im.checks.verify(im.set.Strict), VerifyNote: im.checks.verifyNote(im.set, im.summed()),
-		MirrorNote:  im.mirrorNote(),
+		MirrorNote:  mirrorNote(im),
 		CachedBytes: is.CachedBytes, Percent: is.Percent, Checked: is.Checked, InFlight: is.InFlight,
 		LastError: is.LastError, LastErrorAt: is.LastErrorAt,
 	}
 }
 
 // mirrorNote is Status.MirrorNote.
-func (im *Image) mirrorNote() string {
+func mirrorNote(im *Image) string {
 	mode := im.checks.mode()
 	if im.set.Mirrored == nil || mode == blockMode || mode == keptMode || mode == unknownMode && im.set.Blocks != nil {
 		return ""
