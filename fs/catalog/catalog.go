@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -66,9 +67,9 @@ type Catalog struct {
 	changed  listeners[struct{}]
 	corrupt  listeners[uint64] // by inode
 	snapshot atomic.Pointer[Snapshot]
-	checking atomic.Bool                // checkAll is under way
-	ahead    atomic.Bool                // indexNewest is under way
-	asked    atomic.Pointer[xvm.Policy] // of packages now
+	checking atomic.Bool // checkAll is under way
+	ahead    atomic.Bool // indexNewest is under way
+	asked    asking
 
 	// mu guards what follows it, and the replacement of snapshot. It comes before
 	// Release.mu.
@@ -116,7 +117,10 @@ func samePackage(was, is feed.Release) bool {
 // comes back, because somebody may still use what it was.
 func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
-	stay := c.dropped(f)
+	c.mu.Lock()
+	was := maps.Clone(c.releases)
+	c.mu.Unlock()
+	stay := c.keeper.dropped(was, f)
 	c.mu.Lock()
 	edited := make(map[*Release]feed.Release)
 	s := &Snapshot{feed: f, raw: raw, time: at}
@@ -138,7 +142,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 	for _, item := range f.Releases {
 		r := c.releases[item.ID]
 		if r == nil || stay[r] {
-			if r = c.returning(item); r != nil {
+			if r, c.gone = returning(c.gone, item); r != nil {
 				returned = append(returned, r)
 			}
 		}

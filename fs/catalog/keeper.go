@@ -15,6 +15,7 @@ import (
 // keeper knows what keeps a release that its feed drops.
 type keeper struct {
 	store  *store.Store
+	kept   *kept.Dir     // where they are kept on the disk
 	vms    string        // directory of the records of machines
 	feed   func() string // its URL, as machines' records have it
 	cached bool          // cached data keeps it

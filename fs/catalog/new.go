@@ -23,10 +23,10 @@ func New(cfg Config) *Catalog {
 		cfg.inflate = newBudgets(n, n)
 	}
 	c := &Catalog{cfg: cfg, tasks: newTasks(), releases: make(map[string]*Release)}
-	c.asked.Store(&xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned})
+	c.asked.now.Store(&xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned})
 	c.around = surroundings{
-		bundles: newEnv(cfg, c.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
-		sentry: &sentry{state: cfg.Trust, required: c.required, feedURL: cfg.FeedURL, log: cfg.Logger},
+		bundles: newEnv(cfg, c.asked.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		sentry: &sentry{state: cfg.Trust, required: c.asked.required, feedURL: cfg.FeedURL, log: cfg.Logger},
 		run:    c.tasks.run, shelf: new(shelf),
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 		kept: cfg.Kept, settle: c.settle,
@@ -38,6 +38,7 @@ func New(cfg Config) *Catalog {
 	c.status.asking = make(chan struct{}, 1)
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	c.keeper = &keeper{
+		kept:  cfg.Kept,
 		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.ctx,
 	}
 	c.pinner = pinner{run: c.tasks.run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}

@@ -8,6 +8,7 @@ import (
 	"vmcastfs/cache/mirror"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/feed"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
@@ -80,7 +81,7 @@ func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).S
 
 // look looks at the disk. What it finds of images they keep, see bundle.File.Known.
 func (c *Catalog) look() *look {
-	l := &look{after: c.activity(), cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
+	l := &look{after: activityOf(c.cfg), cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
 	c.settleNow(c.tasks.ctx)
 	for _, r := range c.Snapshot().All() {
 		p, ok := r.Peek()
@@ -96,22 +97,24 @@ func (c *Catalog) look() *look {
 	return l
 }
 
-// activity is what this process has done to the cache so far, and what others want
+// activityOf is what this process has done to the cache so far, and what others want
 // kept, from memory and a few stats.
-func (c *Catalog) activity() activity {
-	reads := c.cfg.Cache.Stats()
-	held := c.cfg.Store.HeldStamp()
-	if info, err := os.Stat(c.cfg.VMs); err == nil {
+func activityOf(cfg Config) activity {
+	reads := cfg.Cache.Stats()
+	held := cfg.Store.HeldStamp()
+	if info, err := os.Stat(cfg.VMs); err == nil {
 		held += info.ModTime().UnixNano()
 	}
-	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, c.cfg.Store.Known(store.Stats{}).EvictedBytes, held}
+	return activity{reads.DemandBytes + reads.ReadAheadBytes + reads.BackgroundBytes + reads.CopiedBytes, cfg.Store.Known(store.Stats{}).EvictedBytes, held}
 }
 
 // describe makes a Status of a look at the disk and the state of each file.
 func (c *Catalog) describe(l *look, of func(*bundle.File) image.Status) Status {
 	s := c.Snapshot()
 	st := Status{Version: 1, VMs: c.cfg.VMs, HTTP: c.cfg.HTTP, Cache: c.cfg.Store.Known(l.cache), Reads: c.cfg.Cache.Stats(), Origins: c.cfg.Remote.Stats(), Mirrors: c.cfg.Remote.Mirrors().Status()}
-	st.Feed = c.feedStatus(s)
+	st.Feed = feedStatus(c.poller.Status(), s)
+	st.Feed.FailedBy = c.failures.reasons(st.Feed.Failed)
+	st.Feed.Rollback, st.Feed.Kept, st.Feed.TrustError = c.around.sentry.status()
 	all := s.All()
 	st.Releases = make([]ReleaseStatus, 0, len(all))
 	for _, r := range all {
@@ -185,15 +188,12 @@ func incomplete(files []image.Status) (names []string) {
 	return names
 }
 
-func (c *Catalog) feedStatus(s *Snapshot) FeedStatus {
-	p := c.poller.Status()
-	st := FeedStatus{
+func feedStatus(p feed.Status, s *Snapshot) FeedStatus {
+	return FeedStatus{
 		URL: p.URL, Title: p.Title, LastSuccess: timePtr(p.LastSuccess), LastAttempt: timePtr(p.LastAttempt),
 		LastError: p.LastError, Stale: p.Stale, Next: timePtr(p.Next), Warnings: s.feed.Warnings,
-		Failed: p.Failed, FailedBy: c.failures.reasons(p.Failed),
+		Failed: p.Failed,
 	}
-	st.Rollback, st.Kept, st.TrustError = c.around.sentry.status()
-	return st
 }
 
 func timePtr(t time.Time) *time.Time {

@@ -61,7 +61,7 @@ func known(c *Catalog) Status {
 	if f.last == nil {
 		f.last = c.look()
 	}
-	if c.activity() != f.last.after {
+	if activityOf(c.cfg) != f.last.after {
 		select {
 		case f.asking <- struct{}{}:
 		default:

@@ -16,7 +16,7 @@ const kindFeed = store.Lasting
 // and nothing of it is served.
 func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) {
 	why, keep := c.around.sentry.takeFeed(heldFeed{f, raw, at, save}, len(c.Snapshot().releases) > 0)
-	if why != "" && c.required() {
+	if why != "" && c.asked.required() {
 		c.tasks.run(c.awaitAcceptance)
 	}
 	if keep {
@@ -66,7 +66,7 @@ func (c *Catalog) awaitAcceptance(ctx context.Context) {
 // a trusted key signed counts as seen, so that nobody else can make an honest
 // feed look old.
 func (c *Catalog) judgeNewest(ctx context.Context) {
-	if r := c.Snapshot().Latest(); r != nil && c.cfg.Trust != nil && c.required() {
+	if r := c.Snapshot().Latest(); r != nil && c.cfg.Trust != nil && c.asked.required() {
 		_, _ = r.Package(ctx) // its error is told to who wants the release
 	}
 }

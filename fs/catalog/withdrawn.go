@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -26,28 +25,25 @@ func (c *Catalog) loadKept() {
 	}
 }
 
-// dropped withdraws those releases that f does not name any more, or names another
-// package for, and that stay. The others are as if they had never been.
-func (c *Catalog) dropped(f *feed.Feed) (stay map[*Release]bool) {
+// dropped withdraws those of the current releases that f does not name any more, or names
+// another package for, and that stay. The others are as if they had never been.
+func (k *keeper) dropped(current map[string]*Release, f *feed.Feed) (stay map[*Release]bool) {
 	named := make(map[string]feed.Release, len(f.Releases))
 	for _, item := range f.Releases {
 		named[item.ID] = item
 	}
-	c.mu.Lock()
-	current := maps.Clone(c.releases)
-	c.mu.Unlock()
 	stay = make(map[*Release]bool)
-	n := c.keeper.needs()
+	n := k.needs()
 	for id, r := range current {
 		item, here := named[id]
 		switch {
 		case here && samePackage(r.Item(), item):
 			continue
-		case here && c.keeper.keepsPath(r), !here && c.keeper.stays(r, n):
-			c.keeper.withdraw(r)
+		case here && k.keepsPath(r), !here && k.stays(r, n):
+			k.withdraw(r)
 			stay[r] = true
 		default:
-			c.cfg.Kept.Remove(r.Name())
+			k.kept.Remove(r.Name())
 			if here && r.key() == feed.URLKey(item.URL) {
 				r.record.Forget() // before the next one looks for its own
 			}
@@ -56,18 +52,18 @@ func (c *Catalog) dropped(f *feed.Feed) (stay map[*Release]bool) {
 	return stay
 }
 
-// returning finds the withdrawn release that an item names again; c.mu is held.
-func (c *Catalog) returning(item feed.Release) *Release {
-	for i, r := range slices.Backward(c.gone) {
+// returning takes the release that an item names again from the withdrawn ones.
+func returning(gone []*Release, item feed.Release) (*Release, []*Release) {
+	for i, r := range slices.Backward(gone) {
 		if r.item.ID == item.ID && samePackage(r.Item(), item) {
-			c.gone = slices.Delete(c.gone, i, i+1)
+			gone = slices.Delete(gone, i, i+1)
 			r.mu.Lock()
 			r.left, r.returned = time.Time{}, true
 			r.mu.Unlock()
-			return r
+			return r, gone
 		}
 	}
-	return nil
+	return nil, gone
 }
 
 // freeName is the directory name of a new release: its own, unless a release that
