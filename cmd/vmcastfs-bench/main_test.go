@@ -186,7 +186,7 @@ func (b *bench) plan() []test {
 		name := fmt.Sprintf("read %d MiB from the start, %s, cold", x.size>>20, x.n.name)
 		tests = append(tests, test{name, func(ctx context.Context) ([]result, error) { return b.readCold(ctx, x.n, x.size, name) }})
 	}
-	return append(append(append(tests, b.warmTests()...), b.growthTests()...), b.rackTests()...)
+	return slices.Concat(tests, b.nextTests(), b.warmTests(), b.growthTests(), b.rackTests())
 }
 
 // path is a place in the working directory.

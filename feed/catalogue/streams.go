@@ -119,7 +119,6 @@ type found struct {
 	Item
 	path, size string
 	sums       []Sum
-	named      bool // its kind is part of its name
 }
 
 // fields are those of a product, a version or an item. Each has those of what it is in.
