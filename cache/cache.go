@@ -38,10 +38,6 @@ type Options struct {
 	patience time.Duration // what it waits at least, for tests on slow machines
 }
 
-// fetchSlots bounds the ranges under way that no reader waits for (read-ahead,
-// rest of a region, completion). Demanded ranges are bounded by the readers.
-const fetchSlots = 8
-
 // shared is what all files of a cache have in common. Only its fields' own
 // types guard it.
 type shared struct {
@@ -50,11 +46,11 @@ type shared struct {
 	mem      *memory
 	buffers  buffers
 	count    counters
-	slots    chan struct{} // one token per range that nobody waits for
-	demand   atomic.Int64  // demanded fetches under way
-	tables   atomic.Int64  // bytes of sums learned
-	lastMiss atomic.Int64  // when the last one began or ended, UnixNano
-	trip     atomic.Int64  // about how long a demanded fetch takes to its first block, ns
+	slots    slots
+	demand   atomic.Int64 // demanded fetches under way
+	tables   atomic.Int64 // bytes of sums learned
+	lastMiss atomic.Int64 // when the last one began or ended, UnixNano
+	trip     atomic.Int64 // about how long a demanded fetch takes to its first block, ns
 }
 
 // Cache joins files of a store with sources of their missing blocks. Its
@@ -101,7 +97,7 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("memory tier of %d bytes: %w", o.Memory, err)
 	}
 	return &Cache{
-		shared:  &shared{opts: o, log: o.Logger, mem: mem, slots: make(chan struct{}, fetchSlots)},
+		shared:  &shared{opts: o, log: o.Logger, mem: mem, slots: slots{jobs: make(map[*job]time.Time)}},
 		entries: make(map[store.Key]*entry),
 		handles: make(map[*File]struct{}),
 		ids:     make(map[store.Key]uint32),
@@ -166,6 +162,7 @@ func (c *Cache) newEntry(spec Spec) (*entry, error) {
 		c.ids[spec.Key] = id
 	}
 	e := newEntry(c.shared, spec, sf, id)
+	e.flights.origin = c.origin(spec.Origin)
 	if spec.Label != "" {
 		e.tasks.run(func() { // only lists show it
 			if err := st.SetLabel(spec.Key, spec.Label); err != nil {
@@ -174,6 +171,16 @@ func (c *Cache) newEntry(spec Spec) (*entry, error) {
 		})
 	}
 	return e, nil
+}
+
+// origin is that of the files which are open, or a new one; mu is held.
+func (c *Cache) origin(name string) *origin {
+	for _, e := range c.entries {
+		if o := e.flights.origin; o.name == name {
+			return o
+		}
+	}
+	return &origin{name: name}
 }
 
 // forget drops a closed handle. After the last one of an entry it ends the

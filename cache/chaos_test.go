@@ -129,8 +129,8 @@ func TestChaos(t *testing.T) {
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if len(c.entries) != 0 || len(c.handles) != 0 || len(c.shared.slots) != 0 || c.shared.demand.Load() != 0 {
-				t.Error("something is left:", len(c.entries), len(c.handles), len(c.shared.slots), c.shared.demand.Load())
+			if len(c.entries) != 0 || len(c.handles) != 0 || len(c.shared.slots.jobs) != 0 || c.shared.demand.Load() != 0 {
+				t.Error("something is left:", len(c.entries), len(c.handles), len(c.shared.slots.jobs), c.shared.demand.Load())
 			}
 		})
 	}

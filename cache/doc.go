@@ -39,9 +39,9 @@ far as they have come, at most 8 MiB. It also learns whether regions pay: when
 reads are random, misses fetch their blocks only. A profile is fetched in its
 order, ahead of the readers, from the time that it is known
 (File.Follow). It is given up after 32 misses in a row outside of it. At most
-eight ranges that no reader asked for are under way at a time, and one that
-finds no slot is not begun: nobody ever waits behind read-ahead. TestReplayBoot
-has what was measured.
+eight ranges of an origin that no reader asked for are under way, 64 of all. One
+that finds no slot is not begun: nobody ever waits behind read-ahead. One below
+64 KiB/s yields to an origin that lacks a slot. TestReplayBoot has what was measured.
 
 # What is served
 

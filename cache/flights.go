@@ -45,6 +45,7 @@ type flights struct {
 	standing *standing
 	tasks    *tasks
 	source   source.Source
+	origin   *origin
 	copies   Copies
 	mirrored func() bool     // Spec.Shared; may be nil
 	recorder *trace.Recorder // or nil

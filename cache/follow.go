@@ -127,8 +127,8 @@ func (fl *flights) followed(off, n int64) {
 func (fl *flights) fetchProfile() {
 	fo := fl.following.Load()
 	for fo != nil && fl.over() == nil && !fl.full.Load() {
-		busy := len(fl.s.slots)
-		if fl.s.demand.Load() > 0 && busy > 0 || busy == cap(fl.s.slots) {
+		busy, more := fl.s.slots.state(fl.origin)
+		if fl.origin.demand.Load() > 0 && busy > 0 || !more {
 			return // the end of what is under way brings us back
 		}
 		for fo.next < len(fo.order) && !fl.lacks(fo, fo.next) {

@@ -72,7 +72,7 @@ func TestFollowDoesNotDelayDemand(t *testing.T) {
 			busy := 0
 			for i := range int64(20) {
 				readAt(t, f, profile[0].Off+2*i*DefaultBlockSize)
-				if len(c.shared.slots) == cap(c.shared.slots) {
+				if _, more := c.shared.slots.state(f.e.flights.origin); !more {
 					busy++
 				}
 				if took := readAt(t, f, 768<<20+50*i*DefaultBlockSize); took > alone+oneRange {

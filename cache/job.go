@@ -18,13 +18,13 @@ type job struct {
 	urgency source.Urgency
 	left    []*flight     // not delivered yet; used by the job's goroutine only
 	patient time.Duration // how long it still waits for other processes; likewise
-	slot    bool          // it holds one of shared.slots
 	piece   span          // which is fetched whole, through a mirror if there is one; empty: left is
 	waiters int           // of all its flights; guarded by flights.mu
 
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	progress atomic.Int64 // blocks delivered
+	brought  atomic.Int64 // bytes
 }
 
 // newJob makes a job of flights that no job has yet; mu is held.
@@ -41,15 +41,10 @@ func (fl *flights) newJob(list []*flight, u source.Urgency) *job {
 // the slots, and fails if none is free: so no reader ever joins a range that
 // waits for other ranges. mu is held.
 func (fl *flights) start(j *job) bool {
-	if j.urgency != source.Demand {
-		select {
-		case fl.s.slots <- struct{}{}:
-			j.slot = true
-		default:
-			j.cancel(errAbandoned)
-			fl.fail(j.left, errAbandoned)
-			return false
-		}
+	if j.urgency != source.Demand && !fl.s.slots.take(j) {
+		j.cancel(errAbandoned)
+		fl.fail(j.left, errAbandoned)
+		return false
 	}
 	return fl.startNow(j)
 }
@@ -59,9 +54,7 @@ func (fl *flights) startNow(j *job) bool {
 	if fl.tasks.run(j.run) {
 		return true
 	}
-	if j.slot {
-		<-fl.s.slots
-	}
+	fl.s.slots.give(j)
 	j.cancel(ErrClosed)
 	fl.fail(j.left, ErrClosed)
 	return false
@@ -71,16 +64,16 @@ func (j *job) run() {
 	fl := j.fl
 	if j.urgency == source.Demand {
 		fl.s.demand.Add(1)
+		fl.origin.demand.Add(1)
 	}
 	stop := fl.watch(j.cancel, func() (int, int64) { return j.waiters, j.progress.Load() })
 	err := j.deliver()
 	stop()
 	if j.urgency == source.Demand {
 		fl.s.demand.Add(-1)
+		fl.origin.demand.Add(-1)
 	}
-	if j.slot {
-		<-fl.s.slots
-	}
+	fl.s.slots.give(j)
 	if cause := context.Cause(j.ctx); err != nil && cause != nil {
 		err = cause
 	}
@@ -176,6 +169,7 @@ func (j *job) stream(n int, claims []func()) error {
 	if err != nil {
 		return fmt.Errorf("fetch %d bytes of %q at %d: %w", end-off, l.label, off, err)
 	}
+	body = metered{body, &j.brought}
 	defer body.Close()
 	for i := range n {
 		f := j.left[0]

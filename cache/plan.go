@@ -87,7 +87,7 @@ func (fl *flights) fetchAhead(from, to int64, u source.Urgency) int64 {
 		step, from = piece, from/piece*piece
 	}
 	for b := from; b < to; b += step {
-		if len(fl.s.slots) == cap(fl.s.slots) {
+		if _, more := fl.s.slots.state(fl.origin); !more {
 			return b
 		}
 		all := true

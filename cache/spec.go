@@ -83,6 +83,9 @@ type Spec struct {
 	MaxSize   int64
 	BlockSize int // bytes, 0 = DefaultBlockSize
 	Source    source.Source
+	// Origin names the server of the source. Origins have each a share of what is
+	// fetched ahead. Ignored for Forward sources.
+	Origin string
 	// Whole: once begun, a Forward source is run to its end (a server without
 	// ranges). Ignored for other sources.
 	Whole bool

@@ -37,7 +37,7 @@ type StreamSpec struct {
 }
 
 // Origin names the server of an enclosure, by its URL: the enclosures of one share
-// what memory there is for decoders with those of others.
+// what memory there is for decoders, and what is read ahead, with those of others.
 func Origin(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -210,7 +210,7 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive,
 	if _, ok := archive.LocalPath(from); !ok {
 		open = func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 			file, err := env.Archives.Cache.Open(cache.Spec{
-				Key: key, Label: show.URL(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
+				Key: key, Label: show.URL(from), Origin: archive.Origin(from), Size: id.Size, Source: a.Proven(), Whole: true, MaxSize: maxSidecar,
 			})
 			if err != nil {
 				return nil, err

@@ -39,7 +39,7 @@ type Env struct {
 type Set struct {
 	Env
 	Release string          // its name, for messages
-	Origin  string          // whose share of Env.Memory its decoders take
+	Origin  string          // whose share it takes of Env.Memory, and of what is read ahead
 	Content archive.Content // what members are cut from
 	Pinned  bool            // the server's validator tells versions of the archive apart
 	Blocks  *BlockSums      // nil: the package has no block list

@@ -188,7 +188,7 @@ func (im *Image) listed(size int64) (*listedBlocks, error) {
 
 // common completes a spec with what all images have in common.
 func (im *Image) common(spec *cache.Spec) {
-	spec.Key, spec.Label = im.member.Key, im.label()
+	spec.Key, spec.Label, spec.Origin = im.member.Key, im.label(), im.set.Origin
 	spec.Complete, spec.MaxSize = im.set.Complete && im.warming.Load() == 0, archive.MaxInflated
 	spec.Shared = im.set.Mirrored
 	spec.Changed = func(state store.FileState) {
