@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(fusetest.Main(m, map[string]func([]string) error{
 		"mmap":      childMmap,
 		"odirect":   childODirect,
+		"odd":       childOddDirect,
 		"locks":     childLocks,
 		"read":      childRead,
 		"flood":     childFlood,
@@ -78,6 +79,32 @@ func childODirect(args []string) error {
 		}
 		if w := want[min(c.off, n):min(c.off+c.len, n)]; !bytes.Equal(buf[:got], w) {
 			return fmt.Errorf("read %d at %d: got %d bytes, want %d, or wrong ones", c.len, c.off, got, len(w))
+		}
+	}
+	return nil
+}
+
+// childOddDirect reads a file with O_DIRECT where no disk would: the offset, the
+// length or the buffer is off its sectors.
+func childOddDirect(args []string) error {
+	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	want, room := pattern(n), make([]byte, 3<<20)
+	room = room[4096-int(uintptr(unsafe.Pointer(&room[0]))&4095):]
+	for _, off := range []int{0, 1, 511, 512, 4095, 65537, n - 513, n &^ 511, n - 1, n, n + 1} {
+		for _, size := range []int{1, 511, 512, 513, 4096, 2<<20 - 1, 2 << 20} {
+			for _, skew := range []int{0, 1, 4, 511, 512} {
+				got, err := unix.Pread(fd, room[skew:skew+size], int64(off))
+				if w := want[min(off, n):min(off+size, n)]; err != nil || !bytes.Equal(room[skew:skew+max(got, 0)], w) {
+					return fmt.Errorf("read %d at %d, buffer off by %d: %d bytes, or wrong ones, want %d: %w", size, off, skew, got, len(w), err)
+				}
+			}
 		}
 	}
 	return nil

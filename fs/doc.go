@@ -3,7 +3,7 @@
 //   - node: a file or directory as the kernel knows it. What it shows is fixed.
 //   - handle: an open file.
 //   - mode: how the kernel reads an inode, by its page cache or by passthrough.
-//   - passthrough: the kernel reads a complete local file itself.
+//   - passthrough: the kernel reads a complete local file itself, but for O_DIRECT.
 //   - notifier: the goroutine that tells the kernel which names have changed.
 //   - grace: how long a wait goes on after a signal that does not kill the caller.
 //

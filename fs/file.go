@@ -163,6 +163,11 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 	h := &handle{node: f, pkg: p, src: src}
 	h.backing = f.io.opened(src, f.offer(src))
 	f.vfs.addHandle(h)
+	if h.backing != nil && flags&syscall.O_DIRECT != 0 {
+		// The local file's disk would refuse what is not aligned to it; an incomplete
+		// image does not. Such reads come to us in either mode.
+		return h, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH, 0
+	}
 	return h, fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, 0
 }
 

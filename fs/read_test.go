@@ -40,13 +40,42 @@ func TestReadsFromOtherProcesses(t *testing.T) {
 				requirePassthrough(t, m)
 				disk.complete(t)
 			}
-			for _, child := range []string{"mmap", "odirect", "locks"} {
+			run := func(child string) {
 				fusetest.Run(t, fusetest.Child(t.Context(), child, m.path("one/disk.img"), fmt.Sprint(n)))
 			}
+			run("mmap")
+			run("locks")
 			if got := disk.reads.Load(); (got == 0) != (mode == "passthrough") {
 				t.Errorf("%d reads came to us", got)
 			}
+			run("odirect")
 		})
+	}
+}
+
+// TestOddDirectReads: what O_DIRECT gives does not depend on whether the image is
+// complete.
+func TestOddDirectReads(t *testing.T) {
+	const n = 3<<20 + 777
+	disk := newFile("disk.img", n)
+	m := mountTree(t, newTree(t, newRelease("one", disk)))
+	odd := func() {
+		fusetest.Run(t, fusetest.Child(t.Context(), "odd", m.path("one/disk.img"), fmt.Sprint(n)))
+	}
+	odd()
+	requirePassthrough(t, m)
+	testkit.Eventually(t, "closed", time.Minute, func() bool { return disk.closed.Load() == 1 })
+	disk.complete(t)
+	odd()
+	f, err := os.Open(m.path("one/disk.img")) // the kernel reads for this one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	odd()
+	before := disk.reads.Load()
+	if _, err := f.ReadAt(make([]byte, 4097), 1); err != nil || disk.reads.Load() != before {
+		t.Errorf("a read of the complete image came to us, or failed: %v", err)
 	}
 }
 

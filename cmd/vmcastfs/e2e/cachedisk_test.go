@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -66,8 +67,21 @@ func TestL3BrokenDiskUnderTheKernel(t *testing.T) {
 		f := w.open("one", "disk.img")
 		testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(w.path("one", "disk.img"), "state") == "verified" })
 		f.Close()
-		f = w.open("one", "disk.img")
+		testkit.Eventually(t, "closed", time.Minute, func() bool { return w.status().Cache.Open == 0 })
+		f, err := os.Open(w.path("one", "disk.img"))
+		must(t, err)
+		defer f.Close()
+		must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM))
 		w.wantAt(f, disk, 0)
+		files, err := filepath.Glob(filepath.Join(w.cache, "files", "*.data"))
+		must(t, err)
+		for _, name := range files { // out of the kernel's memory
+			data, err := os.Open(name)
+			must(t, err)
+			must(t, unix.Fsync(int(data.Fd())))
+			must(t, unix.Fadvise(int(data.Fd()), 0, 0, unix.FADV_DONTNEED))
+			data.Close()
+		}
 		cutPower(t, w.cache)
 		const off = 1 << 20
 		if option == "passthrough=off" {
