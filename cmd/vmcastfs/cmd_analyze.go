@@ -33,7 +33,7 @@ cache, for images that are opened without -o profile=off. So analyze draws it
 after a remount, too; without a mount by its NAME, as "cache list" shows it.`,
 		Example: `  vmcastfs analyze /srv/vmcast/latest/root.img > boot.svg
   vmcastfs analyze --html debian-12.5/root.img > boot.html`,
-		Args: exactArgs(1, "an image: DIR/RELEASE/IMAGE"),
+		Args: exactArgs(1, "an image: DIR/RELEASE/IMAGE"), ValidArgsFunction: completeInMounts,
 	}
 	dir := addDirectory(cmd, "cache", func(o *options) *string { return &o.Cache })
 	cmd.Flags().BoolVar(&asHTML, "html", false, "write a page of HTML instead")

@@ -133,6 +133,9 @@ More than the cache may hold is refused.`,
 		Use: "unpin {NAME|DIR/RELEASE[/IMAGE]}...", Short: "let these files be evicted again", Args: names,
 		RunE: pinning(false),
 	}
+	remove.ValidArgsFunction = completeCached(open, func(store.Info) bool { return true })
+	pin.ValidArgsFunction = completeCached(open, func(i store.Info) bool { return !i.Kept })
+	unpin.ValidArgsFunction = completeCached(open, func(i store.Info) bool { return i.Kept })
 	cmd.AddCommand(list, prune, remove, verify, pin, unpin)
 	return cmd
 }

@@ -37,7 +37,7 @@ of all of a release, as one text. The exit status is 1 if there are none.`,
   vmcastfs mount -o profile=boot.profile \
     https://example.org/vmcast.xml /srv/vmcast
   vmcastfs pack --profile boot.profile -o debian.xvm xvm.xml root.img`,
-		Args: someArgs(1, math.MaxInt, "DIR/RELEASE or DIR/RELEASE/IMAGE"),
+		Args: someArgs(1, math.MaxInt, "DIR/RELEASE or DIR/RELEASE/IMAGE"), ValidArgsFunction: completeInMounts,
 		RunE: func(_ *cobra.Command, args []string) error { return exportProfile(e.stdout, args) },
 	})
 	return cmd

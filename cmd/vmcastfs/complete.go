@@ -1,10 +1,14 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"vmcastfs/cache/store"
+	"vmcastfs/feed/show"
 )
 
 // completeOptions completes the last of the names and values of an -o list.
@@ -18,16 +22,23 @@ func completeOptions(_ *cobra.Command, _ []string, typed string) (words []string
 			words = append(words, before+k.name+"\t"+k.help)
 		case !hasValue && strings.HasPrefix(k.name, name):
 			words = append(words, before+k.name+"=\t"+k.help)
-		case hasValue && k.name == name && namesFile(k, "/"):
-			files, _ := filepath.Glob(value + "*")
-			for _, file := range files {
-				words = append(words, before+name+"="+file)
-			}
 		case hasValue && k.name == name:
 			for choice := range strings.SplitSeq(k.arg, "|") {
 				if strings.ToLower(choice) == choice {
 					words = append(words, before+name+"="+choice)
 				}
+			}
+			if !namesFile(k, "/") {
+				continue
+			}
+			files, _ := filepath.Glob(value + "*")
+			for _, file := range files {
+				if info, err := os.Stat(file); err == nil && info.IsDir() {
+					file += "/"
+				} else if strings.HasSuffix(k.arg, "DIR") {
+					continue
+				}
+				words = append(words, before+name+"="+file)
 			}
 		}
 	}
@@ -46,18 +57,50 @@ func completeMount(_ *cobra.Command, args []string, _ string) (words []string, _
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeInMounts completes paths in mounts: first the mounts, then what is in them.
+// completeInMounts completes paths in mounts: first the mounts, then their releases.
+// The shell completes what is in a release.
 func completeInMounts(_ *cobra.Command, _ []string, typed string) (words []string, _ cobra.ShellCompDirective) {
 	mounts, _ := findMounts("")
 	for _, m := range mounts {
 		if strings.HasPrefix(m.Dir, typed) {
 			words = append(words, m.Dir+"/\t"+m.Feed)
 		}
+		if filepath.Dir(typed) != m.Dir {
+			continue
+		}
+		releases, _ := os.ReadDir(m.Dir)
+		for _, r := range releases {
+			if path := m.Dir + "/" + r.Name(); r.Type()&(os.ModeDir|os.ModeSymlink) != 0 && strings.HasPrefix(path, typed) {
+				words = append(words, path+"/")
+			}
+		}
 	}
 	if words == nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	return words, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeCached completes what names cached files: their names, and paths in mounts.
+func completeCached(open func() (*store.Store, error), wanted func(store.Info) bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		words, how := completeInMounts(cmd, args, typed)
+		if strings.HasPrefix(typed, "/") {
+			return words, how
+		}
+		s, err := open()
+		if err != nil {
+			return words, how
+		}
+		defer s.Close() //nolint:errcheck // only read
+		infos, _ := cachedFiles(s)
+		for _, i := range infos {
+			if wanted(i) && strings.HasPrefix(i.Label, typed) && show.Text(i.Label) == i.Label && i.Label != "" {
+				words, how = append(words, i.Label), how|cobra.ShellCompDirectiveNoFileComp
+			}
+		}
+		return words, how
+	}
 }
 
 // addOptions gives a command the flag -o.

@@ -207,6 +207,9 @@ func TestCompleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
 	w.mount("complete=off")
+	hold(t, w.path("latest", "data.img"))
+	release, err := os.Readlink(w.path("latest"))
+	must(t, err)
 	for _, c := range []struct {
 		want string
 		args []string
@@ -215,11 +218,16 @@ func TestCompleted(t *testing.T) {
 		{"cache_size=\t", []string{"mount", "-o", "cache"}},
 		{"ro,verify=strict\n", []string{"mount", "-o", "ro,verify="}},
 		{"soft\t", []string{"list", "-o", "so"}},
-		{"keyring=" + w.cache + "\n", []string{"verify", "-o", "keyring=" + w.cache[:len(w.cache)-1]}},
+		{"keyring=" + w.cache + "/\n", []string{"verify", "-o", "keyring=" + w.cache[:len(w.cache)-1]}},
 		{w.dir + "\t" + w.feed + "\n", []string{"umount", ""}},
 		{w.dir + "\t", []string{"status", ""}},
 		{w.dir + "/\t", []string{"prefetch", ""}},
 		{w.dir + "/\t", []string{"config", "qemu", w.dir[:len(w.dir)-1]}},
+		{w.path("latest") + "/\n", []string{"config", "qemu", w.dir + "/la"}},
+		{"profile=off\n", []string{"mount", "-o", "profile="}},
+		{":0\n", []string{"config", "qemu", w.path("latest") + "/"}}, // the shell's part
+		{"\n" + release + "/data.img\n", []string{"cache", "pin", "--cache", w.cache, ""}},
+		{w.path("latest") + "/\n", []string{"cache", "unpin", w.dir + "/"}},
 	} {
 		if out, err := runBinary(t, append([]string{"__complete"}, c.args...)...); err != nil || !strings.Contains(out, c.want) {
 			t.Errorf("completing %q: %v, no %q in\n%s", c.args, err, c.want, out)
