@@ -5,7 +5,8 @@
 //
 //	go run .ci/verdict.go EVENTS
 //
-// A test that left itself out proves nothing, and is a failure in CI (CI=true).
+// A test that left itself out proves nothing, and is a failure in CI (CI=true), unless
+// it is a long form: those say so, and are named.
 // A test that failed and then passed, run a second time by itself, is flaky: all
 // are named, and more than one is a failure. The packages that took longest come
 // last.
@@ -23,7 +24,7 @@ import (
 )
 
 type event struct {
-	Action, Package, Test string
+	Action, Package, Test, Output string
 	Elapsed               float64 // in seconds
 }
 
@@ -44,7 +45,7 @@ func main() {
 }
 
 func verdict(events io.Reader) error {
-	skipped, failed, flaky := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	skipped, long, failed, flaky := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	took := map[string]float64{}
 	for dec := json.NewDecoder(events); ; {
 		var e event
@@ -58,7 +59,9 @@ func verdict(events io.Reader) error {
 		switch {
 		case e.Test == "":
 			took[e.Package] += e.Elapsed
-		case e.Action == "skip":
+		case e.Action == "output" && strings.Contains(e.Output, ": a long form: "):
+			long[e.Package+"."+e.Test] = true
+		case e.Action == "skip" && !long[e.Package+"."+e.Test]:
 			skipped[e.Package+"."+e.Test] = true
 		case e.Action == "fail":
 			failed[name] = true
@@ -76,6 +79,7 @@ func verdict(events io.Reader) error {
 	for _, p := range slowest[:min(6, len(slowest))] {
 		fmt.Printf("  %6.1f s  %s\n", took[p], p)
 	}
+	list("long forms, not run", long)
 	list("left out", skipped)
 	list("flaky: failed, and passed when run again", flaky)
 	if len(skipped) > 0 && os.Getenv("CI") == "true" {

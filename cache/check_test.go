@@ -18,7 +18,7 @@ import (
 type blockSums struct {
 	sums   [][32]byte
 	zero   map[int64]bool
-	unread error // not nil: the sums cannot be read
+	unread atomic.Pointer[error] // not nil: the sums cannot be read
 }
 
 func sumsOf(data []byte, bs int) *blockSums {
@@ -33,7 +33,12 @@ func (s *blockSums) Known(b int64) (zero, ok bool) {
 	return s.zero[b], b >= 0 && b < int64(len(s.sums))
 }
 
-func (s *blockSums) Sum(_ context.Context, b int64) ([32]byte, error) { return s.sums[b], s.unread }
+func (s *blockSums) Sum(_ context.Context, b int64) ([32]byte, error) {
+	if err := s.unread.Load(); err != nil {
+		return s.sums[b], *err
+	}
+	return s.sums[b], nil
+}
 
 // TestBlockSums: a wrong block is fetched once more; wrong twice it fails alone.
 func TestBlockSums(t *testing.T) {
@@ -117,16 +122,17 @@ func TestSumsThatCannotBeRead(t *testing.T) {
 	data := truth(4 * bs)
 	for _, forward := range []bool{false, true} {
 		sums := sumsOf(data, bs)
-		sums.unread = errors.New("no sums today")
+		unread := errors.New("no sums today")
+		sums.unread.Store(&unread)
 		spec := Spec{Size: int64(len(data)), BlockSize: bs, Blocks: sums, Source: &script{data: data}}
 		if forward {
 			spec.Source = &forwardScript{script: script{data: data}, points: bs}
 		}
 		f := mustOpen(t, newCache(t, Options{}), spec)
-		if _, err := f.ReadAt(t.Context(), make([]byte, bs), bs); !errors.Is(err, sums.unread) {
+		if _, err := f.ReadAt(t.Context(), make([]byte, bs), bs); !errors.Is(err, unread) {
 			t.Errorf("forward %v: %v", forward, err)
 		}
-		sums.unread = nil
+		sums.unread.Store(nil)
 		got := make([]byte, bs)
 		if _, err := f.ReadAt(t.Context(), got, bs); err != nil || !bytes.Equal(got, data[bs:2*bs]) {
 			t.Errorf("forward %v: %v", forward, err)

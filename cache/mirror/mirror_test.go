@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,10 +73,14 @@ func TestPause(t *testing.T) {
 		s := set(t, one)
 		m := s.Choose("k", org, false)
 		var asked []time.Duration
-		begun, works := time.Now(), false
+		begun := time.Now()
+		var works atomic.Bool
+		var mu sync.Mutex // guards asked
 		probe := func(context.Context) error {
+			mu.Lock()
 			asked = append(asked, time.Since(begun))
-			if !works {
+			mu.Unlock()
+			if !works.Load() {
 				return errors.New("no")
 			}
 			return nil
@@ -85,13 +92,18 @@ func TestPause(t *testing.T) {
 			t.Error("a mirror that fails is for the case that the origin does too")
 		}
 		time.Sleep(31 * time.Second)
-		if fmt.Sprint(asked) != "[10s 30s]" || s.Status()[0].State != "paused" {
-			t.Errorf("asked after %v, %+v", asked, s.Status())
+		seen := func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(asked)
 		}
-		works = true
+		if fmt.Sprint(seen()) != "[10s 30s]" || s.Status()[0].State != "paused" {
+			t.Errorf("asked after %v, %+v", seen(), s.Status())
+		}
+		works.Store(true)
 		time.Sleep(40 * time.Second)
-		if len(asked) != 3 || s.Choose("k", org, false) != m || s.Status()[0].State != "works" {
-			t.Errorf("asked after %v, %+v", asked, s.Status())
+		if len(seen()) != 3 || s.Choose("k", org, false) != m || s.Status()[0].State != "works" {
+			t.Errorf("asked after %v, %+v", seen(), s.Status())
 		}
 	})
 }
@@ -99,15 +111,16 @@ func TestPause(t *testing.T) {
 // A mirror is not asked while a block of it is in doubt; a lie bans it, each time twice as long.
 func TestLie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, told := set(t, one), 0
-		s.OnLie(func() { told++ })
+		s := set(t, one)
+		var told atomic.Int32
+		s.OnLie(func() { told.Add(1) })
 		m := s.Choose("k", org, false)
 		settle := m.Accuse()
 		if s.Choose("k", org, true) != nil || !m.Doubted() {
 			t.Error("an accused mirror is asked")
 		}
 		settle(false)
-		if s.Choose("k", org, false) != m || told != 0 {
+		if s.Choose("k", org, false) != m || told.Load() != 0 {
 			t.Error("what did not lie is banned")
 		}
 		for _, span := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute} {
@@ -123,8 +136,8 @@ func TestLie(t *testing.T) {
 				t.Fatalf("banned for more than %v", span)
 			}
 		}
-		if st := s.Status()[0]; told != 3 || st.Lies != 3 || st.LastLie == "" {
-			t.Errorf("told %d times, %+v", told, st)
+		if st := s.Status()[0]; told.Load() != 3 || st.Lies != 3 || st.LastLie == "" {
+			t.Errorf("told %d times, %+v", told.Load(), st)
 		}
 		// Wrong answers count too, but only several of them, near each other.
 		ctx, cancel := context.WithCancel(t.Context())
@@ -139,8 +152,8 @@ func TestLie(t *testing.T) {
 		}
 		m.Failed(ctx, ErrBad, true, func(context.Context) error { return ErrBad })
 		time.Sleep(31 * time.Second) // the scout has met two more
-		if told != 4 || s.Status()[0].State != "banned" {
-			t.Errorf("told %d times, %+v", told, s.Status()[0])
+		if told.Load() != 4 || s.Status()[0].State != "banned" {
+			t.Errorf("told %d times, %+v", told.Load(), s.Status()[0])
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 // was made anew, and the base is not touched.
 func TestSnapshot(t *testing.T) {
 	if err := MapperThere(); err != nil {
-		t.Skip(err)
+		t.Skip("a long form: it needs a kernel with device-mapper:", err)
 	}
 	dir := t.TempDir()
 	base, file := filepath.Join(dir, "base"), filepath.Join(dir, "web1-root.raw")

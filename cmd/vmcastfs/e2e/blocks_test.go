@@ -130,7 +130,8 @@ func TestUpgradeFetchesWhatChanged(t *testing.T) {
 	if sent > int64(len(second))*25/1000 {
 		t.Errorf("the upgrade fetched %d of %d bytes", sent, len(second))
 	}
-	if n := w.status().Reads.CopiedBytes; n != (blocks-6)*blk {
+	// The first block may have come already, with the first look.
+	if n := w.status().Reads.CopiedBytes; n != (blocks-6)*blk && n != (blocks-7)*blk {
 		t.Errorf("%d bytes copied", n)
 	}
 }

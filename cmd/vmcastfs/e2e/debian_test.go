@@ -154,7 +154,7 @@ func TestDebianBoots(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.long && os.Getenv("VMCASTFS_TEST_LONG") == "" {
-				t.Skip("VMCASTFS_TEST_LONG is not set")
+				t.Skip("a long form: VMCASTFS_TEST_LONG is not set")
 			}
 			t.Parallel()
 			w := bareWorld(t)
@@ -231,7 +231,7 @@ func (d debian) packOwn(t testing.TB, g *gnupg, profile string) (path string) {
 // virsh define as it is. It is a long test.
 func TestDebianUnderLibvirt(t *testing.T) {
 	if os.Getenv("VMCASTFS_TEST_LONG") == "" {
-		t.Skip("VMCASTFS_TEST_LONG is not set")
+		t.Skip("a long form: VMCASTFS_TEST_LONG is not set")
 	}
 	t.Parallel()
 	d, g := findDebian(t), newGnuPG(t)

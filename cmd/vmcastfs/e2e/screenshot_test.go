@@ -20,7 +20,7 @@ import (
 func TestScreenshot(t *testing.T) {
 	to := os.Getenv("VMCASTFS_SCREENSHOT")
 	if to == "" {
-		t.Skip("VMCASTFS_SCREENSHOT names no file")
+		t.Skip("a long form: VMCASTFS_SCREENSHOT names no file")
 	}
 	debian := os.Getenv("VMCASTFS_TEST_DEBIAN")
 	if debian == "" {

@@ -13,7 +13,7 @@ import (
 // what config qemu prints. It is a long test: set VMCASTFS_TEST_LONG.
 func TestWholeDiskBoots(t *testing.T) {
 	if os.Getenv("VMCASTFS_TEST_LONG") == "" {
-		t.Skip("VMCASTFS_TEST_LONG is not set")
+		t.Skip("a long form: VMCASTFS_TEST_LONG is not set")
 	}
 	t.Parallel()
 	packages := os.Getenv("VMCASTFS_TEST_GRUB")
