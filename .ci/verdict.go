@@ -25,7 +25,7 @@ import (
 
 type event struct {
 	Action, Package, Test, Output string
-	Elapsed               float64 // in seconds
+	Elapsed                       float64 // in seconds
 }
 
 func main() {
