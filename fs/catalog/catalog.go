@@ -51,7 +51,8 @@ type Config struct {
 	// DecoderMemory bounds what decoders of members take together, and likewise those
 	// of archives that are compressed as a whole, in bytes. 0: 260 MiB.
 	DecoderMemory int64
-	inflate       budgets // zero: DecoderMemory of each kind
+	inflate       budgets       // zero: DecoderMemory of each kind
+	patience      time.Duration // with the disk, for a look at all releases; 0: localTimeout
 }
 
 // Catalog is a feed with its packages, joined with the cache. It is safe for
@@ -81,7 +82,8 @@ type Catalog struct {
 	gone     []*Release          // those that left it and stay in the tree
 
 	keeper   *keeper
-	settling sync.Mutex // guards pinner, and is held while settleNow looks at the disk; comes before mu
+	settling sync.Mutex // guards what follows it, and is held while settleNow looks at the disk; comes before mu
+	settled  int        // which release was looked at last
 	pinner   pinner
 	warmer   warmer
 }
@@ -115,7 +117,8 @@ func samePackage(was, is feed.Release) bool {
 // title, the date and the notes that the feed gives it now. A release whose
 // enclosure moved becomes a new generation. So does one that left the feed and
 // comes back, because somebody may still use what it was.
-func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
+// It is false if the catalog ends before the disk knows what stays.
+func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 	c.cfg.Remote.FeedFrom(c.cfg.FeedURL, f.From) // before anything that f names is opened
 	c.mu.Lock()
 	was := maps.Clone(c.releases)
@@ -183,8 +186,10 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) {
 		}
 		r.checkSoon(0) // it may be another archive by now
 	}
-	c.settle()
 	c.notify()
+	ok := c.part(stay)
+	c.settle()
+	return ok
 }
 
 // replace puts a new generation in the place of r, whose archive is not the
@@ -194,8 +199,11 @@ func (c *Catalog) replace(r *Release) {
 		return // what is cached of it goes on being served
 	}
 	name := r.Name()
-	if c.keeper.keepsPath(r) {
+	n, done := c.keeper.needs()
+	defer done()
+	if c.keeper.keepsPath(r, n) {
 		c.keeper.withdraw(r)
+		part(r)
 	} else {
 		r.record.Forget() // before the next generation looks for its own
 		c.cfg.Kept.Remove(name)

@@ -2,10 +2,13 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bases"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
@@ -21,16 +24,21 @@ type keeper struct {
 	cached bool          // cached data keeps it
 	log    *slog.Logger
 	ctx    context.Context // of the catalog's tasks
+
+	patience time.Duration // with the disk, for a look at all releases
 }
 
 // needs say what of the cache and of releases has to stay, by others than the feed.
+// ctx bounds the look at the disk, for all releases together.
 type needs struct {
+	ctx      context.Context
 	pins     map[store.Key]int64
 	machines map[string][]*bases.Record // by directory name
 }
 
-func (k *keeper) needs() needs {
-	n := needs{pins: k.store.Kept(), machines: make(map[string][]*bases.Record)}
+func (k *keeper) needs() (n needs, done func()) {
+	n = needs{pins: k.store.Kept(), machines: make(map[string][]*bases.Record)}
+	n.ctx, done = context.WithTimeout(k.ctx, k.patience)
 	if k.vms != "" {
 		records, _ := bases.List(k.vms) // `vmcastfs vm list` tells the faults
 		for _, m := range records {
@@ -39,12 +47,13 @@ func (k *keeper) needs() needs {
 			}
 		}
 	}
-	return n
+	return n, done
 }
 
 // A hold is why a release stays though the feed drops it.
 type hold struct {
 	open, pinned, cached bool
+	unknown              bool // the disk did not tell which images are of it
 	machines             []string
 	pins                 map[store.Key]bool // images
 }
@@ -77,7 +86,9 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 			h.machines = append(h.machines, m.Name)
 		}
 	}
-	for _, key := range k.imagesOf(r) {
+	images, known := k.imagesOf(r, n)
+	h.unknown = !known && (k.cached || len(n.pins) > 0)
+	for _, key := range images {
 		if _, pinned := n.pins[key]; pinned {
 			h.pinned = true
 			if h.pins == nil {
@@ -85,7 +96,11 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 			}
 			h.pins[key] = true
 		}
-		if k.cached && !h.cached {
+		switch {
+		case !k.cached || h.cached:
+		case n.ctx.Err() != nil:
+			h.unknown = true
+		default:
 			h.cached = image.IsCached(k.store, key, isKept(r))
 		}
 	}
@@ -93,60 +108,76 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 }
 
 // imagesOf are the keys of the release's images, none if it was never indexed on this
-// host.
-func (k *keeper) imagesOf(r *Release) []store.Key {
+// host. Known is false if that cannot be told now: its sidecar is asked for, say, and
+// the server is away.
+func (k *keeper) imagesOf(r *Release, n needs) (images []store.Key, known bool) {
 	r.mu.Lock()
-	images := r.images
+	images = r.images
 	r.mu.Unlock()
-	if images == nil {
-		if p := k.local(r); p != nil {
-			images, _ = p.Keys()
-		}
+	if images != nil {
+		return images, true
 	}
-	return images
+	if p := local(n.ctx, r); p != nil {
+		images, _ = p.Keys()
+		return images, true
+	}
+	switch err := r.LastError(); {
+	case n.ctx.Err() != nil:
+		return nil, false
+	case errors.Is(err, remote.ErrNotFound), errors.Is(err, archive.ErrReplaced):
+		return nil, true // what the disk knows is not what was listed
+	}
+	return nil, !r.record.Known()
 }
 
 // local is the package of a release that the disk knows; nil: it does not.
-func (k *keeper) local(r *Release) *bundle.Package {
-	if p, ok := r.Peek(); ok || !r.record.Known() {
+func local(ctx context.Context, r *Release) *bundle.Package {
+	if p, ok := r.Peek(); ok || ctx.Err() != nil || !r.record.Known() {
 		return p
 	}
-	ctx, cancel := context.WithTimeout(k.ctx, localTimeout)
+	ctx, cancel := context.WithTimeout(ctx, localEach)
 	defer cancel()
 	p, _ := r.Package(ctx) // its error is in the status
 	return p
 }
 
-// localTimeout bounds what is asked of the disk alone, which may hang as well.
-const localTimeout = 5 * time.Second
+// The disk may hang, and so may the server of a sidecar.
+const (
+	localTimeout = 5 * time.Second // for all releases of a look
+	localEach    = time.Second
+)
 
 // keepsPath tells whether a release keeps its path and its bytes though the feed
 // names another package for it.
-func (k *keeper) keepsPath(r *Release) bool {
+func (k *keeper) keepsPath(r *Release, n needs) bool {
 	r.mu.Lock()
 	returned := r.returned
 	r.mu.Unlock()
-	h := k.holdOf(r, k.needs())
-	return h.pinned || len(h.machines) > 0 || returned && (h.open || h.cached)
+	h := k.holdOf(r, n)
+	return h.pinned || len(h.machines) > 0 || returned && (h.open || h.cached) || h.unknown && (returned || len(n.pins) > 0)
 }
 
 func (k *keeper) stays(r *Release, n needs) bool {
 	h := k.holdOf(r, n)
-	return h.firm() || h.cached
+	return h.firm() || h.cached || h.unknown
 }
 
-// withdraw keeps a release on the disk as one that left its feed.
+// withdraw has a release stay that left its feed. The disk is told by part.
 func (k *keeper) withdraw(r *Release) {
 	r.mu.Lock()
 	r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
 	r.mu.Unlock()
+	k.log.Info("the feed has dropped a release that this host uses: it stays, and is withdrawn", "release", r.Name())
+}
+
+// part keeps a withdrawn release on the disk, and nowhere else.
+func part(r *Release) {
 	if p, ok := r.Peek(); ok {
 		p.Keep(keepDocument(r))
 	} else {
-		r.record.KeepAgain()
+		r.record.KeepNow(keepDocument(r))
 	}
 	r.record.Part()
-	k.log.Info("the feed has dropped a release that this host uses: it stays, and is withdrawn", "release", r.Name())
 }
 
 // protect has the cache hold what a release is read from.

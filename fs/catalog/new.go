@@ -31,7 +31,7 @@ func New(cfg Config) *Catalog {
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 		kept: cfg.Kept, settle: c.settle,
 		older: func(r *Release, file string) (image.Booted, bool) {
-			return older(c.Snapshot(), cfg.Store, c.keeper.local, r, file)
+			return older(c.tasks.ctx, c.Snapshot(), cfg.Store, r, file)
 		},
 	}
 	cfg.Remote.Mirrors().OnLie(c.notify)
@@ -40,6 +40,7 @@ func New(cfg Config) *Catalog {
 	c.keeper = &keeper{
 		kept:  cfg.Kept,
 		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.ctx,
+		patience: cmp.Or(cfg.patience, localTimeout),
 	}
 	c.pinner = pinner{run: c.tasks.run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}
 	c.warmer = warmer{how: cfg.Prewarm, limit: cfg.PrewarmLimit, run: c.tasks.run, done: c.settle, log: cfg.Logger}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
-	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
 )
 
@@ -116,13 +115,13 @@ const maxOlder = 16
 
 // older finds the newest release other than r of which a file of that name was booted
 // on this host.
-func older(s *Snapshot, st *store.Store, local func(*Release) *bundle.Package, r *Release, file string) (b image.Booted, ok bool) {
+func older(ctx context.Context, s *Snapshot, st *store.Store, r *Release, file string) (b image.Booted, ok bool) {
 	looked := 0
 	for _, old := range s.All() {
 		p, loaded := old.Peek()
 		if !loaded && isKept(old) && old != r && looked < maxOlder {
 			looked++
-			p = local(old)
+			p = local(ctx, old)
 		}
 		if old == r || p == nil {
 			continue

@@ -23,8 +23,8 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 		c.notify()
 		return
 	}
-	c.publish(f, raw, at) // before the next process does not find there what it drops
-	if save != nil {
+	// Before the next process does not find there what it drops.
+	if c.publish(f, raw, at) && save != nil {
 		if err := c.cfg.Store.PutDoc(kindFeed, c.cfg.FeedURL, save); err != nil {
 			c.cfg.Logger.Warn("the feed is not kept on disk: a mount without network will not have it", "err", err)
 		}

@@ -26,20 +26,26 @@ func (c *Catalog) loadKept() {
 }
 
 // dropped withdraws those of the current releases that f does not name any more, or names
-// another package for, and that stay. The others are as if they had never been.
+// another package for, and that stay. The others are as if they had never been. What the
+// disk does not tell in time stays, and settleNow decides.
 func (k *keeper) dropped(current map[string]*Release, f *feed.Feed) (stay map[*Release]bool) {
 	named := make(map[string]feed.Release, len(f.Releases))
 	for _, item := range f.Releases {
 		named[item.ID] = item
 	}
 	stay = make(map[*Release]bool)
-	n := k.needs()
+	n, done := k.needs()
+	defer done()
 	for id, r := range current {
 		item, here := named[id]
 		switch {
 		case here && samePackage(r.Item(), item):
 			continue
-		case here && k.keepsPath(r), !here && k.stays(r, n):
+		case here && k.keepsPath(r, n):
+			k.withdraw(r)
+			part(r) // before the next one looks for its own
+			stay[r] = true
+		case !here && k.stays(r, n):
 			k.withdraw(r)
 			stay[r] = true
 		default:
@@ -82,27 +88,49 @@ func freeName(item feed.Release, used map[string]string) string {
 // settle looks in the background at what still has to stay.
 func (c *Catalog) settle() { c.tasks.run(c.settleNow) }
 
+// part keeps releases on the disk that were withdrawn; false: the catalog has ended.
+func (c *Catalog) part(withdrawn map[*Release]bool) bool {
+	for r := range withdrawn {
+		if c.tasks.ctx.Err() != nil {
+			return false
+		}
+		c.settling.Lock()
+		if !r.Withdrawn().IsZero() && slices.Contains(c.Snapshot().gone, r) {
+			part(r)
+		}
+		c.settling.Unlock()
+	}
+	return true
+}
+
 // settleNow ends the releases that nothing keeps any more, and has the cache hold
-// what the others need.
+// what the others need. One look takes a bounded time: the next goes on where it ended.
 func (c *Catalog) settleNow(ctx context.Context) {
 	c.settling.Lock()
 	defer c.settling.Unlock()
-	n := c.keeper.needs()
+	n, done := c.keeper.needs()
+	defer done()
 	s := c.Snapshot()
 	over := make(map[*Release]bool)
-	for _, r := range s.All() {
+	all := s.All()
+	for range all {
 		if ctx.Err() != nil {
 			return
 		}
+		if n.ctx.Err() != nil {
+			break
+		}
+		c.settled++
+		r := all[c.settled%len(all)]
 		withdrawn := !r.Withdrawn().IsZero()
 		if _, loaded := r.Peek(); !loaded && !isKept(r) {
 			continue // nobody uses it
 		}
 		h := c.keeper.holdOf(r, n)
 		if withdrawn || h.pinned || len(h.machines) > 0 {
-			c.keeper.local(r)
+			local(n.ctx, r)
 		}
-		if withdrawn && !h.firm() && !h.cached {
+		if withdrawn && !h.firm() && !h.cached && !h.unknown {
 			over[r] = true
 			h = hold{}
 		}
@@ -112,7 +140,7 @@ func (c *Catalog) settleNow(ctx context.Context) {
 		c.end(over)
 	}
 	if c.cfg.Resident {
-		c.pinner.next(s.All(), n)
+		c.pinner.next(all, n)
 		c.warmer.next(s)
 	}
 }

@@ -90,11 +90,15 @@ func (r *Record) save(doc *Doc) {
 	}
 }
 
-// KeepAgain keeps the document elsewhere once more.
-func (r *Record) KeepAgain() {
+// KeepNow keeps the document elsewhere as it is, and has later ones kept there too.
+func (r *Record) KeepNow(keep func([]byte) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.keep == nil || r.raw == nil || r.lost {
+	r.keep = keep
+	if r.raw == nil && !r.gone {
+		r.raw, _ = r.store.GetDoc(kindPackage, r.name)
+	}
+	if r.raw == nil || r.lost {
 		return
 	}
 	if err := r.keep(r.raw); err != nil {
