@@ -62,6 +62,9 @@ func (r *releaseNode) open(w *waiter, index func(context.Context) (*bundle.Packa
 	}
 	if err != nil {
 		errno, _ := r.vfs.errno(w, err, &r.errs, "index a release", "release", r.key.name)
+		if errors.Is(err, catalog.ErrIndexing) {
+			errno = syscall.EAGAIN
+		}
 		return nil, errno
 	}
 	return p, 0

@@ -94,8 +94,11 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	if release == "." || strings.Contains(file, "/") {
 		return nil, usagef("%s is no release of a mount: name DIR/RELEASE or DIR/RELEASE/IMAGE", arg)
 	}
-	indexed(filepath.Join(m.Dir, release))
-	if _, err := os.ReadDir(filepath.Join(m.Dir, release)); err != nil {
+	for err = syscall.EAGAIN; errors.Is(err, syscall.EAGAIN) && ctx.Err() == nil; { // a long archive is inflated
+		indexed(filepath.Join(m.Dir, release))
+		_, err = os.ReadDir(filepath.Join(m.Dir, release))
+	}
+	if err != nil {
 		return nil, withCode(exitFailed, err)
 	}
 	if m.look(ctx); m.Status == nil {

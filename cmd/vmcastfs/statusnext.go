@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 
+	"vmcastfs/cache/mirror"
 	"vmcastfs/feed/show"
 )
 
@@ -39,6 +43,8 @@ func nextStep(m *mountStatus) (urgency int, text string) {
 			at(7, "ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, shellWord(name))
 		case r.State == "refused":
 			at(4, "%s is refused: get the publisher's key, check it, and put it into the keyring", name)
+		case r.State == "listed" && r.Error != "":
+			at(3, "have %s listed, which inflates it: vmcastfs prefetch %s", name, shellWord(filepath.Join(show.Text(m.Dir), name)))
 		case r.State == "rejected":
 			at(4, "see what is wrong with %s: vmcastfs verify %s %s", name, feed, shellWord(name))
 		}
@@ -52,7 +58,12 @@ func nextStep(m *mountStatus) (urgency int, text string) {
 		}
 	}
 	for _, o := range st.Origins {
-		if o.Failing {
+		switch i := slices.IndexFunc(st.Mirrors, func(x mirror.Status) bool { return isOrigin(o.Origin, x.URL) }); {
+		case !o.Failing:
+		case i >= 0 && st.Mirrors[i].State == "works": // it failed once, and is asked on
+		case i >= 0:
+			at(3, "look after the mirror %s, which is away; the origin is asked meanwhile", show.Text(st.Mirrors[i].URL))
+		default:
 			at(5, "look at the network: curl -I %s/", shellWord(show.Text(o.Origin)))
 		}
 	}
@@ -71,6 +82,17 @@ func nextStep(m *mountStatus) (urgency int, text string) {
 		at(5, "check the feed: vmcastfs list %s", feed)
 	}
 	return urgency, text
+}
+
+// isOrigin tells whether a URL is below an origin.
+func isOrigin(origin, at string) bool {
+	a, err := url.Parse(origin)
+	b, err2 := url.Parse(at)
+	return err == nil && err2 == nil && a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && portOf(a) == portOf(b)
+}
+
+func portOf(u *url.URL) string {
+	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 }
 
 // shellWord quotes what a shell would not take for one word.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/mirror"
+	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog"
 	"vmcastfs/fs/catalog/image"
@@ -128,6 +130,15 @@ func TestNextStep(t *testing.T) {
 	step("vmcastfs config qemu '/srv/my vms'/latest")
 	m.Status.HTTP = "unix:/x"
 	step("vmcastfs ui '/srv/my vms'")
+	m.Status.Origins = []remote.OriginStats{{Origin: "http://rack-1:80", Failing: true}}
+	m.Status.Mirrors = []mirror.Status{{URL: "http://rack-1", State: "paused"}}
+	step("the mirror http://rack-1, which is away; the origin is asked")
+	m.Status.Releases = []catalog.ReleaseStatus{{Name: "a", State: "listed", Error: "it is compressed as a whole"}}
+	m.Status.Mirrors[0].State = "works"
+	step("vmcastfs prefetch '/srv/my vms/a'")
+	m.Status.Origins[0].Origin = "http://rack-1:8080" // another server than the mirror
+	step("curl -I http://rack-1:8080/")
+	m.Status.Origins = nil
 	m.Status.Releases = []catalog.ReleaseStatus{{Name: "a", State: "rejected"}}
 	step("vmcastfs verify 'https://example.org/a?b&c' a")
 	m.Status.Feed.Stale = true

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -42,7 +43,10 @@ func (p *pinner) next(releases []*Release, n needs) {
 			if !wanted || !st.Image || st.Refused != "" || st.State != store.Partial.String() || time.Since(p.failed[f.CacheKey()]) < pinRetry {
 				continue
 			}
-			if p.run(func(ctx context.Context) { p.fetch(ctx, r, f) }) {
+			if p.run(func(ctx context.Context) {
+				defer runtime.KeepAlive(pkg) // a release has one package at a time
+				p.fetch(ctx, r, f)
+			}) {
 				p.busy = f
 			}
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -82,6 +83,7 @@ func (w *warmer) warm(ctx context.Context, s *Snapshot, r *Release) (ok bool) {
 	if why := p.Refusal(); why != "" {
 		return fail(errors.New(why))
 	}
+	defer runtime.KeepAlive(p) // a release has one package at a time
 	result := "unknown"
 	for _, f := range p.All() {
 		switch {

@@ -520,6 +520,8 @@ func explain(r *Release, err error) error {
 	switch {
 	case errors.Is(err, remote.ErrNotFound):
 		return fmt.Errorf("%s: the package is not on the server; tell the publisher: %w", what, err)
+	case errors.Is(err, ErrNotListed):
+		return fmt.Errorf("%s: %w; `ls DIR/%s/xvm.xml` or `vmcastfs prefetch DIR/%s` does, and then it is listed", what, err, r.Name(), r.Name())
 	case errors.As(err, &tar):
 		return fmt.Errorf("%s: %w; tell the publisher", what, err)
 	case errors.Is(err, errDown):

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -133,7 +134,9 @@ func (r *Release) describe(l *look, of func(*bundle.File) image.Status) ReleaseS
 		URL: show.URL(item.URL), Generation: r.generation, State: "listed",
 	}
 	if err := r.LastError(); err != nil {
-		st.State, st.Error = "rejected", err.Error()
+		if st.Error = err.Error(); !errors.Is(err, ErrNotListed) {
+			st.State = "rejected"
+		}
 	}
 	r.mu.Lock()
 	st.Withdrawn, st.Held = timePtr(r.left), r.hold.reasons()

@@ -14,8 +14,7 @@ var ErrIndexing = errors.New("its archive is still being read; try again later")
 
 // ErrNotListed: the archive is compressed as a whole, and a listing does not fetch and
 // inflate all of it.
-var ErrNotListed = errors.New("it is compressed as a whole, and a listing does not inflate it: " +
-	"open a file of it by its name, such as xvm.xml, or prefetch it; then it is listed")
+var ErrNotListed = errors.New("it is compressed as a whole, and a listing does not inflate it")
 
 // purpose is what an index is wanted for.
 type purpose int
