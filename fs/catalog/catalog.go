@@ -187,7 +187,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 		r.checkSoon(0) // it may be another archive by now
 	}
 	c.notify()
-	ok := c.part(stay)
+	ok := partAll(c, stay)
 	c.settle()
 	return ok
 }

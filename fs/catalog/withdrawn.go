@@ -88,8 +88,8 @@ func freeName(item feed.Release, used map[string]string) string {
 // settle looks in the background at what still has to stay.
 func (c *Catalog) settle() { c.tasks.run(c.settleNow) }
 
-// part keeps releases on the disk that were withdrawn; false: the catalog has ended.
-func (c *Catalog) part(withdrawn map[*Release]bool) bool {
+// partAll keeps releases on the disk that were withdrawn; false: the catalog has ended.
+func partAll(c *Catalog, withdrawn map[*Release]bool) bool {
 	for r := range withdrawn {
 		if c.tasks.ctx.Err() != nil {
 			return false
