@@ -190,6 +190,7 @@ func (r *Release) told() bundle.Release {
 			}
 			return err
 		},
+		Refused:  func() { r.checkSoon(checkEvery) },
 		Patience: func(ctx context.Context) (context.Context, context.CancelFunc) { return patience(ctx, a.remote, r.URL) },
 		Changed:  a.changed,
 		Corrupt: func(file string, inode uint64) {

@@ -118,7 +118,7 @@ func TestConfigInflatesNothing(t *testing.T) {
 		member{"vmlinuz", bytes.Repeat([]byte("kernel"), 500_000)}, member{"root.img.gz", gzipStored(t, root)}))
 	w.mount()
 	text := stdout(t, "config", "xl", w.path("one"))
-	if !strings.Contains(text, `type = "pv"`) || !strings.Contains(text, "format=raw, vdev=sda1, access=ro, target="+w.path("one/root.img")) {
+	if !strings.Contains(text, `type = "pv"`) || !strings.Contains(text, "format=raw, vdev=xvda1, access=ro, target="+w.path("one/root.img")) {
 		t.Error(text)
 	}
 	if n := w.packageStats().BytesSent; n > size/10 {

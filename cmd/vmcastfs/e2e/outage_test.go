@@ -459,6 +459,17 @@ func (w *world) open(name ...string) *os.File {
 	return f
 }
 
+// openBuffered opens a file as cat does, which the kernel may read by passthrough.
+func (w *world) openBuffered(name ...string) *os.File {
+	w.t.Helper()
+	f, err := os.Open(w.path(name...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { f.Close() })
+	return f
+}
+
 // compareAt reads 4 KiB and compares them with what was published.
 func compareAt(f *os.File, published []byte, off int64) error {
 	p := aligned(4096)

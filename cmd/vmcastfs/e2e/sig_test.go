@@ -319,6 +319,7 @@ func TestTrustCommand(t *testing.T) {
 		}
 	}
 	refused()
+	testkit.Eventually(t, "what changed is noticed", time.Minute, func() bool { return w.status().Releases[0].Alarm != "" })
 	st := w.status()
 	if !strings.Contains(st.Feed.Rollback, `the feed went back: its newest release is "one"`) {
 		t.Errorf("feed: %+v", st.Feed)

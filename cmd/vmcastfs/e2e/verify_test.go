@@ -127,10 +127,10 @@ func TestFlippedBitUnderTheKernel(t *testing.T) {
 	w.publish("one", packListed(t, member{"disk.img", disk}))
 	w.mount()
 	path := w.path("one", "disk.img")
-	f := w.open("one", "disk.img")
+	f := w.openBuffered("one", "disk.img")
 	testkit.Eventually(t, "verified", time.Minute, func() bool { return attr(path, "state") == "verified" })
 	f.Close()
-	f = w.open("one", "disk.img")
+	f = w.openBuffered("one", "disk.img")
 	const off = 700_000 &^ 4095
 	damage(t, w.cacheFile(disk), off)
 	if compareAt(f, disk, off) == nil {

@@ -40,6 +40,8 @@ type Release struct {
 	Judged func(was, is *xvm.Verdict)
 	// Opened is told that an image is about to be opened. An error keeps it closed.
 	Opened func(context.Context) error
+	// Refused is told that an open was refused: it may be another archive by now.
+	Refused func()
 	// Patience bounds how long a listing waits for the release's server; the
 	// cause of its context says why.
 	Patience func(context.Context) (context.Context, context.CancelFunc)

@@ -101,6 +101,7 @@ func (f *File) Inode() uint64 {
 // archive.ErrReplaced if its archive is found to be another one by now.
 func (f *File) Open(ctx context.Context) (image.Handle, error) {
 	if err := f.refused(); err != nil {
+		f.shared.release.Refused()
 		return nil, err
 	}
 	if f.image() != nil || f.origin == partly {
