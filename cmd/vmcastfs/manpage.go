@@ -125,7 +125,7 @@ const filesDoc = `
 it while nothing is mounted.
 
 /var/lib/vmcastfs/
-: What has been trusted so far. Of users it is $XDG\_STATE\_HOME/vmcastfs. Keep it.
+: What has been trusted so far, and machines, in vms. Of users it is $XDG\_STATE\_HOME/vmcastfs. Keep it.
 
 DIR/.vmcastfs/status.json
 : The state of a mount, from memory.

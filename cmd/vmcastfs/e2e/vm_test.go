@@ -65,6 +65,9 @@ func TestMachineCommands(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 
+	if out, err := runBinary(t, "__complete", "vm", "reset", "--vms", m.vms, ""); err != nil || !strings.Contains(out, "web1\tdemo-1.1\n") {
+		t.Errorf("completing a machine: %v\n%s", err, out)
+	}
 	m.wantNot(t, exitFailed, "there is a machine of this name", "create", "web1", latest)
 	for _, name := range []string{"7", "a b", "../x", ".x", "x/y", strings.Repeat("x", 65), "ä"} {
 		m.wantNot(t, exitFailed, "name", "create", name, latest)
