@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/feed"
 )
 
 // TestListingInflatesNothing: a look at the directory of a release whose archive is
@@ -99,4 +101,38 @@ func TestIndexingIsUrgentOnceSomebodyWaits(t *testing.T) {
 			t.Errorf("%v: %v", why, !want)
 		}
 	}
+}
+
+// TestReadAheadIsPerServer: where one server takes all requests and answers none,
+// another's images are still fetched ahead of their readers.
+func TestReadAheadIsPerServer(t *testing.T) {
+	t.Parallel()
+	const region = 512 << 10 // of which the middle is read: what precedes it is fetched ahead
+	s, slow := newSite(t), origin.New()
+	if err := slow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slow.Close() })
+	disk := diskImage(12*region, 5)
+	pkg := tarOf(t, file{"xvm.xml", []byte("<x/>")}, file{"root.img", disk})
+	s.release("good", "/good.xvm", pkg)
+	slow.PutBytes("/slow.xvm", pkg)
+	s.item(feed.Entry{ID: "slow", Title: "slow", URL: slow.URL() + "/slow.xvm", Length: int64(len(pkg)), Published: testTime.AddDate(0, 0, 1)})
+	h := s.open()
+	bad, good := h.open("slow", "root.img"), h.open("good", "root.img")
+	slow.Inject(origin.Fault{Kind: origin.Hang})
+	before := slow.Stats("").Requests
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer cancel()
+	for i := range int64(10) {
+		readers.Go(func() { _, _ = bad.ReadAt(ctx, make([]byte, 4096), (i+1)*region+region/2) })
+	}
+	eventually(t, "the slow server's", func() bool { return slow.Stats("").Requests >= before+8 })
+	sent := s.origin.Stats("/good.xvm").BytesSent
+	if _, err := good.ReadAt(ctx, make([]byte, 4096), 5*region+region/2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what precedes", func() bool { return s.origin.Stats("/good.xvm").BytesSent >= sent+region })
 }
