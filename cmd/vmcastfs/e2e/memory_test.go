@@ -19,7 +19,7 @@ import (
 func TestSmallMemory(t *testing.T) {
 	t.Parallel()
 	if raceEnabled {
-		t.Skip("the race detector takes many times the memory")
+		t.Skip("a long form: it runs without -race: the race detector takes many times the memory")
 	}
 	const limit = 256 << 20
 	w := bareWorld(t)

@@ -151,7 +151,7 @@ func TestPrefetch(t *testing.T) {
 	if out, err := w.run("prefetch", w.path("latest", "disk.img")); err != nil {
 		t.Errorf("prefetch again: %v\n%s", err, out)
 	}
-	if st := w.packageStats(); st.Requests != 0 {
+	if st := w.origin.Stats("/demo-1.1.xvm"); st.Requests != 0 {
 		t.Errorf("prefetching what is there made %d requests", st.Requests)
 	}
 	for _, arg := range []string{w.dir, w.path("none"), w.path("latest", "none"), t.TempDir()} {
