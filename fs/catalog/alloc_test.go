@@ -21,8 +21,12 @@ func TestHitAllocates(t *testing.T) {
 			}
 		}
 		read()
-		if n := testing.AllocsPerRun(200, read); n >= 1 {
-			t.Errorf("%s: %v allocations", release, n)
+		least := testing.AllocsPerRun(200, read)
+		for range 20 { // what runs in the background allocates as well, for a while
+			least = min(least, testing.AllocsPerRun(200, read))
+		}
+		if least >= 1 {
+			t.Errorf("%s: %v allocations", release, least)
 		}
 	}
 }
