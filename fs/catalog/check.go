@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/fs/catalog/archive"
+	"vmcastfs/fs/catalog/bundle"
 )
 
 const (
@@ -103,4 +105,66 @@ func (c *checker) check(ctx context.Context, ask func(context.Context) error, ur
 func isDown(err error) bool {
 	var status *remote.StatusError
 	return err != nil && !errors.As(err, &status)
+}
+
+// checkSoon has the archive checked, in the background, unless that was done
+// a short while ago.
+func (r *Release) checkSoon(atMost time.Duration) {
+	if p, ok := r.Peek(); ok && r.Withdrawn().IsZero() && r.checker.due(atMost) {
+		r.around.run(func(ctx context.Context) { _ = r.check(ctx, p) })
+	}
+}
+
+// confirm is called before an image is opened. If nothing of this process has asked
+// whether the archive is still the one that the disk knows, it asks, and waits for the
+// answer at most confirmWait. The error is archive.ErrReplaced if it is another one.
+func (r *Release) confirm(ctx context.Context) error {
+	p, ok := r.Peek()
+	if !ok || !r.Withdrawn().IsZero() {
+		return nil
+	}
+	wait, begin := r.checker.unconfirmed()
+	if wait == nil {
+		r.checkSoon(checkEvery)
+		return nil
+	}
+	if begin && !r.around.run(func(ctx context.Context) { _ = r.check(ctx, p) }) {
+		return context.Canceled
+	}
+	patience := time.NewTimer(confirmWait)
+	defer patience.Stop()
+	select {
+	case <-wait:
+	case <-patience.C:
+		r.checker.giveUp()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r.line.newest.Load() != r {
+		return archive.ErrReplaced
+	}
+	return nil
+}
+
+// Confirm asks whether the archive is still the one that the disk knows, unless
+// something of this process has just asked, and waits for the answer. It returns the
+// newest generation, which is another one if the archive was replaced. An error is why
+// there is no answer.
+func (r *Release) Confirm(ctx context.Context) (*Release, error) {
+	p, ok := r.Peek()
+	if !ok || !r.Withdrawn().IsZero() || !r.checker.due(checkEvery) {
+		return r.line.newest.Load(), nil
+	}
+	err := r.check(ctx, p)
+	return r.line.newest.Load(), err
+}
+
+// check asks whether the archive is the same, after checker.due.
+func (r *Release) check(ctx context.Context, p *bundle.Package) error {
+	defer r.checker.done() // after the new generation is known
+	changed, err := r.checker.check(ctx, p.Check, r.URL, r.around.log.With("release", r.Name()))
+	if changed {
+		r.around.replace(r)
+	}
+	return err
 }
