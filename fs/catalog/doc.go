@@ -60,8 +60,9 @@
 // # Concurrency
 //
 // Everything exported may be called by any number of goroutines. The order of locks
-// is statusFile.mu, Catalog.mu, Release.mu, tasks.mu; the others are leaves. None but
-// the first is held over I/O.
+// is statusFile.mu, Catalog.settling, then the lock of a bundle.Record or Catalog.mu, then
+// Release.mu, tasks.mu; the others are leaves. The first two and that of a record are held
+// over I/O on the local disk, which is bounded.
 // Functions given to [Catalog.Subscribe] and [Catalog.OnCorrupt] are called with no
 // lock held, and must not block.
 package catalog
