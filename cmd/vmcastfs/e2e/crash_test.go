@@ -35,7 +35,7 @@ func (w *world) kill() {
 	}
 	must(w.t, syscall.Kill(pids[0], syscall.SIGKILL))
 	w.waitGone(pids[0])
-	testkit.Eventually(w.t, "the mount is dead", 10*time.Second, func() bool { return fs.IsStale(w.dir) })
+	testkit.Eventually(w.t, "the mount is dead", time.Minute, func() bool { return fs.IsStale(w.dir) })
 }
 
 // cached is what the cache directory holds, by its own account; damaged blocks

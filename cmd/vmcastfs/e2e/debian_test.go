@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
@@ -94,7 +93,7 @@ func bootToLogin(t testing.TB, text string) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
+	var said lockedBuffer
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -105,17 +104,18 @@ func bootToLogin(t testing.TB, text string) time.Duration {
 	limit := time.AfterFunc(8*time.Minute, kill)
 	defer limit.Stop()
 	p := make([]byte, 4096)
-	for err == nil && !bytes.Contains(said.Bytes(), []byte(" login:")) {
+	for err == nil && !strings.Contains(said.String(), " login:") {
 		var n int
 		n, err = r.Read(p)
-		said.Write(p[:n])
+		_, _ = said.Write(p[:n])
 	}
 	took := time.Since(began)
 	kill()
 	_, _ = io.Copy(io.Discard, r)
 	_ = cmd.Wait()
 	if err != nil {
-		t.Fatalf("no login prompt after %s: %v\n%s\n%s", took, err, text, said.Bytes()[max(0, said.Len()-8000):])
+		all := said.String()
+		t.Fatalf("no login prompt after %s: %v\n%s\n%s", took, err, text, all[max(0, len(all)-8000):])
 	}
 	return took
 }

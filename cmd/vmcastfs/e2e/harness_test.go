@@ -232,7 +232,7 @@ func (w *world) waitGone(pid int) {
 	w.t.Helper()
 	// A process that has ended but that nobody has waited for yet has no
 	// command line any more.
-	testkit.Eventually(w.t, fmt.Sprintf("the daemon %d ends", pid), 10*time.Second, func() bool {
+	testkit.Eventually(w.t, fmt.Sprintf("the daemon %d ends", pid), time.Minute, func() bool {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		return err != nil || len(line) == 0
 	})
