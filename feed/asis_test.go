@@ -2,6 +2,7 @@ package feed
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -100,7 +101,9 @@ func TestTitlesByTheirType(t *testing.T) {
 		`<title type='HTML'>R&amp;#038;D &amp;ndash; 1</title>`:                                             "R&D – 1",
 		`<title type="text/html" mode="escaped">&lt;i&gt;x&lt;/i&gt;</title>`:                               "x",
 		`<title type="xhtml"><div xmlns="http://www.w3.org/1999/xhtml">Less: <em>&lt;</em> x</div></title>`: "Less: < x",
-		`<title type="xhtml"><x:div xmlns:x="http://www.w3.org/1999/xhtml">a<x:br/>b</x:div></title>`:       "ab",
+		`<title type="xhtml"><x:div xmlns:x="http://www.w3.org/1999/xhtml">a<x:br/>b</x:div></title>`:       "a b",
+		`<title type="html">&lt;p&gt;one&lt;/p&gt;&lt;p&gt;H&lt;sub&gt;2&lt;/sub&gt;O&lt;/p&gt;</title>`:    "one H2O",
+		`<title type="html">a&#0;b &#x1F;c&#xFFFF;</title>`:                                                 "ab c",
 		"<title>\n a\n b </title>":                                                                          "a b",
 		`<title/>`:                                                                                          "",
 	} {
@@ -223,8 +226,12 @@ func TestOddJSON(t *testing.T) {
 		}
 	}
 	for _, item := range []string{"null", "1", `"x"`, "[]", "{}", `{"id":{}}`} {
-		if got := idsOf(mustParse(t, feedOf(version, item))); !slices.Equal(got, []string{"good"}) {
-			t.Errorf("%s: %q", item, got)
+		f := mustParse(t, feedOf(version, item))
+		if got := idsOf(f); !slices.Equal(got, []string{"good"}) || len(f.Warnings) != 1 {
+			t.Errorf("%s: %q, %q", item, got, f.Warnings)
+		}
+		if _, err := parseAt([]byte(`{"version":"1","items":[`+item+`]}`), testBase); !errors.Is(err, ErrNoReleases) {
+			t.Errorf("%s alone: %v", item, err)
 		}
 	}
 	for _, v := range []string{`"1.0"`, `"1"`, `1`, `1.1`, `"http://jsonfeed.org/version/1"`, `"jsonfeed.org/version/1"`} {
@@ -250,6 +257,12 @@ func TestCharsetOfTheHeader(t *testing.T) {
 	for name, tc := range map[string]struct{ contentType, body, want string }{
 		"header alone":              {"text/xml; charset=windows-1251", in1251, cyrillic},
 		"quoted, upper case":        {`Application/RSS+XML; x=y; Charset="WINDOWS-1251"`, in1251, cyrillic},
+		"in single quotes":          {"text/xml; charset='windows-1251'", in1251, cyrillic},
+		"with rubbish behind":       {"text/xml; charset=windows-1251; foo", in1251, cyrillic},
+		"given twice":               {"text/xml; charset=windows-1251; charset=utf-8", in1251, cyrillic},
+		"joined by a proxy":         {"text/xml, text/xml;charset = windows-1251", in1251, cyrillic},
+		"two marks":                 {"text/xml; charset=windows-1251", "\xef\xbb\xbf\xef\xbb\xbf\n" + decl("koi8-r") + inUTF8, cyrillic},
+		"a mark behind a line feed": {"", "\n\xef\xbb\xbf" + decl("windows-1251") + inUTF8, cyrillic},
 		"header before declaration": {"text/xml; charset=windows-1251", decl("koi8-r") + in1251, cyrillic},
 		"a wrong UTF-8 declaration": {"text/xml; charset=windows-1251", decl("utf-8") + in1251, cyrillic},
 		"mark before header":        {"text/xml; charset=windows-1251", "\xef\xbb\xbf" + inUTF8, cyrillic},

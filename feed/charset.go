@@ -3,7 +3,6 @@ package feed
 import (
 	"bytes"
 	"fmt"
-	"mime"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -121,16 +120,20 @@ func unmark(b []byte) (doc []byte, marked bool, err error) {
 			break
 		}
 	}
-	doc, bom := bytes.CutPrefix(b, []byte("\xef\xbb\xbf"))
-	return doc, marked || bom, nil
+	// Some generators write a mark for each of their files, or after a line feed.
+	doc = bytes.TrimLeft(b, " \t\r\n\ufeff")
+	return doc, marked || bytes.Contains(b[:len(b)-len(doc)], []byte("\ufeff")), nil
 }
 
+// charsetParam finds the charset in headers that net/mime refuses too: with
+// single quotes, with rubbish behind it, or given twice.
+var charsetParam = regexp.MustCompile(`(?i)[;,\s]charset\s*=\s*["']?([^\s"';,]{1,40})`)
+
 func headerCharset(contentType string) string {
-	_, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return ""
+	if m := charsetParam.FindStringSubmatch(contentType); m != nil {
+		return m[1]
 	}
-	return params["charset"]
+	return ""
 }
 
 func declaredCharset(b []byte) string {

@@ -12,23 +12,27 @@ import (
 //
 //   - RFC 822 and its successors, with or without weekday, seconds or zone, with
 //     two- or four-digit years, with or without AM and PM;
-//   - RFC 3339 and ISO 8601, with a space for the T, a fraction, one-digit
+//   - RFC 3339 and ISO 8601, with a space or a comma for the T, a fraction, one-digit
 //     months, days and hours, slashes, or only the day, the month or the year;
-//     also the basic form (20260203T100000Z) and the day of the year (2026-034);
+//     also the basic form (20260203T100000Z, 20260203100000), the day of the year
+//     (2026-034), and the days with a zone of XML Schema (2026-02-03+01:00);
 //   - what languages print: Python's str() of a datetime, as Archipel writes it
 //     ("2016-11-07 09:51:30.123456"), Go's ("2026-02-03 10:00:00 +0000 UTC"),
-//     JavaScript's ("Tue Feb 03 2026 10:00:00 GMT+0100 (CET)");
+//     JavaScript's ("Tue Feb 03 2026 10:00:00 GMT+0100 (CET)", "February 3, 2026 at
+//     10:00 AM");
 //   - asctime, with or without a zone: "Mon Nov  7 09:51:30 2016";
 //   - seconds since 1970 as a number of nine to eleven digits, milliseconds of 13.
 //
-// A date without a zone is taken as UTC, and so is one with a zone whose name is
-// not known. Numbers that may be month or day (03/02/2026) are no date. ok is
-// false for anything else, and for years before 1970 or after 9999.
+// A date without a zone is taken as UTC, and so is one with a zone that is not
+// known: a release with a date that is some hours off is better than one without.
+// The name of the weekday may be of any language. Numbers that may be month or day
+// (03/02/2026) are no date. ok is false for anything else, and for years before 1970
+// or after 9999.
 func parseDate(s string) (t time.Time, ok bool) {
 	if len(s) > 100 {
 		return time.Time{}, false
 	}
-	s = strings.TrimSpace(s)
+	s = strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "\u2212", "-") // spaces and minus of Unicode
 	for _, parse := range []func(string) (time.Time, bool){parseISO, parseEpoch, parseWords} {
 		if t, ok = parse(s); ok {
 			break
@@ -40,11 +44,17 @@ func parseDate(s string) (t time.Time, ok bool) {
 	return t.UTC(), true
 }
 
-// isoDate has the groups year; month and day, of the form with dashes and of the
-// basic one; day of the year; clock; zone.
-var isoDate = regexp.MustCompile(`^(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2}))?|(\d\d)(\d\d)|-?(\d{3}))?(?:[Tt ] *(\d[\d:.,]*) *(.*))?$`)
+var (
+	// isoDate has the groups year; month and day, of the form with dashes and of the
+	// basic one; day of the year; clock; zone of a clock, or of a day alone.
+	isoDate = regexp.MustCompile(`^(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2}))?|(\d\d)(\d\d)|-?(\d{3}))?(?:[Tt ,]+(\d[\d:.,]*) ?(.*)|[Tt]|[Zz]|([+-]\d\d:\d\d))?$`)
+	digits  = regexp.MustCompile(`^\d{12}(?:\d\d)?$`)
+)
 
 func parseISO(s string) (time.Time, bool) {
+	if digits.MatchString(s) {
+		s = s[:8] + "T" + s[8:]
+	}
 	m := isoDate.FindStringSubmatch(s)
 	if m == nil {
 		return time.Time{}, false
@@ -59,7 +69,7 @@ func parseISO(s string) (time.Time, bool) {
 	year, month, day := number(m[1]), number(m[2]+m[4]), number(m[3]+m[5])
 	if m[6] != "" {
 		month, day = 1, number(m[6])
-	} else if m[7] != "" && m[3]+m[5] == "" { // a clock, and no day
+	} else if m[7]+m[9] != "" && m[3]+m[5] == "" { // a clock or a zone, and no day
 		return time.Time{}, false
 	}
 	at := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
@@ -67,7 +77,7 @@ func parseISO(s string) (time.Time, bool) {
 		return time.Time{}, false // the 31st of a shorter month
 	}
 	if m[7] == "" {
-		return at, true
+		return at.Add(-parseZones(strings.Fields(m[9]))), true
 	}
 	clock, ok := parseClock(m[7])
 	if !ok {
@@ -75,8 +85,24 @@ func parseISO(s string) (time.Time, bool) {
 	}
 	// Go prints the number and the name of a zone, and sometimes a monotonic clock.
 	zones, _, _ := strings.Cut(m[8], " m=")
-	offset, ok := parseZones(strings.Fields(zones))
-	return at.Add(clock - offset), ok
+	words := strings.Fields(zones)
+	if len(words) > 0 && halfDay(&clock, words[0]) {
+		words = words[1:]
+	}
+	return at.Add(clock - parseZones(words)), true
+}
+
+// halfDay takes AM or PM for a clock of 12 hours.
+func halfDay(clock *time.Duration, word string) bool {
+	half := strings.ToUpper(strings.ReplaceAll(word, ".", ""))
+	if half != "AM" && half != "PM" || *clock >= 13*time.Hour {
+		return false
+	}
+	*clock %= 12 * time.Hour
+	if half == "PM" {
+		*clock += 12 * time.Hour
+	}
+	return true
 }
 
 // parseEpoch reads seconds since 1970, with or without a fraction, and
@@ -96,7 +122,7 @@ func parseEpoch(s string) (time.Time, bool) {
 var (
 	comment   = regexp.MustCompile(`\(([^()]*)\)`)
 	clockZone = regexp.MustCompile(`^(\d{1,2}:[\d:.]*\d)(.*)$`)
-	dashed    = regexp.MustCompile(`\b(\d{1,2})-([A-Za-z]+)-(\d+)\b`)
+	dashed    = regexp.MustCompile(`\b(\d{1,4})-([A-Za-z]+)-(\d+)\b`)
 )
 
 // parseWords reads day, month name, year, clock and zone in whichever order:
@@ -114,21 +140,16 @@ func parseWords(s string) (time.Time, bool) {
 		aside, s = m[1], comment.ReplaceAllString(s, " ")
 	}
 	s = dashed.ReplaceAllString(s, "$1 $2 $3")
-	for _, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' || r == '\r' }) {
-		upper := strings.ToUpper(w)
+	for n, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' || r == '\r' }) {
 		switch m := clockZone.FindStringSubmatch(w); {
 		case m != nil && !haveClock:
 			if clock, haveClock = parseClock(m[1]); !haveClock {
 				return time.Time{}, false
 			}
-			if m[2] != "" { // glued to the clock: 15:04:05Z, 15:04:05+0200
+			if m[2] != "" && !halfDay(&clock, m[2]) { // glued to the clock: 3:04PM, 15:04:05Z, 15:04:05+0200
 				zones = append(zones, m[2])
 			}
-		case (upper == "AM" || upper == "PM") && haveClock && clock < 13*time.Hour:
-			clock %= 12 * time.Hour
-			if upper == "PM" {
-				clock += 12 * time.Hour
-			}
+		case haveClock && halfDay(&clock, w):
 		case w[0] >= '0' && w[0] <= '9':
 			n, err := strconv.Atoi(strings.TrimRight(w, "stndrh."))
 			switch {
@@ -143,9 +164,10 @@ func parseWords(s string) (time.Time, bool) {
 			}
 		case month == 0 && monthOf(w) != 0:
 			month = monthOf(w)
-		case isWeekday(w):
-		case haveClock:
+		case isWeekday(w) || w == "at":
+		case haveClock || day != 0 && month != 0 && haveYear:
 			zones = append(zones, w)
+		case n == 0 && !isOffset(w): // a weekday in another language
 		default:
 			return time.Time{}, false
 		}
@@ -153,12 +175,11 @@ func parseWords(s string) (time.Time, bool) {
 	if _, known := zoneHours[strings.ToUpper(aside)]; known {
 		zones = append(zones, aside)
 	}
-	offset, ok := parseZones(zones)
 	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	if !ok || day == 0 || month == 0 || !haveYear || t.Day() != day { // the 31st of a shorter month
+	if day == 0 || month == 0 || !haveYear || t.Day() != day { // the 31st of a shorter month
 		return time.Time{}, false
 	}
-	return t.Add(clock - offset), true
+	return t.Add(clock - parseZones(zones)), true
 }
 
 // fullYear applies RFC 2822, section 4.3, to years of two and three digits.
@@ -209,27 +230,26 @@ var zoneHours = map[string]int{
 	"SGT": 8, "HKT": 8, "AWST": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
 }
 
-var zoneName = regexp.MustCompile(`^[A-Z]{1,5}$`)
-
 // parseZones reads what says the zone of one date. A number (+01, +0100, +01:00,
-// GMT+1) goes before a name; a name that is not known is UTC.
-func parseZones(zones []string) (offset time.Duration, ok bool) {
+// GMT+1) goes before a name; what is not known is UTC.
+func parseZones(zones []string) (offset time.Duration) {
 	known := false
 	for _, z := range zones {
-		z, _, _ = strings.Cut(strings.ToUpper(z), "[") // Java: +01:00[Europe/Paris]
-		number := strings.TrimPrefix(strings.TrimPrefix(z, "GMT"), "UTC")
-		if number != "" && (number[0] == '+' || number[0] == '-') {
-			return parseOffset(number)
+		z, _, _ = strings.Cut(strings.ToUpper(strings.Trim(z, `"';`)), "[") // Java: +01:00[Europe/Paris]
+		number := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(z, "GMT"), "UTC"), "Z")
+		if isOffset(number) {
+			if offset, ok := parseOffset(strings.TrimSuffix(number, "Z")); ok {
+				return offset
+			}
 		}
-		switch hours, isName := zoneHours[z]; {
-		case isName && !known:
+		if hours, isName := zoneHours[z]; isName && !known {
 			offset, known = time.Duration(hours)*time.Hour, true
-		case !zoneName.MatchString(z):
-			return 0, false
 		}
 	}
-	return offset, true
+	return offset
 }
+
+func isOffset(s string) bool { return s != "" && (s[0] == '+' || s[0] == '-') }
 
 // parseOffset reads a sign and H, HH, HMM, HHMM, HH:MM or HH:MM:SS.
 func parseOffset(s string) (time.Duration, bool) {

@@ -76,8 +76,8 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 				}
 				if len(raw) > maxItemBytes || jsonCost(raw) > maxItemCost {
 					large++
-				} else if item, ok := readJSONItem(raw); ok {
-					items = append(items, item)
+				} else {
+					items = append(items, readJSONItem(raw))
 				}
 			}
 			if _, err := dec.Token(); err != nil {
@@ -117,8 +117,8 @@ func guardJSON(doc []byte) (out []byte, warnings []string, err error) {
 	return out, warnings, err
 }
 
-// readJSONItem reads an item; ok: it is an object.
-func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
+// readJSONItem reads an item. One that is no object offers nothing.
+func readJSONItem(raw json.RawMessage) (item jsonItem) {
 	var f struct {
 		ID, Title, Summary, Attachments json.RawMessage
 		HTML                            json.RawMessage `json:"content_html"`
@@ -126,8 +126,8 @@ func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
 		Published                       json.RawMessage `json:"date_published"`
 		Modified                        json.RawMessage `json:"date_modified"`
 	}
-	if raw[0] != '{' || json.Unmarshal(raw, &f) != nil {
-		return jsonItem{}, false
+	if json.Unmarshal(raw, &f) != nil {
+		return jsonItem{cost: jsonCost(raw)}
 	}
 	item = jsonItem{
 		ID: opaque(jsonText(f.ID)), Title: plainTitle(jsonText(f.Title)), Summary: jsonText(f.Summary), HTML: jsonText(f.HTML), Text: jsonText(f.Text),
@@ -158,7 +158,7 @@ func readJSONItem(raw json.RawMessage) (item jsonItem, ok bool) {
 		}
 		item.Attachments = append(item.Attachments, kept)
 	}
-	return item, true
+	return item
 }
 
 // jsonText is a text, or a number as it is written; "" for all else.

@@ -30,11 +30,23 @@ func plainText(s string) string {
 			b.Write(z.Raw())
 		default:
 			raw := string(z.Raw())
-			if name, _ := z.TagName(); atom.Lookup(name) == 0 {
-				b.WriteString(raw)
-			}
+			name, _ := z.TagName()
+			b.WriteString(tagText(name, raw))
 		}
 	}
+}
+
+// tagText is what a tag in a title leaves there: nothing if it is one of HTML, a
+// space if it begins another line, else itself, because it only looks like a tag.
+func tagText(name []byte, raw string) string {
+	switch atom.Lookup(name) {
+	case 0:
+		return raw
+	case atom.Br, atom.P, atom.Div, atom.Hr, atom.Li, atom.Ul, atom.Ol, atom.Dt, atom.Dd, atom.Table, atom.Tr, atom.Td, atom.Th,
+		atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Pre, atom.Blockquote:
+		return " "
+	}
+	return ""
 }
 
 var reference = regexp.MustCompile(`&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});`)

@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"regexp"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -10,12 +11,16 @@ import (
 // without a prefix or attributes, as the generators in need of repair do.
 var textElements = regexp.MustCompile(`(?i)<(title|description|link|guid|uuid|pubDate)>`)
 
+// numeric are references to characters by number.
+var numeric = regexp.MustCompile(`&#(?:[0-9]+|[xX][0-9a-fA-F]+);`)
+
 // repair escapes what a generator forgot to escape. Archipel's agents put the
 // names of machines between <title> and </title> as users gave them: "R&D <new> <
 // old" breaks the whole feed. In a text element, up to the next end tag of its name,
-// every '<' becomes an entity. So does every '&' that begins none. CDATA sections are left alone, and so is an element that is not closed within
-// 64 KiB. Parse tries it only on a document that is malformed. nil: there is nothing
-// to repair.
+// every '<' becomes an entity. So does every '&' that begins none. CDATA sections are
+// left alone, and so is an element that is not closed within 64 KiB. References to
+// characters that XML forbids go, wherever they are. Parse tries it only on a document
+// that is malformed. nil: there is nothing to repair.
 func repair(doc []byte) []byte {
 	var out bytes.Buffer
 	at := 0
@@ -36,14 +41,17 @@ func repair(doc []byte) []byte {
 		escapeText(&out, window[:n])
 		at = begin + n
 	}
-	if out.Len() == 0 {
-		return nil
-	}
 	out.Write(doc[at:])
-	if bytes.Equal(out.Bytes(), doc) {
+	fixed := numeric.ReplaceAllFunc(out.Bytes(), func(ref []byte) []byte {
+		if isEntity(ref) {
+			return ref
+		}
+		return nil
+	})
+	if bytes.Equal(fixed, doc) {
 		return nil
 	}
-	return out.Bytes()
+	return fixed
 }
 
 // endTag finds "</name" (in the same case) in b, -1 if it is not there.
@@ -83,5 +91,5 @@ func isEntity(b []byte) bool {
 	}
 	u := unescape(string(ref))
 	r, _ := utf8.DecodeRuneInString(u)
-	return u != string(ref) && r >= ' ' && r != utf8.RuneError && r != 0xfffe && r != 0xffff
+	return u != string(ref) && (r >= ' ' || unicode.IsSpace(r)) && r != utf8.RuneError && r != 0xfffe && r != 0xffff
 }

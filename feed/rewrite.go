@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"vmcastfs/feed/show"
-
-	"golang.org/x/net/html/atom"
 )
 
 // rewrite is an element of text that is written anew for the parser: without
@@ -39,9 +37,7 @@ func (r *rewrite) add(raw []byte) {
 // markup takes a tag inside of the element: one of HTML goes, any other is
 // text that its author forgot to escape.
 func (r *rewrite) markup(name string, raw []byte) {
-	if atom.Lookup([]byte(name)) == 0 {
-		r.text.Write(raw)
-	}
+	r.text.WriteString(tagText([]byte(name), string(raw)))
 }
 
 // element is the element with another text. Namespace declarations stay: the
