@@ -44,7 +44,7 @@ const (
 	leastStep    = 16 << 10
 	batchDepth   = 32
 	// manyReads are of a walk that gets on, and is long.
-	manyReads = 256
+	manyReads = 64
 )
 
 func newHeaderBatches(ctx context.Context, r xvm.ReaderAt, size int64, more func()) *headerBatches {
