@@ -40,6 +40,16 @@ func (m Member) IsMeta() bool {
 	return false
 }
 
+// Decides reports whether a verdict, or what is made of a package, depends on the
+// content of a member with this name, beside its manifest.
+func Decides(name string) bool {
+	switch name {
+	case ManifestName, ManifestSignatureName, DescriptionSignatureName, XVAName, ProfileName:
+		return true
+	}
+	return slices.Contains(descriptionNames, name)
+}
+
 // maxSmall bounds the members that are read whole, in bytes of all together.
 const maxSmall = 16 << 20
 

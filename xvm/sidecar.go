@@ -203,13 +203,14 @@ func (s *Sidecar) Match(x *Index) error {
 
 // Compare tells whether the sidecar is of this package, as far as that can be told
 // without reading the images: what Match asks for, and the content of the members
-// that were read whole. What images hold is compared block by block.
-func (s *Sidecar) Compare(x *Index, small map[string][]byte) error {
+// that were read whole, whose SHA-256 sum knows. What images hold is compared block by
+// block.
+func (s *Sidecar) Compare(x *Index, sum func(name string) ([sha256.Size]byte, bool)) error {
 	if err := s.Match(x); err != nil {
 		return err
 	}
 	for _, m := range s.Members {
-		if content, ok := small[m.Name]; ok && sha256.Sum256(content) != m.SHA256 {
+		if is, ok := sum(m.Name); ok && is != m.SHA256 {
 			return fmt.Errorf("%w: it is of a package with another %q", ErrSidecar, m.Name)
 		}
 	}
@@ -224,7 +225,11 @@ func (s *Sidecar) Compare(x *Index, small map[string][]byte) error {
 // Evidence is what the trust in the sidecar depends on, compared with a package.
 func (s *Sidecar) Evidence(x *Index, small map[string][]byte) *SidecarEvidence {
 	e := &SidecarEvidence{Manifest: s.Manifest, Signature: s.Signature}
-	if err := s.Compare(x, small); err != nil {
+	sum := func(name string) ([sha256.Size]byte, bool) {
+		content, ok := small[name]
+		return sha256.Sum256(content), ok
+	}
+	if err := s.Compare(x, sum); err != nil {
 		e.Mismatch = err.Error()
 	}
 	return e

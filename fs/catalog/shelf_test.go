@@ -18,7 +18,7 @@ func TestIdlePackagesAreGivenBack(t *testing.T) {
 	s := newSite(t)
 	const releases = 16
 	for i := range releases {
-		s.release(fmt.Sprint("r", i), fmt.Sprintf("/r%d.xvm", i), tarOf(t, file{"xvm.xml", []byte("<x/>")}, file{"big.txt", bytes.Repeat([]byte{byte('a' + i)}, 3<<20)}, file{"root.img", diskImage(2*blk, uint64(i))}))
+		s.release(fmt.Sprint("r", i), fmt.Sprintf("/r%d.xvm", i), tarOf(t, file{"xvm.xml", []byte("<x/>")}, file{"profile.txt", bytes.Repeat([]byte{byte('a' + i)}, 3<<20)}, file{"root.img", diskImage(2*blk, uint64(i))}))
 	}
 	s.publish(s.items...)
 	h := s.open()
@@ -48,7 +48,7 @@ func TestIdlePackagesAreGivenBack(t *testing.T) {
 	}
 	requests := s.origin.Stats("/r1.xvm").Requests
 	p, err := h.rel("r1").PackageSoon(t.Context())
-	if err != nil || p.File("big.txt").Size() != 3<<20 || s.origin.Stats("/r1.xvm").Requests != requests {
+	if err != nil || p.File("profile.txt").Size() != 3<<20 || s.origin.Stats("/r1.xvm").Requests != requests {
 		t.Error(err, s.origin.Stats("/r1.xvm").Requests-requests, "requests")
 	}
 	runtime.KeepAlive(used)

@@ -21,6 +21,7 @@ type Env struct {
 	Cache  *cache.Cache
 	Store  *store.Store     // keeps seek points
 	Memory *seekable.Budget // of the decoders of inflated archives
+	Linger *Linger          // nil: nothing stays open
 	Log    *slog.Logger
 	// Go runs a function in the background, on a context that ends with the
 	// catalog; false: that has ended.
@@ -37,7 +38,8 @@ type Archive struct {
 	loose source.Source // likewise, for bytes that sums prove
 	head  *headBytes
 	object
-	move func(url string) error // nil: a file does not move
+	move   func(url string) error // nil: a file does not move
+	pieces *streamed              // nil: it is not needed
 }
 
 // object is what an archive is read from: remote.Object says what its methods do.
@@ -88,7 +90,7 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 		obj.Follow(place.Renew)
 	}
 	if a.id.Ranged {
-		a.from = watch(obj, place)
+		a.from, a.pieces = watch(obj, place), newPieces(a)
 	} else {
 		a.from = watch(obj.OneStream(), place)
 	}

@@ -113,7 +113,9 @@ type streamed struct {
 	transport string
 	// open is called when the file is opened, and closed when it is closed; both
 	// under mu.
-	open func() (from source.Source, closed func(), err error)
+	open   func() (from source.Source, closed func(), err error)
+	linger *Linger                          // has the file stay open for a while; nil: nothing does
+	run    func(func(context.Context)) bool // Env.Go, for that
 
 	// mu guards what follows it. It comes before the mu of a streamed archive
 	// that this one is inflated from, and before the locks of package cache.
@@ -125,6 +127,21 @@ type streamed struct {
 }
 
 func (s *streamed) Acquire() error {
+	err := s.acquire()
+	if err == nil && s.linger != nil {
+		s.linger.keep(s)
+	}
+	return err
+}
+
+// hold is Acquire for a caller that has acquired it already.
+func (s *streamed) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opens++
+}
+
+func (s *streamed) acquire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.opens == 0 {
@@ -208,6 +225,22 @@ func (s *streamed) Taken() int64 {
 func (s *streamed) Mirrored() func() bool { return nil }
 
 func (s *streamed) Transport() string { return s.transport }
+
+// Whole reads n bytes of content at off.
+func Whole(ctx context.Context, from Content, off, n int64) ([]byte, error) {
+	if err := from.Acquire(); err != nil {
+		return nil, err
+	}
+	defer from.Release()
+	body, err := from.Fetch(ctx, off, n, source.UrgencyOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	p := make([]byte, n)
+	_, err = io.ReadFull(body, p)
+	return p, err
+}
 
 // ReaderAt gives a file of the cache the signature of io.ReaderAt. The context
 // ends its reads.

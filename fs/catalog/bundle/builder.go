@@ -174,6 +174,13 @@ func (b *builder) member(m xvm.Member) *File {
 		f.key, _ = b.keys("member", m.Name)
 		return f
 	}
+	if seen, ok := b.doc.Small[m.Name]; ok {
+		s := &small{label: b.shared.label(m.Name), from: &fetched{pieces: b.pieces(), archive: b.set.Content, off: m.Offset, size: m.Size, sum: seen.SHA256}}
+		s.judge(seen, b.verdict.Sums)
+		f.content = s
+		f.key, _ = b.keys("member", m.Name)
+		return f
+	}
 	from, data := archive.Member(b.set.Content, m)
 	proven, _ := archive.Member(b.set.Content.Proven(), m)
 	if m.Name == xvm.BlockListName {
@@ -181,6 +188,14 @@ func (b *builder) member(m xvm.Member) *File {
 	}
 	b.image(f, image.Member{Size: m.Size, Source: from, Proven: proven, Data: data}, nil, "member", m.Name)
 	return f
+}
+
+// pieces is what small files are cut from.
+func (b *builder) pieces() archive.Content {
+	if a, ok := b.set.Content.(*archive.Archive); ok {
+		return a.Pieces()
+	}
+	return b.set.Content
 }
 
 // addPlain shows the plain content of compressed members.

@@ -1,7 +1,9 @@
 package bundle
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"maps"
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/xvm"
@@ -16,6 +18,7 @@ type Doc struct {
 	Identity remote.Identity
 	Index    *xvm.Index
 	Meta     map[string][]byte    // whole content of the members that describe the others
+	Small    map[string]SeenSmall `json:",omitempty"` // of such members whose content is not kept here
 	Sizes    map[string]int64     // proven plain sizes of compressed members, by plain name
 	Kinds    map[string]SeenImage `json:",omitempty"` // what images begin with, of those that were looked at
 	Decoded  map[string]bool      `json:",omitempty"` // plain names whose first stored bytes showed a kind that is supported
@@ -31,6 +34,13 @@ type Doc struct {
 type SeenImage struct {
 	Format, Kind string
 	Boot         bool `json:",omitempty"` // its first sector ends in the boot signature
+}
+
+// SeenSmall is what a member was when the archive was indexed.
+type SeenSmall struct {
+	SHA256  []byte
+	Matches string `json:",omitempty"` // the algorithm of the manifest's sum that it matches; "": none is known
+	Not     string `json:",omitempty"` // how it contradicts the manifest; "": it does not
 }
 
 // SidecarDoc is what is kept of a package's sidecar, beside the package.
@@ -62,7 +72,49 @@ func parseDoc(raw []byte) *Doc {
 	default:
 		return nil
 	}
+	doc.compact()
 	return &doc
+}
+
+// smallKept is how much is kept in a document of members that nothing is decided by.
+const smallKept = 64 << 10
+
+// compact keeps sums in the place of small files, but for a few: what is decided by
+// must be at hand, and the others can be fetched again.
+func (d *Doc) compact() {
+	manifest := d.Index.ManifestName()
+	var rest []string
+	total := 0
+	for name, content := range d.Meta {
+		if name != manifest && !xvm.Decides(name) {
+			rest = append(rest, name)
+			total += len(content)
+		}
+	}
+	if total <= smallKept {
+		return
+	}
+	listed, _ := xvm.ParseManifest(manifest, d.Meta[manifest]) // an error is told by the verdict
+	small := maps.Clone(d.Small)
+	if small == nil {
+		small = make(map[string]SeenSmall, len(rest))
+	}
+	for _, name := range rest {
+		small[name] = seeSmall(name, d.Meta[name], listed)
+		delete(d.Meta, name)
+	}
+	d.Small = small
+}
+
+// sumOf is the SHA-256 of a member that was read whole.
+func (d *Doc) sumOf(name string) (sum [sha256.Size]byte, ok bool) {
+	if content, ok := d.Meta[name]; ok {
+		return sha256.Sum256(content), true
+	}
+	if s, ok := d.Small[name]; ok && len(s.SHA256) == len(sum) {
+		return [sha256.Size]byte(s.SHA256), true
+	}
+	return sum, false
 }
 
 // forgetInflated makes a document of version 2 one of version 3.

@@ -133,10 +133,14 @@ func (o opening) readEnclosure(ctx context.Context, a *archive.Archive, stored a
 		o.progress.Long()
 		return o.readInflated(ctx, a, enc.Inflate, size)
 	}
-	if a.Identity().Ranged {
-		a.PrefetchTail(ctx)
+	if !a.Identity().Ranged {
+		doc, err := readDoc(ctx, stored, size, o.progress.Long)
+		return doc, stored, err
 	}
-	doc, err := readDoc(ctx, stored, size, o.progress.Long)
+	a.PrefetchTail(ctx)
+	from, done := a.Dense()
+	defer done()
+	doc, err := readDoc(ctx, from, size, o.progress.Long)
 	return doc, stored, err
 }
 

@@ -208,6 +208,9 @@ func (p *Package) Keys() (images, lists []store.Key) {
 			images = append(images, im.Key())
 		}
 	}
+	if key := p.archive.PiecesKey(); key != "" && len(p.doc.Small) > 0 {
+		lists = append(lists, key)
+	}
 	if d := p.doc.Sidecar; d != nil {
 		lists = append(lists, sidecarKey(d.From, d.Identity))
 	}

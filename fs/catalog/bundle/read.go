@@ -18,7 +18,9 @@ func readDoc(ctx context.Context, a xvm.ReaderAt, size int64, more func()) (*Doc
 	if err != nil {
 		return nil, err
 	}
-	return &Doc{Version: docVersion, Index: index, Meta: small}, nil
+	doc := &Doc{Version: docVersion, Index: index, Meta: small}
+	doc.compact()
+	return doc, nil
 }
 
 // bareDoc is the document of a disk image of size bytes, as if it were the one

@@ -148,7 +148,7 @@ func fetchSidecar(ctx context.Context, env *Env, doc *Doc, from string) (*xvm.Si
 	held := int64(0)
 	sc, list, err := readSidecar(ctx, env, from, a, func(n int64) error { held += n; return nil })
 	if err == nil {
-		err = sc.Compare(doc.Index, doc.Meta)
+		err = sc.Compare(doc.Index, doc.sumOf)
 	}
 	if err == nil && sc.Version == 1 && doc.Inflate != "" {
 		err = fmt.Errorf("%w: it is of inflated content, and was made by an old version, which inflated some gzip streams wrongly: make it anew with vmcastfs index", xvm.ErrSidecar)
