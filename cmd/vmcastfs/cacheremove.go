@@ -14,21 +14,10 @@ import (
 
 // remove is `cache remove`.
 func (e cacheKeeper) remove(ctx context.Context, args []string, open func() (*store.Store, error), force bool) error {
-	paths, names := pathsAndNames(args)
-	var errs []error
-	for _, arg := range paths {
-		if err := e.removePath(ctx, arg, force); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", arg, err))
-		}
-	}
-	if len(names) > 0 {
-		s, err := open()
-		if err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		errs = append(errs, eachCached(s, names, func(i store.Info) error { return e.removeCached(s, i, force) }), s.Close())
-	}
-	return withCode(exitFailed, errors.Join(errs...))
+	return eachCachedOrPath(args, open, func(path string) error { return e.removePath(ctx, path, force) },
+		func(s *store.Store, names []string) error {
+			return eachCached(s, names, func(i store.Info) error { return e.removeCached(s, i, force) })
+		})
 }
 
 // removeCached removes one file, which may be a pin of what is not cached.

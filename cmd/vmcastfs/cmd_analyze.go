@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -70,7 +69,7 @@ const maxBoot = 16 << 20
 // findBoot is the last boot of an image, from a mount or from the cache, of several
 // images the one that was booted from last.
 func findBoot(e *env, ctx context.Context, arg string, dir func() (string, error)) (b catalog.Boot, err error) {
-	if !filepath.IsAbs(arg) && !strings.HasPrefix(arg, ".") && !inMount(arg) {
+	if !isPath(arg) {
 		return keptBoot(e, arg, dir)
 	}
 	images, err := imagesOf(ctx, arg)
@@ -79,13 +78,12 @@ func findBoot(e *env, ctx context.Context, arg string, dir func() (string, error
 	}
 	var errs []error
 	for _, im := range images {
-		key := make([]byte, 128)
-		n, err := unix.Getxattr(im.path, keyAttr, key)
-		if err != nil {
+		key := attr(im.path, "key")
+		if key == "" {
 			errs = append(errs, fmt.Errorf("%s has no record of its own: name one of the images that it is made of", im.path))
 			continue
 		}
-		raw, err := readAtMost(filepath.Join(im.mount.Dir, ".vmcastfs", string(key[:n])+".boot"), maxBoot)
+		raw, err := readAtMost(filepath.Join(im.mount.Dir, ".vmcastfs", key+".boot"), maxBoot)
 		var x catalog.Boot
 		if err == nil {
 			err = json.Unmarshal(raw, &x)

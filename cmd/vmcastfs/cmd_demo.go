@@ -18,7 +18,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
@@ -183,16 +182,6 @@ func (d *demo) tree() error {
 // network says how much has crossed it so far.
 func (d *demo) network(what string) {
 	d.say("%s, %s crossed the network in %d requests", what, size(d.site.sent.Load()), d.site.requests.Load())
-}
-
-// attr is user.vmcast.NAME of a file, or "".
-func attr(path, name string) string {
-	value := make([]byte, 256)
-	n, err := unix.Getxattr(path, "user.vmcast."+name, value)
-	if err != nil {
-		return ""
-	}
-	return string(value[:n])
 }
 
 // boot starts the newest release's disk in QEMU, if that is installed.

@@ -118,7 +118,7 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 		}
 		args := []string{"mount", "-f"}
 		if call.list != "" {
-			args = append(args, "-o", absoluteOptions(call.list, call.opts))
+			args = append(args, "-o", absoluteOptions(call.list))
 		}
 		if call.verbose {
 			args = append(args, "-v")
@@ -298,7 +298,7 @@ func mountDir(arg string, o options) (string, error) {
 
 // absoluteOptions is the list with the paths made absolute, for a process that
 // is going to leave this directory.
-func absoluteOptions(list string, o options) string {
+func absoluteOptions(list string) string {
 	items := splitOptions(list)
 	for i, item := range items {
 		name, value, _ := strings.Cut(item, "=")

@@ -71,13 +71,9 @@ type wantedImage struct {
 
 // imagesOf finds the images that DIR/RELEASE or DIR/RELEASE/IMAGE means.
 func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
-	mounts, err := findMounts(arg)
+	m, err := liveMount(ctx, arg)
 	if err != nil {
 		return nil, err
-	}
-	m := mounts[0]
-	if m.look(ctx); m.Status == nil { // before asking it for anything else, which may take for ever
-		return nil, withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
 	}
 	path, err := filepath.Abs(arg)
 	if err == nil {
@@ -101,8 +97,8 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	if err != nil {
 		return nil, withCode(exitFailed, err)
 	}
-	if m.look(ctx); m.Status == nil {
-		return nil, withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
+	if err := m.mustLook(ctx); err != nil {
+		return nil, err
 	}
 	var images []wantedImage
 	for _, r := range m.Status.Releases {

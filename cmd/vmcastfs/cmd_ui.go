@@ -41,13 +41,9 @@ opens it is let in.`,
 }
 
 func ui(e *env, ctx context.Context, dir string) error {
-	mounts, err := findMounts(dir)
+	m, err := liveMount(ctx, dir)
 	if err != nil {
 		return err
-	}
-	m := mounts[0]
-	if m.look(ctx); m.Status == nil {
-		return withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
 	}
 	network, address, err := httpAddress(m.Status.HTTP) // the process behind a mount need not be ours
 	switch {

@@ -80,8 +80,7 @@ func TestCheckOptions(t *testing.T) {
 }
 
 func TestAbsoluteOptionsSurvive(t *testing.T) {
-	o := defaultOptions()
-	list := absoluteOptions(`cache=a\,b,soft,state=s\\t,netrc=a\"b,proxy=http://h/x\,y`, o)
+	list := absoluteOptions(`cache=a\,b,soft,state=s\\t,netrc=a\"b,proxy=http://h/x\,y`)
 	p := defaultOptions()
 	if err := p.parse(list, false); err != nil {
 		t.Fatal(err)

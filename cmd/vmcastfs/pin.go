@@ -9,23 +9,29 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/cache/store"
 	"vmcastfs/fs"
 	"vmcastfs/xvm/seekable"
 )
 
-// keyAttr is the attribute that tells an image's key in the cache.
-const keyAttr = "user.vmcast.key"
-
 // pin is `cache pin` and `cache unpin`. What has a path in a mount need not be
 // cached yet.
 func (e cacheKeeper) pin(ctx context.Context, args []string, on bool, open func() (*store.Store, error)) error {
-	paths, names := pathsAndNames(args)
+	return eachCachedOrPath(args, open, func(path string) error { return e.pinPath(ctx, path, on) },
+		func(s *store.Store, names []string) error { return e.pinNames(ctx, s, names, on) })
+}
+
+// eachCachedOrPath runs byPath on each argument that is a path, whose own cache is
+// meant, and named on the others together. A path has a leading / or ., or is
+// there in a mount.
+func eachCachedOrPath(args []string, open func() (*store.Store, error), byPath func(string) error, named func(*store.Store, []string) error) error {
+	var names []string
 	var errs []error
-	for _, arg := range paths {
-		if err := e.pinPath(ctx, arg, on); err != nil {
+	for _, arg := range args {
+		if !isPath(arg) {
+			names = append(names, arg)
+		} else if err := byPath(arg); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", arg, err))
 		}
 	}
@@ -34,7 +40,7 @@ func (e cacheKeeper) pin(ctx context.Context, args []string, on bool, open func(
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, e.pinNames(ctx, s, names, on), s.Close())
+		errs = append(errs, named(s, names), s.Close())
 	}
 	return withCode(exitFailed, errors.Join(errs...))
 }
@@ -72,21 +78,11 @@ func cacheLimit(ctx context.Context, dir string) int64 {
 	return defaultOptions().CacheSize
 }
 
-// pathsAndNames tells them apart: with a leading / or ., or if it is there in a
-// mount, an argument is a path, whose own cache is meant.
-func pathsAndNames(args []string) (paths, names []string) {
-	for _, arg := range args {
-		if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") || inMount(arg) {
-			paths = append(paths, arg)
-		} else {
-			names = append(names, arg)
-		}
+// isPath tells whether an argument is a path, and not the name of what is cached.
+func isPath(arg string) bool {
+	if filepath.IsAbs(arg) || strings.HasPrefix(arg, ".") {
+		return true
 	}
-	return paths, names
-}
-
-// inMount tells whether there is such a path below the directory of a mount.
-func inMount(arg string) bool {
 	mounts, err := findMounts(arg)
 	if err != nil || fs.IsStale(mounts[0].Dir) {
 		return false
@@ -97,12 +93,11 @@ func inMount(arg string) bool {
 
 // keyOf is the key of an image in the cache of its mount.
 func keyOf(im wantedImage) (store.Key, error) {
-	raw := make([]byte, 128)
-	n, err := unix.Getxattr(im.path, keyAttr, raw)
-	if err != nil {
-		return "", fmt.Errorf("the mount does not tell where %s is in its cache: mount it again: %w", im.path, err)
+	key := attr(im.path, "key")
+	if key == "" {
+		return "", fmt.Errorf("the mount does not tell where %s is in its cache: mount it again", im.path)
 	}
-	return store.Key(raw[:n]), nil
+	return store.Key(key), nil
 }
 
 func (e cacheKeeper) pinPath(ctx context.Context, arg string, on bool) (err error) {

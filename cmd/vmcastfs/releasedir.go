@@ -51,7 +51,7 @@ func (r *releaseDir) list() error {
 			return err
 		case entry.IsDir() && strings.Count(name, "/") >= maxConfigDepth:
 			return fs.SkipDir
-		case entry.Type().IsRegular() && !(name == joinedName && xattr(filepath.Join(r.dir, name), "parts", 64<<10) != ""):
+		case entry.Type().IsRegular() && !(name == joinedName && attr(filepath.Join(r.dir, name), "parts") != ""):
 			r.names = append(r.names, name)
 		}
 		if len(r.names) > maxConfigFiles {
@@ -83,9 +83,9 @@ func (r *releaseDir) listed(name string) bool {
 // exists also knows plain content that is not listed yet.
 func (r *releaseDir) exists(name string) bool { return r.listed(name) || r.stored(name) != "" }
 
-// xattr is an attribute of a file that a mount gives; "" if it has none.
-func xattr(path, name string, limit int) string {
-	value := make([]byte, limit)
+// attr is user.vmcast.NAME of a file, which a mount gives; "" if it has none.
+func attr(path, name string) string {
+	value := make([]byte, 64<<10) // the most that the kernel takes
 	n, err := unix.Lgetxattr(path, "user.vmcast."+name, value)
 	if err != nil {
 		return ""
@@ -112,7 +112,7 @@ func (r *releaseDir) fetched(drives []xvm.Drive) func() (at, total int64) {
 
 // joinedDisk asks a mount for the disk that it makes of partition images.
 func joinedDisk(dir string) (j hvconfig.Joined) {
-	for line := range strings.Lines(xattr(filepath.Join(dir, joinedName), "parts", 64<<10)) {
+	for line := range strings.Lines(attr(filepath.Join(dir, joinedName), "parts")) {
 		number, file, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		part, err := strconv.Atoi(number)
 		if !ok || err != nil {

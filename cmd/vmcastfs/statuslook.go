@@ -47,6 +47,24 @@ func findMounts(dir string) ([]mountStatus, error) {
 	return found[i : i+1], nil
 }
 
+// liveMount is the mount that a path is in, which has told its status. It is asked
+// before anything else of the mount, which may take for ever.
+func liveMount(ctx context.Context, path string) (mountStatus, error) {
+	mounts, err := findMounts(path)
+	if err != nil {
+		return mountStatus{}, err
+	}
+	return mounts[0], mounts[0].mustLook(ctx)
+}
+
+// mustLook is look; an error says that there is no status.
+func (m *mountStatus) mustLook(ctx context.Context) error {
+	if m.look(ctx); m.Status == nil {
+		return withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
+	}
+	return nil
+}
+
 // mountOf is the mount that a path is in, or -1.
 func mountOf(mounts []mountStatus, path string) int {
 	for at := path; ; at = filepath.Dir(at) {
