@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"context"
+	"io"
 	"sort"
 	"time"
 )
@@ -63,6 +64,36 @@ func (m *Member) At(off int64) (at, n int64) {
 		return -1, seg.Logical - off
 	}
 	return seg.Archive + off - seg.Logical, seg.Logical + seg.Len - off
+}
+
+// Reader reads n bytes of the file from off. data is what is stored of those: the
+// segments lie one behind the other in the archive.
+func (m *Member) Reader(data io.Reader, off, n int64) io.Reader {
+	return &memberReader{m, data, off, off + n}
+}
+
+type memberReader struct {
+	m        *Member
+	data     io.Reader
+	pos, end int64
+}
+
+func (r *memberReader) Read(p []byte) (int, error) {
+	if r.pos >= r.end {
+		return 0, io.EOF
+	}
+	at, run := r.m.At(r.pos)
+	p = p[:min(int64(len(p)), run, r.end-r.pos)]
+	n, err := len(p), error(nil)
+	if at < 0 {
+		clear(p)
+	} else if n, err = r.data.Read(p); n > 0 && err == io.EOF {
+		err = nil
+	} else if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	r.pos += int64(n)
+	return n, err
 }
 
 // Segment is a run of data of a sparse member.

@@ -68,6 +68,14 @@ func (p XVAPiece) Digest(content []byte) string {
 	return ""
 }
 
+// MaxXVASum is how much of a checksum file counts, in bytes.
+const MaxXVASum = 128
+
+// XVASum is the checksum that a checksum file holds, as Digest writes it.
+func XVASum(file []byte) string {
+	return strings.ToLower(strings.TrimSpace(string(file[:min(len(file), MaxXVASum)])))
+}
+
 // maxXVASize bounds a disk of an XVA archive; XenServer's own limit is 16 TiB.
 const maxXVASize = 64 << 40
 

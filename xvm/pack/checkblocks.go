@@ -2,15 +2,12 @@ package pack
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"sync"
-
-	"github.com/klauspost/compress/gzip"
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
@@ -122,7 +119,7 @@ func (c *checker) blockwise(r io.Reader, f *FileReport, image *xvm.ImageBlocks) 
 			}
 		})
 	}
-	err := cutUnits(image, r, func(u unit, n int64) error {
+	err := cutUnits(image, func(u unit, n int64) error {
 		select {
 		case u.stored = <-free:
 		default:
@@ -151,7 +148,7 @@ func (c *checker) blockwise(r io.Reader, f *FileReport, image *xvm.ImageBlocks) 
 const zeroRun = 4 << 20
 
 // cutUnits cuts an image into units; each reads n bytes of the member.
-func cutUnits(image *xvm.ImageBlocks, r io.Reader, each func(u unit, n int64) error) error {
+func cutUnits(image *xvm.ImageBlocks, each func(u unit, n int64) error) error {
 	at, blocks := int64(0), image.Blocks()
 	end := func(i int64) int64 { return min(i*int64(image.BlockSize), image.Size) } // where block i begins
 	for i := int64(0); i < blocks; {
@@ -200,8 +197,7 @@ func cutUnits(image *xvm.ImageBlocks, r io.Reader, each func(u unit, n int64) er
 
 // inflater checks units, one after the other.
 type inflater struct {
-	z     *gzip.Reader
-	src   bytes.Reader
+	xvm.BlockDecoder
 	plain []byte
 }
 
@@ -214,44 +210,26 @@ func (in *inflater) check(v *comparison, u unit) {
 }
 
 func (in *inflater) inflate(v *comparison, u unit) error {
-	in.src.Reset(u.stored)
-	var err error
-	if in.z == nil {
-		in.z, err = gzip.NewReader(&in.src)
-	} else {
-		err = in.z.Reset(&in.src)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot be decompressed: %w", err)
-	}
 	block := v.image.BlockSize
 	if cap(in.plain) < block {
 		in.plain = make([]byte, block)
 	}
-	// Zero blocks stand side by side, so that there are several members.
-	in.z.Multistream(u.zero)
 	for i, left := u.first, u.plain; left > 0; i++ {
 		p := in.plain[:min(left, int64(block))]
-		if _, err := io.ReadFull(in.z, p); err != nil {
+		rest, err := in.Decode(u.stored, p)
+		if err != nil {
 			return fmt.Errorf("cannot be decompressed: %w", err)
 		}
+		u.stored = u.stored[len(u.stored)-rest:]
 		left -= int64(len(p))
 		if u.zero {
 			v.see(i, [32]byte{}, sums.Zero(p))
+		} else {
+			v.see(i, sha256.Sum256(p), false)
 		}
 	}
-	var more [1]byte
-	if n, err := in.z.Read(more[:]); n != 0 || err != io.EOF {
-		if err == nil || err == io.EOF {
-			err = errors.New("it is longer than it should be")
-		}
-		return fmt.Errorf("cannot be decompressed: %w", err)
-	}
-	if in.src.Len() > 0 {
+	if len(u.stored) > 0 {
 		return errors.New("is not one gzip member")
-	}
-	if !u.zero {
-		v.see(u.first, sha256.Sum256(in.plain[:u.plain]), false)
 	}
 	return nil
 }

@@ -39,38 +39,6 @@ func (s *stream) skip(to int64) error {
 	return err
 }
 
-// content is the file of a member, holes included, read forward off the stream.
-type content struct {
-	s   *stream
-	m   *xvm.Member
-	pos int64 // in the file
-}
-
-func (c *content) Read(p []byte) (int, error) {
-	if c.pos == c.m.Size {
-		return 0, io.EOF
-	}
-	at, run := c.m.At(c.pos)
-	p = p[:min(int64(len(p)), run)]
-	if at < 0 {
-		clear(p)
-		c.pos += int64(len(p))
-		return len(p), nil
-	}
-	if err := c.s.skip(at); err != nil {
-		return 0, err
-	}
-	n, err := c.s.Read(p)
-	c.pos += int64(n)
-	if n > 0 {
-		err = nil
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
 // member checks one member, and what is inflated from it.
 func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	if err := s.skip(m.Offset); err != nil {
@@ -101,7 +69,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 	}
 	begin := &head{}
 	stored = append(stored, begin)
-	in := &content{s: s, m: m}
+	in := m.Reader(s, 0, m.Size)
 	tee := io.TeeReader(in, stored)
 
 	var plain *FileReport
@@ -113,7 +81,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 			err = c.blockwise(tee, plain, image)
 			c.look(name, begin.inflated())
 		} else {
-			err = c.inflate(ctx, tee, in, plain, format)
+			err = c.inflate(ctx, tee, m, plain, format)
 		}
 	}
 	if err == nil {
@@ -154,7 +122,7 @@ func (c *checker) look(name string, begin *head) {
 
 // piece checks a chunk of an XVA archive, or the checksum of one.
 func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *sums.Digest) error {
-	if err := c.xvaMember(&content{s: s, m: m}, stored); err != nil {
+	if err := c.xvaMember(m, m.Reader(s, 0, m.Size), stored); err != nil {
 		return err
 	}
 	if c.collect != nil {
@@ -171,9 +139,9 @@ func (c *checker) piece(s *stream, m *xvm.Member, stored fan, sha256 *sums.Diges
 type onlyWriter struct{ io.Writer }
 
 // inflate decodes a member that is one stream, or several without a list.
-func (c *checker) inflate(ctx context.Context, tee io.Reader, in *content, plain *FileReport, format seekable.Format) error {
-	src := &Forward{Stream: tee, Rest: memberAt{c.archive, in.m}, Size: in.m.Size}
-	r, err := seekable.Open(format, src, in.m.Size, seekable.Options{})
+func (c *checker) inflate(ctx context.Context, tee io.Reader, m *xvm.Member, plain *FileReport, format seekable.Format) error {
+	src := &Forward{Stream: tee, Rest: memberAt{c.archive, m}, Size: m.Size}
+	r, err := seekable.Open(format, src, m.Size, seekable.Options{})
 	if err != nil {
 		return err
 	}

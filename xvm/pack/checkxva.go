@@ -2,7 +2,6 @@ package pack
 
 import (
 	"io"
-	"strings"
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
@@ -69,8 +68,8 @@ func (x *xvaCheck) diskOf(m *xvm.Member) *FileReport {
 }
 
 // xvaMember reads a chunk or a checksum, whose content goes to w as well.
-func (c *checker) xvaMember(in *content, w io.Writer) error {
-	x, m := c.xva, in.m
+func (c *checker) xvaMember(m *xvm.Member, in io.Reader, w io.Writer) error {
+	x := c.xva
 	n, err := io.ReadFull(in, x.buf[:min(m.Size, int64(len(x.buf)))])
 	if err == io.EOF {
 		err = nil // it is empty
@@ -89,7 +88,7 @@ func (c *checker) xvaMember(in *content, w io.Writer) error {
 		return at.disk.chunk(at.piece, p)
 	}
 	if at, ok := x.sums[m.Offset]; ok {
-		at.disk.compare(at.piece, strings.ToLower(strings.TrimSpace(string(p[:min(n, 128)]))))
+		at.disk.compare(at.piece, xvm.XVASum(p))
 	}
 	return nil
 }

@@ -34,11 +34,10 @@ type sparse struct {
 }
 
 func (s sparse) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.ReadCloser, error) {
-	r := &sparseReader{m: s.m, pos: off, end: off + n}
 	var from, to int64 // of the archive
-	for pos := off; pos < r.end; {
+	for pos, end := off, off+n; pos < end; {
 		at, run := s.m.At(pos)
-		run = min(run, r.end-pos)
+		run = min(run, end-pos)
 		pos += run
 		switch {
 		case at < 0:
@@ -51,40 +50,14 @@ func (s sparse) Fetch(ctx context.Context, off, n int64, u source.Urgency) (io.R
 		to = at + run
 	}
 	if to == 0 {
-		return r, nil
+		return io.NopCloser(s.m.Reader(nil, off, n)), nil
 	}
-	var err error
-	r.data, err = s.archive.Fetch(ctx, from, to-from, u)
-	return r, err
-}
-
-type sparseReader struct {
-	m        *xvm.Member
-	pos, end int64         // of the file
-	data     io.ReadCloser // what is in no hole; nil: nothing
-}
-
-func (r *sparseReader) Read(p []byte) (int, error) {
-	if r.pos >= r.end {
-		return 0, io.EOF
+	data, err := s.archive.Fetch(ctx, from, to-from, u)
+	if err != nil {
+		return nil, err
 	}
-	at, run := r.m.At(r.pos)
-	p = p[:min(int64(len(p)), run, r.end-r.pos)]
-	n, err := len(p), error(nil)
-	if at < 0 {
-		clear(p)
-	} else if n, err = r.data.Read(p); n > 0 && err == io.EOF {
-		err = nil
-	} else if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	r.pos += int64(n)
-	return n, err
-}
-
-func (r *sparseReader) Close() error {
-	if r.data == nil {
-		return nil
-	}
-	return r.data.Close()
+	return struct {
+		io.Reader
+		io.Closer
+	}{s.m.Reader(data, off, n), data}, nil
 }

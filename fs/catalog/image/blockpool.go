@@ -1,44 +1,27 @@
 package image
 
 import (
-	"bytes"
-	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
-
 	"vmcastfs/cache"
+	"vmcastfs/xvm"
 )
 
 // BlockPool keeps what inflating a block needs for the next one.
 type BlockPool struct {
-	inflaters sync.Pool // of *gzip.Reader
-	buffers   sync.Pool // of *[]byte
+	decoders sync.Pool // of *xvm.BlockDecoder
+	buffers  sync.Pool // of *[]byte
 }
 
 // inflate returns the plain block, or zeros.
 func (p *BlockPool) inflate(stored []byte, plain int) []byte {
+	d, _ := p.decoders.Get().(*xvm.BlockDecoder)
+	if d == nil {
+		d = new(xvm.BlockDecoder)
+	}
+	defer p.decoders.Put(d)
 	out := p.take(plain, false)
-	z, _ := p.inflaters.Get().(*gzip.Reader)
-	var err error
-	if z == nil {
-		z, err = gzip.NewReader(bytes.NewReader(stored))
-	} else {
-		err = z.Reset(bytes.NewReader(stored))
-	}
-	if err == nil {
-		z.Multistream(false)
-		if _, err = io.ReadFull(z, out); err == nil {
-			var one [1]byte
-			if n, end := z.Read(one[:]); n != 0 || end != io.EOF { // the checksum too
-				err = gzip.ErrChecksum
-			}
-		}
-	}
-	if z != nil {
-		p.inflaters.Put(z)
-	}
-	if err != nil {
+	if _, err := d.Decode(stored, out); err != nil {
 		clear(out)
 	}
 	return out
@@ -51,11 +34,7 @@ func (p *BlockPool) take(n int, zero bool) []byte {
 		}
 		return (*b)[:n]
 	}
-	return make([]byte, n, max(n, int(maxStored(cache.DefaultBlockSize))))
+	return make([]byte, n, max(n, int(xvm.MaxStored(cache.DefaultBlockSize))))
 }
 
 func (p *BlockPool) give(b []byte) { p.buffers.Put(&b) }
-
-// maxStored bounds what one block is fetched for: gzip adds little to what it
-// cannot compress, and who stores more wants something else.
-func maxStored(plain int) int64 { return int64(plain) + int64(plain)/8 + 4096 }

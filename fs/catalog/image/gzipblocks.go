@@ -10,6 +10,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/xvm"
 )
 
 // gzipBlocks makes the plain content of a member whose blocks are compressed one
@@ -89,7 +90,7 @@ func (g blockSource) Fetch(ctx context.Context, off, n int64, u source.Urgency) 
 		if x.off, x.n, ok, err = g.blocks.Place(ctx, b); err != nil {
 			return nil, err
 		}
-		if !ok || x.n > maxStored(x.plain) {
+		if !ok || x.n > xvm.MaxStored(x.plain) {
 			x.zero = true
 		}
 		list = append(list, x)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sort"
-	"strings"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/source"
@@ -166,11 +165,11 @@ func (r *chunkReader) fill(piece xvm.XVAPiece) error {
 	if err := r.seek(piece.SumOffset); err != nil {
 		return err
 	}
-	text := make([]byte, min(piece.SumLen, 128))
+	text := make([]byte, min(piece.SumLen, xvm.MaxXVASum))
 	if err := r.full(text); err != nil {
 		return err
 	}
-	got, want := piece.Digest(r.buf), strings.ToLower(strings.TrimSpace(string(text)))
+	got, want := piece.Digest(r.buf), xvm.XVASum(text)
 	if got != want {
 		return &ChunkError{r.s.label, piece.Chunk, piece.Algo, got, fmt.Sprintf("%q", want)}
 	}
@@ -205,7 +204,7 @@ func (r *chunkReader) runEnd(off int64) int64 {
 		}
 		end = max(end, p.Offset+p.Len)
 		if p.SumLen > 0 && p.SumOffset >= end && p.SumOffset-end <= gap {
-			end = p.SumOffset + min(p.SumLen, 128)
+			end = p.SumOffset + min(p.SumLen, xvm.MaxXVASum)
 		}
 	}
 	return end
