@@ -67,7 +67,7 @@ func (e *env) demo(ctx context.Context, once bool) (err error) {
 	base := "http://" + listener.Addr().String()
 
 	d.step("making a signed appliance of two releases")
-	if d.app, err = appliance.Build(base, appliance.Options{Packed: true}); err != nil {
+	if d.app, err = appliance.Build(base, appliance.Options{Packed: true}, nil); err != nil {
 		return withCode(exitInternal, err)
 	}
 	total := 0

@@ -1,20 +1,15 @@
 package appliance
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
 	"vmcastfs/feed"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
-	"vmcastfs/xvm/sums"
 )
 
 // Names in the package.
@@ -42,11 +37,15 @@ type Options struct {
 	DiskSize int64 // 64 MiB
 	DataSize int   // 4 MiB
 	Chunks   int   // 24; what the boot reads
-	Packed   bool  // with a block list, as `vmcastfs pack` makes them; else as tar and gzip do
+	Packed   bool  // with a block list, as `vmcastfs pack` makes them; else by the other packer
 }
 
-// Build makes an appliance with two releases whose packages lie at baseURL.
-func Build(baseURL string, o Options) (*Appliance, error) {
+// A Packer makes the package of a version.
+type Packer func(version string, a *Appliance, signer *xvm.Signer, at time.Time) ([]byte, error)
+
+// Build makes an appliance with two releases whose packages lie at baseURL. other makes
+// them if o.Packed is not set.
+func Build(baseURL string, o Options, other Packer) (*Appliance, error) {
 	if o.DiskSize == 0 {
 		o.DiskSize = 64 << 20
 	}
@@ -72,13 +71,12 @@ func Build(baseURL string, o Options) (*Appliance, error) {
 			return nil, err
 		}
 		a.Data = dataImage(o.DataSize, uint64(i))
-		var pkg []byte
+		packer := other
 		if o.Packed {
 			a.Swap = dataImage(o.DataSize/8, uint64(i)+100)
-			pkg, err = packed(version, a, signer, at)
-		} else {
-			pkg, err = tarred(version, a.Disk, a.Data, signer, at)
+			packer = packed
 		}
+		pkg, err := packer(version, a, signer, at)
 		if err != nil {
 			return nil, err
 		}
@@ -126,72 +124,6 @@ func packed(version string, a *Appliance, signer *xvm.Signer, at time.Time) ([]b
 		Inputs: []pack.Input{disk, input(DataName, a.Data), input(SwapName+".gz", swap.Bytes())},
 	})
 	return b.Bytes(), err
-}
-
-// tarred makes one package as tar, gzip and sha1sum would: what describes it first, so that one range gets it.
-func tarred(version string, disk, data []byte, signer *xvm.Signer, at time.Time) ([]byte, error) {
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	if _, err := z.Write(data); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	description := fmt.Appendf(nil, `<?xml version="1.0" encoding="UTF-8"?>
-<xvm>
-  <name>demo %s</name>
-  <memory unit="MiB">16</memory>
-  <vcpu>1</vcpu>
-  <disk file="%s" target="vda"/>
-  <disk file="%s.gz" target="vdb"/>
-</xvm>
-`, version, DiskName, DataName)
-	members := []member{
-		{"xvm.xml", description}, {DiskName, disk}, {DataName + ".gz", packed.Bytes()},
-	}
-	var manifest []byte
-	for _, m := range members {
-		s1, s256 := sha1.Sum(m.content), sha256.Sum256(m.content)
-		manifest = xvm.AppendGNU(manifest, sums.Sum{Algo: sums.SHA1, Hex: hex.EncodeToString(s1[:])}, m.name)
-		manifest = xvm.AppendTag(manifest, sums.Sum{Algo: sums.SHA256, Hex: hex.EncodeToString(s256[:])}, m.name)
-	}
-	overManifest, err := signer.Sign(manifest, at)
-	if err != nil {
-		return nil, err
-	}
-	overDescription, err := signer.Sign(description, at)
-	if err != nil {
-		return nil, err
-	}
-	first := []member{
-		{"xvm.xml", description}, {"manifest.txt", manifest},
-		{"mf-signature.asc", overManifest}, {"signature.asc", overDescription},
-	}
-	return archive(append(first, members[1:]...), at)
-}
-
-type member struct {
-	name    string
-	content []byte
-}
-
-func archive(members []member, at time.Time) ([]byte, error) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, m := range members {
-		h := &tar.Header{Name: m.name, Mode: 0o644, Size: int64(len(m.content)), ModTime: at, Format: tar.FormatUSTAR}
-		if err := w.WriteHeader(h); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(m.content); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
 }
 
 // dataImage is content that compresses about as a file system does.

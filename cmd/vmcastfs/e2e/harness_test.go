@@ -116,7 +116,7 @@ func buildAppliance(o appliance.Options) (*appliance.Appliance, error) {
 	if app := appliances.built[o]; app != nil {
 		return app, nil
 	}
-	app, err := appliance.Build(nowhere, o)
+	app, err := appliance.Build(nowhere, o, tarred)
 	if err != nil {
 		return nil, err
 	}
