@@ -302,7 +302,7 @@ func absoluteOptions(list string) string {
 	items := splitOptions(list)
 	for i, item := range items {
 		name, value, _ := strings.Cut(item, "=")
-		for _, k := range optionTable() {
+		for _, k := range optionTable(new(options)) {
 			if k.name == strings.ReplaceAll(name, "-", "_") && namesFile(k, value) {
 				if abs, err := filepath.Abs(value); err == nil {
 					item = name + "=" + abs

@@ -16,7 +16,7 @@ func completeOptions(_ *cobra.Command, _ []string, typed string) (words []string
 	at := strings.LastIndexByte(typed, ',') + 1
 	before, name := typed[:at], typed[at:]
 	name, value, hasValue := strings.Cut(name, "=")
-	for _, k := range optionTable() {
+	for _, k := range optionTable(new(options)) {
 		switch {
 		case !hasValue && strings.HasPrefix(k.name, name) && k.arg == "":
 			words = append(words, before+k.name+"\t"+k.help)

@@ -83,18 +83,18 @@ func docFile(name string) string {
 
 // mountDoc is mount.vmcastfs(8) in Markdown.
 func mountDoc() string {
-	var options strings.Builder
+	var text strings.Builder
 	group := ""
-	for _, k := range optionTable() {
+	for _, k := range optionTable(new(options)) {
 		if k.group != group {
 			group = k.group
-			fmt.Fprintf(&options, "### %s\n\n", group)
+			fmt.Fprintf(&text, "### %s\n\n", group)
 		}
-		fmt.Fprintf(&options, "**%s**\n: %s\n\n", k.usage(), strings.ReplaceAll(k.help, "_", `\_`))
+		fmt.Fprintf(&text, "**%s**\n: %s\n\n", k.usage(), strings.ReplaceAll(k.help, "_", `\_`))
 	}
 	example := func(name string) string { return strings.TrimSpace(string(distFile("example." + name))) }
 	return strings.NewReplacer(
-		"\nOPTIONS\n", "\n"+options.String()+"\n", "GENERIC", strings.ReplaceAll(strings.Join(genericOptions, ", "), "_", `\_`),
+		"\nOPTIONS\n", "\n"+text.String()+"\n", "GENERIC", strings.ReplaceAll(strings.Join(genericOptions, ", "), "_", `\_`),
 		"\nFSTAB\n", "\n"+example("fstab")+"\n", "\nCONF\n", "\n"+example("conf")+"\n",
 		"\nAUTOFS\n", "\n"+example("autofs")+"\n", "\nUPDATEDB\n", "\n"+example("updatedb")+"\n",
 		"\nEXIT\n", exitDoc(), "\nFILES\n", filesDoc,

@@ -40,7 +40,7 @@ func TestManualPages(t *testing.T) {
 		}
 	}
 	mount := text["mount.vmcastfs.8"]
-	for _, k := range optionTable() {
+	for _, k := range optionTable(new(options)) {
 		if !strings.Contains(mount, k.help[:min(len(k.help), 20)]) || !strings.Contains(mount, k.name) {
 			t.Errorf("mount.vmcastfs(8) does not explain %s", k.name)
 		}

@@ -132,7 +132,7 @@ func holdsKeys(dir string) bool {
 // next character, so that a value may hold a comma. A sloppy parse, mount(8)'s
 // -s, ignores what it does not know.
 func (o *options) parse(list string, sloppy bool) error {
-	table, last := optionTable(), ""
+	table, last := optionTable(o), ""
 	for _, item := range splitOptions(list) {
 		name, value, hasValue := strings.Cut(item, "=")
 		name = strings.ReplaceAll(strings.TrimSpace(name), "-", "_")
@@ -148,7 +148,7 @@ func (o *options) parse(list string, sloppy bool) error {
 		case i >= 0 && table[i].arg != "" && value == "": // a path would be that of the working directory
 			return usagef("option %q needs a value: %s=%s", name, name, table[i].arg)
 		case i >= 0:
-			if err := table[i].set(o, value); err != nil {
+			if err := table[i].set(value); err != nil {
 				return usagef("option %s=%s: %w", name, scrub([]byte(value)), err)
 			}
 		case strings.HasPrefix(name, "x_"), strings.HasPrefix(name, "X_"), slices.Contains(genericOptions, name), sloppy:

@@ -25,7 +25,7 @@ type option struct {
 	arg   string // what follows "=", for the help; "": a flag
 	group string
 	help  string
-	set   func(o *options, value string) error
+	set   func(value string) error
 }
 
 // usage is the option with what follows it.
@@ -36,90 +36,83 @@ func (k option) usage() string {
 	return k.name + "=" + k.arg
 }
 
-// optionTable is every option of ours, in the order of the help text.
-func optionTable() []option {
-	path := func(at func(*options) *string) func(*options, string) error {
-		return func(o *options, v string) error {
-			abs, err := filepath.Abs(v) // before the working directory is given up
-			*at(o) = abs
+// optionTable is every option of ours, in the order of the help text. They set o.
+func optionTable(o *options) []option {
+	path := func(at *string) func(string) error {
+		return func(v string) (err error) {
+			*at, err = filepath.Abs(v) // before the working directory is given up
 			return err
 		}
 	}
-	size := func(at func(*options) *int64) func(*options, string) error {
-		return func(o *options, v string) error {
-			n, err := parseSize(v)
-			*at(o) = n
+	size := func(at *int64) func(string) error {
+		return func(v string) (err error) {
+			*at, err = parseSize(v)
 			return err
 		}
 	}
-	duration := func(at func(*options) *time.Duration, least time.Duration) func(*options, string) error {
-		return func(o *options, v string) error {
-			d, err := parseDuration(v)
-			if err == nil && d < least {
+	duration := func(at *time.Duration, least time.Duration) func(string) error {
+		return func(v string) (err error) {
+			if *at, err = parseDuration(v); err == nil && *at < least {
 				err = fmt.Errorf("must be at least %s", least)
 			}
-			*at(o) = d
 			return err
 		}
 	}
-	flag := func(at func(*options) *bool, value bool) func(*options, string) error {
-		return func(o *options, v string) error { *at(o) = value; return nil }
+	flag := func(at *bool, value bool) func(string) error {
+		return func(string) error { *at = value; return nil }
 	}
-	onOff := func(at func(*options) *bool) func(*options, string) error {
-		return func(o *options, v string) error {
-			if v != "on" && v != "off" {
-				return errors.New("must be on or off")
-			}
-			*at(o) = v == "on"
-			return nil
-		}
-	}
-	choice := func(at func(*options) *string, values ...string) func(*options, string) error {
-		return func(o *options, v string) error {
+	choice := func(at *string, values ...string) func(string) error {
+		return func(v string) error {
 			if !slices.Contains(values, v) {
 				return fmt.Errorf("must be %s", strings.Join(values, " or "))
 			}
-			*at(o) = v
+			*at = v
 			return nil
 		}
 	}
-	number := func(at func(*options) *int, least, most int) func(*options, string) error {
-		return func(o *options, v string) error {
-			n, err := strconv.Atoi(v)
-			if err != nil || n < least || n > most {
-				return fmt.Errorf("must be a number from %d to %d", least, most)
+	onOff := func(at *bool) func(string) error {
+		return func(v string) error {
+			word := ""
+			err := choice(&word, "on", "off")(v)
+			*at = word == "on"
+			return err
+		}
+	}
+	number := func(at *int, least, most int) func(string) error {
+		return func(v string) (err error) {
+			if *at, err = strconv.Atoi(v); err != nil || *at < least || *at > most {
+				err = fmt.Errorf("must be a number from %d to %d", least, most)
 			}
-			*at(o) = n
-			return nil
+			return err
 		}
 	}
-	http := func(o *options, v string) error {
-		_, _, err := httpAddress(v)
+	http := func(v string) (err error) {
+		_, _, err = httpAddress(v)
 		o.HTTP = v
 		return err
 	}
 	const cache, trust, network, access = "Cache", "Trust", "Network", "Access"
 	return []option{
-		{"cache", "DIR", cache, "directory of the block cache", path(func(o *options) *string { return &o.Cache })},
-		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G; 0 for no limit", size(func(o *options) *int64 { return &o.CacheSize })},
-		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(func(o *options) *int64 { return &o.CacheFree })},
-		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(func(o *options) *int64 { return &o.Memory })},
-		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(func(o *options) *string { return &o.VMs })},
-		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(func(o *options) *bool { return &o.Complete })},
-		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", choice(func(o *options) *string { return &o.Keep }, "cached", "feed")},
-		{"prewarm", "boot|all|off", cache, "fetch of a new latest release what its boot will read, or all of it, before anyone asks", choice(func(o *options) *string { return &o.Prewarm }, "boot", "all", "off")},
-		{"prewarm_limit", "SIZE", cache, "most that is fetched for a boot, of one release", size(func(o *options) *int64 { return &o.PrewarmLimit })},
-		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(o *options, v string) (err error) {
+		{"cache", "DIR", cache, "directory of the block cache", path(&o.Cache)},
+		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G; 0 for no limit", size(&o.CacheSize)},
+		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(&o.CacheFree)},
+		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(&o.Memory)},
+		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(&o.VMs)},
+		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(&o.Complete)},
+		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", choice(&o.Keep, "cached", "feed")},
+		{"prewarm", "boot|all|off", cache, "fetch of a new latest release what its boot will read, or all of it, before anyone asks", choice(&o.Prewarm, "boot", "all", "off")},
+		{"prewarm_limit", "SIZE", cache, "most that is fetched for a boot, of one release", size(&o.PrewarmLimit)},
+		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(v string) (err error) {
 			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
 				o.BootReads, err = filepath.Abs(v)
 			}
 			return err
 		}},
-		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(func(o *options) *bool { return &o.PassThru })},
-		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(func(o *options) *string { return &o.Verify }, "lazy", "strict")},
-		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys (default: " + defaultKeyring + ", if it holds any)", path(func(o *options) *string { return &o.Keyring })},
-		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(func(o *options) *string { return &o.Sig }, "require", "ignore")},
-		{"sidecar", "URL|DIR", trust, "where vmcastfs index has put block lists for packages that have none", func(o *options, v string) (err error) {
+		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(&o.PassThru)},
+		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(&o.Verify, "lazy", "strict")},
+		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys (default: " + defaultKeyring + ", if it holds any)", path(&o.Keyring)},
+		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(&o.Sig, "require", "ignore")},
+		{"sidecar", "URL|DIR", trust, "where vmcastfs index has put block lists for packages that have none", func(v string) (err error) {
 			u, err := url.Parse(v)
 			switch {
 			case !strings.Contains(v, "://"):
@@ -133,39 +126,39 @@ func optionTable() []option {
 			}
 			return err
 		}},
-		{"allow_external", "", trust, "serve images that name other files (backing files, extents)", flag(func(o *options) *bool { return &o.External }, true)},
-		{"state", "DIR", trust, "directory of the trust state", path(func(o *options) *string { return &o.State })},
-		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(func(o *options) *time.Duration { return &o.Refresh }, time.Second)},
-		{"hard", "", network, "reads wait until the server gives the archive again (default)", flag(func(o *options) *bool { return &o.Hard }, true)},
-		{"soft", "", network, "reads fail after timeo", flag(func(o *options) *bool { return &o.Hard }, false)},
-		{"retry", "DURATION", network, "how long a first mount asks again for a feed that cannot be had just now; default 1m, in the foreground 0", duration(func(o *options) *time.Duration { return &o.Retry }, 0)},
-		{"timeo", "DURATION", network, "how long soft reads wait", duration(func(o *options) *time.Duration { return &o.Timeo }, time.Second)},
-		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(func(o *options) *time.Duration { return &o.Stall }, time.Second)},
-		{"netrc", "FILE", network, "logins and passwords", path(func(o *options) *string { return &o.Netrc })},
-		{"token_file", "FILE", network, "bearer token; read again when it changes", path(func(o *options) *string { return &o.TokenFile })},
-		{"header_file", "FILE", network, "request headers, as lines of Name: value; read again when it changes", path(func(o *options) *string { return &o.HeaderFile })},
-		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(func(o *options) *string { return &o.CACert })},
-		{"cert", "FILE", network, "client certificate", path(func(o *options) *string { return &o.Cert })},
-		{"key", "FILE", network, "its private key", path(func(o *options) *string { return &o.Key })},
-		{"proxy", "URL", network, "HTTP proxy (default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY); its login is in netrc", func(o *options, v string) error {
+		{"allow_external", "", trust, "serve images that name other files (backing files, extents)", flag(&o.External, true)},
+		{"state", "DIR", trust, "directory of the trust state", path(&o.State)},
+		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(&o.Refresh, time.Second)},
+		{"hard", "", network, "reads wait until the server gives the archive again (default)", flag(&o.Hard, true)},
+		{"soft", "", network, "reads fail after timeo", flag(&o.Hard, false)},
+		{"retry", "DURATION", network, "how long a first mount asks again for a feed that cannot be had just now; default 1m, in the foreground 0", duration(&o.Retry, 0)},
+		{"timeo", "DURATION", network, "how long soft reads wait", duration(&o.Timeo, time.Second)},
+		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(&o.Stall, time.Second)},
+		{"netrc", "FILE", network, "logins and passwords", path(&o.Netrc)},
+		{"token_file", "FILE", network, "bearer token; read again when it changes", path(&o.TokenFile)},
+		{"header_file", "FILE", network, "request headers, as lines of Name: value; read again when it changes", path(&o.HeaderFile)},
+		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(&o.CACert)},
+		{"cert", "FILE", network, "client certificate", path(&o.Cert)},
+		{"key", "FILE", network, "its private key", path(&o.Key)},
+		{"proxy", "URL", network, "HTTP proxy (default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY); its login is in netrc", func(v string) error {
 			if u, err := url.Parse(v); err == nil && u.User != nil {
 				return errors.New("must not hold a password, everybody could see it in ps: use netrc=FILE, with an entry for the proxy's host")
 			}
 			o.Proxy = v
 			return nil
 		}},
-		{"mirror", "URL[,URL...]", network, "HTTP caches that are asked for what block sums prove; URL#credentials for one that may see logins", func(o *options, v string) error {
+		{"mirror", "URL[,URL...]", network, "HTTP caches that are asked for what block sums prove; URL#credentials for one that may see logins", func(v string) error {
 			_, err := mirror.CheckURL(v)
 			o.Mirrors = append(o.Mirrors, v)
 			return err
 		}},
-		{"allow_private", "", network, "let a public feed name private addresses", flag(func(o *options) *bool { return &o.Private }, true)},
-		{"max_conns", "N", network, "connections to one server", number(func(o *options) *int { return &o.MaxConns }, 1, 64)},
-		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M; 0 for no limit", size(func(o *options) *int64 { return &o.Bandwidth })},
-		{"allow_other", "", access, "other users may read (default for root)", flag(func(o *options) *bool { return &o.AllowOther }, true)},
-		{"uid", "N", access, "owner of the files", number(func(o *options) *int { return &o.UID }, 0, 1<<31-2)},
-		{"gid", "N", access, "group of the files", number(func(o *options) *int { return &o.GID }, 0, 1<<31-2)},
-		{"umask", "OCTAL", access, "permission bits to take away", func(o *options, v string) error {
+		{"allow_private", "", network, "let a public feed name private addresses", flag(&o.Private, true)},
+		{"max_conns", "N", network, "connections to one server", number(&o.MaxConns, 1, 64)},
+		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M; 0 for no limit", size(&o.Bandwidth)},
+		{"allow_other", "", access, "other users may read (default for root)", flag(&o.AllowOther, true)},
+		{"uid", "N", access, "owner of the files", number(&o.UID, 0, 1<<31-2)},
+		{"gid", "N", access, "group of the files", number(&o.GID, 0, 1<<31-2)},
+		{"umask", "OCTAL", access, "permission bits to take away", func(v string) error {
 			n, err := strconv.ParseUint(v, 8, 32)
 			if err != nil || n > 0o777 {
 				return errors.New("must be octal, e.g. 027")
@@ -175,10 +168,10 @@ func optionTable() []option {
 		}},
 		{"http", "unix:PATH|127.0.0.1:PORT", access, "serve a page for people, and metrics for Prometheus, to this machine", http},
 		{"metrics", "unix:PATH|127.0.0.1:PORT", access, "the older name of http=", http},
-		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn, corrupt or refused", path(func(o *options) *string { return &o.OnEvent })},
-		{"hooks", "DIR", access, "... and all programs in a directory", path(func(o *options) *string { return &o.Hooks })},
-		{"log", "FILE", access, "append the log to a file", path(func(o *options) *string { return &o.Log })},
-		{"debug", "", access, "log every FUSE request", flag(func(o *options) *bool { return &o.Debug }, true)},
+		{"on_event", "FILE", access, "program to run when a release is new, replaced, withdrawn, corrupt or refused", path(&o.OnEvent)},
+		{"hooks", "DIR", access, "... and all programs in a directory", path(&o.Hooks)},
+		{"log", "FILE", access, "append the log to a file", path(&o.Log)},
+		{"debug", "", access, "log every FUSE request", flag(&o.Debug, true)},
 	}
 }
 
@@ -200,7 +193,7 @@ const helpWidth = 80
 // writeOptionHelp lists the options by group.
 func writeOptionHelp(w io.Writer) {
 	group := ""
-	for _, k := range optionTable() {
+	for _, k := range optionTable(new(options)) {
 		if k.group != group {
 			group = k.group
 			fmt.Fprintf(w, "  %s\n", group)
