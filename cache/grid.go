@@ -148,7 +148,7 @@ func (j *job) again(f *flight, trial *source.Trial, bad error) {
 	}
 	wrong := mismatch(bad) // else its sum cannot be read, which accuses nobody
 	if wrong {
-		f.settled(false) // the origin's is no better
+		f.acquit() // the origin's is no better
 		f.settle = trial.Accuse()
 	}
 	if f.settle == nil {
