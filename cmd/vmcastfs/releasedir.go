@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,9 +218,12 @@ func (w withoutContext) ReadAt(_ context.Context, p []byte, off int64) (int, err
 // explain adds to an error with a file of the release, or with the release itself
 // (""), what the mount knows of it.
 func (r *releaseDir) explain(ctx context.Context, name string, err error) error {
+	if errors.Is(err, seekable.ErrCorrupt) {
+		return fmt.Errorf("%s: %s: %w", r.dir, show.Text(cmp.Or(r.stored(name), name)), err)
+	}
 	err = fmt.Errorf("%s: %w", r.dir, err)
 	mounts, findErr := findMounts(r.dir)
-	if findErr != nil || errors.Is(err, seekable.ErrCorrupt) { // it says it all
+	if findErr != nil {
 		return err
 	}
 	m := &mounts[0]
@@ -251,11 +255,11 @@ func (r *releaseDir) explain(ctx context.Context, name string, err error) error 
 		}
 	}
 	if why == "" && errors.Is(err, fs.ErrPermission) && name != "" {
-		why = "it names other files (a backing file or an extent), which a hypervisor would open on this host. " +
+		why = name + " names other files (a backing file or an extent), which a hypervisor would open on this host. " +
 			"If you trust it: mount with allow_external, and give config --allow-external"
 	}
 	if why == "" {
 		return err
 	}
-	return fmt.Errorf("%w: %s", err, show.Text(why))
+	return fmt.Errorf("%s: %s", r.dir, show.Text(why)) // it says more than "permission denied"
 }

@@ -32,7 +32,9 @@
 //
 // A drive is on virtio unless its bus is described. A bare name (sda1) is no bus:
 // packages of Xen have them, and small kernels have no driver for AHCI. Only an hda
-// that boots by itself is on IDE. root= becomes what the guest calls the drive.
+// that boots by itself is on IDE. root= and resume= become what the guest calls the
+// drive: sda1, xvda1 and vda1 are one place. An HVM guest of xl calls it xvda, too:
+// the drivers of Xen unplug the emulated disks.
 // console= gets the guest's end of what the hypervisor shows: the serial line, or
 // hvc0. It comes last, which makes it /dev/console; those of the package stay.
 //

@@ -77,7 +77,7 @@ type Drive struct {
 	Partition bool   // no boot loader, no partition table
 	Kind      string // of file system, of a partition
 	Swap      bool
-	Encrypted string // how, if QEMU needs a passphrase for it; ""
+	Encrypted string // how, if QEMU needs a passphrase for it, or is given one for a LUKS container; ""
 	Order     int    // in which to boot from it, from 1; 0: not
 	Overlay   string // path of the overlay that is attached instead; "": none
 	made      string // as Options.Made
@@ -87,11 +87,11 @@ type Drive struct {
 
 // IsPartition tells the image of a partition: it begins with a file system and has
 // no boot sector. One that is described as a partition is taken for it, unless it
-// shows to be a whole disk.
+// shows to be a whole disk. What a qcow2 or the like holds is not looked at.
 func IsPartition(v xvm.Drive, f File) bool {
 	told := strings.TrimRight(v.Target, "0123456789") != v.Target
-	if f.Disk.Format != "raw" || f.Boot && !told {
-		return false
+	if f.Disk.Format != "raw" || f.Boot {
+		return told && (f.Disk.Format != "raw" || f.Disk.Kind != "mbr" && f.Disk.Kind != "gpt" && f.Disk.Kind != "iso9660")
 	}
 	switch f.Disk.Kind {
 	case "ext2", "ext3", "ext4", "xfs", "btrfs", "swap", "squashfs", "f2fs", "lvm":
@@ -100,6 +100,11 @@ func IsPartition(v xvm.Drive, f File) bool {
 		return false
 	}
 	return told
+}
+
+// isSwap tells swap by its content, and by its name where the format hides that.
+func isSwap(f File) bool {
+	return f.Disk.Kind == "swap" || f.Disk.Format != "raw" && strings.HasPrefix(strings.ToLower(path.Base(f.Name)), "swap")
 }
 
 func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options) error {
@@ -123,18 +128,18 @@ func (m *Machine) addDrives(drives []xvm.Drive, files map[string]File, o Options
 			return fmt.Errorf("%s has a log that has to be replayed (it was not closed cleanly), and QEMU does not open such an image read-only: "+
 				"copy it to a local disk with cp, run `qemu-img check -r all COPY`, and boot from the copy", f.Name)
 		}
-		if f.Disk.Encrypted != "" && o.Secret == "" {
-			return fmt.Errorf("%s is encrypted (%s): QEMU needs its passphrase; name the file that holds it with --secret FILE", f.Name, f.Disk.Encrypted)
-		}
-		format := f.Disk.QEMUDriver()
-		if format == "luks" {
-			format = "raw"
-			m.note("%s is a LUKS container, which the guest unlocks; to let QEMU do it, give -object secret,id=key,file=FILE and in its -drive format=luks,key-secret=key", f.Name)
+		format, encrypted, kind := f.Disk.QEMUDriver(), f.Disk.Encrypted, f.Disk.Kind
+		switch {
+		case format == "luks" && o.Secret != "":
+			encrypted = format
+		case format == "luks":
+			format, kind = "raw", "luks"
+			m.note("%s is a LUKS container, which the guest unlocks; config qemu with the option secret lets QEMU do it", f.Name)
 		}
 		drive := Drive{
 			Path: filepath.Join(o.Dir, filepath.FromSlash(f.Name)), Format: format, Target: v.Target,
 			Bus: m.bus(v), CDROM: v.CDROM || f.Disk.Kind == "iso9660" && v.Target == "" && v.Bus == "", Floppy: v.Floppy,
-			Partition: IsPartition(v, f), Kind: f.Disk.Kind, Swap: IsPartition(v, f) && f.Disk.Kind == "swap", Order: v.Boot, Encrypted: f.Disk.Encrypted,
+			Partition: IsPartition(v, f), Kind: kind, Swap: IsPartition(v, f) && isSwap(f), Order: v.Boot, Encrypted: encrypted,
 		}
 		if drive.CDROM {
 			drive.Bus = m.cdBus(drive.Bus)
@@ -222,7 +227,7 @@ func (v Drive) leftOut() bool { return v.Swap && v.Overlay == "" }
 
 // leftOutNote says that of a drive.
 func (v Drive) leftOutNote() string {
-	return path.Base(v.Path) + " is left out: swap cannot be read-only; with --overlay DIR it is attached"
+	return path.Base(v.Path) + " is left out: swap cannot be read-only; with an overlay it is attached"
 }
 
 // overlayLine is the line for sh that makes a drive's overlay, unless it is there.

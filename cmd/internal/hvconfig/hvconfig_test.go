@@ -164,7 +164,17 @@ func releases() map[string]release {
 		"swap first": {
 			description: `<xvm><kernel>k</kernel></xvm>`, files: map[string]File{"a": swap, "b": ext4, "k": data},
 		},
-		"luks": {files: map[string]File{"a": image("luks", "", false)}},
+		"luks":          {description: `<xvm><kernel>k</kernel><cmdline>root=/dev/mapper/root</cmdline><disk file="a" target="vda1"/></xvm>`, files: map[string]File{"a": image("luks", "", false), "k": data}},
+		"luks unlocked": {files: map[string]File{"a": image("luks", "", false)}, options: Options{Secret: "/home/a/pass"}},
+		"places": {
+			description: `<xvm><machine>hvm</machine><kernel>k</kernel><cmdline>root=/dev/xvdb1 resume=/dev/nvme0n1p2</cmdline><disk file="a" target="sda"/><disk file="b" target="sdb"/></xvm>`,
+			files:       map[string]File{"a": mbr, "b": mbr, "k": data},
+		},
+		"places without names": {description: `<xvm><kernel>k</kernel><cmdline>root=/dev/sdb1</cmdline></xvm>`, files: map[string]File{"a": mbr, "b": mbr, "k": data}},
+		"hidden partitions": {
+			description: `<xvm><machine>pv</machine><kernel>k</kernel><disk file="swap.qcow2" target="sda1"/><disk file="root.qcow2" target="sda2"/></xvm>`,
+			files:       map[string]File{"swap.qcow2": image("qcow2", "", false), "root.qcow2": image("qcow2", "", false), "k": data},
+		},
 	}
 }
 
@@ -293,7 +303,7 @@ func TestContent(t *testing.T) {
 		{release: "joined", overlay: true, libvirt: want{has: []string{"rel-disk.qcow2", "root=/dev/vda3 ro"}}, qemu: want{has: []string{"-F raw -b /srv/vmcast/rel/disk.img '/var/lib/o--v, x/rel-disk.qcow2'"}}},
 		{release: "joined as a disk", qemu: want{has: []string{"root=/dev/vda1 ro"}}, libvirt: want{has: []string{"root=/dev/vda1 ro"}}},
 		{release: "joined without names", qemu: want{has: []string{"rel/disk.img", "virtio-blk-pci", "root=/dev/vda1 ro"}, not: []string{"imagefile"}}, libvirt: want{has: []string{"root=/dev/vda ro"}}},
-		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/sda3 console=ttyS0"}}},
+		{release: "hd to root", qemu: want{has: []string{"root=/dev/vda3 console=ttyS0"}}, xl: want{has: []string{"vdev=sda", "root=/dev/xvda3 console=ttyS0"}}},
 		{release: "own kernel", qemu: want{has: []string{"-kernel /boot/vmlinuz", "-append 'root=/dev/vda single'"}}, xl: want{has: []string{`kernel = "/boot/vmlinuz"`, "vdev=xvda1", `"root=/dev/vda single"`}}},
 		{release: "every bus",
 			qemu:    want{has: []string{"ide-hd,bus=ide.0,unit=0", "ide-hd,bus=sata0.0", "scsi-hd,bus=scsi0.0", "usb-storage", "OVMF", "ide-cd,bus=sata0.1", "floppy,unit=0", "e1000", "rtl8139", "virtio-net-pci"}},
@@ -305,7 +315,13 @@ func TestContent(t *testing.T) {
 			libvirt: want{has: []string{"<name>rel</name>", `<interface type="user">`}},
 			xl:      want{has: []string{`name = "rel"`}, not: []string{"vif"}}},
 		{release: "network", qemu: want{has: []string{"bridge,id=net0,br=guests", "-accel kvm -accel tcg"}}, libvirt: want{has: []string{`<source network="guests"/>`, `<domain type="kvm">`}}, xl: want{has: []string{`"bridge=guests,model=e1000"`}}},
-		{release: "luks", qemu: want{has: []string{"format=raw"}}},
+		{release: "luks", qemu: want{has: []string{"format=raw", "root=/dev/mapper/root"}}, xl: want{has: []string{"vdev=xvda1", "which the guest unlocks"}}},
+		{release: "luks unlocked", qemu: want{has: []string{"format=luks,if=none,id=drive0,snapshot=on,key-secret=key"}}},
+		{release: "luks unlocked", overlay: true, qemu: want{has: []string{"-F luks", ",backing.key-secret=key"}}},
+		{release: "places", qemu: want{has: []string{"root=/dev/vdb1 resume=/dev/vda2"}}, xl: want{has: []string{"vdev=sdb", "root=/dev/xvdb1 resume=/dev/xvda2"}}},
+		{release: "places without names", qemu: want{has: []string{"root=/dev/vdb1"}}, libvirt: want{has: []string{"root=/dev/vdb1"}}},
+		{release: "hidden partitions", qemu: want{has: []string{"rel/swap.qcow2", "root=/dev/vdb ro"}}, libvirt: want{has: []string{"swap.qcow2 is left out", "root=/dev/vda ro"}, not: []string{"swap.qcow2"}},
+			xl: want{has: []string{"# swap.qcow2 is left out", "format=qcow2, vdev=xvda2, access=ro", "root=/dev/xvda2 ro"}, not: []string{"vdev=xvda1"}}},
 		{release: "arm", qemu: want{has: []string{"qemu-system-aarch64", "-machine virt", "QEMU_EFI.fd", "scsi-cd"}}, libvirt: want{has: []string{`arch="aarch64"`, `firmware="efi"`}}},
 	} {
 		r := releases()[c.release]
@@ -322,7 +338,7 @@ func TestContent(t *testing.T) {
 		}{"qemu": {m.QEMU, c.qemu}, "libvirt": {m.Libvirt, c.libvirt}, "xl": {m.XL, c.xl}} {
 			text, err := x.write()
 			if err != nil {
-				if form == "xl" && c.release == "arm" || form != "qemu" && c.release == "encrypted" && strings.Contains(err.Error(), "--secret") {
+				if form == "xl" && c.release == "arm" || form != "qemu" && (c.release == "encrypted" || c.release == "luks unlocked") && strings.Contains(err.Error(), "--secret") {
 					continue
 				}
 				t.Fatalf("%s, %s: %v", c.release, form, err)
@@ -393,8 +409,10 @@ func TestRefused(t *testing.T) {
 		"its kernel is no member": {release{description: `<xvm><kernel>/boot/vmlinuz</kernel><disk file="root.img"/></xvm>`,
 			files: map[string]File{"root.img": ext4}}, "is the image of a partition"},
 		"dirty":      {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "vhdx", Dirty: true}}}}, "qemu-img check -r all"},
-		"encrypted":  {release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", Encrypted: "luks"}}}}, "--secret FILE"},
-		"ext kernel": {release{files: map[string]File{"root.img": ext4}}, "mkdir -p rel && debugfs -R 'rdump /boot rel' /srv/vmcast/rel/root.img && echo --kernel $(ls -v rel/boot/vmlinuz*"},
+		"luks":       {release{files: map[string]File{"a": image("luks", "", false)}}, "--secret FILE"},
+		"qcow2 part": {release{description: `<xvm><disk file="a" target="sda1"/></xvm>`, files: map[string]File{"a": image("qcow2", "", false)}}, "virt-get-kernel --format qcow2"},
+		"boot part":  {release{files: map[string]File{"root.img": ext4, "boot.img": ext4}}, "| debugfs -f - /srv/vmcast/rel/boot.img"},
+		"ext kernel": {release{files: map[string]File{"root.img": ext4}}, " | debugfs -f - /srv/vmcast/rel/root.img && echo --kernel $(ls -v rel/vmlinu*"},
 		"xfs kernel": {release{files: map[string]File{"a": swap, "root.img": image("raw", "xfs", false)}}, "virt-get-kernel --format raw -a /srv/vmcast/rel/root.img -o rel"},
 		"no image":   {release{files: map[string]File{"xvm.xml": data}}, "no disk image"},
 		"no disk":    {release{description: `<xvm><disk file="x.img"/></xvm>`, files: map[string]File{"y.img": mbr}}, `"x.img"`},
@@ -413,7 +431,19 @@ func TestRefused(t *testing.T) {
 	if _, err := (release{files: map[string]File{"root.img": ext4}}).plan(); !errors.Is(err, ErrNotBootable) {
 		t.Error(err)
 	}
-	m, err := release{files: map[string]File{"a.vmdk": image("vmdk", "sparse", false)}}.plan()
+	m, err := release{files: map[string]File{"a": {Disk: xvm.Disk{Format: "qcow2", Encrypted: "luks"}}}}.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.QEMU(); err == nil || !strings.Contains(err.Error(), "--secret FILE") {
+		t.Errorf("encrypted: %v", err)
+	}
+	for _, write := range []func() (string, error){m.XL, m.Libvirt} {
+		if _, err := write(); err == nil || !strings.Contains(err.Error(), "qemu-img convert --object") {
+			t.Errorf("encrypted: %v", err)
+		}
+	}
+	m, err = release{files: map[string]File{"a.vmdk": image("vmdk", "sparse", false)}}.plan()
 	if err != nil {
 		t.Fatal(err)
 	}

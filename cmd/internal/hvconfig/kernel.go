@@ -3,6 +3,7 @@ package hvconfig
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -49,10 +50,10 @@ func (m *Machine) commandLine(devices []string, console string) (line, note stri
 	words := strings.Fields(m.cmdline)
 	has := false
 	for i, w := range words {
-		if root, ok := strings.CutPrefix(w, "root="); ok {
-			has = true
-			if dev, ok := strings.CutPrefix(root, "/dev/"); ok {
-				words[i] = "root=/dev/" + m.rename(dev, devices)
+		has = has || strings.HasPrefix(w, "root=")
+		for _, option := range []string{"root=/dev/", "resume=/dev/"} {
+			if dev, ok := strings.CutPrefix(w, option); ok {
+				words[i] = option + m.rename(dev, devices)
 			}
 		}
 	}
@@ -115,23 +116,53 @@ func (m *Machine) rootDrive() int {
 	return slices.IndexFunc(m.Drives, func(v Drive) bool { return !v.Swap })
 }
 
-// rename translates the described name of a drive, or of a partition of one.
+// rename translates the described name of a drive, or of a partition of one. A
+// description may say sda1 where the kernel's command line says xvda1: after the
+// names that are the same come those of the same place. Without any described name,
+// the place is that of the guest's.
 func (m *Machine) rename(dev string, devices []string) string {
-	for i, v := range m.Drives {
-		for _, p := range v.parts {
-			if p.target != "" && p.target == dev {
-				return fmt.Sprint(devices[i], p.number)
+	type known struct{ name, device string }
+	var parts, disks []known
+	add := func(name func(described, device string) string) {
+		for i, v := range m.Drives {
+			for _, p := range v.parts {
+				device := fmt.Sprint(devices[i], p.number)
+				parts = append(parts, known{name(p.target, device), device})
+			}
+			d := known{name(v.Target, devices[i]), devices[i]}
+			if parts = append(parts, d); !v.Partition {
+				disks = append(disks, d)
 			}
 		}
-		if v.Target != "" && v.Target == dev {
-			return devices[i]
-		}
 	}
-	disk := strings.TrimRight(dev, "0123456789")
-	for i, v := range m.Drives {
-		if v.Target != "" && v.Target == disk && !v.Partition {
-			return devices[i] + dev[len(disk):]
+	add(func(described, _ string) string { return described })
+	add(func(_, device string) string { return device })
+	for _, key := range []func(string) string{strings.Clone, place} {
+		want := key(dev)
+		disk := strings.TrimRight(want, "0123456789")
+		if i := slices.IndexFunc(parts, func(k known) bool { return k.name != "" && key(k.name) == want }); i >= 0 {
+			return parts[i].device
+		}
+		if i := slices.IndexFunc(disks, func(k known) bool { return k.name != "" && key(k.name) == disk }); i >= 0 {
+			return disks[i].device + want[len(disk):]
 		}
 	}
 	return dev
+}
+
+var (
+	diskName = regexp.MustCompile(`^(?:xvd|sd|hd|vd)([a-z][0-9]*)$`)
+	nvmeName = regexp.MustCompile(`^nvme([0-9])n1(?:p([0-9]+))?$`)
+)
+
+// place is the letter of a disk and the number of its partition, which are the same
+// under any driver: "a1" of sda1, vda1 and nvme0n1p1.
+func place(name string) string {
+	if is := nvmeName.FindStringSubmatch(name); is != nil {
+		return letter(int(is[1][0]-'0')) + is[2]
+	}
+	if is := diskName.FindStringSubmatch(name); is != nil {
+		return is[1]
+	}
+	return name
 }

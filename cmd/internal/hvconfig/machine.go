@@ -117,27 +117,38 @@ func (m *Machine) bootable() error {
 		return nil
 	}
 	for _, v := range m.Drives {
-		if !v.Partition {
+		if !v.Partition && v.Kind != "luks" {
 			return nil
 		}
 	}
-	at := max(m.rootDrive(), 0)
+	v := m.Drives[max(m.rootDrive(), 0)]
+	if v.Kind == "luks" {
+		return fmt.Errorf("%w: %s is a LUKS container, which has no boot loader, and the release has no kernel: config qemu unlocks it with --secret FILE, "+
+			"which holds the passphrase; a guest unlocks it with --kernel FILE --initrd FILE", ErrNotBootable, path.Base(v.Path))
+	}
+	for _, d := range m.Drives {
+		if strings.HasPrefix(path.Base(d.Path), "boot") {
+			v = d
+		}
+	}
 	return fmt.Errorf("%w: %s is the image of a partition, without partition table and boot loader, and the release has no kernel; "+
-		"give one with --kernel FILE --initrd FILE (and --append 'root=… ro'). This takes them out of the image:\n  %s",
-		ErrNotBootable, path.Base(m.Drives[at].Path), m.Drives[at].takeKernel(m.Name))
+		"give one with --kernel FILE --initrd FILE (and --append 'root=… ro'). This takes them out of the image, by a tool of %s:\n  %s",
+		ErrNotBootable, path.Base(v.Path), map[bool]string{true: "e2fsprogs", false: "libguestfs"}[v.isExt()], v.takeKernel(m.Name))
 }
 
-// takeKernel is a line for sh that copies the kernel and ramdisk in an image of a
-// partition to the directory to, and names the newest as options of config.
+func (v Drive) isExt() bool { return strings.HasPrefix(v.Kind, "ext") }
+
+// takeKernel is a line for sh that copies the kernels and ramdisks in an image of a
+// partition to the directory to, and names the newest as options of config. The image
+// is a stranger's: a file in it decides no path here, as it would by rdump.
 func (v Drive) takeKernel(to string) string {
-	get := fmt.Sprintf("virt-get-kernel --format raw -a %s -o %s", shellWord(v.Path), to)
-	boot := to
-	if strings.HasPrefix(v.Kind, "ext") {
-		get = fmt.Sprintf("debugfs -R %s %s", shellWord("rdump /boot "+to), shellWord(v.Path))
-		boot += "/boot"
+	get := fmt.Sprintf("virt-get-kernel --format %s -a %s -o %s", v.Format, shellWord(v.Path), to)
+	if v.isExt() {
+		get = fmt.Sprintf(`printf 'ls -p /boot\nls -p /\n' | debugfs -f - %[1]s | `+
+			`awk -F/ '$3~/^10/&&$6~/^(vmlinu|initr)[-+._~a-zA-Z0-9]*$/{print "dump <"$2"> %[2]s/"$6}' | debugfs -f - %[1]s`, shellWord(v.Path), to)
 	}
-	newest := func(name string) string { return fmt.Sprintf("$(ls -v %s/%s* | tail -n 1)", boot, name) }
-	return fmt.Sprintf("mkdir -p %s && %s && echo --kernel %s --initrd %s", to, get, newest("vmlinuz"), newest("initr"))
+	newest := func(name string) string { return fmt.Sprintf("$(ls -v %s/%s* | tail -n 1)", to, name) }
+	return fmt.Sprintf("mkdir -p %s && %s && echo --kernel %s --initrd %s", to, get, newest("vmlinu"), newest("initr"))
 }
 
 func (m *Machine) note(format string, args ...any) {

@@ -2,6 +2,7 @@ package hvconfig
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -10,6 +11,11 @@ import (
 // command. It can be given to eval.
 func (m *Machine) QEMU() (string, error) {
 	m = m.single(false)
+	for _, v := range m.Drives {
+		if v.Encrypted != "" && m.secret == "" {
+			return "", fmt.Errorf("%s is encrypted (%s): QEMU needs its passphrase; name the file that holds it with --secret FILE", path.Base(v.Path), v.Encrypted)
+		}
+	}
 	args, note, err := m.qemuArgs()
 	if err != nil {
 		return "", err
@@ -80,18 +86,17 @@ func (m *Machine) qemuArgs() (args [][]string, note string, err error) {
 		switch {
 		case v.Overlay != "":
 			drive = fmt.Sprintf("file=%s,format=%s,if=none,id=drive%d", commas(v.Overlay), v.overlayFormat(), i)
-			if v.Encrypted != "" && v.made != MadeCopy {
-				drive += ",backing.encrypt.format=" + v.Encrypted + ",backing.encrypt.key-secret=key"
+			if v.made == MadeCopy {
+				drive += v.secretOptions("")
+			} else {
+				drive += v.secretOptions("backing.")
 			}
 		case v.CDROM:
 			drive += ",readonly=on,media=cdrom"
 		case v.Floppy:
 			drive += ",readonly=on"
 		default:
-			drive += ",snapshot=on"
-			if v.Encrypted != "" {
-				drive += ",encrypt.format=" + v.Encrypted + ",encrypt.key-secret=key"
-			}
+			drive += ",snapshot=on" + v.secretOptions("")
 		}
 		device, err := m.qemuDevice(v, units[v.Bus])
 		if err != nil {
@@ -118,6 +123,17 @@ func (m *Machine) qemuArgs() (args [][]string, note string, err error) {
 		return append(args, []string{"-vnc", "127.0.0.1:0,to=99", "-serial", "mon:stdio"}), note, nil
 	}
 	return append(args, []string{"-nographic"}), note, nil
+}
+
+// secretOptions give an encrypted image its passphrase. prefix names the node of it.
+func (v Drive) secretOptions(prefix string) string {
+	switch {
+	case v.Encrypted == "":
+		return ""
+	case v.Format == "luks":
+		return "," + prefix + "key-secret=key"
+	}
+	return fmt.Sprintf(",%[1]sencrypt.format=%[2]s,%[1]sencrypt.key-secret=key", prefix, v.Encrypted)
 }
 
 // serial is the guest's name of its first serial line.

@@ -36,10 +36,14 @@ func (m *Machine) XL() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	devices := make([]string, len(targets)) // a guest of HVM has the drivers of Xen, too, which leave out the emulated disks
+	for i, t := range targets {
+		devices[i] = "xvd" + strings.TrimPrefix(strings.TrimPrefix(t, "xvd"), "sd")
+	}
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
-	line, note := m.commandLine(targets, console)
+	line, note := m.commandLine(devices, console)
 	for _, n := range append(slices.Clip(m.Notes), note) {
 		if n != "" {
 			fmt.Fprintf(&b, "# %s\n", n)
@@ -124,11 +128,14 @@ func (m *Machine) XL() (string, error) {
 // noSecret refuses encrypted images where there is no option for their passphrase.
 func (m *Machine) noSecret(form string) error {
 	for _, v := range m.Drives {
-		if v.Encrypted != "" {
-			return fmt.Errorf("%s is encrypted (%s), and config %s cannot give a passphrase: config qemu --secret can; or make a copy that is not: "+
-				"qemu-img convert --object secret,id=key,file=FILE --image-opts driver=%s,file.filename=%s,encrypt.key-secret=key -O qcow2 COPY",
-				path.Base(v.Path), v.Encrypted, form, v.Format, shellWord(commas(v.Path)))
+		if v.Encrypted == "" {
+			continue
 		}
+		_, secret, _ := strings.Cut(v.secretOptions(""), ",")
+		return fmt.Errorf("%s is encrypted (%s), and config %s cannot give a passphrase: config qemu --secret FILE can. "+
+			"Or make a copy that is not encrypted, where FILE holds the passphrase:\n"+
+			"  qemu-img convert --object secret,id=key,file=FILE --image-opts %s -O qcow2 COPY",
+			path.Base(v.Path), v.Encrypted, form, shellWord(fmt.Sprintf("driver=%s,file.filename=%s,%s", v.Format, commas(v.Path), secret)))
 	}
 	return nil
 }

@@ -55,10 +55,12 @@ func TestConfigTellsWhy(t *testing.T) {
 	for _, c := range []struct{ form, release, want string }{
 		{"qemu", "dirty", "qemu-img check -r all"},
 		{"qemu", "encrypted", "--secret FILE"},
-		{"xl", "external", "allow_external"},
+		{"xl", "external", "external: x.qcow2 names other files"},
 		{"xl", "corrupt", "corrupt"},
 		{"qemu", "corrupt", "corrupt"},
-		{"xl", "alone", "debugfs -R 'rdump /boot alone' " + w.path("alone/root.img")},
+		{"xl", "alone", "| debugfs -f - " + w.path("alone/root.img")},
+		{"qemu", "corrupt", "root.img.gz: "},
+		{"libvirt", "encrypted", "qemu-img convert --object secret"},
 	} {
 		if out, err := w.run("config", c.form, w.path(c.release)); exitCode(err) != exitFailed || !strings.Contains(out, c.want) {
 			t.Errorf("%s of %s: %v: %s", c.form, c.release, err, out)
@@ -97,17 +99,26 @@ func TestConfigEncrypted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := runProgram(t, testkit.Need(t, "qemu-img"), "convert", "--object", "secret,id=s,file="+at("secret"), "-f", "raw", "-O", "qcow2",
-		"-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100", at("disk"), at("disk.qcow2")); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for file, form := range map[string][]string{
+		"disk.qcow2": {"qcow2", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100"},
+		"disk.luks":  {"luks", "key-secret=s,iter-time=100"},
+	} {
+		if out, err := runProgram(t, testkit.Need(t, "qemu-img"), "convert", "--object", "secret,id=s,file="+at("secret"), "-f", "raw", "-O", form[0],
+			"-o", form[1], at("disk"), at(file)); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	w := bareWorld(t)
 	w.publish("one", pack(t, member{"disk.qcow2", readAll(t, at("disk.qcow2"))}))
+	w.publish("two", pack(t, member{"disk.luks", readAll(t, at("disk.luks"))}))
 	w.mount()
-	for _, more := range [][]string{nil, {"--overlay", t.TempDir()}} {
-		text := stdout(t, append(append([]string{"config", "qemu", "--accel", "tcg", "--secret", at("secret")}, more...), w.path("one"))...)
-		if out := script(t, text); !strings.Contains(out, appliance.BootedLine) {
-			t.Errorf("%s\n%s", text, out)
+	overlays := t.TempDir()
+	for _, release := range []string{"one", "two"} {
+		for _, more := range [][]string{nil, {"--overlay", overlays}} {
+			text := stdout(t, append(append([]string{"config", "qemu", "--accel", "tcg", "--secret", at("secret")}, more...), w.path(release))...)
+			if out := script(t, text); !strings.Contains(out, appliance.BootedLine) {
+				t.Errorf("%s\n%s", text, out)
+			}
 		}
 	}
 }
