@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -43,6 +44,7 @@ type listImage struct {
 	State   string `json:"state"`
 	Note    string `json:"verify_note,omitempty"` // why it is checked in another way than asked for, or cannot be
 	Refused string `json:"refused,omitempty"`     // why it is not served, where signatures are required
+	words   string // its state
 }
 
 // listCommand is `vmcastfs list [--json] FEED`.
@@ -124,7 +126,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 		fmt.Fprintf(e.stderr, "vmcastfs: ALARM: %s\n", show.Text(why))
 	}
 	if faults > 0 {
-		return withCode(exitFailed, fmt.Errorf("%d of %d releases cannot be used", faults, len(rows)))
+		return withCode(exitFailed, fmt.Errorf("%d of %d releases are refused or cannot be used", faults, len(rows)))
 	}
 	return nil
 }
@@ -163,7 +165,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	row.Alarm, row.Hidden = st.Alarm, st.Hidden
 	for _, f := range st.Files {
 		if f.Image && !f.NoDisk {
-			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused})
+			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused, page.ImageState(f)})
 		}
 	}
 	return row
@@ -223,8 +225,8 @@ func (row listed) addTo(t *table) {
 		signature = "sidecar"
 	}
 	state, _ := page.ReleaseState(row.State)
-	if row.Error != "" {
-		state = "cannot be used"
+	if row.Error != "" && row.State != "refused" {
+		state = page.Unusable
 	}
 	t.row(show.Text(row.Name), withdrawnState(state, row.Withdrawn), date, humanize.IBytes(uint64(max(row.Size, 0))), signature)
 	t.note(show.Text(row.Error))
@@ -255,20 +257,14 @@ func withdrawnState(state string, at *time.Time) string {
 
 // text is an image in words.
 func (im listImage) text() string {
-	switch {
-	case im.Refused != "":
-		return im.Name + ": refused: " + im.Refused
-	case im.Size < 0:
-		return im.Name
-	case im.Note != "":
-		return fmt.Sprintf("%s: %s, %s; %s", im.Name, humanize.IBytes(uint64(im.Size)), imageWords(im.State), im.Note)
+	size, note := "size not known", cmp.Or(im.Refused, im.Note)
+	if im.Size >= 0 {
+		size = humanize.IBytes(uint64(im.Size))
 	}
-	return fmt.Sprintf("%s: %s, %s", im.Name, humanize.IBytes(uint64(im.Size)), imageWords(im.State))
-}
-
-// imageWords is the state of an image of a feed that is not mounted.
-func imageWords(state string) string {
-	return map[string]string{"partial": "not all here", "verified": "here, verified", "unverified": "here, nothing to check it against", "corrupt": "corrupt"}[state]
+	if note != "" {
+		note = "; " + note
+	}
+	return fmt.Sprintf("%s: %s, %s%s", im.Name, size, im.words, note)
 }
 
 // listedHidden is how many hidden entries of a release the table names.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
@@ -67,9 +68,16 @@ func commandPages(cmd *cobra.Command, pages map[string][]byte) error {
 // topicPage renders a page that is written in Markdown. Its title says what it
 // is about; man(1) wants that in a section of its own.
 func topicPage(name string, section int, text string) []byte {
-	title, text, _ := strings.Cut(strings.TrimPrefix(text, "# "), "\n")
+	title, text, _ := strings.Cut(strings.TrimPrefix(narrow(text), "# "), "\n")
 	head := fmt.Sprintf("%% %q \"%d\" \"\" %q \"\"\n## Name\n\n%s - %s\n", strings.ToUpper(name), section, "vmcastfs "+version(), name, strings.ToLower(title[:1])+title[1:])
 	return md2man.Render([]byte(head + text))
+}
+
+var fstabLine = regexp.MustCompile(`(?m)^( *)(#?\S+) +(\S+) +vmcastfs +(\S+nofail,)(\S+) +0 +0$`)
+
+// narrow breaks the lines of fstab, which must be one line there, for a terminal.
+func narrow(text string) string {
+	return fstabLine.ReplaceAllString(text, "$1$2 $3 vmcastfs OPTIONS 0 0\n$1# OPTIONS is one word: $4\n$1#   $5")
 }
 
 // docFile is a page of docs.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"vmcastfs/cache/testkit"
 )
@@ -34,6 +35,11 @@ func TestManualPages(t *testing.T) {
 		if err != nil || stderr.Len() > 0 {
 			t.Errorf("man %s: %v, %s", name, err, stderr.String())
 		}
+		for line := range strings.Lines(string(out)) {
+			if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > 80 {
+				t.Errorf("%s is too wide: %s", name, line)
+			}
+		}
 		text[name] = strings.Join(strings.Fields(spaces.ReplaceAllString(broken.Replace(string(out)), "")), " ")
 		if !regexp.MustCompile(`(?i)^\S+ \S+ name ` + strings.TrimRight(name, ".178") + ` - `).MatchString(text[name]) {
 			t.Errorf("%s does not begin with its name: %.100q", name, text[name])
@@ -46,7 +52,7 @@ func TestManualPages(t *testing.T) {
 		}
 	}
 	for _, example := range []string{"example.fstab", "example.conf", "example.autofs", "example.updatedb"} {
-		for line := range strings.Lines(string(distFile(example))) {
+		for line := range strings.Lines(narrow(string(distFile(example)))) {
 			if !strings.Contains(mount, strings.Join(strings.Fields(line), " ")) {
 				t.Errorf("mount.vmcastfs(8) lacks a line of %s: %s", example, line)
 			}

@@ -39,7 +39,7 @@ var colours = []struct {
 }{
 	{regexp.MustCompile(`^(refused|cannot be used|corrupt|bad)`), "31"},
 	{regexp.MustCompile(`^(ready|verified|good)`), "32"},
-	{regexp.MustCompile(`^(being read|in part|withdrawn)`), "33"},
+	{regexp.MustCompile(`^(being read|partial|withdrawn)`), "33"},
 }
 
 var (

@@ -90,7 +90,7 @@ func TestOneScreen(t *testing.T) {
 	for _, on := range []screen{{width: 80, height: 24}, {width: 120, height: 40}, {width: 80, height: 10}} {
 		text := show(on)
 		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-		for _, want := range []string{"debian-500 ", "in part, open", "debian-100 ", "refused", "more; status --all"} {
+		for _, want := range []string{"debian-500 ", "partial, open", "debian-100 ", "refused", "more; status --all"} {
 			if on.height > 20 && !strings.Contains(text, want) {
 				t.Errorf("%+v lacks %q:\n%s", on, want, text)
 			}
@@ -108,7 +108,7 @@ func TestOneScreen(t *testing.T) {
 	// Colours are for states, not for what strangers call themselves.
 	m.Status.Releases[0].Name = "corrupt  ready\x1b[31m"
 	text := show(screen{width: 80, height: 24, colour: true})
-	for _, want := range []string{"\x1b[31mrefused\x1b[0m", "\x1b[33min part, open\x1b[0m", "\x1b[1mNext: "} {
+	for _, want := range []string{"\x1b[31mrefused\x1b[0m", "\x1b[33mpartial, open\x1b[0m", "\x1b[1mNext: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%q", want, text)
 		}

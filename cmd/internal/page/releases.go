@@ -85,6 +85,9 @@ func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 	return x
 }
 
+// Unusable is the state of a release that is not what it ought to be.
+const Unusable = "cannot be used"
+
 // ReleaseState is the state of a release in words, and its class in the style sheet.
 func ReleaseState(state string) (words, class string) {
 	switch state {
@@ -95,7 +98,7 @@ func ReleaseState(state string) (words, class string) {
 	case "refused":
 		return "refused", "bad"
 	case "rejected":
-		return "cannot be used", "bad"
+		return Unusable, "bad"
 	}
 	return "not opened yet", "plain"
 }

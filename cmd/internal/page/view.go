@@ -271,11 +271,9 @@ func heroOf(release string, f image.Status) hero {
 	return h
 }
 
-// ImageState is the state of an image in words.
+// ImageState is the state of an image in words, those of its attribute.
 func ImageState(f image.Status) string {
-	words := map[string]string{
-		"partial": "in part", "verified": "verified", "unverified": "all here, not checkable", "corrupt": "corrupt",
-	}[f.State]
+	words := f.State
 	switch {
 	case f.Refused != "":
 		words = "refused"

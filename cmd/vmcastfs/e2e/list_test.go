@@ -27,7 +27,7 @@ func TestList(t *testing.T) {
 		1:  {"demo-1.1", "2026-04-01", "MiB", "ready"},
 		2:  {"    data.img"},
 		5:  {"demo-1.0", "2026-03-01", "MiB", "ready"},
-		8:  {"    disk.img: 8.0 MiB, not all here"},
+		8:  {"    disk.img: 8.0 MiB, not fetched"},
 		10: {"Next: have signatures checked: "},
 	} {
 		for _, word := range words {
