@@ -40,6 +40,9 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 		source: s.guard(spec.Source),
 		table:  make(map[int64]*flight),
 	}
+	if spec.Shared != nil {
+		fl.cut = cut(spec.Expected, spec.Size, l.bs)
+	}
 	if fwd, ok := fl.source.(source.Forward); ok {
 		fl.runner = &runner{fl: fl, source: fwd, maxSize: spec.MaxSize, toTheEnd: spec.Whole}
 	}

@@ -46,6 +46,7 @@ type flights struct {
 	origin   *origin
 	copies   Copies
 	mirrored func() bool     // Spec.Shared; may be nil
+	cut      map[int64]span  // of Spec.Expected: the piece that a block is in, see cut
 	recorder *trace.Recorder // or nil
 	runner   *runner         // nil for a source with random access
 	allHere  func()          // called, without a lock, when no block is missing any more

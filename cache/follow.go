@@ -27,14 +27,13 @@ const (
 // an earlier boot read, in order. It fetches them ahead of the readers. While a
 // range is under way that a reader had to begin itself, it begins none unless
 // there is no other.
-// flights.mu guards all but order, place and groups.
+// flights.mu guards all but order and place.
 type follower struct {
-	order  []int64         // each block once
-	place  map[int64]int32 // of a block in order
-	groups []span          // by place: what is fetched at once through a mirror, see group
-	asked  []bool          // by place: fetched ahead
-	read   []bool          // by place: wanted by a reader
-	next   int             // before it, all is here, on its way or read
+	order []int64         // each block once
+	place map[int64]int32 // of a block in order
+	asked []bool          // by place: fetched ahead
+	read  []bool          // by place: wanted by a reader
+	next  int             // before it, all is here, on its way or read
 
 	ahead  int // asked for and not read
 	used   int // read
@@ -54,7 +53,6 @@ func (h *File) Follow(profile []Extent) {
 	}
 	fo, _ := newFollower(profile, size, fl.local.bs)
 	if len(fo.order) > 0 {
-		fo.group()
 		fo.asked, fo.read = make([]bool, len(fo.order)), make([]bool, len(fo.order))
 		if fl.following.CompareAndSwap(nil, fo) {
 			fl.mu.Lock()
@@ -182,26 +180,4 @@ func (fl *flights) askAhead(b int64, u source.Urgency) *flight {
 		}
 	}
 	return f
-}
-
-// group cuts the profile into runs of neighbours, by nothing but the profile: all hosts that
-// follow it cut it alike.
-func (fo *follower) group() {
-	fo.groups = make([]span, len(fo.order))
-	for i, b := range fo.order {
-		if fo.groups[i].to > 0 {
-			continue
-		}
-		var run []int32
-		for x := b; len(run) < followRange; x++ {
-			p, ok := fo.place[x]
-			if !ok || int(p) >= i+followFar || fo.groups[p].to > 0 {
-				break
-			}
-			run = append(run, p)
-		}
-		for _, p := range run {
-			fo.groups[p] = span{b, b + int64(len(run))}
-		}
-	}
 }

@@ -30,15 +30,45 @@ func (fl grid) step() int64 {
 	return max(1, gridBytes/fl.local.bs)
 }
 
-// pieceOf is the piece that block b is in: a group of the profile, or one of the grid. Blocks
-// of zeros at its ends are left out. It depends on nothing that this host has; empty: some
-// block has no sum.
-func (l *local) pieceOf(b int64, fo *follower) span {
-	grid := max(1, gridBytes/l.bs)
-	p := span{b / grid * grid, min(b/grid*grid+grid, l.blocks())}
-	if fo != nil {
-		if place, ok := fo.place[b]; ok {
-			p = fo.groups[place]
+// cut is how the blocks of a profile that all hosts have are fetched: runs of neighbours, by
+// nothing but the profile. The rest of the file is cut along the grid.
+func cut(profile []Extent, size, bs int64) map[int64]span {
+	fo, _ := newFollower(profile, size, bs)
+	groups := make(map[int64]span, len(fo.order))
+	for i, b := range fo.order {
+		if _, done := groups[b]; done {
+			continue
+		}
+		end := b
+		for ; end < b+followRange; end++ {
+			p, ok := fo.place[end]
+			if _, done := groups[end]; done || !ok || int(p) >= i+followFar {
+				break
+			}
+		}
+		for x := b; x < end; x++ {
+			groups[x] = span{b, end}
+		}
+	}
+	return groups
+}
+
+// pieceOf is the piece that block b is in: a group of the profile, or what the profile leaves
+// of a piece of the grid, around b. Blocks of zeros at its ends are left out. It depends on
+// nothing that this host has or does, and pieces have no block in common: so all hosts together
+// ask for each once. Empty: some block has no sum.
+func (fl grid) pieceOf(b int64) span {
+	l := fl.local
+	p, ok := fl.cut[b]
+	if !ok {
+		grid := max(1, gridBytes/l.bs)
+		p = span{b / grid * grid, min(b/grid*grid+grid, l.blocks())}
+		for x := p.from; x < p.to; x++ {
+			if _, listed := fl.cut[x]; listed && x < b {
+				p.from = x + 1
+			} else if listed {
+				p.to = x
+			}
 		}
 	}
 	for p.from < b && l.zero(p.from) {
@@ -59,7 +89,7 @@ func (l *local) pieceOf(b int64, fo *follower) span {
 // newPiece makes a job for the piece with block b. It brings what is missing of it, and is asked
 // for whole all the same. nil: nothing is missing; mu is held.
 func (fl grid) newPiece(b int64, u source.Urgency) *job {
-	p := fl.local.pieceOf(b, fl.following.Load())
+	p := fl.pieceOf(b)
 	from, to := p.from, p.to
 	if to == 0 {
 		from, to = b, b+1

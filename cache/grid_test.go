@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/testkit"
 )
 
 func always() bool { return true }
@@ -59,6 +61,13 @@ func (r *rackSource) Fetch(ctx context.Context, off, n int64, _ source.Urgency) 
 		r.direct[Extent{off, n}]++
 	}
 	return io.NopCloser(bytes.NewReader(p)), nil
+}
+
+// ranges are those that a mirror was asked for.
+func (r *rackSource) ranges() map[Extent]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.shared)
 }
 
 // Hosts that have other blocks already, and read in another order, ask for the same ranges, each
@@ -116,33 +125,56 @@ func TestGrid(t *testing.T) {
 	}
 }
 
-// Hosts that follow a profile cut it alike too.
+// Hosts that have a profile cut the file alike, whatever they do with it: one follows it, one
+// fetches it before anyone reads, one does neither. None asks for a block in two ranges.
 func TestGridOfProfile(t *testing.T) {
-	const bs = 64 << 10
-	data := truth(32 << 20)
+	const bs, blocks = 64 << 10, 256
+	data := truth(blocks * bs)
 	ranges := map[Extent]bool{}
 	profile := []Extent{{3 * bs, 2 * bs}, {100 * bs, 20 * bs}, {7 * bs, 1}, {5 * bs, 1}, {200 * bs, 5 * bs}, {8 * bs, 3 * bs}}
-	for host := range uint64(4) {
+	listed := map[int64]bool{}
+	for _, e := range profile {
+		for b := e.Off / bs; b*bs < e.Off+e.Len; b++ {
+			listed[b] = true
+		}
+	}
+	for host := range uint64(6) {
 		r := &rackSource{data: data}
-		f := mustOpen(t, newCache(t, Options{}), Spec{Size: int64(len(data)), BlockSize: bs, Blocks: sumsOf(data, bs), Source: r, Shared: always})
-		f.Follow(profile)
+		f := mustOpen(t, newCache(t, Options{}), Spec{Size: int64(len(data)), BlockSize: bs, Blocks: sumsOf(data, bs), Source: r, Shared: always, Expected: profile})
+		switch host % 3 {
+		case 0:
+			f.Follow(profile)
+			testkit.Eventually(t, "the profile is here", time.Minute, func() bool { return f.Status().CachedBytes == int64(len(listed))*bs })
+			for e := range r.ranges() {
+				for b := e.Off / bs; b*bs < e.Off+e.Len; b++ {
+					if !listed[b] {
+						t.Errorf("%v is fetched with the profile", e)
+					}
+				}
+			}
+		case 1:
+			if _, err := f.Warm(ctx, profile, 1<<30); err != nil {
+				t.Fatal(err)
+			}
+		}
 		order := rand.New(rand.NewPCG(host, 1))
-		for _, i := range order.Perm(len(profile)) {
-			readAt(t, f, profile[i].Off)
+		for _, b := range order.Perm(blocks) {
+			if order.IntN(2) == 0 {
+				readAt(t, f, int64(b)*bs)
+			}
 		}
-		for f.Status().CachedBytes < 32*bs {
-			time.Sleep(time.Millisecond)
-		}
-		for e := range r.shared {
+		for e := range r.ranges() {
 			ranges[e] = true
 		}
 	}
-	bytes := int64(0)
+	asked := map[int64]Extent{}
 	for e := range ranges {
-		bytes += e.Len
-	}
-	if bytes != 32*bs {
-		t.Errorf("%d blocks were asked for, expected 32: %v", bytes/bs, ranges)
+		for b := e.Off / bs; b*bs < e.Off+e.Len; b++ {
+			if other, twice := asked[b]; twice {
+				t.Errorf("block %d is in %v and in %v", b, other, e)
+			}
+			asked[b] = e
+		}
 	}
 }
 

@@ -109,6 +109,9 @@ type Spec struct {
 	// are fetched that all hosts cut alike, as far as blocks have sums, see
 	// [source.Trial]. It is called with locks held and must not block.
 	Shared func() bool
+	// Expected is the profile by which Shared pieces are cut. It must be the same on all
+	// hosts.
+	Expected []Extent
 	// Learned, if not nil, is called with the sums of all blocks once a walk
 	// has verified the whole. Blocks can have them the next time. It must not
 	// block and must not call the file.

@@ -40,6 +40,7 @@ type window struct {
 
 type stream struct {
 	start, next int64 // it has read about all of start..next-1
+	read        int64 // of that, without gaps
 	ahead       int64 // asked for up to here
 	used        uint64
 }
@@ -49,8 +50,8 @@ type stream struct {
 const slack = 256 << 10
 
 // note records a read of n bytes at off and returns what to fetch ahead of it.
-// A reader that has come further than a region gets twice as much ahead as it
-// has come, up to limit.
+// A reader that has read more than a region gets twice as much ahead as it has
+// read, up to limit. Gaps do not count, else scattered reads look like a stream.
 func (t *tracker) note(off, n, region, limit int64) window {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,19 +74,19 @@ func (t *tracker) note(off, n, region, limit int64) window {
 		}
 	}
 	if s == nil {
-		*oldest = stream{start: off, next: off + n, used: t.clock}
+		*oldest = stream{start: off, next: off + n, read: n, used: t.clock}
 		return window{}
 	}
 	s.used = t.clock
+	s.read += max(0, min(n, off+n-s.next))
 	s.next = max(s.next, off+n)
-	come := s.next - s.start
-	if come < region || limit <= 0 {
+	if s.read < region || limit <= 0 {
 		return window{}
 	}
 	from := max(s.ahead, s.next)
-	to := s.next + min(2*come, limit)
-	// In whole ranges only, else each read would ask for its own little one.
-	to = from + (to-from)/rangeLen*rangeLen
+	// Up to whole ranges only, else each read would ask for its own little one. All hosts
+	// that ask a mirror have these borders in common.
+	to := (s.next + min(2*s.read, limit)) / rangeLen * rangeLen
 	if to <= from {
 		return window{}
 	}

@@ -1,9 +1,11 @@
 package mirrorconfig_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -253,6 +255,89 @@ func TestParent(t *testing.T) {
 			}
 			if n := len(s.Log()); n != 1 {
 				t.Errorf("the origin was asked %d times", n)
+			}
+		})
+	}
+}
+
+// Whoever may use a mirror reaches nothing by it but the origins that it was made for, and these
+// by GET alone, however the request is written.
+func TestNoOpenProxy(t *testing.T) {
+	for kind := range rackcache.Programs {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			serve := func() *origin.Server {
+				s := origin.New()
+				for _, path := range []string{"/f", "/", "/http/f"} {
+					s.Put(path, bytes.NewReader(make([]byte, 1<<20)), 1<<20, time.Now().Add(-time.Hour), `"one"`, "application/x-tar")
+				}
+				if err := s.Start(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { s.Close() })
+				return s
+			}
+			s, other := serve(), serve()
+			c := start(t, kind, nil, s.URL())
+			listed, victim := strings.TrimPrefix(s.URL(), "http://"), strings.TrimPrefix(other.URL(), "http://")
+			port := victim[strings.LastIndex(victim, ":"):]
+			send := func(request string) string {
+				conn, err := net.Dial("tcp", strings.TrimPrefix(c.URL, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(time.Minute))
+				if _, err := io.WriteString(conn, request); err != nil {
+					t.Fatal(err)
+				}
+				status, _ := bufio.NewReader(conn).ReadString('\n') // a reset is a refusal
+				return strings.TrimSpace(status)
+			}
+			const span = "Range: bytes=0-99\r\nConnection: close\r\n"
+			for _, ifRange := range []string{"", "If-Range: \"one\"\r\n"} {
+				for _, at := range []string{
+					"http://" + victim + "/f", "http://" + victim + "/http/" + listed + "/../../" + victim + "/f", "https://" + victim + "/f",
+					"/http/" + victim + "/f", "/http/" + listed + "/../" + victim + "/f", "/http/" + listed + "/%2e%2e/" + victim + "/f",
+					"/http/" + listed + "/..%2f" + victim + "/f", "/http/" + listed + "%2f..%2f" + victim + "/f", "/http/" + listed + "@" + victim + "/f",
+					"/http/x:y@" + victim + "/f", "/http/" + listed + "%40" + victim + "/f", "//" + victim + "/f", "/http//" + victim + "/f", "/http:/" + victim + "/f",
+					"/http/[::1]" + port + "/f", "/http/[::ffff:127.0.0.1]" + port + "/f", "/http/localhost" + port + "/f", "/http/2130706433" + port + "/f",
+					"/http/" + listed + ":80/f", "/http/" + listed + "0/f", "/https/" + listed + "/f", "/http/" + listed + "\\@" + victim + "/f", "/HTTP/" + victim + "/f",
+					"/http/" + listed + "?@" + victim + "/f", "/http/" + listed + "#@" + victim + "/f", "/", "*", "",
+				} {
+					for _, host := range []string{victim, listed, "x, " + victim} {
+						if status := send("GET " + at + " HTTP/1.1\r\nHost: " + host + "\r\n" + ifRange + span + "\r\n"); strings.Contains(status, " 20") {
+							t.Errorf("GET %s of host %s: %s", at, host, status)
+						}
+					}
+				}
+				good := "/http/" + listed + "/f"
+				for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE", "PUSH", "GET2"} {
+					if status := send(method + " " + good + " HTTP/1.1\r\nHost: x\r\n" + ifRange + span + "Content-Length: 0\r\n\r\n"); strings.Contains(status, " 20") {
+						t.Errorf("%s: %s", method, status)
+					}
+				}
+				for _, at := range []string{victim, listed, "/http/" + victim, good} {
+					if status := send("CONNECT " + at + " HTTP/1.1\r\nHost: " + victim + "\r\n\r\n"); strings.Contains(status, " 20") {
+						t.Errorf("CONNECT %s: %s", at, status)
+					}
+				}
+				// What names another host besides the path says nothing.
+				if status := send("GET " + good + " HTTP/1.1\r\nHost: " + victim + "\r\nX-Forwarded-Host: " + victim + "\r\nX-Original-URL: /http/" + victim + "/f\r\nX-Rewrite-URL: /\r\n" +
+					"Forwarded: host=" + victim + "\r\n@" + victim + ": x\r\n" + ifRange + span + "\r\n"); strings.Contains(status, " 5") {
+					t.Errorf("names of other hosts: %s", status)
+				}
+				if status := send("GET " + good + " HTTP/1.1\r\nHost: " + victim + "\r\n" + ifRange + span + "\r\n"); !strings.Contains(status, " 206") {
+					t.Errorf("what is listed: %s", status)
+				}
+			}
+			if log := other.Log(); len(log) > 0 {
+				t.Errorf("another server was reached: %s %s", log[0].Method, log[0].Path)
+			}
+			for _, q := range s.Log() {
+				if q.Method != "GET" && q.Method != "HEAD" || q.Host != listed {
+					t.Errorf("the origin was asked for %s of %s", q.Method, q.Host)
+				}
 			}
 		})
 	}

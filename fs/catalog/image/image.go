@@ -190,7 +190,9 @@ func (im *Image) listed(size int64) (*listedBlocks, error) {
 func (im *Image) common(spec *cache.Spec) {
 	spec.Key, spec.Label, spec.Origin = im.member.Key, im.label(), im.set.Origin
 	spec.Complete, spec.MaxSize = im.set.Complete && im.warming.Load() == 0, archive.MaxInflated
-	spec.Shared = im.set.Mirrored
+	if spec.Shared = im.set.Mirrored; spec.Shared != nil {
+		spec.Expected = sharedReads(im.set, im.member.Name)
+	}
 	spec.Changed = func(state store.FileState) {
 		im.judged.Store(true)
 		switch state {

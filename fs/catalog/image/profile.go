@@ -96,6 +96,14 @@ func profileOf(reads []xvm.ProfileRead, name string) (extents []cache.Extent) {
 	return extents
 }
 
+// sharedReads is what all hosts expect a boot to read, whatever each has recorded.
+func sharedReads(set *Set, name string) []cache.Extent {
+	if reads := profileOf(set.ProfileReads, name); len(reads) > 0 {
+		return reads
+	}
+	return profileOf(set.Profile(), name)
+}
+
 // recordedProfile is what this host has recorded of an image before.
 func recordedProfile(st *store.Store, kind string, key store.Key) []xvm.ProfileRead {
 	text, err := st.GetDoc(kind, string(key))
