@@ -15,6 +15,8 @@ const (
 	kindWarmed = "warmed"
 	// kindCarried are profiles of earlier releases, in terms of this image.
 	kindCarried = "carried"
+	// The kernel reads on behind what a guest reads: twice as much, within these limits.
+	warmLeast, warmMost = 64 << 10, 256 << 10
 )
 
 // Booted is an image of an earlier release that was booted on this host.
@@ -152,6 +154,9 @@ func Warm(ctx context.Context, im *Image, most int64) (got int64, known bool, er
 		if err := set.Store.PutDoc(kindWarmed, string(m.Key), nil); err != nil {
 			return 0, true, err
 		}
+	}
+	for _, e := range extents { // last, what the kernel is going to ask for beside them
+		extents = append(extents, cache.Extent{Off: e.Off, Len: e.Len + min(max(2*e.Len, warmLeast), warmMost)})
 	}
 	got, err = file.Warm(ctx, extents, most)
 	return got, true, err
