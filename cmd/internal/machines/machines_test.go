@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +35,13 @@ func TestMain(m *testing.M) {
 
 // dieAt does "create|reset|remove DIR STEP". It prints the step that it dies after.
 func dieAt(todo []string) {
+	if strings.HasSuffix(todo[0], "activate") {
+		size, err := strconv.ParseInt(todo[3], 10, 64)
+		if err := errors.Join(err, activate(todo[0], todo[1], todo[2], size)); err != nil {
+			panic(err)
+		}
+		os.Exit(0)
+	}
 	last, err := strconv.Atoi(todo[2])
 	if err != nil {
 		panic(err)
@@ -231,6 +240,51 @@ func TestFailed(t *testing.T) {
 	names, err := w.Dir.Names()
 	if slices.Sort(names); err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "web") }) {
 		t.Error(names, err)
+	}
+}
+
+// TestAtOnce: of commands on one name at once, one alone works on the machine, and the
+// machine is there whole or not at all.
+func TestAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "vms")
+	var all sync.WaitGroup
+	for range 6 {
+		w, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Dir.Close() //nolint:errcheck // only read
+		all.Go(func() {
+			for i := range 200 {
+				err := w.Create(context.Background(), record(), text("new"), map[string]string{"qemu.sh": "true\n"})
+				if err != nil && !errors.Is(err, ErrExists) {
+					t.Errorf("create: %v", err)
+				}
+				m, err := w.Open("web1")
+				if err != nil {
+					if !errors.Is(err, fs.ErrNotExist) && !strings.Contains(err.Error(), "another command") {
+						t.Errorf("open: %v", err)
+					}
+					continue
+				}
+				mine := filepath.Join(dir, "web1", "held")
+				if f, err := os.OpenFile(mine, os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+					t.Errorf("two commands work on the machine: %v", err)
+				} else if f.Close(); i%3 == 0 {
+					err = m.Reset(context.Background(), text("new"))
+					if err = errors.Join(err, os.Remove(mine)); err != nil {
+						t.Errorf("reset: %v", err)
+					}
+				} else if err := m.Remove(); err != nil {
+					t.Errorf("remove: %v", err)
+				}
+				m.Close()
+			}
+		})
+	}
+	all.Wait()
+	if got := state(t, dir); got != "" && got != "new new" {
+		t.Errorf("the machine holds %q", got)
 	}
 }
 

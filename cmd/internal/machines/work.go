@@ -175,7 +175,7 @@ func (w *Work) Open(name string) (*Machine, error) {
 	case err != nil:
 	case errors.Is(locked, unix.EWOULDBLOCK) && Running(found.Paths()):
 		err = fmt.Errorf("the machine %s runs: stop it first", name)
-	case errors.Is(locked, unix.EWOULDBLOCK):
+	case errors.Is(locked, unix.EWOULDBLOCK), locked == nil && !w.holds(name, m): // it may have been removed, and made again
 		err = fmt.Errorf("another command works on the machine %s: wait for it to end", name)
 	default:
 		err = locked
@@ -185,6 +185,13 @@ func (w *Work) Open(name string) (*Machine, error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// holds tells whether the entry of that name is the directory.
+func (w *Work) holds(name string, m privdir.Dir) bool {
+	var open unix.Stat_t
+	now, err := w.Dir.StatOf(name)
+	return err == nil && unix.Fstat(int(m.Fd()), &open) == nil && now.Ino == open.Ino && now.Dev == open.Dev
 }
 
 // Close gives the machine back.
