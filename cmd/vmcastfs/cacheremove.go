@@ -20,13 +20,16 @@ func (e cacheKeeper) remove(ctx context.Context, args []string, open func() (*st
 		})
 }
 
+// errNeeded is also the answer where a mount has not yet seen that nothing needs it any more.
+var errNeeded = errors.New("a machine, or a pinned image, needs it: remove the machine (vmcastfs vm remove) or unpin the image first, or use --force")
+
 // removeCached removes one file, which may be a pin of what is not cached.
 func (e cacheKeeper) removeCached(s *store.Store, i store.Info, force bool) error {
 	switch {
 	case i.Kept && !force:
 		return errors.New("it is pinned: unpin it first, or use --force")
 	case i.Hold == store.EvictNever && !force:
-		return errors.New("a machine, or a pinned image, needs it: remove the machine (vmcastfs vm remove) or unpin the image first, or use --force")
+		return errNeeded
 	}
 	err := s.Remove(i.Key)
 	switch {
@@ -67,6 +70,8 @@ func (e cacheKeeper) removePath(ctx context.Context, arg string, force bool) (er
 	if i := slices.IndexFunc(held, func(why string) bool { return strings.HasPrefix(why, "machine ") }); i >= 0 && !force {
 		return fmt.Errorf("it is the base of the %s: remove that first, or use --force", held[i])
 	}
+	const patience = 5 * time.Second
+	begun := time.Now()
 	for _, im := range images {
 		key, err := keyOf(im)
 		if err != nil {
@@ -80,11 +85,19 @@ func (e cacheKeeper) removePath(ctx context.Context, arg string, force bool) (er
 			}
 		}
 		i.Label = im.release + "/" + im.file
-		if err := e.removeCached(s, i, force); err != nil {
+		err = e.removeCached(s, i, force)
+		for errors.Is(err, errNeeded) && time.Since(begun) < patience && ctx.Err() == nil {
+			mount.look(ctx) // which has the mount look what is needed
+			time.Sleep(prefetchPoll)
+			if now, statErr := s.Stat(key); statErr == nil {
+				i.Hold = now.Hold
+			}
+			err = e.removeCached(s, i, force)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", i.Label, err)
 		}
 	}
-	const patience = 5 * time.Second
 	for end := time.Now().Add(patience); was && time.Now().Before(end); time.Sleep(prefetchPoll) {
 		if mount.look(ctx); mount.Status == nil {
 			return nil

@@ -81,7 +81,7 @@ func (v *vmEnv) commit(ctx context.Context, m *machines.Machine, c packCall) err
 		}
 		c.images = append(c.images, images...)
 		if m.Disk == "snapshot" {
-			defer machines.Deactivate(context.WithoutCancel(ctx), im.Disk) //nolint:errcheck // the next command tries again
+			defer machines.Deactivate(context.WithoutCancel(ctx), m.DiskPath(im.Disk)) //nolint:errcheck // the next command tries again
 		}
 	}
 	c.addRest(root, b.dir, d)
@@ -140,7 +140,7 @@ func flatten(ctx context.Context, m *machines.Machine, b *base, im bases.Image) 
 	path, base := m.DiskPath(im.Disk), filepath.Join(b.dir, im.File)
 	switch m.Disk {
 	case "snapshot":
-		if err := machines.Activate(ctx, im.Disk, base, path, im.Size); err != nil {
+		if err := machines.Activate(ctx, base, path, im.Size); err != nil {
 			return nil, err
 		}
 		path = machines.DevicePath(im.Disk)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -90,7 +91,7 @@ func lookAtMachine(ctx context.Context, dir string, r *bases.Record, mounts []mo
 			m.Bytes += st.Blocks * 512
 		}
 	}
-	if machines.Running(paths) {
+	if machines.Running(paths) || r.Disk == "snapshot" && slices.ContainsFunc(paths, func(p string) bool { return machines.InUse(ctx, p) }) {
 		m.State = "running"
 	}
 	if _, err := lookBase(ctx, r, mounts); err != nil {

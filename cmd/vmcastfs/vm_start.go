@@ -67,13 +67,16 @@ func (v *vmEnv) start(ctx context.Context, m *machines.Machine) error {
 	case "xl":
 		for _, im := range m.Images {
 			if m.Disk == "snapshot" && err == nil {
-				err = machines.Activate(ctx, im.Disk, filepath.Join(b.dir, im.File), m.DiskPath(im.Disk), im.Size)
+				err = machines.Activate(ctx, filepath.Join(b.dir, im.File), m.DiskPath(im.Disk), im.Size)
 			}
 		}
 		if err == nil {
 			_, err = machines.Run(ctx, "xl", "create", m.Dir.Path("xl.cfg"))
 		}
 		if err != nil {
+			if release, left := stopped(context.WithoutCancel(ctx), m); left == nil {
+				release() // and its block devices are gone
+			}
 			return withCode(exitFailed, err)
 		}
 		fmt.Fprintf(v.stdout, "started %s: `xl console %s` shows its serial line\n", m.Name, m.Name)
@@ -154,7 +157,7 @@ func stopped(ctx context.Context, m *machines.Machine) (release func(), err erro
 	}
 	if m.Disk == "snapshot" {
 		for _, im := range m.Images {
-			if err := machines.Deactivate(ctx, im.Disk); err != nil {
+			if err := machines.Deactivate(ctx, m.DiskPath(im.Disk)); err != nil {
 				return nil, withCode(exitFailed, fmt.Errorf("%s: %w", m.Name, err))
 			}
 		}

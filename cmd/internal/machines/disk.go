@@ -145,7 +145,7 @@ type MissingError struct{ Program string }
 func (e *MissingError) Error() string {
 	packages := map[string]string{
 		"qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86", "virsh": "libvirt-clients", "xl": "xen-utils-common",
-		"dmsetup": "dmsetup", "losetup": "mount", "blockdev": "util-linux",
+		"dmsetup": "dmsetup",
 	}
 	return fmt.Sprintf("%s is not installed: on Debian it is in the package %s", e.Program, packages[e.Program])
 }

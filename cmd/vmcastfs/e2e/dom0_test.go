@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,30 +50,64 @@ func dom0Packages(t *testing.T) string {
 	return dir
 }
 
-// bootDom0 starts the host. It has /tmp of 90 % of its memory, and the files given
-// in /files, by their names.
-func bootDom0(t *testing.T) *dom0 {
+// dom0Files makes what boots the host, in a directory. The test programs of the packages
+// are in it too, as NAME.test.
+func dom0Files(t *testing.T, packages ...string) (at func(name string) string) {
 	t.Helper()
-	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "dpkg-deb", "busybox", "cpio", "bash", "losetup", "flock"} {
+	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "dpkg-deb", "busybox", "cpio", "bash", "losetup", "dmsetup", "flock"} {
 		testkit.Need(t, tool)
 	}
 	dir := t.TempDir()
-	program := filepath.Join(dir, "vmcastfs")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // it runs without our libraries, and emulated
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	at = func(name string) string { return filepath.Join(dir, name) }
+	programs := []string{at("vmcastfs")}
+	builds := [][]string{{"build", "-o", programs[0], ".."}}
+	for _, p := range packages {
+		program := at(filepath.Base(p) + ".test")
+		programs = append(programs, program)
+		builds = append(builds, []string{"test", "-c", "-o", program, p})
 	}
-	if out, err := exec.CommandContext(t.Context(), "bash", "testdata/dom0.sh", dir, dom0Packages(t), program).CombinedOutput(); err != nil {
+	for _, args := range builds {
+		build := exec.CommandContext(t.Context(), "go", args...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // it runs without our libraries, and emulated
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	args := append([]string{"testdata/dom0.sh", dir, dom0Packages(t)}, programs...)
+	if out, err := exec.CommandContext(t.Context(), "bash", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	d := &dom0{t: t, commands: make(chan string), ended: make(chan struct{}), console: filepath.Join(dir, "console"), waiting: make(map[string]chan dom0Answer)}
+	return at
+}
+
+// bootDom0 starts the host under Xen. It has /tmp of 90 % of its memory.
+func bootDom0(t *testing.T) *dom0 {
+	t.Helper()
+	at := dom0Files(t)
+	return startDom0(t, at("console"), "console=hvc0", func(append string) []string {
+		return []string{"-cpu", "qemu64,+svm,+npt", "-m", "2048", "-kernel", at("xen"), "-append", "dom0_mem=1024M,max:1024M console=com1 com1=115200 noreboot",
+			"-initrd", at("vmlinuz") + " " + append + "," + at("initrd")}
+	})
+}
+
+// bootMapper starts the host without Xen: a Linux with device-mapper, and with the test
+// programs of packages.
+func bootMapper(t *testing.T, packages ...string) *dom0 {
+	t.Helper()
+	at := dom0Files(t, packages...)
+	return startDom0(t, at("console"), "console=ttyS0", func(append string) []string {
+		return []string{"-m", "768", "-kernel", at("vmlinuz"), "-initrd", at("initrd"), "-append", append}
+	})
+}
+
+// startDom0 starts QEMU with what args makes of the kernel's command line.
+func startDom0(t *testing.T, console, append string, args func(append string) []string) *dom0 {
+	t.Helper()
+	d := &dom0{t: t, commands: make(chan string), ended: make(chan struct{}), console: console, waiting: make(map[string]chan dom0Answer)}
 	server := httptest.NewServer(d)
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
-	at := func(name string) string { return filepath.Join(dir, name) }
-	qemu := exec.Command("qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64,+svm,+npt", "-m", "2048", "-display", "none", "-nodefaults", "-no-reboot",
-		"-serial", "file:"+d.console, "-kernel", at("xen"), "-append", "dom0_mem=1024M,max:1024M console=com1 com1=115200 noreboot",
-		"-initrd", at("vmlinuz")+" console=hvc0 panic=-1 quiet agent="+port+","+at("initrd"), "-netdev", "user,id=net0", "-device", "e1000,netdev=net0")
+	qemu := exec.Command("qemu-system-x86_64", slices.Concat([]string{"-accel", "tcg", "-display", "none", "-nodefaults", "-no-reboot",
+		"-serial", "file:" + d.console, "-netdev", "user,id=net0", "-device", "e1000,netdev=net0"}, args(append+" panic=-1 quiet agent="+port))...)
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := qemu.Start(); err != nil {
 		t.Fatal(err)

@@ -198,9 +198,11 @@ func (m *machineRoom) vm(t *testing.T, args ...string) (string, error) {
 // want runs a command that succeeds and says something.
 func (m *machineRoom) want(t *testing.T, says string, args ...string) {
 	t.Helper()
+	began := time.Now()
 	if out, err := m.vm(t, args...); err != nil || !strings.Contains(out, says) {
 		t.Fatalf("vm %q: %v, and not %q:\n%s", args, err, says, out)
 	}
+	t.Logf("%.1f s: vm %q", time.Since(began).Seconds(), args)
 }
 
 // console edits the domain of a machine before its first start, so that its serial
@@ -214,8 +216,15 @@ func (m *machineRoom) console(t *testing.T, name string) (boots func(number int)
 	if err := os.WriteFile(domain, []byte(edited), 0o600); err != nil || edited == text {
 		t.Fatal(err, text)
 	}
+	t.Cleanup(func() {
+		if said, err := os.ReadFile(console); t.Failed() && err == nil {
+			t.Logf("%s said:\n%s", name, said[max(0, len(said)-4000):])
+		}
+	})
 	return func(number int) {
 		t.Helper()
+		began := time.Now()
+		defer func() { t.Logf("%.1f s: %s ran", time.Since(began).Seconds(), name) }()
 		testkit.Eventually(t, "the domain ends", 4*time.Minute, func() bool {
 			out, err := m.libvirt.virsh("domstate", name)
 			return err == nil && strings.TrimSpace(out) == "shut off"

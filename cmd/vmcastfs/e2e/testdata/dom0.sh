@@ -1,10 +1,12 @@
 # Makes the files that boot a small Xen host, a dom0, in the directory $1, of Debian's
-# packages in $2 and of the program $3. Nothing is installed: they are unpacked.
+# packages in $2 and of the programs after it. Nothing is installed: they are unpacked.
+# The same files boot without Xen.
 #
 # The host is an initramfs of busybox, bash for Xen's scripts, Xen's tools with
 # their libraries, and the program. It runs the commands that dom0-init fetches.
 set -e
-out=$1 debs=$2 program=$3 init=$(dirname "$0")/dom0-init
+out=$1 debs=$2 init=$(dirname "$0")/dom0-init
+shift 2
 root=$out/packages dom0=$out/dom0
 for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$root"; done
 xen=$(basename "$root"/usr/lib/xen-4*) version=$(basename "$root"/lib/modules/*)
@@ -19,9 +21,9 @@ cp -aL "$root/usr/share/seabios" "$dom0/usr/share/"
 cp -a "$root"/usr/share/qemu/keymaps "$dom0/usr/share/qemu/"
 cp -a "$root"/usr/bin/xenstore* "$(command -v flock)" "$(command -v qemu-img)" "$dom0/usr/bin/"
 cp "$(command -v bash)" "$dom0/bin/"
-cp "$(command -v losetup)" "$dom0/sbin/"
+cp "$(command -v losetup)" "$(command -v dmsetup)" "$dom0/sbin/"
 export LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu
-for f in "$dom0"/bin/bash "$dom0"/sbin/losetup "$dom0"/usr/bin/* "$dom0/usr/lib/$xen"/bin/* "$dom0"/usr/libexec/*; do ldd "$f" || true; done 2>/dev/null >"$out/libs"
+for f in "$dom0"/bin/bash "$dom0"/sbin/{losetup,dmsetup} "$dom0"/usr/bin/* "$dom0/usr/lib/$xen"/bin/* "$dom0"/usr/libexec/*; do ldd "$f" || true; done 2>/dev/null >"$out/libs"
 ! grep 'not found' "$out/libs"
 for lib in $(awk '/=> \//{print $3}' "$out/libs" | sort -u); do cp -L "$lib" "$dom0/lib/x86_64-linux-gnu/"; done
 cp -L /lib64/ld-linux-x86-64.so.2 "$dom0/lib64/"
@@ -30,13 +32,13 @@ cp "$(command -v busybox)" "$dom0/bin/busybox"
 for a in $(busybox --list); do
 	[ -e "$dom0/sbin/$a" ] || [ -e "$dom0/usr/bin/$a" ] || [ -e "$dom0/bin/$a" ] || ln -s /bin/busybox "$dom0/bin/$a"
 done
-for m in drivers/xen drivers/block/loop.ko drivers/block/xen-blkback drivers/net/ethernet/intel/e1000 fs/fuse/fuse.ko; do
+for m in drivers/xen drivers/block/loop.ko drivers/block/xen-blkback drivers/md/dm-{mod,bufio,snapshot}.ko drivers/net/ethernet/intel/e1000 fs/fuse/fuse.ko; do
 	mkdir -p "$dom0/lib/modules/$version/kernel/$(dirname $m)"
 	cp -r "$root/lib/modules/$version/kernel/$m" "$dom0/lib/modules/$version/kernel/$m"
 done
 cp "$root/lib/modules/$version"/modules.{builtin,order} "$dom0/lib/modules/$version/"
 busybox depmod -b "$dom0" "$version"
-cp "$program" "$dom0/usr/bin/vmcastfs"
+cp "$@" "$dom0/usr/bin/"
 ln -s /usr/bin/vmcastfs "$dom0/sbin/mount.vmcastfs"
 cp "$init" "$dom0/init"
 chmod 755 "$dom0/init"
