@@ -18,7 +18,7 @@ import (
 func needMapper(t *testing.T) {
 	t.Helper()
 	if err := MapperThere(); err != nil {
-		t.Skip("a long form: it needs a kernel with device-mapper:", err)
+		t.Skip("a long form: TestSnapshotDisks runs it in a guest that has device-mapper:", err)
 	}
 }
 
