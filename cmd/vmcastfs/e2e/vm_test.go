@@ -154,7 +154,8 @@ func TestMachineDiskFull(t *testing.T) {
 }
 
 // TestMachineBaseChanged: a machine whose base is another one now does not start, is
-// not reset and not packed, and is told of.
+// not reset and not packed, and is told of. The cached data of a base may be removed as
+// soon as the machine is.
 func TestMachineBaseChanged(t *testing.T) {
 	t.Parallel()
 	testkit.Need(t, "qemu-img")
@@ -162,6 +163,15 @@ func TestMachineBaseChanged(t *testing.T) {
 	m := w.machines()
 	w.publish("one", packListed(t, member{"root.img", sectorDisk("first")}))
 	w.mount()
+	m.want(t, "made a", "create", "a", w.path("one"))
+	testkit.Eventually(t, "the mount keeps the base", time.Minute, func() bool {
+		out, err := w.run("cache", "list", "--cache", w.cache)
+		return err == nil && strings.Contains(out, "needed")
+	})
+	m.want(t, "removed a", "remove", "a")
+	if out, err := w.run("cache", "remove", w.path("one")); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 	m.want(t, "made a", "create", "a", w.path("one"))
 	w.umount()
 	// The host has lost what it knew, so that nothing keeps the old release.
