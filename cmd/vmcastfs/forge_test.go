@@ -166,6 +166,15 @@ func TestForgeriesAgree(t *testing.T) {
 		}
 		f.add("forged.xvm", rawTar(parts))
 	}
+	keys, err := xvm.ParseKeyring(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := map[string]string{"mf-signature.asc": "manifest.txt", "signature.asc": "xvm.xml"}
+	verifies := func(content, signature []byte) bool {
+		_, err := keys.Verify(content, signature, time.Now())
+		return err == nil
+	}
 	s, o := f.open("keyring=" + ring)
 	f.compare(s, o, func(r *catalog.Release, pkg *bundle.Package) {
 		for _, file := range pkg.All() {
@@ -173,6 +182,8 @@ func TestForgeriesAgree(t *testing.T) {
 			switch want, ok := signed[r.Item().ID][file.Name()]; {
 			case file.Name() == "disk.img" && err == nil && !bytes.Contains(content, []byte("EVIL")): // made of what is signed
 			case errors.Is(err, archive.ErrRefused), errors.Is(err, cache.ErrCorrupt): // as it should be
+			case err == nil && file.Name() == "box.mf" && bytes.Equal(content, signed[r.Item().ID]["manifest.txt"]): // where a manifest may be, too
+			case err == nil && over[file.Name()] != "" && verifies(signed[r.Item().ID][over[file.Name()]], content): // a bit of its armor that says nothing
 			case err != nil && ok && file.Status().Refused == "":
 				t.Logf("%s: %s: %v", r.Name(), file.Name(), err)
 			case err == nil && (!ok || !bytes.Equal(content, want)):
