@@ -491,7 +491,7 @@ func TestT16NotATar(t *testing.T) {
 		"xar!\x00\x1c\x00\x01": "a xar archive", "MSWIM\x00\x00\x00\xd0": "a WIM archive", "  -lh5-": "an lha archive", "\x60\xea": "an arj archive", "\xff\x06\x00\x00sNaPpY": "a snappy file",
 		"\x37\xa4\x30\xec": "a zstd dictionary", "ZOO 2.10 Archive.\x1a\x00\x00\xdc\xa7\xc4\xfd": "a zoo archive", "MZ\x90\x00": "a program of Windows", "#!/bin/sh\n": "a script",
 		"-----BEGIN PGP MESSAGE-----\n": "an OpenPGP message",
-		"hello": "5 bytes", strings.Repeat("hello", 1000): "no tar header", strings.Repeat("\x00", 10240): "zeros", string(disk): "boot sector", string(ext): "ext file system",
+		"hello":                         "5 bytes", strings.Repeat("hello", 1000): "no tar header", strings.Repeat("\x00", 10240): "zeros", string(disk): "boot sector", string(ext): "ext file system",
 	} {
 		tarExpect(t, []byte(content), Limits{}, tarWant{kind: ErrNotTar, reason: reason})
 		if content != "" {
