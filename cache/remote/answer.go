@@ -6,9 +6,15 @@ import (
 	"strings"
 )
 
-// refusesRange reports whether a status may mean that a server wants no Range header.
+// refusesRange reports whether a status may mean that a server wants no Range header, or
+// cannot serve a range that ends behind a small object.
 func refusesRange(status int) bool {
-	return status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusNotImplemented
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
+		http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented:
+		return true
+	}
+	return false
 }
 
 // identify reads the answer to Open's request: who the object is, and how many bytes of

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -10,9 +11,9 @@ import (
 )
 
 // Check asks whether the URL still leads to the object that was opened. It transfers one
-// byte at most where the server has ranges. It returns nil, [ErrChanged], or what kept it from
-// finding out. An object that has changed is not sealed: where redirects led before, the old
-// one may still be had.
+// byte at most where the server has ranges. It returns nil, [ErrChanged], [ErrNoRanges], or
+// what kept it from finding out. An object that has changed is not sealed: where redirects led
+// before, the old one may still be had.
 //
 // A server without ranges is asked with HEAD. HEAD may only confirm the object: some servers
 // refuse it, or answer it with another length. Then GET decides, and its body is not read.
@@ -24,23 +25,32 @@ func (o *Object) Check(ctx context.Context) error {
 	ctx, cancel := o.client.bind(ctx)
 	defer cancel(nil)
 	if o.id.Ranged && o.id.Size > 0 {
-		_, err := o.confirm(ctx, http.MethodGet, r)
+		_, err := o.confirm(ctx, http.MethodGet, r, firstByte)
+		if status, ok := errors.AsType[*StatusError](err); ok && refusesRange(status.Code) {
+			if _, whole := o.confirm(ctx, http.MethodHead, r, ""); whole == nil {
+				return fmt.Errorf("check %s: %w", o.shown, ErrNoRanges)
+			}
+		}
 		return err
 	}
-	answered, err := o.confirm(ctx, http.MethodHead, r)
+	answered, err := o.confirm(ctx, http.MethodHead, r, "")
 	if err != nil && answered {
-		_, err = o.confirm(ctx, http.MethodGet, r)
+		_, err = o.confirm(ctx, http.MethodGet, r, "")
 	}
 	return err
 }
 
-// confirm makes one request for the sake of its header. It reports whether there was an answer.
-func (o *Object) confirm(ctx context.Context, method string, r *route) (answered bool, err error) {
+// firstByte is the range that tells whether a server still has the object, and ranges.
+const firstByte = "bytes=0-0"
+
+// confirm makes one request for the sake of its header, for firstByte or the whole. It reports
+// whether there was an answer. A range is asked for without a condition: "not modified" would
+// not tell whether there are ranges yet.
+func (o *Object) confirm(ctx context.Context, method string, r *route, extent string) (answered bool, err error) {
 	header := http.Header{"Accept-Encoding": {"identity"}}
-	if o.id.Ranged && o.id.Size > 0 {
-		header.Set("Range", "bytes=0-0") // for servers that ignore the conditions
-	}
-	if o.id.ETag != "" {
+	if extent != "" {
+		header.Set("Range", extent)
+	} else if o.id.ETag != "" {
 		header.Set("If-None-Match", o.id.ETag) // not so a date: an older file may take this one's place
 	}
 	a, final, err := o.client.attempt(ctx, request{method: method, route: r, to: r.url, header: header, urgency: source.Background})
@@ -48,9 +58,11 @@ func (o *Object) confirm(ctx context.Context, method string, r *route) (answered
 		return false, fmt.Errorf("check %s: %w", o.shown, err)
 	}
 	switch {
-	case a.resp.StatusCode == http.StatusNotModified && o.id.ETag != "":
-	case header.Get("Range") != "":
-		_, err = o.checkRange(a.resp, 0, 1, adopted)
+	case a.resp.StatusCode == http.StatusNotModified && header.Get("If-None-Match") != "":
+	case extent != "":
+		if _, err = o.checkRange(a.resp, 0, 1, adopted); err != nil && o.checkWhole(a.resp, adopted) == nil {
+			err = ErrNoRanges
+		}
 	default:
 		err = o.checkWhole(a.resp, adopted)
 	}

@@ -11,6 +11,9 @@ var (
 	// ErrChanged: the object is no longer the one that was opened. It is final for an
 	// [Object]; a new Open finds the new one.
 	ErrChanged = errors.New("the object has changed on the server")
+	// ErrNoRanges: the object is the same, and its server answers no ranges any more. A
+	// new Open reads it as one stream.
+	ErrNoRanges = errors.New("the server answers no ranges any more")
 	// ErrNotFound: the server says that there is no such object (404 or 410).
 	ErrNotFound = errors.New("no such object on the server")
 	// ErrRefused: a rule of this package forbids the URL, redirect or address.

@@ -13,6 +13,10 @@ import (
 // ends. Files are missing for a while when a server is moved or its disk is mounted late.
 const missingTime = time.Hour
 
+// missedPause is how long nobody may have seen a 404 for the next to be the first again. What
+// two looks saw that were hours apart says nothing of the time between them.
+const missedPause = 10 * time.Minute
+
 // A rally is where fetches meet that wait for the same to work again: an origin, or one
 // object of it. The zero value is ready. It may be used concurrently.
 type rally struct {
@@ -107,11 +111,12 @@ func (o *Object) lasting(err error) bool {
 		return false
 	}
 	o.mu.Lock()
-	first := o.missing.IsZero()
-	if first {
-		o.missing = time.Now()
+	now := time.Now()
+	if !o.gone && (o.missing.IsZero() || now.Sub(o.missed) > missedPause) {
+		o.missing = now
 	}
-	gone := status.Code == http.StatusGone || time.Since(o.missing) > missingTime
+	o.missed = now
+	gone := status.Code == http.StatusGone || now.Sub(o.missing) > missingTime
 	tell := gone && !o.gone
 	o.gone = gone
 	o.mu.Unlock()

@@ -254,6 +254,20 @@ func TestHardMissing(t *testing.T) {
 			a.set(nil)
 			mustFetch(t, o, want, 0, 10) // it is back, and the hour begins anew
 		}
+		// Two looks hours apart are none either.
+		a.set(respond(404, ""))
+		short, stop := context.WithTimeout(t.Context(), time.Second)
+		if _, err := o.Fetch(short, 0, 10, source.Demand); err == nil {
+			t.Error("fetched what is missing")
+		}
+		stop()
+		time.Sleep(2 * missingTime)
+		begun := time.Now()
+		if _, err := fetch(t, o, 0, 10); !errors.Is(err, ErrNotFound) || time.Since(begun) < missingTime {
+			t.Errorf("missed twice, hours apart: ended after %v: %v", time.Since(begun), err)
+		}
+		a.set(nil)
+		mustFetch(t, o, want, 0, 10)
 		// An hour with one good answer in it is none.
 		a.set(respond(404, ""))
 		done := make(chan error, 1)

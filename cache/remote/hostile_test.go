@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -139,10 +140,14 @@ func TestH13RetryAfterIsCapped(t *testing.T) {
 			t.Errorf("%s: waited %v", value, took)
 		}
 	}
-	for value, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-1": 0, "x": 0, "1e9": 0, "99999999999": 0, "Mon, 01 Jan 2001 00:00:00 GMT": 0} {
+	for value, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-1": 0, "x": 0, "NaN": 0, "0.5": 500 * time.Millisecond, "99999999999": math.MaxInt32 * time.Second, "1e999": math.MaxInt32 * time.Second, "Mon, 01 Jan 2001 00:00:00 GMT": 0} {
 		if got := retryAfter(http.Header{"Retry-After": {value}}); got != want {
 			t.Errorf("Retry-After %q: %v", value, got)
 		}
+	}
+	// A date is seen from the clock of the server that gives it.
+	if got := retryAfter(http.Header{"Retry-After": {"Mon, 01 Jan 2001 00:00:09 GMT"}, "Date": {"Mon, 01 Jan 2001 00:00:00 GMT"}}); got != 9*time.Second {
+		t.Errorf("by the server's clock: %v", got)
 	}
 }
 

@@ -40,6 +40,7 @@ type Object struct {
 	other    Identity   // the last that was not the pinned one
 	known    []Identity // others that the object has as well, see Adopt
 	missing  time.Time  // when the server first said that there is no such object, if it says so
+	missed   time.Time  // when it last did
 	gone     bool       // that is final
 	waiting  time.Time  // when a fetch began to wait for another answer, if one does
 	told     bool       // the log says so

@@ -110,7 +110,7 @@ func TestH8SizeNotTold(t *testing.T) {
 // TestH7RangeIsRefused has a server refuse requests with a Range header that it answers without.
 func TestH7RangeIsRefused(t *testing.T) {
 	s, want := serve(t)
-	for _, status := range []int{400, 403, 501} {
+	for _, status := range []int{400, 403, 405, 406, 416, 501} {
 		var bad http.Server
 		url := listen(t, &bad, func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Range") != "" {

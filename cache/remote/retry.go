@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -186,14 +187,20 @@ func statusError(resp *http.Response, url string) *StatusError {
 	return &StatusError{Code: resp.StatusCode, URL: url, retryAfter: retryAfter(resp.Header)}
 }
 
-// retryAfter reads seconds or a date (RFC 9110, section 10.2.3); 0 if there is neither.
+// retryAfter reads seconds or a date (RFC 9110, section 10.2.3); 0 if there is neither. The
+// date is seen from the server's clock, if it tells that: ours may be wrong.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
-		return max(0, time.Duration(seconds)*time.Second)
+	if seconds, _ := strconv.ParseFloat(value, 64); seconds > 0 { // also fractions, and what is too large for a number
+		return time.Duration(min(seconds, math.MaxInt32) * float64(time.Second))
 	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(date))
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
 	}
-	return 0
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(0, date.Sub(now))
 }

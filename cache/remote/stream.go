@@ -221,7 +221,7 @@ func (s *stream) connect() error {
 			}
 		}
 		if errors.Is(err, errShrunk) {
-			if _, confirm := o.confirm(s.ctx, http.MethodGet, route); errors.Is(confirm, ErrChanged) {
+			if _, confirm := o.confirm(s.ctx, http.MethodGet, route, firstByte); errors.Is(confirm, ErrChanged) {
 				err = confirm
 			}
 		}

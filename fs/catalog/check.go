@@ -163,8 +163,14 @@ func (r *Release) Confirm(ctx context.Context) (*Release, error) {
 func (r *Release) check(ctx context.Context, p *bundle.Package) error {
 	defer r.checker.done() // after the new generation is known
 	changed, err := r.checker.check(ctx, p.Check, r.URL, r.around.log.With("release", r.Name()))
-	if changed {
+	switch {
+	case changed:
 		r.around.replace(r)
+	case errors.Is(err, remote.ErrNoRanges):
+		r.around.log.Warn("the server answers no ranges any more; the archive is read as one stream by new opens", "release", r.Name())
+		r.record.Drop()
+		r.around.reopen(r)
+		return nil
 	}
 	return err
 }

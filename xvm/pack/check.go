@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/seekable"
 	"vmcastfs/xvm/sums"
 )
 
@@ -47,7 +49,7 @@ type checker struct {
 	size    int64
 	index   *xvm.Index
 	byName  map[string]*xvm.Member
-	plain   map[string]bool // plain names met so far
+	plain   map[string]*xvm.Member // what each plain content is inflated from
 	report  *Report
 
 	small    map[string][]byte // the members that were read whole
@@ -68,7 +70,7 @@ func newChecker(a Archive, size int64, o CheckOptions) *checker {
 		o.Progress = func(int64) {}
 	}
 	return &checker{
-		o: o, archive: a, size: size, byName: make(map[string]*xvm.Member), plain: make(map[string]bool),
+		o: o, archive: a, size: size, byName: make(map[string]*xvm.Member), plain: make(map[string]*xvm.Member),
 		report: &Report{Size: size, Files: []FileReport{}, Faults: []string{}},
 	}
 }
@@ -100,7 +102,11 @@ func (c *checker) run(ctx context.Context) error {
 		return err
 	}
 	c.xvaDisks()
+	c.findPlain()
 	if err := c.pass(ctx); err != nil {
+		return err
+	}
+	if err := c.links(ctx); err != nil {
 		return err
 	}
 	if c.xva != nil {
@@ -150,6 +156,54 @@ func (c *checker) pass(ctx context.Context) error {
 		rest = padding(m.Stored)
 	}
 	return c.between(s, rest, c.size, c.list == nil || len(c.index.Hidden) > 0)
+}
+
+// findPlain finds from which member each plain content comes, as a mount does: the
+// first of several, where no member has that name.
+func (c *checker) findPlain() {
+	for i := range c.index.Members {
+		m := &c.index.Members[i]
+		format, plain := seekable.PlainName(m.Name)
+		if format == "" || strings.HasSuffix(plain, "/") || m.IsMeta() || c.verdict.IsChunk(m.Name) || c.byName[plain] != nil || c.plain[plain] != nil {
+			continue
+		}
+		c.plain[plain] = m
+	}
+}
+
+// linkBytes is how much more than the archive has is read to check hard links.
+const linkBytes = 64 << 20
+
+// links checks hard links as the files that they are: the manifest may have other sums
+// of them, and their names may say that they are compressed. A package with so many
+// that it would be read over and over is told of.
+func (c *checker) links(ctx context.Context) error {
+	left := c.size + linkBytes
+	for i := range c.index.Members {
+		m := &c.index.Members[i]
+		if m.Link == "" || c.verdict.IsChunk(m.Name) {
+			continue
+		}
+		if c.collect != nil { // which has the sums of what they lead to
+			c.report.Files = append(c.report.Files, FileReport{Name: m.Name, Size: m.Size, State: Unverified, Proofs: []string{}})
+			continue
+		}
+		if left -= m.Stored; left < 0 {
+			c.report.fault("%s and further hard links are not checked: there are too many", m.Name)
+			return nil
+		}
+		body, err := c.archive.Stream(ctx, m.Offset, m.Stored)
+		if err != nil {
+			return err
+		}
+		s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: m.Stored, told: func(int64) {}}, pos: m.Offset}
+		err = c.member(ctx, s, m)
+		body.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
 }
 
 // between reads what lies between two members: padding, which must be zeros,

@@ -470,3 +470,56 @@ func TestIndex(t *testing.T) {
 		t.Errorf("a package with a block list, for a sidecar that is not signed: %v", err)
 	}
 }
+
+// TestCheckLinks: a hard link is a file of its own, with its own sums and plain
+// content, as in a mount.
+func TestCheckLinks(t *testing.T) {
+	t.Parallel()
+	disk := image(1<<20, 5)
+	packed := gzipped(t, disk)
+	sum := func(p []byte) string { return fmt.Sprintf("%x", sha1.Sum(p)) }
+	for name, c := range map[string]struct {
+		file           file
+		manifest       string
+		links          []string
+		states, faults string
+	}{
+		"unlisted":  {file{"a", disk}, sum(disk) + "  a\n", []string{"b"}, "a verified\nmanifest.txt unverified\nb verified\n", ""},
+		"listed":    {file{"a", disk}, sum(disk) + "  b\n", []string{"b"}, "a unverified\nmanifest.txt unverified\nb verified\n", ""},
+		"wrong sum": {file{"a", disk}, sum(disk) + "  a\n" + sum(packed) + "  b\n", []string{"b"}, "a verified\nmanifest.txt unverified\nb corrupt\n", "b: its sha1 is"},
+		"plain":     {file{"a", packed}, sum(packed) + "  b.img.gz\n", []string{"b.img.gz"}, "a unverified\nmanifest.txt unverified\nb.img.gz verified\nb.img verified\n", ""},
+		"no gzip":   {file{"a", disk}, sum(disk) + "  a\n", []string{"b.img.gz"}, "a verified\nmanifest.txt unverified\nb.img.gz verified\nb.img corrupt\n", "b.img: b.img.gz cannot be decompressed"},
+		"two of one plain name": {
+			file{"b.img.gz", packed}, sum(packed) + "  b.img.gz\n", []string{"b.img.gzip", "c.img.gz"},
+			"b.img.gz verified\nb.img verified\nmanifest.txt unverified\nb.img.gzip verified\nc.img.gz verified\nc.img verified\n", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			for _, f := range []file{c.file, {"manifest.txt", []byte(c.manifest)}} {
+				if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.content)), ModTime: testTime}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Write(f.content); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, link := range c.links {
+				if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: link, Linkname: c.file.name, Mode: 0o644, ModTime: testTime}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r := check(t, b.Bytes(), CheckOptions{})
+			if got := states(r); got != c.states {
+				t.Errorf("states:\n%swant:\n%s", got, c.states)
+			}
+			if c.faults == "" && len(r.Faults) > 0 || c.faults != "" && (len(r.Faults) != 1 || !strings.Contains(r.Faults[0], c.faults)) {
+				t.Errorf("faults %q, want one of %q", r.Faults, c.faults)
+			}
+		})
+	}
+}

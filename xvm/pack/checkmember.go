@@ -74,8 +74,7 @@ func (c *checker) member(ctx context.Context, s *stream, m *xvm.Member) error {
 
 	var plain *FileReport
 	var err error
-	if format, name := seekable.PlainName(m.Name); format != "" && !m.IsMeta() && c.byName[name] == nil && !c.plain[name] {
-		c.plain[name] = true // the first of several
+	if format, name := seekable.PlainName(m.Name); c.plain[name] == m {
 		plain = &FileReport{Name: name, From: m.Name, Size: -1, State: Unverified, Proofs: []string{}}
 		if image := c.list.Image(name); image != nil && image.Member == m.Name && image.Stored == m.Size {
 			err = c.blockwise(tee, plain, image)

@@ -18,6 +18,11 @@ func (c *checker) conclude() {
 			f.proof("%s", c.sidecarProof(f.listed+" in the sidecar"))
 		}
 	}
+	for _, m := range c.index.Members {
+		if f, target := c.report.file(m.Name), c.report.file(m.Link); m.Link != "" && f != nil && f.State == Unverified && target != nil && target.State == Verified {
+			f.proof("the same file as %s", m.Link)
+		}
+	}
 	for i := range c.report.Files {
 		f := &c.report.Files[i]
 		if f.From == "" {
@@ -29,16 +34,6 @@ func (c *checker) conclude() {
 		case f.State == Verified && from.State == Unverified:
 			from.proof("it inflates to %s", f.Name)
 		}
-	}
-	for _, m := range c.index.Members {
-		if m.Link == "" {
-			continue
-		}
-		f := FileReport{Name: m.Name, Size: m.Size, State: Unverified, Proofs: []string{}}
-		if target := c.report.file(m.Link); target != nil && target.State != Unverified {
-			f.State, f.Proofs = target.State, []string{"the same file as " + m.Link}
-		}
-		c.report.Files = append(c.report.Files, f)
 	}
 	for i := range c.report.Files {
 		f := &c.report.Files[i]

@@ -106,6 +106,22 @@ func (r *Record) KeepNow(keep func([]byte) error) {
 	}
 }
 
+// Drop deletes the document, which holds no more. The next one is kept again.
+func (r *Record) Drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.raw = nil
+	if !r.gone {
+		r.deleteDoc()
+	}
+}
+
+func (r *Record) deleteDoc() {
+	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
+		r.log.Warn("the old index is not deleted", "err", err)
+	}
+}
+
 // Part gives up the place in the store: the document is kept elsewhere alone.
 func (r *Record) Part() {
 	r.mu.Lock()
@@ -119,9 +135,7 @@ func (r *Record) leave() {
 		return
 	}
 	r.gone = true
-	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
-		r.log.Warn("the old index is not deleted", "err", err)
-	}
+	r.deleteDoc()
 }
 
 // Forget deletes the document for good: what this generation learns from now on
