@@ -15,7 +15,7 @@ func TestHitAllocates(t *testing.T) {
 		for _, whole := range []bool{true, false} {
 			f := localFile(t, memory, 1<<20)
 			f.e.standing.whole.Store(whole)
-			f.e.recorder = trace.NewRecorder(&trace.Pool{}, DefaultBlockSize, func() {})
+			f.e.recorder = trace.NewRecorder(&trace.Pool{}, DefaultBlockSize, nil, func() {})
 			small, large := make([]byte, 4096), make([]byte, 256<<10)
 			f.ReadAt(ctx, small, 4096)
 			f.e.s.mem.wait()

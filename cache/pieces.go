@@ -1,6 +1,9 @@
 package cache
 
-import "vmcastfs/cache/store"
+import (
+	"vmcastfs/cache/store"
+	"vmcastfs/cache/trace"
+)
 
 // Piece is the state of a stretch of a file, in blocks.
 type Piece struct {
@@ -8,16 +11,25 @@ type Piece struct {
 	Coming int64 `json:"coming,omitempty"` // on their way
 }
 
-// Pieces divides the file into n stretches at most. What is known to be zero without
-// asking is here. nil: the size is not known yet.
-func (h *File) Pieces(n int) []Piece {
+// RunsOf are the blocks of runs.
+func RunsOf(l trace.Runs) (list []store.Run) {
+	for _, a := range l {
+		list = append(list, store.Run{Block: int64(a.Block), N: int64(a.N)})
+	}
+	return list
+}
+
+// Pieces divides the file into n stretches at most; elsewhere did not come from the
+// server of the feed. What is known to be zero without asking is here. nil: the size
+// is not known yet.
+func (h *File) Pieces(n int, elsewhere trace.Runs) []Piece {
 	h.use.RLock()
 	defer h.use.RUnlock()
 	if h.closed {
 		return nil
 	}
 	l, fl := h.e.local, h.e.flights
-	columns := store.Columns(l.sf, n)
+	columns := store.Columns(l.sf, n, RunsOf(elsewhere))
 	list := make([]Piece, len(columns))
 	blocks := l.blocks()
 	for i, c := range columns {

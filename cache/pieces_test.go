@@ -19,7 +19,7 @@ func TestPieces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStoreAt(t, dir)
 		c := newCache(t, Options{Store: st})
-		r := trace.NewRecorder(&trace.Pool{}, bs, func() {})
+		r := trace.NewRecorder(&trace.Pool{}, bs, nil, func() {})
 		defer r.Stop()
 		f := mustOpen(t, c, Spec{
 			Size: 256*bs - 1, Source: newLink(256*bs, 30*time.Millisecond, 1<<30), Recorder: r,
@@ -36,7 +36,7 @@ func TestPieces(t *testing.T) {
 		go func() { done <- readAt(t, f, 64*bs) }()
 		synctest.Wait()
 		coming := int64(0)
-		for _, p := range f.Pieces(4) {
+		for _, p := range f.Pieces(4, nil) {
 			coming += p.Coming
 		}
 		if coming != 2 { // those of the profile
@@ -45,10 +45,14 @@ func TestPieces(t *testing.T) {
 		<-done
 		time.Sleep(time.Second)
 		want := []Piece{{store.Column{Blocks: 64, Here: 8}, 0}, {store.Column{Blocks: 64, Here: 2}, 0}, {store.Column{Blocks: 64}, 0}, {store.Column{Blocks: 64, Here: 64, Zero: 64}, 0}}
-		if got := f.Pieces(4); !slices.Equal(got, want) {
+		if got := f.Pieces(4, nil); !slices.Equal(got, want) {
 			t.Errorf("pieces %+v\nwant   %+v", got, want)
 		}
-		for b, p := range f.Pieces(1 << 20) {
+		want[0].Elsewhere, want[1].Elsewhere = 3, 2 // those that are here, and no zeros
+		if got := f.Pieces(4, trace.Runs{{Block: 0, N: 4}, {Block: 13, N: 130}, {Block: 200, N: 1}}); !slices.Equal(got, want) {
+			t.Errorf("pieces %+v\nwant   %+v", got, want)
+		}
+		for b, p := range f.Pieces(1<<20, nil) {
 			here := b >= 8 && b < 16 || b == 64 || b == 65 || b >= 192
 			if p.Blocks != 1 || (p.Here == 1) != here {
 				t.Errorf("block %d: %+v", b, p)
@@ -83,7 +87,7 @@ func TestColumnsOfAHugeFile(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, Options{Store: newStore(t, store.Options{})})
 	f := mustOpen(t, c, Spec{Size: 1 << 40, Source: source.Wrap(&script{data: truth(1 << 20)}, nil)})
-	pieces := f.Pieces(500)
+	pieces := f.Pieces(500, nil)
 	blocks := int64(0)
 	for i, p := range pieces {
 		blocks += p.Blocks

@@ -7,14 +7,19 @@ type Column struct {
 	Blocks int64 `json:"blocks"`
 	Here   int64 `json:"here"` // those of zeros included
 	Zero   int64 `json:"zero,omitempty"`
+	// Elsewhere are those of the runs that were asked for that are here and no zeros.
+	Elsewhere int64 `json:"elsewhere,omitempty"`
 }
+
+// Run is a run of blocks.
+type Run struct{ Block, N int64 }
 
 // KeyOf is the name of a file in its store.
 func KeyOf(f *File) Key { return f.key }
 
 // Columns divides a file into n stretches of the same length, or into its blocks if
-// it has fewer. nil: the size is unknown, or 0.
-func Columns(f *File, n int) []Column {
+// it has fewer. The runs of elsewhere are in order. nil: the size is unknown, or 0.
+func Columns(f *File, n int, elsewhere []Run) []Column {
 	f.j.poll()
 	p := f.present
 	p.mu.RLock()
@@ -30,6 +35,15 @@ func Columns(f *File, n int) []Column {
 		from, to := ColumnStart(i, n, end), ColumnStart(i+1, n, end)
 		list[i] = Column{Blocks: to - from}
 		list[i].Here, list[i].Zero = m.count(from, to)
+		for len(elsewhere) > 0 && elsewhere[0].Block < to {
+			r := elsewhere[0]
+			here, zero := m.count(max(r.Block, from), min(r.Block+r.N, to))
+			list[i].Elsewhere += here - zero
+			if r.Block+r.N > to {
+				break // it goes on in the next column
+			}
+			elsewhere = elsewhere[1:]
+		}
 	}
 	return list
 }
@@ -60,7 +74,7 @@ func (m *blockMap) count(b, end int64) (present, zero int64) {
 }
 
 // ColumnsOf are those of a file that need not be open; nil: nothing of it is here.
-func ColumnsOf(s *Store, k Key, n int) []Column {
+func ColumnsOf(s *Store, k Key, n int, elsewhere []Run) []Column {
 	if _, err := s.Stamp(k); err != nil {
 		return nil
 	}
@@ -69,5 +83,5 @@ func ColumnsOf(s *Store, k Key, n int) []Column {
 		return nil
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
-	return Columns(f, n)
+	return Columns(f, n, elsewhere)
 }

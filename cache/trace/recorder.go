@@ -21,8 +21,10 @@ const (
 type Recorder struct {
 	pool  *Pool
 	block int64
-	over  func()      // called at the end of Window, by itself
-	ended atomic.Bool // reads are not recorded any more
+	prior func() *Trace // what was known before; nil: nothing
+	over  func()        // called at the end of Window, by itself
+	ended atomic.Bool   // reads are not recorded any more
+	begun sync.Once     // prior has been asked
 
 	// mu guards what follows it; it is a leaf.
 	mu    sync.Mutex
@@ -31,10 +33,25 @@ type Recorder struct {
 	t     Trace
 }
 
-// NewRecorder makes a recorder of an image in blocks of so many bytes. over is
-// called, with no lock held, when the boot is over; not after Stop.
-func NewRecorder(pool *Pool, block int64, over func()) *Recorder {
-	return &Recorder{pool: pool, block: block, over: over}
+// NewRecorder makes a recorder of an image in blocks of so many bytes. prior tells
+// what was recorded before; it is asked once, before the first answer or block. over
+// is called when the boot is over, not after Stop. Both are called with no lock held.
+func NewRecorder(pool *Pool, block int64, prior func() *Trace, over func()) *Recorder {
+	return &Recorder{pool: pool, block: block, prior: prior, over: over}
+}
+
+// learn takes over where blocks came from before.
+func (r *Recorder) learn() {
+	r.begun.Do(func() {
+		if r.prior == nil {
+			return
+		}
+		if o := r.prior(); o != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.t.Take(o)
+		}
+	})
 }
 
 // Read takes note of a read. Those of a boot that is over are not recorded.
@@ -84,12 +101,13 @@ func (r *Recorder) room() bool {
 }
 
 // Arrived takes note that block b has come; from: not from the feed's server, but
-// from there. What came from there is noted after the boot, too.
+// from there. Where it came from is noted after the boot, too.
 func (r *Recorder) Arrived(b int64, why Why, from string) {
-	if r == nil || b < 0 || b >= 1<<32-1 || from == "" && r.ended.Load() {
+	if r == nil || b < 0 || b >= 1<<32-1 {
 		return
 	}
 	now := time.Now()
+	r.learn()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.t.Begun.IsZero() {
@@ -97,16 +115,10 @@ func (r *Recorder) Arrived(b int64, why Why, from string) {
 	}
 	a := Arrival{At: micros(now.Sub(r.t.Begun)), Block: uint32(b), N: 1, Why: why}
 	a.Until = a.At
-	if from != "" {
-		i := slices.Index(r.t.From, from)
-		if i < 0 && len(r.t.From) < maxFrom {
-			i, r.t.From = len(r.t.From), append(r.t.From, from)
-		}
-		a.From = uint8(i + 1)
-		r.t.Elsewhere = r.add(r.t.Elsewhere, a, ^uint32(0))
-	}
+	a.From = r.t.from(from)
+	r.t.Elsewhere = r.t.Elsewhere.set(a.Block, a.N, a.From)
 	if !r.ended.Load() {
-		r.t.Arrivals = r.add(r.t.Arrivals, a, joinWithin)
+		r.add(a)
 	}
 }
 
@@ -114,21 +126,22 @@ func (r *Recorder) Arrived(b int64, why Why, from string) {
 const joinWithin = 100_000
 
 // add appends an arrival, or makes the last runs longer by it. Several ranges come
-// at a time, so it looks at a few.
-func (r *Recorder) add(list []Arrival, a Arrival, within uint32) []Arrival {
+// at a time, so it looks at a few. mu is held.
+func (r *Recorder) add(a Arrival) {
+	list := r.t.Arrivals
 	for i := len(list) - 1; i >= max(0, len(list)-16); i-- {
 		l := &list[i]
-		if l.Block+l.N == a.Block && l.Why == a.Why && l.From == a.From && a.At-l.At <= within {
+		if l.Block+l.N == a.Block && l.Why == a.Why && l.From == a.From && a.At-l.At <= joinWithin {
 			l.N++
 			l.Until = max(l.Until, a.Until)
-			return list
+			return
 		}
 	}
 	if len(list) >= MaxArrivals {
 		r.t.Full = true
-		return list
+		return
 	}
-	return append(list, a)
+	r.t.Arrivals = append(list, a)
 }
 
 func micros(d time.Duration) uint32 { return uint32(min(max(d.Microseconds(), 0), 1<<32-1)) }
@@ -179,10 +192,22 @@ func (r *Recorder) Trace(size int64) *Trace {
 	if r == nil {
 		return nil
 	}
+	r.learn()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.t
 	t.Size, t.Block = size, r.block
 	t.Reads, t.Arrivals, t.Elsewhere, t.From = slices.Clone(t.Reads), slices.Clone(t.Arrivals), slices.Clone(t.Elsewhere), slices.Clone(t.From)
 	return &t
+}
+
+// Elsewhere is a copy of Trace.Elsewhere.
+func (r *Recorder) Elsewhere() Runs {
+	if r == nil {
+		return nil
+	}
+	r.learn()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.t.Elsewhere)
 }

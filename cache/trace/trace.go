@@ -6,13 +6,11 @@ package trace
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -36,10 +34,10 @@ type Trace struct {
 	Full     bool      `json:"full,omitempty"` // more happened than was recorded
 	Reads    []Read    `json:"reads"`
 	Arrivals []Arrival `json:"arrivals"`
-	// Elsewhere are all blocks known to have come from another image or a mirror,
-	// also before this boot.
-	Elsewhere []Arrival `json:"elsewhere,omitempty"`
-	From      []string  `json:"from,omitempty"` // what Arrival.From counts, from 1
+	// Elsewhere are all blocks known to have come last from another image or a mirror,
+	// also before this boot. They need not be here any more.
+	Elsewhere Runs     `json:"elsewhere,omitempty"`
+	From      []string `json:"from,omitempty"` // what Arrival.From counts, from 1
 }
 
 // Read is one read of a guest.
@@ -103,7 +101,12 @@ func Decode(raw []byte) (*Trace, error) {
 	if err := json.NewDecoder(io.LimitReader(z, maxText)).Decode(t); err != nil {
 		return nil, fmt.Errorf("decode a trace: %w", err)
 	}
-	return t, t.Check()
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	o := *t
+	t.Take(&o) // earlier versions have other orders
+	return t, nil
 }
 
 // Check refuses values that no recorder gives.
@@ -145,31 +148,4 @@ func (t *Trace) Bytes() (n int64) {
 		n += int64(r.Len)
 	}
 	return n
-}
-
-// Join adds what o knows of blocks that came from elsewhere.
-func (t *Trace) Join(o *Trace) {
-	for _, a := range o.Elsewhere {
-		name := o.From[a.From-1]
-		i := slices.Index(t.From, name)
-		if i < 0 {
-			if len(t.From) == maxFrom {
-				continue
-			}
-			i, t.From = len(t.From), append(t.From, name)
-		}
-		a.From = uint8(i + 1)
-		t.Elsewhere = append(t.Elsewhere, a)
-	}
-	slices.SortFunc(t.Elsewhere, func(a, b Arrival) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Block, b.Block)) })
-	list := t.Elsewhere[:0]
-	for _, a := range t.Elsewhere {
-		if n := len(list); n > 0 && list[n-1].From == a.From && a.Block <= list[n-1].Block+list[n-1].N {
-			l := &list[n-1]
-			l.N = max(l.Block+l.N, a.Block+a.N) - l.Block
-			continue
-		}
-		list = append(list, a)
-	}
-	t.Elsewhere = list[:min(len(list), MaxArrivals)]
 }

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -12,7 +13,7 @@ func TestRecorder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ends := 0
-		r := NewRecorder(&Pool{}, 65536, func() { ends++ })
+		r := NewRecorder(&Pool{}, 65536, nil, func() { ends++ })
 		r.Arrived(7, Profile, "")
 		r.Read(time.Now(), 2*time.Millisecond, 4096, 512, Miss)
 		r.Arrived(8, Profile, "")
@@ -25,7 +26,7 @@ func TestRecorder(t *testing.T) {
 			Begun: got.Begun, Size: 1 << 20, Block: 65536, From: []string{"key"},
 			Reads:     []Read{{0, 2000, 4096, 512, Miss}, {1e6, 1, 0, 4096, Hit}},
 			Arrivals:  []Arrival{{0, 0, 7, 2, Profile, 0}, {0, 0, 3, 2, Asked, 1}},
-			Elsewhere: []Arrival{{0, 0, 3, 2, Asked, 1}},
+			Elsewhere: Runs{{0, 0, 3, 2, Asked, 1}},
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v\nwant %+v", got, want)
@@ -64,7 +65,7 @@ func TestBounds(t *testing.T) {
 	pool, over := &Pool{}, make(chan struct{}, maxLarge+1)
 	var all []*Recorder
 	for i := range maxLarge + 1 {
-		r := NewRecorder(pool, 4096, func() { over <- struct{}{} })
+		r := NewRecorder(pool, 4096, nil, func() { over <- struct{}{} })
 		all = append(all, r)
 		for n := range int64(MaxReads + 10) {
 			r.Read(time.Now(), 0, n*4096, 4096, Hit)
@@ -116,11 +117,59 @@ func TestForm(t *testing.T) {
 	if got, err := Decode(raw); err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	// Joined with itself it is the same; with others it has theirs, too.
-	a.Join(a)
-	a.Join(&Trace{From: []string{"b", "a"}, Elsewhere: []Arrival{{Block: 4, N: 1, From: 2}, {Block: 0, N: 1, From: 1}}})
-	if want := []Arrival{{Block: 2, N: 3, From: 1}, {Block: 0, N: 1, From: 2}}; !reflect.DeepEqual(a.Elsewhere, want) {
-		t.Errorf("joined %+v", a.Elsewhere)
+	// What another says takes the place of its own.
+	a.Take(&Trace{From: []string{"b", "a"}, Elsewhere: Runs{{Block: 4, N: 1, From: 2}, {Block: 0, N: 1, From: 1}, {Block: 3, N: 2, From: 2}}})
+	if want := (Runs{{Block: 0, N: 1, From: 2}, {Block: 3, N: 2, From: 1}}); !reflect.DeepEqual(a.Elsewhere, want) {
+		t.Errorf("taken %+v", a.Elsewhere)
+	}
+}
+
+// TestRuns: of each block the last source counts, whatever the order.
+func TestRuns(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	const blocks = 64
+	for range 200 {
+		var l Runs
+		var want, got [blocks]uint8
+		for range 60 {
+			b, from := rng.Uint32N(blocks), uint8(rng.UintN(4))
+			n := 1 + rng.Uint32N(min(8, blocks-b))
+			l = l.set(b, n, from)
+			for i := range n {
+				want[b+i] = from
+			}
+		}
+		for i, a := range l {
+			if i > 0 && (a.Block < l[i-1].Block+l[i-1].N || a.Block == l[i-1].Block+l[i-1].N && a.From == l[i-1].From) || a.N == 0 || a.From == 0 {
+				t.Fatalf("no runs in order: %+v", l)
+			}
+			for i := range a.N {
+				got[a.Block+i] = a.From
+			}
+		}
+		if got != want {
+			t.Fatalf("%v\nwant %v", got, want)
+		}
+	}
+}
+
+// TestSourcesLast: what came before from elsewhere and comes again from the server of
+// the feed is told of no more, also after the boot.
+func TestSourcesLast(t *testing.T) {
+	t.Parallel()
+	before := &Trace{From: []string{"unused", "a"}, Elsewhere: Runs{{Block: 2, N: 4, From: 2}}}
+	r := NewRecorder(&Pool{}, 65536, func() *Trace { return before }, func() {})
+	defer r.Stop()
+	if got, want := r.Elsewhere(), (Runs{{Block: 2, N: 4, From: 1}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("at first %+v", got)
+	}
+	r.Arrived(3, Asked, "")
+	r.ended.Store(true)
+	r.Arrived(5, Rest, "")
+	r.Arrived(9, Rest, "b")
+	if got, want := r.Elsewhere(), (Runs{{Block: 2, N: 1, From: 1}, {Block: 4, N: 1, From: 1}, {Block: 9, N: 1, From: 2}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("then %+v", got)
 	}
 }
 
@@ -168,7 +217,7 @@ func TestL12Form(t *testing.T) {
 
 // TestReadAllocates: a read costs no allocation of its own.
 func TestReadAllocates(t *testing.T) {
-	r := NewRecorder(&Pool{}, 4096, func() {})
+	r := NewRecorder(&Pool{}, 4096, nil, func() {})
 	defer r.Stop()
 	if n := testing.AllocsPerRun(2000, func() { r.Read(time.Now(), 0, 0, 4096, Hit) }); n > 0 {
 		t.Errorf("%v allocations per read", n)

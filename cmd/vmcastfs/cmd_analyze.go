@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/cmd/internal/page"
 	"vmcastfs/fs/catalog"
@@ -129,9 +128,7 @@ func keptBoot(e *env, name string, dir func() (string, error)) (b catalog.Boot, 
 		if i.Size > 0 {
 			x.Status.Percent = 100 * float64(i.Bytes) / float64(i.Size)
 		}
-		for _, c := range store.ColumnsOf(s, i.Key, catalog.BootPieces) {
-			x.Pieces = append(x.Pieces, cache.Piece{Column: c})
-		}
+		x.Pieces = image.PiecesOf(s, i.Key, catalog.BootPieces, x.Boot)
 		if x.Boot != nil && (x.Boot.Verify == "block" || x.Boot.Verify == "kept") {
 			x.Checked = true
 		}

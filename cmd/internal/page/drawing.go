@@ -39,7 +39,7 @@ const (
 // Check refuses what no mount tells of an image: it may be anybody's.
 func Check(b *catalog.Boot) error {
 	for _, p := range b.Pieces {
-		if p.Blocks <= 0 || p.Here < 0 || p.Zero < 0 || p.Here > p.Blocks || p.Zero > p.Here || p.Coming < 0 {
+		if p.Blocks <= 0 || p.Here < 0 || p.Zero < 0 || p.Here > p.Blocks || p.Zero > p.Here || p.Coming < 0 || p.Elsewhere < 0 || p.Elsewhere > p.Here-p.Zero {
 			return errors.New("this is no state of an image")
 		}
 	}

@@ -30,8 +30,9 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 
 const (
 	maxViewers = 16
-	// share is how much of the time goes into the page at most: one part in so many.
-	share = 50
+	// share is how much of the time goes into making parts of the page at most: one part
+	// in so many. Sending them, and the garbage, cost about as much again.
+	share = 100
 	tick  = time.Second // between looks while somebody watches
 	// writeTime is how long somebody may take for one answer.
 	writeTime = 20 * time.Second

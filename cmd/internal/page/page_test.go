@@ -104,7 +104,7 @@ func TestBar(t *testing.T) {
 	if got := class(); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-	b.Boot.Elsewhere[0].N = 80
+	b.Pieces[0].Elsewhere = 80
 	want[0] = "elsewhere1 M0 10h1v20h-1z"
 	if got := class(); !slices.Contains(got, want[0]) {
 		t.Errorf("mostly from elsewhere: %q", got)
@@ -114,7 +114,7 @@ func TestBar(t *testing.T) {
 		t.Errorf("not checked: %q", got)
 	}
 	b.Status.State = "corrupt"
-	if got := class(); !slices.Contains(got, "corrupt3 M1 10h1v20h-1z") {
+	if got := class(); !slices.Contains(got, "corrupt3 M0 10h16v20h-16z") {
 		t.Errorf("corrupt: %q", got)
 	}
 	if bar := newBar(image.Picture{}); bar.N != 1 || len(bar.Paths) != 0 {

@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"strings"
 
-	"vmcastfs/cache"
 	"vmcastfs/cache/trace"
 	"vmcastfs/fs/catalog/image"
 )
@@ -47,33 +46,34 @@ var stateNames = map[string]string{
 // newBar draws the pieces of an image.
 func newBar(p image.Picture) *Bar {
 	n := len(p.Pieces)
-	if n == 0 {
-		b := &Bar{N: 1, Words: "nothing of it is here"}
-		if p.Status.State == classCorrupt {
-			b.Paths, b.Words = []Path{{classCorrupt + "3", "M0 10h1v20h-1z"}}, classCorrupt
-		}
+	b := &Bar{N: max(n, 1)}
+	if p.Boot != nil && n > 0 {
+		b.Ticks = ticks(p.Boot, n)
+	}
+	switch {
+	case p.Status.State == classCorrupt: // whatever of it is here: reads fail
+		b.Paths, b.Words = []Path{{classCorrupt + "3", fmt.Sprintf("M0 10h%dv20h-%dz", b.N, b.N)}}, "corrupt: reads of it fail"
+		b.Shares = []Share{{classCorrupt, stateNames[classCorrupt], 100}}
+		return b
+	case n == 0:
+		b.Words = "nothing of it is here"
 		return b
 	}
-	b := &Bar{N: n}
-	elsewhere := elsewhereOf(p)
 	runs := map[string]*run{}
 	sums := map[string]int64{}
 	total, coming := int64(0), int64(0)
 	for i, x := range p.Pieces {
 		blocks, here := x.Blocks-x.Zero, x.Here-x.Zero
-		from := min(elsewhere[i], here)
+		from := x.Elsewhere
 		total += blocks
 		coming += x.Coming
 		sums[classAbsent] += blocks - here
-		sums[classElsewhere] += from
 		own := classFetched
-		switch {
-		case p.Status.State == classCorrupt:
-			own = classCorrupt
-		case p.Checked:
+		if p.Checked {
 			own = classVerified
 		}
 		sums[own] += here - from
+		sums[classElsewhere] += from
 		class := own
 		if 2*from > here {
 			class = classElsewhere
@@ -93,7 +93,7 @@ func newBar(p image.Picture) *Bar {
 			draw(runs, classComing, i)
 		}
 	}
-	for _, class := range []string{classFetched, classVerified, classElsewhere, classCorrupt} {
+	for _, class := range []string{classFetched, classVerified, classElsewhere} {
 		for _, level := range "123" {
 			if r := runs[class+string(level)]; r != nil {
 				b.Paths = append(b.Paths, Path{class + string(level), r.end()})
@@ -104,7 +104,7 @@ func newBar(p image.Picture) *Bar {
 		b.Paths = append(b.Paths, Path{classComing, r.end()})
 	}
 	var words []string
-	for _, class := range []string{classVerified, classElsewhere, classFetched, classCorrupt, classAbsent} {
+	for _, class := range []string{classVerified, classElsewhere, classFetched, classAbsent} {
 		if share := 100 * float64(sums[class]) / float64(max(total, 1)); sums[class] > 0 {
 			b.Shares = append(b.Shares, Share{class, stateNames[class], share})
 			words = append(words, percent(share)+" "+stateNames[class])
@@ -117,9 +117,6 @@ func newBar(p image.Picture) *Bar {
 		words = append(words, "nothing but zeros")
 	}
 	b.Words = strings.Join(words, ", ")
-	if p.Boot != nil {
-		b.Ticks = ticks(p.Boot, n)
-	}
 	return b
 }
 
@@ -150,49 +147,6 @@ func (r *run) flush() { fmt.Fprintf(&r.b, "M%d 10h%dv20h-%dz", r.from, r.to-r.fr
 func (r *run) end() string {
 	r.flush()
 	return r.b.String()
-}
-
-// elsewhereOf is how many blocks of each piece came from elsewhere.
-func elsewhereOf(p image.Picture) []int64 {
-	list := make([]int64, len(p.Pieces))
-	if p.Boot == nil {
-		return list
-	}
-	starts := startsOf(p.Pieces)
-	seen := int64(0) // runs of several sources may overlap
-	for _, a := range p.Boot.Elsewhere {
-		from, to := max(int64(a.Block), 0), int64(a.Block)+int64(a.N)
-		if from < seen && p.Boot.Elsewhere[0].From == a.From {
-			from = seen
-		}
-		seen = max(seen, to)
-		for i := pieceAt(starts, from); i < len(list) && starts[i] < to; i++ {
-			list[i] += max(0, min(to, starts[i+1])-max(from, starts[i]))
-		}
-	}
-	return list
-}
-
-// startsOf are the first blocks of the pieces, and the end of the last.
-func startsOf(pieces []cache.Piece) []int64 {
-	starts := make([]int64, 1, len(pieces)+1)
-	for _, x := range pieces {
-		starts = append(starts, starts[len(starts)-1]+x.Blocks)
-	}
-	return starts
-}
-
-// pieceAt is the piece that has a block.
-func pieceAt(starts []int64, block int64) int {
-	lo, hi := 0, len(starts)-1
-	for lo < hi {
-		if mid := (lo + hi) / 2; starts[mid+1] <= block {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
 }
 
 // ticks are lines above the pieces that were read, the longer the more often.

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -40,18 +39,17 @@ func cacheOf(st *catalog.Status, pinned map[store.Key]int64) cacheView {
 		r := &st.Releases[i]
 		for i := range r.Files {
 			if f := &r.Files[i]; f.Image && f.CachedBytes > 0 {
-				parts = append(parts, candidate{r.Name, f, f.CachedBytes})
+				parts = keepBest(parts, candidate{r.Name, f, f.CachedBytes}, maxParts)
 			}
 		}
 	}
-	slices.SortStableFunc(parts, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	at := 0
 	add := func(name, link string, n int64) {
 		width := int(1000 * n / whole)
 		v.Parts = append(v.Parts, part{name, size(n), link, at, width})
 		at += width
 	}
-	for _, p := range parts[:min(len(parts), 8)] {
+	for _, p := range parts {
 		rest -= p.score
 		h := heroOf(p.release, *p.status)
 		add(h.Release+"/"+h.File, h.Link, p.score)

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -48,6 +47,7 @@ const (
 	maxBars     = 9
 	maxBoots    = 3 // images that are asked for their last boot, to show one
 	maxServers  = 20
+	maxParts    = 8 // of the cache
 )
 
 // query is what somebody wants to see.
@@ -190,7 +190,8 @@ type candidate struct {
 
 // images chooses the images of which there is most to see.
 func (v *view) images(st *catalog.Status, q query) {
-	var all []candidate
+	var all []candidate // of those with the most to see
+	n := 0
 	for i := range st.Releases {
 		r := &st.Releases[i]
 		for i := range r.Files {
@@ -209,11 +210,11 @@ func (v *view) images(st *catalog.Status, q query) {
 				c.score = 1 << 62
 			}
 			if c.score > 0 {
-				all = append(all, c)
+				n++
+				all = keepBest(all, c, maxBars+1)
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	var newest time.Time
 	chosen := -1
 	for i, c := range all[:min(len(all), maxBoots)] {
@@ -238,14 +239,24 @@ func (v *view) images(st *catalog.Status, q query) {
 		if i == chosen {
 			continue
 		}
-		if len(v.Images) == maxBars {
-			v.More = len(all) - maxBars - 1
-			break
-		}
 		if h := v.picture(c, narrowBar, false); h != nil {
 			v.Images = append(v.Images, *h)
 		}
 	}
+	v.More = n - len(all)
+}
+
+// keepBest adds c if it is among the first so many by its score.
+func keepBest(list []candidate, c candidate, most int) []candidate {
+	i := len(list)
+	for i > 0 && list[i-1].score < c.score {
+		i--
+	}
+	if i == most {
+		return list
+	}
+	list = slices.Insert(list, i, c)
+	return list[:min(len(list), most)]
 }
 
 func (v *view) picture(c candidate, pieces int, boot bool) *hero {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -30,24 +29,8 @@ func columns(t testing.TB, p *chrometest.Page) []string {
 	if err := json.Unmarshal([]byte(raw), &bar); err != nil {
 		t.Fatalf("%v: %s", err, raw)
 	}
-	list := make([]string, bar.N)
-	for _, path := range bar.Paths {
-		if path[0] == "ticks" {
-			continue
-		}
-		for _, m := range rectangle.FindAllStringSubmatch(path[1], -1) {
-			var from, n int
-			fmt.Sscan(m[1], &from)
-			fmt.Sscan(m[2], &n)
-			for i := from; i < from+n; i++ {
-				list[i] = path[0]
-			}
-		}
-	}
-	return list
+	return columnsOf(bar.N, bar.Paths)
 }
-
-var rectangle = regexp.MustCompile(`M(\d+) 10h(\d+)v20h-\d+z`)
 
 // TestPage: a browser shows the pieces as they are in the cache, goes along with a
 // boot, has nothing to complain of, and needs no JavaScript.

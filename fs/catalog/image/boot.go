@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -20,9 +21,9 @@ func recordBoot(im *Image, spec *cache.Spec) {
 	if format, _ := seekable.PlainName(im.member.Name); !im.set.Env.Profile || format != "" || xvm.NoDisk(im.member.Name) {
 		return // the compressed form is no disk
 	}
-	spec.Recorder = trace.NewRecorder(im.set.Boots, int64(cmp.Or(spec.BlockSize, cache.DefaultBlockSize)), func() {
-		im.set.Go(func(context.Context) { keepBoot(im, im.recorder.Load()) })
-	})
+	spec.Recorder = trace.NewRecorder(im.set.Boots, int64(cmp.Or(spec.BlockSize, cache.DefaultBlockSize)),
+		func() *trace.Trace { return KeptBoot(im.set.Store, im.member.Key) },
+		func() { im.set.Go(func(context.Context) { keepBoot(im, im.recorder.Load()) }) })
 	im.recorder.Store(spec.Recorder)
 }
 
@@ -52,7 +53,7 @@ func keepBoot(im *Image, r *trace.Recorder) {
 // bootOf is the last boot with what r has of it; nil: r has nothing to add.
 func bootOf(im *Image, r *trace.Recorder) *trace.Trace {
 	t := r.Trace(im.Size())
-	if t == nil || len(t.Reads)+len(t.Elsewhere) == 0 {
+	if t == nil {
 		return nil
 	}
 	t.Verify = im.checks.verify(im.set.Strict)
@@ -61,18 +62,22 @@ func bootOf(im *Image, r *trace.Recorder) *trace.Trace {
 			t.From[i] = label
 		}
 	}
-	kept := KeptBoot(im.set.Store, im.member.Key)
-	switch {
-	case kept == nil:
-	case t.Bytes() >= min(recordLeast, t.Size/8):
-		t.Join(kept)
-	case len(t.Elsewhere) == 0:
-		return nil // somebody has looked at the image, which is no boot
-	default:
-		kept.Join(t)
-		t = kept
+	if t.Bytes() >= min(recordLeast, t.Size/8) {
+		return t
 	}
-	return t
+	// Somebody has looked at the image, which is no boot.
+	kept := KeptBoot(im.set.Store, im.member.Key)
+	if kept == nil && len(t.Reads)+len(t.Elsewhere) > 0 {
+		return t
+	}
+	if kept == nil {
+		return nil
+	}
+	before := kept.Elsewhere
+	if kept.Take(t); slices.Equal(before, kept.Elsewhere) {
+		return nil
+	}
+	return kept
 }
 
 // KeptBoot is the last boot of an image that is on the disk; nil: there is none.

@@ -21,9 +21,11 @@ type Picture struct {
 // open. Boot: with its last boot.
 func PictureOf(im *Image, n int, boot bool) Picture {
 	p := Picture{Status: im.Known()}
+	r := im.recorder.Load()
+	elsewhere := r.Elsewhere()
 	im.mu.Lock()
 	if im.file != nil {
-		p.Pieces = im.file.Pieces(n)
+		p.Pieces = im.file.Pieces(n, elsewhere)
 	} else {
 		p.Pieces = im.last.pieces.look(im.set.Store, im.member.Key, n)
 	}
@@ -35,7 +37,6 @@ func PictureOf(im *Image, n int, boot bool) Picture {
 		p.Checked = im.set.Blocks != nil && im.member.Bare != "" && im.member.Bare != im.member.Key
 	}
 	if boot {
-		r := im.recorder.Load()
 		if p.Boot = bootOf(im, r); p.Boot == nil {
 			p.Boot = KeptBoot(im.set.Store, im.member.Key)
 		}
@@ -47,11 +48,22 @@ func PictureOf(im *Image, n int, boot bool) Picture {
 func (l *lastPieces) look(st *store.Store, key store.Key, n int) []cache.Piece {
 	stamp, _ := st.Stamp(key)
 	if l.list == nil || l.stamp != stamp || l.asked != n {
-		l.list = []cache.Piece{}
-		for _, c := range store.ColumnsOf(st, key, n) {
-			l.list = append(l.list, cache.Piece{Column: c})
-		}
+		l.list = PiecesOf(st, key, n, KeptBoot(st, key))
 		l.stamp, l.asked = stamp, n
 	}
 	return l.list
+}
+
+// PiecesOf are those of a file of the cache that need not be open, of which boot is
+// what is kept of its last boot, or nil.
+func PiecesOf(st *store.Store, key store.Key, n int, boot *trace.Trace) []cache.Piece {
+	var runs []store.Run
+	if boot != nil {
+		runs = cache.RunsOf(boot.Elsewhere)
+	}
+	list := []cache.Piece{}
+	for _, c := range store.ColumnsOf(st, key, n, runs) {
+		list = append(list, cache.Piece{Column: c})
+	}
+	return list
 }

@@ -19,7 +19,17 @@
 
   const box = document.getElementById("chart"), rates = document.getElementById("rates");
   const data = [[], [], [], [], []], kinds = ["demand", "ahead", "rest", "served"];
-  let last = null, plot = null;
+  let last = null, plot = null, asked = false;
+  // The chart is asked for when there is something to draw: the page is shown before.
+  const fetchChart = () => {
+    asked = true;
+    const style = document.createElement("link"), script = document.createElement("script");
+    style.rel = "stylesheet";
+    style.href = "/static/uPlot.min.css";
+    script.src = "/static/uPlot.iife.min.js";
+    script.onload = () => { rates.hidden = false; draw(); };
+    document.head.append(style, script);
+  };
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const bytes = (n) => {
     if (n == null) return "";
@@ -47,8 +57,7 @@
       data[0].push(now.ms / 1000);
       kinds.forEach((kind, i) => data[i + 1].push(Math.max(0, ((now[kind] || 0) - (last[kind] || 0)) / span)));
       if (data[0].length > 180) data.forEach((list) => list.shift());
-      if (rates.hidden) rates.hidden = false;
-      if (plot) plot.setData(data); else draw();
+      if (plot) plot.setData(data); else if (!asked) fetchChart();
     }
     last = now;
   });
