@@ -197,6 +197,44 @@ func (p *Page) Screenshot(whole bool) []byte {
 	return raw
 }
 
+// Node is what somebody is told who does not see the page.
+type Node struct{ Role, Name string }
+
+// Accessible are the nodes of the browser's tree for screen readers, those without a
+// meaning left out.
+func (p *Page) Accessible() (list []Node) {
+	p.t.Helper()
+	type value struct{ Value any }
+	var tree struct {
+		Nodes []struct {
+			Ignored    bool
+			Role, Name value
+		}
+	}
+	p.call("Accessibility.getFullAXTree", map[string]any{}, &tree)
+	for _, n := range tree.Nodes {
+		if role, _ := n.Role.Value.(string); !n.Ignored {
+			name, _ := n.Name.Value.(string)
+			list = append(list, Node{role, name})
+		}
+	}
+	return list
+}
+
+// Key presses a key and lets it go.
+func (p *Page) Key(name string) {
+	p.t.Helper()
+	p.call("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}, nil)
+	key := map[string]any{"key": name, "code": name, "windowsVirtualKeyCode": map[string]int{"Tab": 9, "Enter": 13}[name]}
+	if name == "Enter" {
+		key["text"] = "\r"
+	}
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		key["type"] = kind
+		p.call("Input.dispatchKeyEvent", key, nil)
+	}
+}
+
 // Troubles is what the console has said, errors and warnings of the browser among it.
 func (p *Page) Troubles() []string {
 	p.mu.Lock()

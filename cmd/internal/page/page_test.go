@@ -100,12 +100,12 @@ func TestBar(t *testing.T) {
 		}
 		return list
 	}
-	want := []string{"verified1 M0 10h1v20h-1z", "verified3 M1 10h1v20h-1z", "coming M1 10h1v20h-1z"}
+	want := []string{"verified1 M0 26h1v4h-1z", "verified3 M1 10h1v20h-1z", "coming M1 10h1v20h-1z"}
 	if got := class(); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 	b.Pieces[0].Elsewhere = 80
-	want[0] = "elsewhere1 M0 10h1v20h-1z"
+	want[0] = "elsewhere1 M0 26h1v4h-1z"
 	if got := class(); !slices.Contains(got, want[0]) {
 		t.Errorf("mostly from elsewhere: %q", got)
 	}

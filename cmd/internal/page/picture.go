@@ -28,7 +28,7 @@ type Share struct {
 }
 
 // States of a piece, which are classes of the style sheet. A digit behind one says
-// how much of the piece is in it: 1 little, 2 more, 3 all.
+// how much of the piece is here, and how high it is drawn: 1 little, 2 more, 3 all.
 const (
 	classAbsent    = "absent"
 	classFetched   = "fetched"
@@ -122,8 +122,9 @@ func newBar(p image.Picture) *Bar {
 
 // run collects neighbours of one colour as one rectangle.
 type run struct {
-	b        strings.Builder
-	from, to int
+	b           strings.Builder
+	from, to    int
+	top, height int
 }
 
 func draw(runs map[string]*run, class string, i int) {
@@ -132,7 +133,13 @@ func draw(runs map[string]*run, class string, i int) {
 	}
 	r := runs[class]
 	if r == nil {
-		r = &run{from: i, to: i}
+		r = &run{from: i, to: i, top: 10, height: 20}
+		switch class[len(class)-1] { // how much of a piece is here
+		case '1':
+			r.top, r.height = 26, 4
+		case '2':
+			r.top, r.height = 18, 12
+		}
 		runs[class] = r
 	}
 	if i > r.to {
@@ -142,7 +149,9 @@ func draw(runs map[string]*run, class string, i int) {
 	r.to = i + 1
 }
 
-func (r *run) flush() { fmt.Fprintf(&r.b, "M%d 10h%dv20h-%dz", r.from, r.to-r.from, r.to-r.from) }
+func (r *run) flush() {
+	fmt.Fprintf(&r.b, "M%d %dh%dv%dh-%dz", r.from, r.top, r.to-r.from, r.height, r.to-r.from)
+}
 
 func (r *run) end() string {
 	r.flush()

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"vmcastfs/fs/catalog"
+	"vmcastfs/fs/catalog/image"
 )
 
 // releases shows one page of them.
@@ -62,6 +63,8 @@ func rowOf(r *catalog.ReleaseStatus, now time.Time) row {
 		x.Why = clean(r.Error)
 	case len(r.Incomplete) > 0:
 		x.Why, x.Class = "not all here, and machines may depend on it: "+clean(strings.Join(r.Incomplete, ", ")), "bad"
+	case slices.ContainsFunc(r.Files, func(f image.Status) bool { return f.State == "corrupt" }):
+		x.State, x.Class, x.Why = x.State+", but not whole", "bad", "an image does not match its sums: reads of it fail"
 	case r.Alarm != "":
 		x.Why, x.Class = "ALARM: "+clean(r.Alarm), "bad"
 	case len(r.Warnings) > 0:

@@ -52,6 +52,9 @@ func cacheOf(st *catalog.Status, pinned map[store.Key]int64) cacheView {
 	for _, p := range parts {
 		rest -= p.score
 		h := heroOf(p.release, *p.status)
+		if p.status.NoDisk {
+			h.Link = "" // there is no picture of it
+		}
 		add(h.Release+"/"+h.File, h.Link, p.score)
 	}
 	if rest > 0 {

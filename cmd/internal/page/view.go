@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -136,7 +137,7 @@ type server struct {
 
 // newView looks at everything.
 func newView(s *Source, st *catalog.Status, q query, now time.Time) *view {
-	v := &view{Dir: clean(s.Dir), Version: clean(s.Version), Now: now, source: s, Feed: st.Feed, Title: show.Clip(show.Text(st.Feed.Title), 200), Find: clean(q.find)}
+	v := &view{Dir: clean(s.Dir), Version: clean(s.Version), Now: now, source: s, Feed: st.Feed, Title: show.Clip(show.Text(st.Feed.Title), 200), Find: show.Clip(show.Text(q.find), 200)}
 	v.Feed.URL = clean(st.Feed.URL)
 	for _, x := range []struct{ label, why string }{
 		{"The feed is older than one seen before", st.Feed.Rollback}, {"What is seen cannot be kept", st.Feed.TrustError}, {"The last look at the feed failed", st.Feed.LastError},
@@ -164,8 +165,16 @@ func newView(s *Source, st *catalog.Status, q query, now time.Time) *view {
 	return v
 }
 
-// clean makes a stranger's sentence fit for the page.
-func clean(s string) string { return show.Clip(show.Text(s), 500) }
+// clean makes a stranger's sentence fit for the page. What may be written from right to
+// left does not turn what stands beside it.
+func clean(s string) string {
+	const isolate, end = "\u2068", "\u2069"
+	s = show.Clip(show.Text(s), 500)
+	if strings.ContainsFunc(s, func(r rune) bool { return r >= 0x590 }) {
+		s = isolate + s + end
+	}
+	return s
+}
 
 func (q query) values(page int) url.Values {
 	v := url.Values{}

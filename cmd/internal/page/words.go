@@ -110,11 +110,11 @@ func fetchedWords(t *trace.Trace, end time.Duration, verb string) string {
 
 // sourceName is where blocks came from: a release, if the name is that of an image.
 func sourceName(label string) string {
-	label = show.Clip(show.Text(label), 80)
+	label = show.Clip(label, 80)
 	if dir := path.Dir(label); dir != "." && !strings.Contains(label, "://") {
-		return dir
+		return clean(dir)
 	}
-	return cmp.Or(label, "another image")
+	return cmp.Or(clean(label), "another image")
 }
 
 // checkedWords say how what a guest got was checked.

@@ -20,7 +20,7 @@ import (
 var (
 	firstBar  = regexp.MustCompile(`(?s)<svg class="bar" viewBox="0 0 (\d+) 30".*?</svg>`)
 	pathOfBar = regexp.MustCompile(`<path class="(\w+)" d="([^"]*)"/>`)
-	rectangle = regexp.MustCompile(`M(\d+) 10h(\d+)v20h-\d+z`)
+	rectangle = regexp.MustCompile(`M(\d+) \d+h(\d+)v\d+h-\d+z`)
 )
 
 // columnsOf is the class of each of n pieces, by the paths of a bar: class and form.

@@ -19,6 +19,7 @@
 
   const box = document.getElementById("chart"), rates = document.getElementById("rates");
   const data = [[], [], [], [], []], kinds = ["demand", "ahead", "rest", "served"];
+  const labels = ["waited for", "fetched ahead", "of the rest", "given to guests"], colors = ["--wait", "--fetched", "--elsewhere", "--verified"];
   let last = null, plot = null, asked = false;
   // The chart is asked for when there is something to draw: the page is shown before.
   const fetchChart = () => {
@@ -32,7 +33,6 @@
   };
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const bytes = (n) => {
-    if (n == null) return "";
     const units = ["B/s", "KiB/s", "MiB/s", "GiB/s"];
     let i = 0;
     for (; n >= 1024 && i < 3; i++) n /= 1024;
@@ -41,13 +41,16 @@
   const draw = () => {
     if (plot) plot.destroy();
     const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-    const line = (label, name) => ({ label, stroke: color(name), width: 2, points: { show: false }, value: (_, v) => bytes(v) });
+    const clock = (s) => new Date(s * 1000).toTimeString().slice(0, 8);
+    const line = (label, name) => ({ label, stroke: color(name), width: 2, points: { show: false } });
     plot = new uPlot({
       width: box.clientWidth, height: 200,
-      scales: { y: { range: (_, min, max) => [0, Math.max(max, 1024)] } },
-      axes: [axis, { ...axis, size: 72, values: (_, list) => list.map(bytes) }],
-      series: [{ label: "time", value: (_, v) => v == null ? "" : new Date(v * 1000).toLocaleTimeString() },
-        line("waited for", "--wait"), line("ahead", "--fetched"), line("the rest", "--elsewhere"), line("given to guests", "--verified")],
+      legend: { live: false }, cursor: { show: false },
+      scales: { x: { range: (_, min, max) => [Math.min(min, max - 60), max] }, y: { range: (_, min, max) => [0, Math.max(max, 1024)] } },
+      axes: [{ ...axis, space: 80, values: (_, list) => list.map(clock) },
+        { ...axis, size: 72, incrs: [...Array(50).keys()].map((i) => 2 ** i), values: (_, list) => list.map(bytes) }],
+      series: [{},
+        ...labels.map((label, i) => line(label, colors[i]))],
     }, data, box);
   };
   source.addEventListener("rates", (e) => {
@@ -56,8 +59,9 @@
       const span = (now.ms - last.ms) / 1000;
       data[0].push(now.ms / 1000);
       kinds.forEach((kind, i) => data[i + 1].push(Math.max(0, ((now[kind] || 0) - (last[kind] || 0)) / span)));
+      box.setAttribute("aria-label", "Rates now: " + kinds.map((_, i) => bytes(data[i + 1].at(-1)) + " " + labels[i]).join(", "));
       if (data[0].length > 180) data.forEach((list) => list.shift());
-      if (plot) plot.setData(data); else if (!asked) fetchChart();
+      if (plot) plot.setData(data); else if (!asked && data[0].length > 1) fetchChart();
     }
     last = now;
   });
