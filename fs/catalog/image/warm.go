@@ -155,8 +155,10 @@ func Warm(ctx context.Context, im *Image, most int64) (got int64, known bool, er
 			return 0, true, err
 		}
 	}
-	for _, e := range extents { // last, what the kernel is going to ask for beside them
-		extents = append(extents, cache.Extent{Off: e.Off, Len: e.Len + min(max(2*e.Len, warmLeast), warmMost)})
+	if !HasBooted(set.Store, m.Key) { // else it is in what was recorded
+		for _, e := range extents { // last, what the kernel is going to ask for beside them
+			extents = append(extents, cache.Extent{Off: e.Off, Len: e.Len + min(max(2*e.Len, warmLeast), warmMost)})
+		}
 	}
 	got, err = file.Warm(ctx, extents, most)
 	return got, true, err
