@@ -76,7 +76,14 @@ func (m *Mirror) Served(n int) {
 }
 
 // Refused is told that the mirror does not give objects of an origin.
-func (m *Mirror) Refused(origin string, why error) {
+func (m *Mirror) Refused(origin string, why error) { m.without(origin, why, refusedPause) }
+
+// Lacks is told that the mirror cannot reach an origin for what it has not got. If that origin
+// fails here too, the mirror is asked for what else it may have.
+func (m *Mirror) Lacks(origin string, why error) { m.without(origin, why, firstPause) }
+
+// without has the mirror not asked for objects of an origin for a time.
+func (m *Mirror) without(origin string, why error, span time.Duration) {
 	m.mu.Lock()
 	now := time.Now()
 	for old := range m.refused {
@@ -85,7 +92,7 @@ func (m *Mirror) Refused(origin string, why error) {
 		}
 		delete(m.refused, old)
 	}
-	m.refused[origin] = now.Add(refusedPause)
+	m.refused[origin] = now.Add(span)
 	tell := m.failed(why, now)
 	m.mu.Unlock()
 	if tell {

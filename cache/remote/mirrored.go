@@ -136,7 +136,7 @@ func (v *via) failed(off, end int64, err error) {
 	status, isStatus := errors.AsType[*StatusError](err)
 	switch {
 	case isStatus && (status.Code == http.StatusBadGateway || status.Code == http.StatusGatewayTimeout || status.Code == http.StatusServiceUnavailable):
-		// It does not have that range, and cannot get it now. It may have others.
+		v.mirror.Lacks(v.origin, err)
 	case isStatus:
 		v.mirror.Refused(v.origin, err)
 	default:

@@ -3,14 +3,18 @@ package remote
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,11 +130,10 @@ func TestH19BadMirror(t *testing.T) {
 					t.Fatal("wrong bytes", err)
 				}
 			}
-			if st := r.set.Status()[0]; st.State != x.state || name != "gateway" && st.LastError == "" {
+			if st := r.set.Status()[0]; st.State != x.state || st.LastError == "" {
 				t.Errorf("%+v", st)
 			}
-			asked := len(r.mirror.Log())
-			if most := 1; asked > most && name != "gateway" {
+			if asked := len(r.mirror.Log()); asked > 1 {
 				t.Errorf("it was asked %d times", asked)
 			}
 			if err := o.Check(t.Context()); err != nil || o.Strange() {
@@ -252,6 +255,39 @@ func TestH21MirrorCredentials(t *testing.T) {
 		told := func(q http.Header) bool { return q.Get(x.header) != "" }
 		if at := r.mirror.Log(); len(at) != 1 || told(at[0].Header) != (x.fragment != "") || !told(r.origin.Log()[0].Header) {
 			t.Errorf("%q, %s: the mirror sees %v", x.fragment, x.header, at)
+		}
+	}
+}
+
+// A client certificate is for the feed's server alone.
+func TestH21MirrorCertificate(t *testing.T) {
+	certPEM, keyPEM, _ := certificate(t, time.Now().Add(time.Hour))
+	cert, key := writeFile(t, "cert.pem", string(certPEM)), writeFile(t, "key.pem", string(keyPEM))
+	for fragment, most := range map[string]int{"": 0, "#credentials": 1} {
+		var shown, asked [2]atomic.Int32
+		var servers [2]*httptest.Server
+		for i := range servers {
+			servers[i] = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked[i].Add(1)
+				shown[i].Add(int32(len(r.TLS.PeerCertificates)))
+				w.Header().Set("ETag", `"one"`)
+				http.ServeContent(w, r, "f", time.Time{}, strings.NewReader("hello"))
+			}))
+			servers[i].TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+			servers[i].StartTLS()
+			t.Cleanup(servers[i].Close)
+		}
+		ca := writeFile(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: servers[0].Certificate().Raw})))
+		set, err := mirror.Parse([]string{servers[1].URL + fragment}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := open(t, client(t, func(o *Options) { o.CACert, o.Cert, o.Key, o.Mirrors = ca, cert, key, set }), servers[0].URL+"/f")
+		if got, _, err := tried(t, o, 1, 3); err != nil || string(got) != "ell" {
+			t.Fatal(got, err)
+		}
+		if asked[1].Load() != 1 || int(shown[1].Load()) != most || shown[0].Load() != 1 {
+			t.Errorf("%q: the mirror was asked %d times, and shown %d certificates; the origin %d", fragment, asked[1].Load(), shown[1].Load(), shown[0].Load())
 		}
 	}
 }

@@ -140,7 +140,10 @@ func (b *bench) next(ctx context.Context, at, path, cache, name string, image io
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.measure(path, func() (time.Duration, error) { return replay(m.image(), b.trace, image) })
+	r, err := b.measure(path, func() (time.Duration, error) {
+		took, _, err := replay(m.image(), b.trace, image)
+		return took, err
+	})
 	r.Test, r.Subject, r.Target, r.Memory = name, "vmcastfs", t, m.peakMemory()
 	return []result{r}, errors.Join(err, m.unmount())
 }
