@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"time"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 )
@@ -62,6 +63,11 @@ func terminalOf(w io.Writer) *os.File {
 
 // newBar is a bar over bytes, with how many there are, the rate and the time left.
 func newBar(out *os.File, what string, total int64) *progressbar.ProgressBar {
+	// What is done leaves 56 columns for the bar and the numbers; of a path the end tells more.
+	if room := max(widthOf(out)-56, 12); utf8.RuneCountInString(what) > room {
+		runes := []rune(what)
+		what = "…" + string(runes[len(runes)-room+1:])
+	}
 	bar := progressbar.NewOptions64(total,
 		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 		progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),

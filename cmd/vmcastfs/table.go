@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -35,33 +36,68 @@ func (t *table) print(w io.Writer, width int) error {
 	return err
 }
 
-// text is the table; notes, and the cells of the last column, are broken where they
-// are wider than width.
+// text is the table. Where it is wider than width, notes and the cells of the last
+// column are broken, and a first cell that leaves no room stands above its row.
 func (t *table) text(width int) string {
 	if len(t.rows) == 0 {
 		return ""
 	}
-	var text strings.Builder
-	aligned := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	_, _ = io.WriteString(aligned, strings.Join(t.rows, "\n")+"\n") // it writes to memory
-	_ = aligned.Flush()
+	rows, above := t.fit(width)
 	var b strings.Builder
 	last := width // where the last column begins, by its heading
-	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
-		line = strings.TrimRight(line, " ")
-		if head := t.rows[0][strings.LastIndexByte(t.rows[0], '\t')+1:]; i == 0 && head != "" {
+	for i, line := range align(rows) {
+		if head := lastCell(rows[0]); i == 0 && head != "" {
 			last = utf8.RuneCountInString(line) - utf8.RuneCountInString(head)
 		}
 		if runes := []rune(line); len(runes) > width && last < width-15 {
 			line = strings.TrimSuffix(wrapped(string(runes[:last]), string(runes[last:]), width), "\n")
 		}
-		b.WriteString(line + "\n")
+		b.WriteString(above[i] + line + "\n")
 		for _, note := range t.notes[i] {
 			b.WriteString(wrapped("    ", note, width))
 		}
 	}
 	return b.String()
 }
+
+// fit takes first cells out of their rows, where the table is wider than width, that
+// leave the others no room. They are returned as lines of their own.
+func (t *table) fit(width int) (rows, above []string) {
+	rows, above = slices.Clone(t.rows), make([]string, len(t.rows))
+	wide := func(line string) bool { return utf8.RuneCountInString(line) > width }
+	if width == 0 || !slices.ContainsFunc(align(rows), wide) {
+		return rows, above
+	}
+	others := make([]string, len(rows))
+	last := 0
+	for i, row := range rows {
+		_, after, _ := strings.Cut(row, "\t")
+		others[i] = "\t" + after
+		last = max(last, min(utf8.RuneCountInString(lastCell(row)), 15))
+	}
+	room := width - utf8.RuneCountInString(align(others)[0]) + utf8.RuneCountInString(lastCell(rows[0])) - last
+	for i, row := range rows {
+		if first, _, ok := strings.Cut(row, "\t"); ok && utf8.RuneCountInString(first) > max(room, 12) {
+			rows[i], above[i] = others[i], first+"\n"
+		}
+	}
+	return rows, above
+}
+
+// align is the rows as lines, with their cells in columns.
+func align(rows []string) []string {
+	var text strings.Builder
+	aligned := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	_, _ = io.WriteString(aligned, strings.Join(rows, "\n")+"\n") // it writes to memory
+	_ = aligned.Flush()
+	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return lines
+}
+
+func lastCell(row string) string { return row[strings.LastIndexByte(row, '\t')+1:] }
 
 // wrapped is text in lines of at most width characters, if it has words that
 // short, the first behind the words of label and the others below its end. A

@@ -60,3 +60,19 @@ func TestTableLastColumn(t *testing.T) {
 		t.Errorf("%s", b.String())
 	}
 }
+
+// A name that leaves the other columns no room stands above them.
+func TestTableLongName(t *testing.T) {
+	var table table
+	table.row("RELEASE", "STATE", "SIZE", "LEFT")
+	table.row("one", "ready", "1 MiB", "-")
+	table.row("  a-very-long-name-of-an-image", "partial", "10 MiB", "2m13s")
+	const want = "RELEASE  STATE    SIZE    LEFT\none      ready    1 MiB   -\n" +
+		"  a-very-long-name-of-an-image\n         partial  10 MiB  2m13s\n"
+	if text := table.text(40); text != want {
+		t.Errorf("%s", text)
+	}
+	if text := table.text(0); strings.Count(text, "\n") != 3 {
+		t.Errorf("%s", text)
+	}
+}

@@ -32,7 +32,7 @@ func (m *Machine) QEMU() (string, error) {
 		b.WriteString("{ " + line + "; } &&\n")
 	}
 	if len(m.Attached(true)) == 0 {
-		b.WriteString("# What the guest writes is kept in a temporary file and lost; --overlay DIR keeps it.\n")
+		b.WriteString("# What the guest writes is lost at its end; --overlay DIR keeps it.\n")
 	}
 	for i, group := range args {
 		if i > 0 {
@@ -107,14 +107,14 @@ func (m *Machine) qemuArgs() (args [][]string, note string, err error) {
 		if v.Order > 0 && !v.Floppy {
 			device += fmt.Sprintf(",bootindex=%d", v.Order)
 		}
-		args = append(args, []string{"-drive", drive, "-device", device})
+		args = append(args, []string{"-drive", drive}, []string{"-device", device})
 	}
 	for i, model := range m.NICs {
 		backend := fmt.Sprintf("user,id=net%d", i)
 		if m.network != "" {
 			backend = fmt.Sprintf("bridge,id=net%d,br=%s", i, commas(m.network))
 		}
-		args = append(args, []string{"-netdev", backend, "-device", m.qemuNIC(model) + fmt.Sprintf(",netdev=net%d", i)})
+		args = append(args, []string{"-netdev", backend}, []string{"-device", m.qemuNIC(model) + fmt.Sprintf(",netdev=net%d", i)})
 	}
 	if len(m.NICs) == 0 {
 		args = append(args, []string{"-nic", "none"})
