@@ -157,6 +157,7 @@ func (in *installation) things() ([]thing, error) {
 	}
 	return append(list,
 		thing{path: in.sbin() + "/mount.vmcastfs", link: link},
+		file(in.prefix+"/lib/systemd/system/libvirt-guests.service.d/vmcastfs.conf", distFile("libvirt-guests.conf")),
 		unit("vmcastfs@.service"), unit("vmcastfs-verify.service"), unit("vmcastfs-verify.timer"),
 		file(in.prefix+"/lib/tmpfiles.d/vmcastfs.conf", distFile("tmpfiles.conf")),
 		thing{path: "/etc/vmcastfs", mode: 0o755, dir: true},
