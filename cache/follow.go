@@ -162,7 +162,7 @@ func (fl *flights) fetchProfile() {
 	}
 }
 
-// lacks reports whether the block at place p has to be fetched.
+// lacks reports whether the block at place p has to be fetched; mu is held.
 func (fl *flights) lacks(fo *follower, p int) bool {
 	b := fo.order[p]
 	return !fo.asked[p] && fl.table[b] == nil && !fl.local.here(b)

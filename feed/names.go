@@ -77,7 +77,7 @@ func (n *nameTable) init() {
 	}
 }
 
-// invent returns a name that nobody has.
+// invent returns a name that nobody has; mu is held.
 func (n *nameTable) invent(title, id string) string {
 	base := cmp.Or(safeName(title), safeName(id), "release")
 	free := func(name string) bool {
@@ -97,7 +97,7 @@ func (n *nameTable) invent(title, id string) string {
 	return base + "-" + d // it is taken only by a collision of SHA-256
 }
 
-// forget drops the entries not seen for longest once there are too many.
+// forget drops the entries not seen for longest once there are too many; mu is held.
 func (n *nameTable) forget() {
 	if len(n.byID) <= maxNames {
 		return

@@ -76,7 +76,7 @@ func (o *Object) confirm(ctx context.Context, method string, r *route, extent st
 }
 
 // findSize asks for the size of an object whose server answers ranges without it: by its
-// last byte, then with HEAD.
+// last byte, then with HEAD. Nobody shares the object yet.
 func (o *Object) findSize(ctx context.Context) error {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		header := http.Header{"Accept-Encoding": {"identity"}}

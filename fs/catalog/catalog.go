@@ -71,6 +71,9 @@ type Catalog struct {
 	checking atomic.Bool // checkAll is under way
 	ahead    atomic.Bool // indexNewest is under way
 	asked    asking
+	keeper   *keeper
+	pinner   pinner
+	warmer   warmer
 
 	// mu guards what follows it, and the replacement of snapshot. It comes before
 	// Release.mu.
@@ -81,11 +84,8 @@ type Catalog struct {
 	left     uint64              // the greatest generation of one that has left the feed
 	gone     []*Release          // those that left it and stay in the tree
 
-	keeper   *keeper
 	settling sync.Mutex // guards what follows it, and is held while settleNow looks at the disk; comes before mu
 	settled  int        // which release was looked at last
-	pinner   pinner
-	warmer   warmer
 }
 
 // Close ends all background work and waits for it.

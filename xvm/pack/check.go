@@ -134,7 +134,7 @@ func (c *checker) pass(ctx context.Context) error {
 		return err
 	}
 	defer body.Close()
-	s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: c.size, told: c.o.Progress}}
+	s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: c.size, progress: c.o.Progress}}
 	if c.collect != nil {
 		s.tee = c.collect.whole
 	}

@@ -13,8 +13,8 @@ import (
 	"vmcastfs/xvm/sums"
 )
 
-// faultsTold is how many wrong blocks of an image are named one by one.
-const faultsTold = 5
+// faultsNamed is how many wrong blocks of an image are named one by one.
+const faultsNamed = 5
 
 // comparison compares the blocks of an image with those of the list.
 //
@@ -26,7 +26,7 @@ type comparison struct {
 	mu     sync.Mutex
 	blocks int64 // compared so far
 	wrong  int64
-	told   []string
+	named  []string
 }
 
 // blocksOf compares the blocks of an image without a member, or with this one;
@@ -60,8 +60,8 @@ func (v *comparison) see(i int64, sum [32]byte, zero bool) {
 // bad notes a wrong block; mu is held.
 func (v *comparison) bad(i int64, how string) {
 	v.wrong++
-	if len(v.told) < faultsTold {
-		v.told = append(v.told, fmt.Sprintf("block %d (at %d) %s", i, i*int64(v.image.BlockSize), how))
+	if len(v.named) < faultsNamed {
+		v.named = append(v.named, fmt.Sprintf("block %d (at %d) %s", i, i*int64(v.image.BlockSize), how))
 	}
 }
 
@@ -76,10 +76,10 @@ func (v *comparison) judge(f *FileReport, size int64) {
 		f.fault("it has %d bytes, the block list says %d", size, v.image.Size)
 		return
 	}
-	for _, told := range v.told {
-		f.fault("%s", told)
+	for _, text := range v.named {
+		f.fault("%s", text)
 	}
-	if more := v.wrong - int64(len(v.told)); more > 0 {
+	if more := v.wrong - int64(len(v.named)); more > 0 {
 		f.fault("and %d more blocks", more)
 	}
 	if v.wrong == 0 {

@@ -147,11 +147,11 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, m *xvm.Member, pla
 	defer r.Close()
 	var outs fan
 	var digests sums.Digests
-	var told xvm.Plain
+	var said xvm.Plain
 	if c.manifest != nil {
-		told, _ = c.manifest.Plain(plain.Name)
+		said, _ = c.manifest.Plain(plain.Name)
 	}
-	for _, sum := range told.Any {
+	for _, sum := range said.Any {
 		if d := sums.NewDigest(sum); d != nil {
 			digests = append(digests, d)
 			outs = append(outs, d)
@@ -204,7 +204,7 @@ func (c *checker) inflate(ctx context.Context, tee io.Reader, m *xvm.Member, pla
 	if listed != nil {
 		listed.judge(plain, size)
 	}
-	judgePlain(plain, told, digests)
+	judgePlain(plain, said, digests)
 	return nil
 }
 
@@ -231,12 +231,12 @@ func decode(ctx context.Context, r *seekable.Reader, w io.Writer) (int64, error)
 }
 
 // judgePlain compares what an XVM2 manifest says of plain content.
-func judgePlain(f *FileReport, told xvm.Plain, digests sums.Digests) {
+func judgePlain(f *FileReport, said xvm.Plain, digests sums.Digests) {
 	if len(digests) == 0 {
 		return
 	}
-	if told.Size != f.Size {
-		f.fault("it has %d bytes, the manifest says %d", f.Size, told.Size)
+	if said.Size != f.Size {
+		f.fault("it has %d bytes, the manifest says %d", f.Size, said.Size)
 		return
 	}
 	for _, d := range digests {

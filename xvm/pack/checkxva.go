@@ -134,7 +134,7 @@ func (d *xvaDisk) compare(i int, want string) {
 	if got == want {
 		return
 	}
-	if d.wrong++; d.wrong <= faultsTold {
+	if d.wrong++; d.wrong <= faultsNamed {
 		d.report.fault("chunk %s/%08d has %s %s, its checksum file says %q", d.Ref, piece.Chunk, piece.Algo, got, want)
 	}
 }
@@ -150,7 +150,7 @@ func (x *xvaCheck) finish(r *Report) error {
 				return err
 			}
 		}
-		if more := d.wrong - faultsTold; more > 0 {
+		if more := d.wrong - faultsNamed; more > 0 {
 			d.report.fault("and %d more chunks", more)
 		}
 		count := make(map[string]int)

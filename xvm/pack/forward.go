@@ -78,6 +78,7 @@ func (f *Forward) ReadAt(ctx context.Context, p []byte, off int64) (int, error) 
 	return n, nil
 }
 
+// keep remembers what was read; mu is held.
 func (f *Forward) keep(p []byte) {
 	if len(f.last)+len(p) > 2*forwardKeeps {
 		f.last = append(f.last[:0], f.last[max(0, len(f.last)-forwardKeeps):]...)

@@ -34,7 +34,7 @@ func (p *packer) names(in *Input) (stored, plain string, format seekable.Format)
 func (p *packer) image(ctx context.Context, in *Input) (err error) {
 	stored, plain, format := p.names(in)
 	begin := &head{}
-	content := &reader{ctx: ctx, r: io.TeeReader(in.Content, begin), name: in.Name, left: in.Size, told: p.o.Progress}
+	content := &reader{ctx: ctx, r: io.TeeReader(in.Content, begin), name: in.Name, left: in.Size, progress: p.o.Progress}
 	size := in.Size
 	var m member
 	switch {

@@ -85,11 +85,11 @@ func (s section) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 
 // reader reads exactly n bytes of r while ctx lasts, and tells how far it is.
 type reader struct {
-	ctx  context.Context
-	r    io.Reader
-	name string
-	left int64
-	told func(n int64)
+	ctx      context.Context
+	r        io.Reader
+	name     string
+	left     int64
+	progress func(n int64)
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -104,6 +104,6 @@ func (r *reader) Read(p []byte) (int, error) {
 	case err != nil && err != io.EOF:
 		return n, fmt.Errorf("read %s: %w", r.name, err)
 	}
-	r.told(int64(n))
+	r.progress(int64(n))
 	return n, err
 }

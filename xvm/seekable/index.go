@@ -96,7 +96,7 @@ type index struct {
 	dirty  bool
 }
 
-// countTo is the number of points with out ≤ off.
+// countTo is the number of points with out ≤ off; mu is held.
 func (x *index) countTo(off int64) int {
 	return sort.Search(len(x.points), func(i int) bool { return x.points[i].out > off })
 }
@@ -161,7 +161,8 @@ func (x *index) mustPass(r *run, out int64, inside bool) bool {
 	return x.spaced(x.countTo(out), out, inside)
 }
 
-// spaced reports whether a point at out, before points[i], is far enough from the one before it.
+// spaced reports whether a point at out, before points[i], is far enough from the one before it; mu is
+// held.
 func (x *index) spaced(i int, out int64, inside bool) bool {
 	last := int64(0)
 	if i > 0 {
@@ -263,7 +264,7 @@ func (x *index) failed(r *run, err error) error {
 	return fmt.Errorf("%w: %v", ErrPoints, err) // not ErrCorrupt: the file may be sound
 }
 
-// forget drops all that is restored.
+// forget drops all that is restored; mu is held.
 func (x *index) forget() {
 	kept := x.points[:0]
 	x.bytes = 0
@@ -282,7 +283,8 @@ func (x *index) forget() {
 	x.dirty = true
 }
 
-// insert puts p before points[i] if it keeps the order, and thins the points when they take too much memory.
+// insert puts p before points[i] if it keeps the order, and thins the points when they take too much memory; mu
+// is held.
 func (x *index) insert(i int, p point) {
 	if i > 0 && x.points[i-1].in > p.in || i < len(x.points) && x.points[i].in < p.in {
 		return

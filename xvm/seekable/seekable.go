@@ -134,7 +134,7 @@ func (r *Reader) Start(off int64) int64 {
 	return at
 }
 
-// nearest is the parked runner with the greatest offset ≤ off that is of use, or -1.
+// nearest is the parked runner with the greatest offset ≤ off that is of use, or -1; mu is held.
 func (r *Reader) nearest(off int64) int {
 	best := -1
 	for i, w := range r.parked {

@@ -139,6 +139,7 @@ func (s *State) save() {
 	s.now, s.stamp, s.pending, s.err = t, s.dir.stamp(s.url), nil, nil
 }
 
+// fail says once why nothing is kept; mu is held.
 func (s *State) fail(err error) {
 	if s.err == nil {
 		s.log.Error("what was seen of the feed cannot be kept", "err", err)
