@@ -21,7 +21,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // testscript, for tests of the command line
 	github.com/schollz/progressbar/v3 v3.19.1 // progress bars on a terminal
 	github.com/spf13/cobra v1.10.2 // commands, help, completions
-	github.com/ulikunitz/xz v0.5.17 // xz and LZMA2 decoding
+	github.com/ulikunitz/xz v0.5.17 // xz streams of tests, and the peer in the benchmark of our decoder
 	github.com/yuin/goldmark v1.8.7 // release notes written in Markdown
 	go.uber.org/goleak v1.3.0 // goroutine-leak checks in tests
 	golang.org/x/net v0.62.0 // character sets, HTML tokens, proxy rules

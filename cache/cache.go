@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -164,7 +165,7 @@ func (c *Cache) newEntry(spec Spec) (*entry, error) {
 	e := newEntry(c.shared, spec, sf, id)
 	e.flights.origin = c.origin(spec.Origin)
 	if spec.Label != "" {
-		e.tasks.run(func() { // only lists show it
+		e.tasks.Run(func(context.Context) { // only lists show it
 			if err := st.SetLabel(spec.Key, spec.Label); err != nil {
 				c.shared.log.Warn("the name of a cached file is not kept", "file", spec.Label, "err", err)
 			}

@@ -146,7 +146,7 @@ func (r *runner) claimStream() (release func()) {
 		token := fl.local.blocks() - 1
 		release, ok := sf.Claim(token)
 		left := fl.deliverPresent()
-		if left == 0 || fl.tasks.ended() || ok {
+		if left == 0 || fl.tasks.Context().Err() != nil || ok {
 			if !ok {
 				release = func() {}
 			}
@@ -159,7 +159,7 @@ func (r *runner) claimStream() (release func()) {
 			}
 			had, since = has, time.Now()
 		}
-		ctx, cancel := context.WithTimeout(fl.tasks.ctx, 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(fl.tasks.Context(), 50*time.Millisecond)
 		_ = sf.WaitClaim(ctx, token) // looked at again in any case
 		cancel()
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/tasks"
 	"vmcastfs/xvm/sums"
 )
 
@@ -17,7 +18,7 @@ type completion struct {
 	local    *local
 	standing *standing
 	flights  *flights
-	tasks    *tasks
+	tasks    *tasks.Tasks
 	sums     []sums.Sum
 	learned  func(*sums.Table) // Spec.Learned
 	checking atomic.Bool       // now is at work
@@ -96,8 +97,8 @@ func (cp *completion) join(as interest) *pass {
 	if p == nil {
 		p = &pass{done: make(chan struct{}), wake: make(chan struct{}, 1)}
 		var ctx context.Context
-		ctx, p.cancel = context.WithCancel(cp.tasks.ctx)
-		if !cp.tasks.run(func() { cp.work(ctx, p) }) {
+		ctx, p.cancel = context.WithCancel(cp.tasks.Context())
+		if !cp.tasks.Run(func(context.Context) { cp.work(ctx, p) }) {
 			p.cancel()
 			return nil
 		}
@@ -169,7 +170,7 @@ func (cp *completion) again() {
 	if cp.behind || cp.standing.corrupt.Load() != nil {
 		return
 	}
-	cp.behind = cp.tasks.run(func() {
+	cp.behind = cp.tasks.Run(func(ctx context.Context) {
 		defer func() {
 			cp.mu.Lock()
 			cp.behind = false
@@ -177,12 +178,12 @@ func (cp *completion) again() {
 		}()
 		const first, last = 30 * time.Second, 10 * time.Minute
 		for delay := first; ; delay = min(2*delay, last) {
-			err := cp.run(cp.tasks.ctx, nil, follow)
+			err := cp.run(ctx, nil, follow)
 			if err == nil || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrTooLarge) || errors.Is(err, store.ErrFull) {
 				return
 			}
 			select {
-			case <-cp.tasks.ctx.Done():
+			case <-ctx.Done():
 				return
 			case <-time.After(delay):
 			}
@@ -195,9 +196,9 @@ func (cp *completion) now() {
 	if cp.standing.whole.Load() || !cp.checking.CompareAndSwap(false, true) {
 		return
 	}
-	if !cp.tasks.run(func() {
+	if !cp.tasks.Run(func(ctx context.Context) {
 		defer cp.checking.Store(false)
-		_ = cp.run(cp.tasks.ctx, nil, eager) // its error is in Status
+		_ = cp.run(ctx, nil, eager) // its error is in Status
 	}) {
 		cp.checking.Store(false)
 	}

@@ -1,11 +1,11 @@
 package cache
 
 import (
-	"context"
 	"sync"
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/tasks"
 	"vmcastfs/cache/trace"
 )
 
@@ -19,7 +19,7 @@ type entry struct {
 	standing   *standing
 	flights    *flights
 	completion *completion
-	tasks      *tasks
+	tasks      *tasks.Tasks // all fetches are on their context
 	sf         *store.File
 	recorder   *trace.Recorder // or nil
 
@@ -34,7 +34,7 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 	l.data = mergeExtents(spec.Data, spec.Size)
 	l.size.Store(sf.Size())
 	st := newStanding(l, &spec)
-	t := newTasks()
+	t := tasks.New()
 	fl := &flights{
 		s: s, local: l, standing: st, tasks: t, copies: spec.Copies, mirrored: spec.Shared, recorder: spec.Recorder,
 		source: s.guard(spec.Source),
@@ -54,48 +54,9 @@ func newEntry(s *shared, spec Spec, sf *store.File, id uint32) *entry {
 
 // close ends all work. No handle is left.
 func (e *entry) close() error {
-	e.tasks.close()
+	e.tasks.Close(ErrClosed)
 	e.standing.settle()
 	e.local.forget(e.local.learned.Load())
 	e.sf.Unpin()
 	return e.sf.Close()
-}
-
-// tasks are the goroutines of an entry.
-type tasks struct {
-	ctx    context.Context // of all fetches; ends with the tasks
-	cancel context.CancelCauseFunc
-	work   sync.WaitGroup
-
-	// mu guards what follows. No lock is taken under it.
-	mu   sync.Mutex
-	over bool // guarded by mu
-}
-
-func newTasks() *tasks {
-	t := &tasks{}
-	t.ctx, t.cancel = context.WithCancelCause(context.Background())
-	return t
-}
-
-// run calls fn in a goroutine. It reports false if the tasks have ended.
-func (t *tasks) run(fn func()) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.over {
-		t.work.Go(fn)
-	}
-	return !t.over
-}
-
-// ended reports whether the tasks have been told to end.
-func (t *tasks) ended() bool { return t.ctx.Err() != nil }
-
-// close ends the tasks and waits for them.
-func (t *tasks) close() {
-	t.mu.Lock()
-	t.over = true
-	t.mu.Unlock()
-	t.cancel(ErrClosed)
-	t.work.Wait()
 }

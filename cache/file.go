@@ -244,7 +244,7 @@ func (h *File) PassthroughFile() (*os.File, bool) {
 	}
 	data := e.sf.Data()
 	if data != nil {
-		e.watching.Do(func() { e.tasks.run(e.watchPassthrough) })
+		e.watching.Do(func() { e.tasks.Run(e.watchPassthrough) })
 	}
 	return data, data != nil
 }
@@ -256,10 +256,10 @@ const watchEvery = 5 * time.Second
 // watchPassthrough watches a file that the kernel may read. None of its blocks
 // is evicted. So one that is missing has been found damaged, by another
 // process. The kernel reads it all the same until it is written again.
-func (e *entry) watchPassthrough() {
+func (e *entry) watchPassthrough(ctx context.Context) {
 	for pause := watchEvery; ; {
 		select {
-		case <-e.tasks.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
@@ -270,7 +270,7 @@ func (e *entry) watchPassthrough() {
 		e.standing.damaged()
 		log := e.s.log.With("file", e.local.label)
 		log.Warn("damaged blocks in the cache, which the kernel reads by itself: fetching them again")
-		if err := e.completion.run(e.tasks.ctx, nil, eager); err != nil && !e.tasks.ended() {
+		if err := e.completion.run(ctx, nil, eager); err != nil && ctx.Err() == nil {
 			log.Warn("damaged blocks are not replaced yet", "err", err)
 			pause = 12 * watchEvery
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/source"
+	"vmcastfs/cache/tasks"
 	"vmcastfs/cache/trace"
 )
 
@@ -41,7 +42,7 @@ type flights struct {
 	s        *shared
 	local    *local
 	standing *standing
-	tasks    *tasks
+	tasks    *tasks.Tasks
 	source   source.Source
 	origin   *origin
 	copies   Copies
@@ -143,7 +144,7 @@ func (fl *flights) over() error {
 	if bad := fl.standing.corrupt.Load(); bad != nil {
 		return bad
 	}
-	if fl.tasks.ended() {
+	if fl.tasks.Context().Err() != nil {
 		return ErrClosed
 	}
 	return nil

@@ -41,7 +41,7 @@ type runner struct {
 // held.
 func (r *runner) want(fresh []*flight) {
 	if len(fresh) > 0 && !r.running {
-		if r.running = r.fl.tasks.run(r.run); !r.running {
+		if r.running = r.fl.tasks.Run(func(context.Context) { r.run() }); !r.running {
 			r.fl.fail(fresh, ErrClosed)
 		}
 	}
@@ -122,7 +122,7 @@ func (r *runner) run() {
 			// pass that began behind it would take its own place for the end.
 			from = min(start/l.bs, first)
 		}
-		ctx, cancel := context.WithCancelCause(fl.tasks.ctx)
+		ctx, cancel := context.WithCancelCause(fl.tasks.Context())
 		stop := fl.watch(cancel, func() (int, int64) { return r.waiting(), r.progress })
 		at, err := r.pass(ctx, from, u)
 		stop()
@@ -228,7 +228,7 @@ func (r *runner) produced(f *flight, buf *buffer) {
 		buf.discard()
 		return
 	}
-	bad := r.fl.local.compare(r.fl.tasks.ctx, f.b, buf.data)
+	bad := r.fl.local.compare(r.fl.tasks.Context(), f.b, buf.data)
 	if bad == nil {
 		r.fl.publish(f, buf, place{})
 		return

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -127,9 +128,9 @@ func (fl grid) plan(fresh []*flight, w want) {
 	}
 	first := fresh[0].b / region * region
 	last := min(fresh[len(fresh)-1].b/region*region+region, fl.local.blocks())
-	fl.tasks.run(func() {
+	fl.tasks.Run(func(ctx context.Context) {
 		select {
-		case <-fl.tasks.ctx.Done():
+		case <-ctx.Done():
 		case <-time.After(gridPause):
 			fl.fetchAhead(first, last, source.ReadAhead)
 		}

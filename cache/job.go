@@ -30,7 +30,7 @@ type job struct {
 // newJob makes a job of flights that no job has yet; mu is held.
 func (fl *flights) newJob(list []*flight, u source.Urgency) *job {
 	j := &job{fl: fl, urgency: u, left: list, patient: claimWaits * fl.s.claimWait()}
-	j.ctx, j.cancel = context.WithCancelCause(fl.tasks.ctx)
+	j.ctx, j.cancel = context.WithCancelCause(fl.tasks.Context())
 	for _, f := range list {
 		f.job = j
 	}
@@ -51,7 +51,7 @@ func (fl *flights) start(j *job) bool {
 
 // startNow begins a job, slot or none; mu is held.
 func (fl *flights) startNow(j *job) bool {
-	if fl.tasks.run(j.run) {
+	if fl.tasks.Run(func(context.Context) { j.run() }) {
 		return true
 	}
 	fl.s.slots.give(j)

@@ -75,7 +75,7 @@ func (fl *flights) fetchAhead(from, to int64, u source.Urgency) int64 {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	to = min(to, fl.local.blocks())
-	if fl.tasks.ended() {
+	if fl.tasks.Context().Err() != nil {
 		return to
 	}
 	if fl.runner != nil {

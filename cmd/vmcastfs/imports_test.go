@@ -28,8 +28,9 @@ var rooms = map[string][]string{
 	"xvm/seekable":          {},
 	"xvm/pack":              {"xvm", "xvm/seekable", "xvm/sums"},
 	"cache/source":          {},
-	"cache":                 {"cache/meter", "cache/source", "cache/store", "cache/trace", "xvm/sums"},
+	"cache":                 {"cache/meter", "cache/source", "cache/store", "cache/tasks", "cache/trace", "xvm/sums"},
 	"cache/trace":           {},
+	"cache/tasks":           {},
 	"cache/mirror":          {"feed/show"},
 	"cache/remote":          {"cache/meter", "cache/mirror", "cache/source", "feed/show"},
 	"fs/catalog/trust":      {"cache/privdir", "feed"},
@@ -38,7 +39,7 @@ var rooms = map[string][]string{
 	"fs/catalog/image":      {"fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/trace", "xvm", "xvm/seekable", "xvm/sums"},
 	"fs/catalog/bundle":     {"fs/catalog/image", "fs/catalog/archive", "cache", "cache/source", "cache/store", "cache/remote", "feed", "xvm", "xvm/seekable", "xvm/sums", "feed/show"},
 	"fs/catalog/kept":       {"cache/privdir", "cache/store", "feed"},
-	"fs/catalog":            {"fs/catalog/kept", "fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/mirror", "cache/store", "cache/remote", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
+	"fs/catalog":            {"fs/catalog/kept", "fs/catalog/bases", "fs/catalog/bundle", "fs/catalog/image", "fs/catalog/archive", "fs/catalog/trust", "cache", "cache/mirror", "cache/store", "cache/remote", "cache/tasks", "cache/trace", "feed", "xvm", "xvm/seekable", "feed/show"},
 	"fs":                    {"cache/meter", "fs/catalog", "fs/catalog/bundle", "fs/catalog/image"},
 }
 

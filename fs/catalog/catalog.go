@@ -11,6 +11,7 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/tasks"
 	"vmcastfs/feed"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog/kept"
@@ -62,7 +63,7 @@ type Catalog struct {
 	poller *feed.Poller
 	around surroundings
 
-	tasks    *tasks
+	tasks    *tasks.Tasks
 	status   statusFile
 	failures failures // looks at the feed that brought none
 	changed  listeners[struct{}]
@@ -90,7 +91,7 @@ type Catalog struct {
 
 // Close ends all background work and waits for it.
 func (c *Catalog) Close() {
-	c.tasks.close()
+	c.tasks.Close(nil)
 	c.around.bundles.Images.Held.Close()
 }
 

@@ -47,7 +47,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 			c.cfg.Logger.Warn("the feed is not reachable now; its last good copy is shown", "from", last.Format(time.RFC3339), "err", err)
 		}
 	}
-	if !c.tasks.run(c.keepLooking) || !c.tasks.run(poller.Run) {
+	if !c.tasks.Run(c.keepLooking) || !c.tasks.Run(poller.Run) {
 		return context.Canceled
 	}
 	return nil
@@ -56,7 +56,7 @@ func (c *Catalog) Start(ctx context.Context) error {
 // refreshSoon looks for a newer feed, but does not wait long for it.
 func (c *Catalog) refreshSoon(ctx context.Context) error {
 	done := make(chan error, 1)
-	if !c.tasks.run(func(ctx context.Context) { done <- c.poller.Refresh(ctx) }) {
+	if !c.tasks.Run(func(ctx context.Context) { done <- c.poller.Refresh(ctx) }) {
 		return context.Canceled
 	}
 	wait := time.NewTimer(freshWait)
@@ -89,7 +89,7 @@ func (c *Catalog) fetchFeed(ctx context.Context, url, etag, lastModified string)
 		c.failures.count(ctx, err)
 		return nil, err
 	}
-	c.tasks.run(c.checkAll)
+	c.tasks.Run(c.checkAll)
 	return &feed.Document{
 		Body: d.Body, ContentType: d.ContentType, ETag: d.ETag, LastModified: d.LastModified, FinalURL: d.FinalURL,
 		NotModified: d.NotModified, MaxAge: d.MaxAge, From: d.From,
@@ -109,7 +109,7 @@ func (c *Catalog) lookAgain() <-chan struct{} {
 		return c.looking
 	}
 	done := make(chan struct{})
-	if c.tasks.run(func(ctx context.Context) {
+	if c.tasks.Run(func(ctx context.Context) {
 		defer close(done)
 		_ = c.poller.Refresh(ctx) // the outcome is in its log and status
 	}) {

@@ -20,7 +20,7 @@ func (a *asking) required() bool { return a.policy().Required }
 // new opens of it fail.
 func (c *Catalog) SetPolicy(p xvm.Policy) {
 	c.asked.now.Store(&p)
-	c.tasks.run(func(context.Context) {
+	c.tasks.Run(func(context.Context) {
 		for _, r := range c.Snapshot().All() {
 			if p, ok := r.Peek(); ok {
 				p.Verdict() // is made anew

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 
+	"vmcastfs/cache/tasks"
 	"vmcastfs/cache/trace"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
@@ -22,16 +23,16 @@ func New(cfg Config) *Catalog {
 		n := cmp.Or(cfg.DecoderMemory, InflateMemory)
 		cfg.inflate = newBudgets(n, n)
 	}
-	c := &Catalog{cfg: cfg, tasks: newTasks(), releases: make(map[string]*Release)}
+	c := &Catalog{cfg: cfg, tasks: tasks.New(), releases: make(map[string]*Release)}
 	c.asked.now.Store(&xvm.Policy{Keyring: cfg.Keyring, Required: cfg.RequireSigned})
 	c.around = surroundings{
-		bundles: newEnv(cfg, c.asked.policy, c.tasks.run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
+		bundles: newEnv(cfg, c.asked.policy, c.tasks.Run), remote: cfg.Remote, feedURL: cfg.FeedURL, log: cfg.Logger,
 		sentry: &sentry{state: cfg.Trust, required: c.asked.required, feedURL: cfg.FeedURL, log: cfg.Logger},
-		run:    c.tasks.run, shelf: new(shelf),
+		run:    c.tasks.Run, shelf: new(shelf),
 		changed: c.notify, corrupt: c.tellCorrupt, replace: c.replace, reopen: c.reopen, lookAgain: c.lookAgain,
 		kept: cfg.Kept, settle: c.settle,
 		older: func(r *Release, file string) (image.Booted, bool) {
-			return older(c.tasks.ctx, c.Snapshot(), cfg.Store, r, file)
+			return older(c.tasks.Context(), c.Snapshot(), cfg.Store, r, file)
 		},
 	}
 	cfg.Remote.Mirrors().OnLie(c.notify)
@@ -39,11 +40,11 @@ func New(cfg Config) *Catalog {
 	c.snapshot.Store(&Snapshot{feed: &feed.Feed{}, byName: map[string]*Release{}})
 	c.keeper = &keeper{
 		kept:  cfg.Kept,
-		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.ctx,
+		store: cfg.Store, vms: cfg.VMs, feed: func() string { return c.poller.Status().URL }, cached: cfg.KeepCached, log: cfg.Logger, ctx: c.tasks.Context(),
 		patience: cmp.Or(cfg.patience, localTimeout),
 	}
-	c.pinner = pinner{run: c.tasks.run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}
-	c.warmer = warmer{how: cfg.Prewarm, limit: cfg.PrewarmLimit, run: c.tasks.run, done: c.settle, log: cfg.Logger}
+	c.pinner = pinner{run: c.tasks.Run, done: c.pinCompleted, complete: cfg.Complete, log: cfg.Logger}
+	c.warmer = warmer{how: cfg.Prewarm, limit: cfg.PrewarmLimit, run: c.tasks.Run, done: c.settle, log: cfg.Logger}
 	c.loadKept()
 	return c
 }

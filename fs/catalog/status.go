@@ -83,7 +83,7 @@ func (c *Catalog) Status() Status { return c.describe(c.look(), (*bundle.File).S
 // look looks at the disk. What it finds of images they keep, see bundle.File.Known.
 func (c *Catalog) look() *look {
 	l := &look{after: activityOf(c.cfg), cache: c.cfg.Store.Stats(), seen: make(map[*Release]seen)}
-	c.settleNow(c.tasks.ctx)
+	c.settleNow(c.tasks.Context())
 	for _, r := range c.Snapshot().All() {
 		p, ok := r.Peek()
 		if !ok {

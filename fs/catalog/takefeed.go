@@ -17,7 +17,7 @@ const kindFeed = store.Lasting
 func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) {
 	why, keep := c.around.sentry.takeFeed(heldFeed{f, raw, at, save}, len(c.Snapshot().releases) > 0)
 	if why != "" && c.asked.required() {
-		c.tasks.run(c.awaitAcceptance)
+		c.tasks.Run(c.awaitAcceptance)
 	}
 	if keep {
 		c.notify()
@@ -29,7 +29,7 @@ func (c *Catalog) takeFeed(f *feed.Feed, raw []byte, at time.Time, save []byte) 
 			c.cfg.Logger.Warn("the feed is not kept on disk: a mount without network will not have it", "err", err)
 		}
 	}
-	c.tasks.run(func(ctx context.Context) {
+	c.tasks.Run(func(ctx context.Context) {
 		c.judgeNewest(ctx)
 		indexNewest(ctx, c)
 	})

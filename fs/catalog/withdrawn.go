@@ -86,12 +86,12 @@ func freeName(item feed.Release, used map[string]string) string {
 }
 
 // settle looks in the background at what still has to stay.
-func (c *Catalog) settle() { c.tasks.run(c.settleNow) }
+func (c *Catalog) settle() { c.tasks.Run(c.settleNow) }
 
 // partAll keeps releases on the disk that were withdrawn; false: the catalog has ended.
 func partAll(c *Catalog, withdrawn map[*Release]bool) bool {
 	for r := range withdrawn {
-		if c.tasks.ctx.Err() != nil {
+		if c.tasks.Context().Err() != nil {
 			return false
 		}
 		c.settling.Lock()
