@@ -109,6 +109,15 @@ func (r ProfileRead) check() error {
 	return nil
 }
 
+// AppendRead adds a read, to the last one if that ends where it begins.
+func AppendRead(reads []ProfileRead, r ProfileRead) []ProfileRead {
+	if n := len(reads) - 1; n >= 0 && reads[n].Off+reads[n].Len == r.Off && reads[n].Image == r.Image {
+		reads[n].Len += r.Len
+		return reads
+	}
+	return append(reads, r)
+}
+
 // AppendProfile appends a boot profile of the reads, in their order.
 func AppendProfile(dst []byte, reads []ProfileRead) ([]byte, error) {
 	if len(reads) > MaxProfileReads {

@@ -111,12 +111,7 @@ func recordBoot(ctx context.Context, e *env, description []byte, images []packIm
 				continue
 			}
 			seen[unit] = true
-			at := unit * bootUnit
-			if i := len(reads) - 1; i >= 0 && reads[i].Off+reads[i].Len == at {
-				reads[i].Len += bootUnit
-				continue
-			}
-			reads = append(reads, xvm.ProfileRead{Image: name, Off: at, Len: bootUnit})
+			reads = xvm.AppendRead(reads, xvm.ProfileRead{Image: name, Off: unit * bootUnit, Len: bootUnit})
 		}
 	}
 	quiet.Stop()

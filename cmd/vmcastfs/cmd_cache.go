@@ -185,11 +185,6 @@ func cachedState(i store.Info) string {
 	return i.State.String()
 }
 
-// heldAs is when a file is evicted that cannot be fetched again.
-func heldAs(h store.Hold) string {
-	return map[store.Hold]string{store.EvictNever: "never", store.EvictLast: "last"}[h]
-}
-
 func (e cacheKeeper) list(s *store.Store, asJSON bool) error {
 	infos, err := cachedFiles(s)
 	if err != nil {
@@ -197,10 +192,11 @@ func (e cacheKeeper) list(s *store.Store, asJSON bool) error {
 	}
 	if asJSON {
 		files := make([]cacheFile, len(infos))
+		held := map[store.Hold]string{store.EvictNever: "never", store.EvictLast: "last"}
 		for n, i := range infos {
 			files[n] = cacheFile{
 				Key: string(i.Key), Name: i.Label, Size: i.Size, Bytes: i.Bytes, Disk: i.Disk,
-				State: cachedState(i), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept, Held: heldAs(i.Hold),
+				State: cachedState(i), Note: i.Note, Used: i.Used, InUse: i.InUse, Pinned: i.Kept, Held: held[i.Hold],
 			}
 			if i.Err != nil {
 				files[n].Error = i.Err.Error()

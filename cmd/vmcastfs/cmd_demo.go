@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/feed/show"
 	"vmcastfs/fs"
 )
 
@@ -205,7 +207,7 @@ func (d *demo) boot(ctx context.Context) (bool, error) {
 	cmd.Stdout, cmd.Stderr = &console, &console
 	err = cmd.Run()
 	for line := range strings.Lines(console.String()) {
-		if line = strings.TrimSpace(strings.Map(printable, line)); line != "" {
+		if line = show.Text(line); line != "" {
 			d.say("| %s", line)
 		}
 	}
@@ -215,25 +217,10 @@ func (d *demo) boot(ctx context.Context) (bool, error) {
 	if !strings.Contains(console.String(), appliance.BootedLine) {
 		return false, withCode(exitFailed, errors.New("the machine did not report what it should have read"))
 	}
-	d.say("booted in %.1f s; %s of the %s disk had to be fetched for it",
-		time.Since(began).Seconds(), attrSize(disk), size(int64(len(d.app.Disk))))
+	fetched, _ := strconv.ParseInt(attr(disk, "cached_bytes"), 10, 64)
+	d.say("booted in %.1f s; %s of the %s disk had to be fetched for it", time.Since(began).Seconds(), size(fetched), size(int64(len(d.app.Disk))))
 	d.network("so far")
 	return true, nil
-}
-
-func printable(r rune) rune {
-	if r < ' ' || r > '~' {
-		return -1
-	}
-	return r
-}
-
-func attrSize(path string) string {
-	var n int64
-	if _, err := fmt.Sscan(attr(path, "cached_bytes"), &n); err != nil {
-		return "an unknown part"
-	}
-	return size(n)
 }
 
 // check reads every image whole, compares it with what was made, and waits

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"vmcastfs/xvm"
 )
@@ -51,7 +49,7 @@ func exportProfile(stdout io.Writer, paths []string) error {
 			return withCode(exitFailed, err)
 		}
 		if len(reads) == 0 {
-			return withCode(exitFailed, fmt.Errorf("%s: no boot has been recorded here; boot from it once, on a mount without profile=off", path))
+			return withCode(exitFailed, fmt.Errorf("%s: no boot has been recorded here; boot from it once, on a mount of vmcastfs without profile=off", path))
 		}
 		all = append(all, reads...)
 	}
@@ -73,11 +71,11 @@ func recordedBelow(path string) (reads []xvm.ProfileRead, err error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text, err := recording(file)
-		if err != nil || text == nil {
-			return err
+		text := attr(file, "profile")
+		if text == "" {
+			return nil
 		}
-		of, err := xvm.ParseProfile(text)
+		of, err := xvm.ParseProfile([]byte(text))
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
@@ -85,21 +83,6 @@ func recordedBelow(path string) (reads []xvm.ProfileRead, err error) {
 		return nil
 	})
 	return reads, err
-}
-
-// recording is the extended attribute that holds the profile; nil: there is none.
-func recording(file string) ([]byte, error) {
-	value := make([]byte, 64<<10)
-	n, err := unix.Getxattr(file, "user.vmcast.profile", value)
-	switch {
-	case errors.Is(err, unix.ENODATA):
-		return nil, nil
-	case errors.Is(err, unix.ENOTSUP):
-		return nil, fmt.Errorf("%s is not on a mount of vmcastfs", file)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return value[:n], nil
 }
 
 // readProfile reads the file that -o profile=FILE names.

@@ -41,7 +41,10 @@ processes that have them open; -l detaches it at once and lets them finish.`,
 				return nil
 			case syscall.EBUSY:
 				who := "something there is open"
-				if found := holders(cmd.Context(), realPath(dir)); len(found) > 0 {
+				if real, err := filepath.EvalSymlinks(dir); err == nil {
+					dir = real
+				}
+				if found := holders(cmd.Context(), dir); len(found) > 0 {
 					who = "held by " + strings.Join(found[:min(len(found), 10)], ", ")
 				}
 				return withCode(exitMount, fmt.Errorf("%s is in use, %s: end that, or detach the mount with umount -l", args[0], who))
@@ -54,12 +57,4 @@ processes that have them open; -l detaches it at once and lets them finish.`,
 	}
 	cmd.Flags().BoolVarP(&lazy, "lazy", "l", false, "detach now, clean up when it is no longer in use")
 	return cmd
-}
-
-// realPath is the path without links; as it is, where that cannot be told.
-func realPath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	return path
 }

@@ -46,7 +46,7 @@ func Text(s string) string {
 	return b.String()
 }
 
-// isClean reports whether s is plain ASCII that Sanitize would return as it is.
+// isClean reports whether s is plain ASCII that Text would return as it is.
 func isClean(s string) bool {
 	prev := byte(' ')
 	for i := range len(s) {

@@ -119,6 +119,15 @@ func (im *Image) Drop() error {
 	return err
 }
 
+// recipeWith is how the image is made with what a list has of it.
+func (im *Image) recipeWith(size int64, listed *listedBlocks) recipe {
+	o := order{set: im.set, member: im.member, size: size, listed: listed}
+	if im.base != nil {
+		o.base = im.base
+	}
+	return recipeFor(o)
+}
+
 // acquireHeld is Acquire for a caller that holds the block list of the package
 // already; it needs dropHeld.
 func (im *Image) acquireHeld() (*cache.File, error) {
@@ -132,11 +141,7 @@ func (im *Image) acquireHeld() (*cache.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := order{set: im.set, member: im.member, size: im.Size(), listed: listed}
-	if im.base != nil {
-		o.base = im.base
-	}
-	r := recipeFor(o)
+	r := im.recipeWith(im.Size(), listed)
 	spec, err := r.open()
 	if err != nil {
 		return nil, err

@@ -152,15 +152,11 @@ func (r *recorder) record(off, n int64) {
 			return
 		}
 		r.seen[unit] = struct{}{}
-		at := unit * recordUnit
+		at, before := unit*recordUnit, len(r.reads)
 		size := min(recordUnit, r.size-at)
 		r.bytes += size
-		if last := len(r.reads) - 1; last >= 0 && r.reads[last].Off+r.reads[last].Len == at {
-			r.reads[last].Len += size
-			continue
-		}
-		r.reads = append(r.reads, xvm.ProfileRead{Image: r.name, Off: at, Len: size})
-		r.text += len(r.name) + 2*len(" 1099511627776")
+		r.reads = xvm.AppendRead(r.reads, xvm.ProfileRead{Image: r.name, Off: at, Len: size})
+		r.text += (len(r.reads) - before) * (len(r.name) + 2*len(" 1099511627776"))
 	}
 }
 

@@ -36,11 +36,7 @@ func (im *Image) Sample(ctx context.Context, most int) (compared int, err error)
 	if err != nil || listed == nil || im.base != nil && listed.Member == "" {
 		return 0, err
 	}
-	o := order{set: im.set, member: im.member, size: listed.Size, listed: listed}
-	if im.base != nil {
-		o.base = im.base
-	}
-	r := recipeFor(o)
+	r := im.recipeWith(listed.Size, listed)
 	spec, err := r.open()
 	if err != nil {
 		return 0, err

@@ -116,11 +116,7 @@ func carry(ctx context.Context, im *Image) {
 		if at < 0 || at*bs >= im.Size() {
 			continue
 		}
-		if n := len(reads) - 1; n >= 0 && reads[n].Off+reads[n].Len == at*bs {
-			reads[n].Len += min(bs, im.Size()-at*bs)
-			continue
-		}
-		reads = append(reads, xvm.ProfileRead{Image: m.Name, Off: at * bs, Len: min(bs, im.Size()-at*bs)})
+		reads = xvm.AppendRead(reads, xvm.ProfileRead{Image: m.Name, Off: at * bs, Len: min(bs, im.Size()-at*bs)})
 	}
 	text, err := xvm.AppendProfile(nil, reads)
 	if err == nil {
