@@ -120,7 +120,7 @@ func (im *Image) Drop() error {
 }
 
 // recipeWith is how the image is made with what a list has of it.
-func (im *Image) recipeWith(size int64, listed *listedBlocks) recipe {
+func recipeWith(im *Image, size int64, listed *listedBlocks) recipe {
 	o := order{set: im.set, member: im.member, size: size, listed: listed}
 	if im.base != nil {
 		o.base = im.base
@@ -141,7 +141,7 @@ func (im *Image) acquireHeld() (*cache.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := im.recipeWith(im.Size(), listed)
+	r := recipeWith(im, im.Size(), listed)
 	spec, err := r.open()
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func (im *Image) Sample(ctx context.Context, most int) (compared int, err error)
 	if err != nil || listed == nil || im.base != nil && listed.Member == "" {
 		return 0, err
 	}
-	r := im.recipeWith(listed.Size, listed)
+	r := recipeWith(im, listed.Size, listed)
 	spec, err := r.open()
 	if err != nil {
 		return 0, err
