@@ -196,7 +196,7 @@ func (c *checker) links(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: m.Stored, told: func(int64) {}}, pos: m.Offset}
+		s := &stream{r: &reader{ctx: ctx, r: body, name: "the archive", left: m.Stored, progress: func(int64) {}}, pos: m.Offset}
 		err = c.member(ctx, s, m)
 		body.Close()
 		if err != nil {
