@@ -39,9 +39,9 @@ func (w *keyWatch) run(ctx context.Context, now <-chan struct{}) {
 	}
 }
 
-// look reads the keys if their files have changed. Files that cannot be read may
-// be in the middle of being written, so that it takes two looks to believe it: from
-// then on nobody is trusted.
+// look reads the keys if their files have changed. Files that cannot be read, or one
+// of several, may be in the middle of being written, so that it takes two looks to
+// believe it: from then on their keys are not trusted.
 func (w *keyWatch) look() {
 	stamp := xvm.KeyringStamp(w.path)
 	if stamp == w.stamp {
@@ -54,6 +54,9 @@ func (w *keyWatch) look() {
 	}
 	keyring, err := xvm.LoadKeyring(w.path)
 	switch {
+	case w.bad != stamp && (err != nil || len(keyring.Warnings()) > 0):
+		w.bad = stamp
+		return
 	case err == nil:
 		for _, text := range keyring.Warnings() {
 			w.log.Warn("keyring: " + text)
@@ -64,9 +67,6 @@ func (w *keyWatch) look() {
 		}
 		w.log.Warn(text, "keyring", w.path, "keys", keyring.Len())
 		w.none = false
-	case w.bad != stamp:
-		w.bad = stamp
-		return
 	case w.none:
 		w.log.Error("the keys that have come cannot be used; signatures are still not checked", "keyring", w.path, "err", err)
 		w.stamp, w.bad = stamp, ""

@@ -85,4 +85,20 @@ func TestKeyWatch(t *testing.T) {
 	if len(keys) != 1 || keys[0] != 1 {
 		t.Errorf("a file in the middle of being written: %v", keys)
 	}
+	// Nor is it where others can be read: its keys stay.
+	step("a second again", 2, write(b, one))
+	keys = nil
+	if err := write(b, one[:100])(); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	if err := write(b, one)(); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	w.look()
+	if len(keys) != 1 || keys[0] != 2 {
+		t.Errorf("one of two files in the middle of being written: %v", keys)
+	}
+	step("one of two becomes garbage", 1, write(b, []byte("no key")))
 }
