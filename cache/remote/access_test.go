@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,6 +52,22 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", testSize); err == nil || strings.Contains(err.Error(), "a b") {
 		t.Errorf("two words for a token: %v", err)
 	}
+	// A pipe in its place holds nobody up, with a writer or without.
+	replace("three")
+	expect("three")
+	os.Remove(name)
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("three")
+	writer, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	expect("three")
+	replace("four")
+	expect("four")
 	c = client(t, func(o *Options) { o.TokenFile = filepath.Join(t.TempDir(), "absent") })
 	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", testSize); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("no token file: %v", err)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/jdx/go-netrc"
 	"golang.org/x/net/http/httpguts"
@@ -59,12 +61,16 @@ func (f *secretFile) read() (text string, changed bool, err error) {
 	return f.text, true, nil
 }
 
+// pipeTime is how long the writer of a pipe is waited for that stands in the place of a file.
+const pipeTime = 2 * time.Second
+
 func readAtMost(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe may have no writer
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	_ = file.SetReadDeadline(time.Now().Add(pipeTime)) // files need none
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(content)) > limit {
 		err = fmt.Errorf("larger than %d bytes", limit)

@@ -37,7 +37,9 @@ func (c *checker) judgePackage() {
 // manifestFaults compares the names in the manifest with those of the archive.
 func (c *checker) manifestFaults() {
 	if c.manifest == nil {
-		c.report.warn("there is no manifest")
+		if c.index.ManifestName() == "" { // else it is a fault that it cannot be used
+			c.report.warn("there is no manifest")
+		}
 		return
 	}
 	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
