@@ -49,7 +49,7 @@ func (c *Client) Get(ctx context.Context, url, etag, lastModified string, limit 
 	_, isTemporary := errors.AsType[*TemporaryError](err)
 	switch {
 	case err == nil || isStatus:
-	case temporary(err) && !isTemporary && !errors.Is(err, ErrProtocol):
+	case (temporary(err) || notValidNow(err)) && !isTemporary && !errors.Is(err, ErrProtocol):
 		return nil, &TemporaryError{show.URL(url), err}
 	default:
 		return nil, fmt.Errorf("get %s: %w", show.URL(url), err)

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"sync"
@@ -95,6 +96,13 @@ func isCertificate(err error) bool {
 	}
 	_, ok := errors.AsType[tls.AlertError](err)
 	return ok
+}
+
+// notValidNow reports whether a certificate is refused for its time alone: the clock of a
+// machine that has just started may be wrong.
+func notValidNow(err error) bool {
+	bad, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && bad.Reason == x509.Expired
 }
 
 // lasting reports whether a hard fetch of an object that has been served ends with err.

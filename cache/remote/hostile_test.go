@@ -178,10 +178,19 @@ func TestH13ExpiredCertificate(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
-	c := client(t, func(o *Options) { o.Hard = true; o.CACert = writeFile(t, "ca.pem", string(certPEM)) })
+	c := client(t, func(o *Options) {
+		o.Hard = true
+		o.StallTimeout = time.Minute
+		o.CACert = writeFile(t, "ca.pem", string(certPEM))
+	})
 	_, err := c.Open(t.Context(), s.URL+"/f", "")
 	if err == nil || !strings.Contains(err.Error(), "expired") || attempts.Load() != 1 {
 		t.Errorf("%v after %d attempts", err, attempts.Load())
+	}
+	// A first mount may wait until the clock is right.
+	_, err = c.Get(t.Context(), s.URL+"/feed", "", "", 1000)
+	if _, ok := errors.AsType[*TemporaryError](err); !ok || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("a feed: %v", err)
 	}
 }
 
