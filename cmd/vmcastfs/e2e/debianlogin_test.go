@@ -29,16 +29,22 @@ func TestDebianLogin(t *testing.T) {
 
 	// The publisher records a boot.
 	w.publishFile("first", d.packOwn(t, g, ""))
-	w.mount("prewarm=off")
+	w.mount()
 	bootToLogin(t, config("first"))
 	profile := filepath.Join(t.TempDir(), "profile")
 	must(t, os.WriteFile(profile, []byte(stdout(t, "profile", "export", w.path("first/root.img"))), 0o600))
+	here := t.TempDir()
+	for _, name := range []string{"disk.img", "vmlinuz", "initrd.img"} {
+		if out, err := command(t, here, "cp", "--sparse=always", w.path("first", name), "."); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 	w.umount()
 	w.publishFile("second", d.packOwn(t, g, profile))
 	w.cache = t.TempDir() // of another host
 	w.origin.SetLatency(30 * time.Millisecond)
 	w.origin.SetBandwidth(100e6 / 8)
-	w.mount()
+	w.mount("prewarm=boot")
 	var warm string
 	testkit.Eventually(t, "the newest release is warm", 2*time.Minute, func() bool {
 		if p := w.release("second").Prewarm; p != nil {
@@ -50,7 +56,7 @@ func TestDebianLogin(t *testing.T) {
 		t.Fatalf("prewarm: %s", warm)
 	}
 	mounted := config("second")
-	local := strings.ReplaceAll(mounted, w.path("second"), d.dir)
+	local := strings.ReplaceAll(mounted, w.path("second"), here)
 	sent := func() int64 { return w.origin.Stats("/second.xvm").BytesSent }
 	before := sent()
 	t.Logf("%.1f MB were fetched beforehand", float64(before)/1e6)
