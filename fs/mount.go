@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -91,8 +92,12 @@ func Mount(ctx context.Context, tree *catalog.Catalog, o Options) (*Server, erro
 func newServer(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.Server, error) {
 	if !o.DirectMountStrict {
 		server, err := fuse.NewServer(raw, dir, o) // runs fusermount3
-		if err != nil && strings.HasPrefix(err.Error(), "fusermount exited") {
+		switch {
+		case err == nil:
+		case strings.HasPrefix(err.Error(), "fusermount exited"):
 			err = errors.New("fusermount3 has refused it, and said why on standard error")
+		case errors.Is(err, os.ErrNotExist) || errors.Is(err, exec.ErrNotFound):
+			err = errors.New("only root mounts without fusermount3: install the package fuse3")
 		}
 		return server, err
 	}

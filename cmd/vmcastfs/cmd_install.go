@@ -117,14 +117,14 @@ func (in *installation) things() ([]thing, error) {
 			return b.Bytes(), err
 		}}
 	}
+	share := in.prefix + "/share"
 	page := func(path string, text []byte) thing {
 		return made(path, func(w io.Writer) error {
 			z, _ := gzip.NewWriterLevel(w, gzip.BestCompression) // no name, no time: the same bytes each time
-			_, err := z.Write(text)
+			_, err := z.Write(bytes.ReplaceAll(text, []byte("/usr/local/share/doc/"), []byte(share+"/doc/")))
 			return errors.Join(err, z.Close())
 		})
 	}
-	share := in.prefix + "/share"
 	list := []thing{
 		{path: in.binary(), mode: 0o755, content: func() ([]byte, error) { return os.ReadFile("/proc/self/exe") }},
 		made(share+"/bash-completion/completions/vmcastfs", func(w io.Writer) error { return in.root.GenBashCompletionV2(w, true) }),

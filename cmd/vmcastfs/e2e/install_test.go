@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	iofs "io/fs"
 	"os"
 	"os/exec"
@@ -138,6 +139,20 @@ func staged(t *testing.T) string {
 		t.Fatalf("install: %v\n%s", err, out)
 	}
 	return dest
+}
+
+// The manual names the examples where this installation has them.
+func TestInstalledManualNamesExamples(t *testing.T) {
+	t.Parallel()
+	dest := staged(t)
+	out, err := exec.CommandContext(t.Context(), "gzip", "-dc", dest+"/usr/share/man/man7/vmcastfs-operations.7.gz").Output()
+	const example = "/usr/share/doc/vmcastfs/examples/mount.conf"
+	if err != nil || !bytes.Contains(out, []byte(" "+example)) || bytes.Contains(out, []byte("/usr/local")) {
+		t.Errorf("the manual does not name %s: %v", example, err)
+	}
+	if _, err := os.Stat(dest + example); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestUnitsVerify(t *testing.T) {
