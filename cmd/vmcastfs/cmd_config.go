@@ -108,7 +108,7 @@ xl attaches them as the partitions that they are.
 			case onlyOverlays:
 				text = strings.Join(append([]string{"set -e"}, lines...), "\n") + "\n"
 			case len(lines) > 0 && args[0] != "qemu":
-				fmt.Fprintf(e.stderr, "vmcastfs: make the overlays before the guest starts, by these lines (--only-overlays prints them alone):\n%s\n", strings.Join(lines, "\n"))
+				fmt.Fprintf(e.stderr, "vmcastfs: make the overlays first, by these lines (--only-overlays prints them):\n%s\n", strings.Join(lines, "\n"))
 			}
 			_, err = io.WriteString(e.stdout, text)
 			return err

@@ -139,8 +139,8 @@ func (e *env) index(ctx context.Context, c indexCall) error {
 		if unproven > 0 {
 			fmt.Fprintf(e.stderr, "vmcastfs: warning: nothing in the package proves %d of its %d files; the sidecar takes them as they are now\n", unproven, len(report.Files))
 		}
-		fmt.Fprintf(e.stdout, "%s  for a package of %s, sha256 %s, %s\n", c.out, humanize.IBytes(uint64(report.Size)), report.SHA256,
-			map[bool]string{true: "signed", false: "not signed"}[how.Sign != nil])
+		fmt.Fprintf(e.stdout, "%s  for a package of %s, %s\n  sha256 %s\n", c.out, humanize.IBytes(uint64(report.Size)),
+			map[bool]string{true: "signed", false: "not signed"}[how.Sign != nil], report.SHA256)
 		return nil
 	})
 }

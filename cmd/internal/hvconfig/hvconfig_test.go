@@ -348,6 +348,11 @@ func TestContent(t *testing.T) {
 					t.Errorf("%s, %s: no %q in\n%s", c.release, form, s, text)
 				}
 			}
+			for line := range strings.Lines(text) {
+				if strings.HasPrefix(line, "# ") && len(line) > 81 && !strings.ContainsAny(line, "/'") {
+					t.Errorf("%s, %s: a comment is too wide: %s", c.release, form, line)
+				}
+			}
 			for _, s := range append(x.want.not, "br-internal", "52:54", "evil", "/etc/", "/root/", "shadow", "production", "6f1c1d5e", "/dev/sda\"", "hostdev", "filesystem type") {
 				if body := uncomment(text); strings.Contains(body, s) {
 					t.Errorf("%s, %s: %q in\n%s", c.release, form, s, text)

@@ -100,7 +100,7 @@ func (m *Machine) Libvirt() (string, error) {
 	b.WriteString("<!--\n")
 	comment(m.Name + ", from " + m.dir)
 	for _, n := range notes {
-		comment(n)
+		remark(&b, "  ", splitDashes(n))
 	}
 	lines := m.overlayLines()
 	if len(lines) > 0 {
@@ -110,7 +110,7 @@ func (m *Machine) Libvirt() (string, error) {
 		comment("  " + line)
 	}
 	if len(m.Attached(true)) == 0 {
-		b.WriteString("  The disks are read-only; for a guest that writes, give config an overlay directory.\n")
+		b.WriteString("  The disks are read-only. For a guest that writes, give config an overlay\n    directory.\n")
 	}
 	b.WriteString("-->\n")
 	b.Write(emptyElement.ReplaceAll(raw, []byte("/>")))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"vmcastfs/xvm"
@@ -149,6 +150,16 @@ func (v Drive) takeKernel(to string) string {
 	}
 	newest := func(name string) string { return fmt.Sprintf("$(ls -v %s/%s* | tail -n 1)", to, name) }
 	return fmt.Sprintf("mkdir -p %s && %s && echo --kernel %s --initrd %s", to, get, newest("vmlinu"), newest("initr"))
+}
+
+// head is the comment before a command or a configuration.
+func (m *Machine) head(b *strings.Builder, note string) {
+	fmt.Fprintf(b, "# %s, from %s\n", m.Name, m.dir)
+	for _, n := range append(slices.Clip(m.Notes), note) {
+		if n != "" {
+			remark(b, "# ", n)
+		}
+	}
 }
 
 func (m *Machine) note(format string, args ...any) {

@@ -3,7 +3,6 @@ package hvconfig
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -21,12 +20,7 @@ func (m *Machine) QEMU() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
-	for _, n := range append(slices.Clip(m.Notes), note) {
-		if n != "" {
-			fmt.Fprintf(&b, "# %s\n", n)
-		}
-	}
+	m.head(&b, note)
 	lines := m.overlayLines()
 	for _, line := range lines {
 		b.WriteString("{ " + line + "; } &&\n")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -42,15 +41,10 @@ func (m *Machine) XL() (string, error) {
 	}
 
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s, from %s\n", m.Name, m.dir)
 	line, note := m.commandLine(devices, console)
-	for _, n := range append(slices.Clip(m.Notes), note) {
-		if n != "" {
-			fmt.Fprintf(&b, "# %s\n", n)
-		}
-	}
+	m.head(&b, note)
 	if kind == "hvm" && m.Type != "hvm" && m.Type != "" {
-		b.WriteString("# The description says that the guest is paravirtualized, but the release has no kernel; it boots as any PC does.\n")
+		remark(&b, "# ", "The description says that the guest is paravirtualized, but the release has no kernel; it boots as any PC does.")
 	}
 	if kind == "pv" {
 		b.WriteString("# --type pvh is better for a kernel of Linux 4.11 and later.\n")
@@ -63,7 +57,7 @@ func (m *Machine) XL() (string, error) {
 		b.WriteString("#   " + line + "\n")
 	}
 	if len(m.Attached(true)) == 0 {
-		b.WriteString("# The disks are read-only. For a guest that writes, --overlay DIR gives each an overlay.\n")
+		b.WriteString("# The disks are read-only. For a guest that writes, give --overlay DIR.\n")
 	}
 	str := func(name, value string) { fmt.Fprintf(&b, "%s = %s\n", name, xlString(value)) }
 	str("name", m.Name)
@@ -108,7 +102,7 @@ func (m *Machine) XL() (string, error) {
 	switch {
 	case len(m.NICs) == 0:
 	case m.network == "":
-		b.WriteString("# No network: xl would attach the guest to the default bridge. --network BRIDGE names one.\n")
+		remark(&b, "# ", "No network: xl would attach the guest to the default bridge. --network BRIDGE names one.")
 	case strings.ContainsAny(m.network, ",="):
 		return "", fmt.Errorf("the bridge %q has a name that xl cannot take", m.network)
 	default:
