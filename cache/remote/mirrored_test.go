@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -256,6 +257,54 @@ func TestH21MirrorCredentials(t *testing.T) {
 		if at := r.mirror.Log(); len(at) != 1 || told(at[0].Header) != (x.fragment != "") || !told(r.origin.Log()[0].Header) {
 			t.Errorf("%q, %s: the mirror sees %v", x.fragment, x.header, at)
 		}
+	}
+}
+
+// Two mirrors share the objects. Once one is dead, the other has all, and the origin sends no more
+// than what was asked when it died.
+func TestH20TwoMirrors(t *testing.T) {
+	const objects = 16
+	r := serveRack(t, "")
+	second := origin.New()
+	for _, s := range []*origin.Server{r.origin, r.mirror, second} {
+		for i := range objects {
+			path := fmt.Sprint("/", i)
+			if s != r.origin {
+				path = strings.TrimSuffix(r.at, "/f") + path
+			}
+			s.Put(path, bytes.NewReader(r.content), testSize, time.Unix(1e9, 0), `"one"`, "")
+		}
+	}
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	var err error
+	if r.set, err = mirror.Parse([]string{r.mirror.URL(), second.URL()}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, func(o *Options) { o.Mirrors = r.set })
+	var list []*Object
+	for i := range objects {
+		list = append(list, open(t, c, fmt.Sprint(r.origin.URL(), "/", i)))
+	}
+	all := func() (first, other, origin int) {
+		r.origin.ResetStats()
+		r.mirror.ResetStats()
+		second.ResetStats()
+		for _, o := range list {
+			if got, _, err := tried(t, o, 0, testSize); err != nil || !bytes.Equal(got, r.content) {
+				t.Fatal("wrong bytes", err)
+			}
+		}
+		return len(r.mirror.Log()), len(second.Log()), len(r.origin.Log())
+	}
+	if a, b, o := all(); a == 0 || b == 0 || a+b != objects || o > 0 {
+		t.Errorf("the mirrors were asked %d and %d times, the origin %d times", a, b, o)
+	}
+	second.Close()
+	if a, _, o := all(); a < objects-1 || o > 1 {
+		t.Errorf("with one dead, the other was asked %d times, the origin %d times", a, o)
 	}
 }
 
