@@ -18,7 +18,7 @@
 // that has come, the mirror is accused, and not asked. If the origin's block
 // matches, the mirror has lied. It is banned for 10 min, then for twice as long,
 // at most for a day. Three answers in 10 min that are not what was asked for count
-// as a lie.
+// as a lie; those that come at once are one.
 //
 // # Concurrency
 //

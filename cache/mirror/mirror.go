@@ -123,7 +123,7 @@ func (m *Mirror) Failed(ctx context.Context, why error, bad bool, probe func(ctx
 		m.paused = now.Add(m.pause)
 	}
 	m.mu.Unlock()
-	if bad {
+	if bad && scout { // a cache that is killed breaks all its bodies at once, which is one strike
 		m.strike(why, now)
 	}
 	if tell {

@@ -150,6 +150,14 @@ func TestLie(t *testing.T) {
 				t.Fatalf("banned for %d wrong answers in as many tens of minutes", i+1)
 			}
 		}
+		for range 8 { // a cache that was killed in mid-body, and is back soon
+			m.Failed(ctx, ErrBad, true, fine)
+		}
+		time.Sleep(11 * time.Second)
+		if m.Doubted() || s.Choose("k", org, false) != m {
+			t.Fatal("bodies that broke at once are a lie")
+		}
+		time.Sleep(11 * time.Minute)
 		m.Failed(ctx, ErrBad, true, func(context.Context) error { return ErrBad })
 		time.Sleep(31 * time.Second) // the scout has met two more
 		if told.Load() != 4 || s.Status()[0].State != "banned" {

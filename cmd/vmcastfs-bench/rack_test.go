@@ -228,7 +228,7 @@ func shuffled(trace []boottrace.Read, seed uint64) []boottrace.Read {
 	return out
 }
 
-// liar is a mirror that has the package, and one block in ten of it wrong.
+// liar is a mirror that has the package, and one block in ten of its image wrong.
 func (b *bench) liar(path string) (*origin.Server, string, error) {
 	file, err := os.Open(b.path(filepath.Base(path)))
 	if err != nil {
@@ -248,13 +248,14 @@ func (b *bench) liar(path string) (*origin.Server, string, error) {
 	return s, s.URL(), nil
 }
 
-// lying has a bit wrong in every tenth block.
+// lying has a bit wrong in every tenth block. What comes before the image is right, else no block
+// would ever be asked for.
 type lying struct{ io.ReaderAt }
 
 func (l lying) ReadAt(p []byte, off int64) (int, error) {
 	n, err := l.ReaderAt.ReadAt(p, off)
 	for i := range p[:n] {
-		if at := off + int64(i); at>>16%10 == 0 && at&0xffff == 4711 {
+		if at := off + int64(i); at >= 1<<20 && at>>16%10 == 0 && at&0xffff == 4711 {
 			p[i] ^= 1
 		}
 	}
