@@ -3,13 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // heedMemoryLimit keeps the process within the memory of its cgroup, and returns
@@ -22,6 +25,36 @@ func heedMemoryLimit() int64 {
 	}
 	return limit
 }
+
+// giveMemoryBack has memory given back to the system after the process has been busy,
+// until ctx ends. The runtime would keep for minutes what nobody uses.
+func giveMemoryBack(ctx context.Context) {
+	go func() {
+		tick := time.NewTicker(quietTime)
+		defer tick.Stop()
+		for before, busy := uint64(0), true; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			now := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+			metrics.Read(now)
+			allocated := now[0].Value.Uint64()
+			quiet := allocated-before < quietBytes
+			if quiet && busy {
+				debug.FreeOSMemory()
+			}
+			before, busy = allocated, !quiet
+		}
+	}()
+}
+
+// A process is quiet that allocates less than quietBytes in quietTime.
+const (
+	quietTime  = 5 * time.Second
+	quietBytes = 1 << 20
+)
 
 // ofMemory is n bytes, or less if that is more than share percent of the limit.
 func ofMemory(n, limit, share int64) int64 {

@@ -196,21 +196,15 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 // replace puts a new generation in the place of r, whose archive is not the
 // one it was any more.
 func (c *Catalog) replace(r *Release) {
-	if !r.Withdrawn().IsZero() {
-		return // what is cached of it goes on being served
+	if c.keeper.giveWay(r) {
+		follow(c, r)
 	}
-	name := r.Name()
-	n, done := c.keeper.needs()
-	defer done()
-	if c.keeper.keepsPath(r, n) {
-		c.keeper.withdraw(r)
-		part(r)
-	} else {
-		r.record.Forget() // before the next generation looks for its own
-		c.cfg.Kept.Remove(name)
-	}
+}
+
+// follow makes the generation after r, which has given way.
+func follow(c *Catalog, r *Release) {
 	if c.supersede(r, nextOf(r)) {
-		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", name)
+		c.cfg.Logger.Warn("the archive was replaced on its server; new opens get the new one", "release", r.Name())
 		c.notify()
 	}
 }
@@ -232,8 +226,8 @@ func (c *Catalog) supersede(r, next *Release) bool {
 	s := *c.snapshot.Load()
 	at := slices.Index(s.releases, r)
 	gone := slices.Index(c.gone, r)
-	if at < 0 && gone < 0 {
-		return false
+	if at < 0 && (gone < 0 || next.record != r.record) {
+		return false // what is cached of one that has left the feed goes on being served
 	}
 	switch withdrawn := !r.Withdrawn().IsZero(); {
 	case gone >= 0: // it is opened anew

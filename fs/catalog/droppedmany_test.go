@@ -54,7 +54,7 @@ func TestManyAreDroppedAtOnce(t *testing.T) {
 	if n := len(h.Snapshot().Withdrawn()); n != releases+1 {
 		t.Fatalf("%d stay", n)
 	}
-	eventually(t, "the disk knows", func() bool { return len(h.cfg.Kept.Load()) == releases+1 })
+	eventually(t, "the disk knows", func() bool { return keptCount(h) == releases+1 })
 	h.close()
 	hang()
 	h = s.open(soon)

@@ -44,11 +44,11 @@ func held(r *Release) *bundle.Package {
 }
 
 // giveBack forgets the package, as soon as nobody uses it. That of a release that is
-// kept, or that is not the newest of its item, cannot be had again.
+// not the newest of its item cannot be had again. Pins and machines need theirs.
 func giveBack(r *Release) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.pkg != nil && !r.kept && r.line.newest.Load() == r {
+	if r.pkg != nil && !r.hold.firm() && r.line.newest.Load() == r {
 		r.idle, r.pkg = weak.Make(r.pkg), nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/bases"
 	"vmcastfs/fs/catalog/bundle"
@@ -48,33 +49,6 @@ func (k *keeper) needs() (n needs, done func()) {
 		}
 	}
 	return n, done
-}
-
-// A hold is why a release stays though the feed drops it.
-type hold struct {
-	open, pinned, cached bool
-	unknown              bool // the disk did not tell which images are of it
-	machines             []string
-	pins                 map[store.Key]bool // images
-}
-
-// firm tells of more than cached data.
-func (h hold) firm() bool { return h.open || h.pinned || len(h.machines) > 0 }
-
-// reasons are the words of status.json.
-func (h hold) reasons() (words []string) {
-	for _, x := range []struct {
-		is   bool
-		word string
-	}{{h.open, "open"}, {h.pinned, "pinned"}, {h.cached, "cached"}} {
-		if x.is {
-			words = append(words, x.word)
-		}
-	}
-	for _, m := range h.machines {
-		words = append(words, "machine "+m)
-	}
-	return words
 }
 
 // holdOf looks at the disk. A release that nothing is known of on the disk was not
@@ -162,12 +136,46 @@ func (k *keeper) stays(r *Release, n needs) bool {
 	return h.firm() || h.cached || h.unknown
 }
 
-// withdraw has a release stay that left its feed. The disk is told by part.
-func (k *keeper) withdraw(r *Release) {
+// withdraw has a release stay that left its feed. The disk is told by part. False: it has
+// given way to another generation.
+func (k *keeper) withdraw(r *Release) bool {
 	r.mu.Lock()
-	r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
+	over, first := r.over, r.left.IsZero()
+	if !over && first {
+		r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
+	}
 	r.mu.Unlock()
-	k.log.Info("the feed has dropped a release that this host uses: it stays, and is withdrawn", "release", r.Name())
+	if !over && first {
+		k.log.Info("the feed has dropped a release that this host uses: it stays, and is withdrawn", "release", r.Name())
+	}
+	return !over
+}
+
+// giveWay prepares that another generation takes the place of r, whose archive was
+// replaced. False: it does not, since r has left the feed, or there is another already. The
+// feed may drop it at any moment.
+func (k *keeper) giveWay(r *Release) bool {
+	if !r.Withdrawn().IsZero() || r.line.newest.Load() != r {
+		return false // what is cached of it goes on being served
+	}
+	n, done := k.needs()
+	defer done()
+	if k.keepsPath(r, n) {
+		if !k.withdraw(r) {
+			return false
+		}
+		part(r)
+		return true
+	}
+	r.mu.Lock()
+	r.over = r.over || r.left.IsZero()
+	over := r.over
+	r.mu.Unlock()
+	if over {
+		r.record.Forget() // before the next generation looks for its own
+		k.kept.Remove(r.Name())
+	}
+	return over
 }
 
 // part keeps a withdrawn release on the disk, and nowhere else.
@@ -181,10 +189,7 @@ func part(r *Release) {
 }
 
 // protect has the cache hold what a release is read from.
-func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
-	r.mu.Lock()
-	r.hold = h
-	r.mu.Unlock()
+func (k *keeper) protect(r *Release, h hold, n needs, withdrawn bool) {
 	how := store.NoHold
 	switch {
 	case len(h.machines) > 0 || h.pinned:
@@ -192,8 +197,15 @@ func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
 	case withdrawn:
 		how = store.EvictLast
 	}
+	r.mu.Lock()
+	same := r.guard == how
+	r.hold = h
+	r.mu.Unlock()
 	p, ok := r.Peek()
-	if !ok {
+	if !ok && !same {
+		p = local(n.ctx, r)
+	}
+	if p == nil {
 		return
 	}
 	if how == store.EvictNever && !isKept(r) {
@@ -209,19 +221,35 @@ func (k *keeper) protect(r *Release, h hold, withdrawn bool) {
 			return
 		}
 	}
+	r.mu.Lock()
+	r.guard = how
+	r.mu.Unlock()
 }
 
 // keepDocument keeps the document of the release's package, and what the feed says
 // of it, outside of the cache.
-func keepDocument(r *Release) func(doc []byte) error {
-	return func(doc []byte) error {
-		r.mu.Lock()
-		if p := held(r); p != nil {
-			r.images, _ = p.Keys()
-		}
-		as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
-		r.mu.Unlock()
-		return r.around.kept.Put(as)
+func keepDocument(r *Release) *bundle.Elsewhere {
+	dir := r.around.kept
+	return &bundle.Elsewhere{
+		Put: func(doc []byte) error {
+			r.mu.Lock()
+			if p := held(r); p != nil {
+				r.images, _ = p.Keys()
+			}
+			as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
+			r.mu.Unlock()
+			if dir == nil {
+				return bundle.ErrNowhere
+			}
+			return dir.Put(as)
+		},
+		Get: func() []byte {
+			k, err := dir.Get(r.Name())
+			if err != nil || k.Item.ID != r.item.ID || feed.URLKey(k.Item.URL) != r.key() {
+				return nil // it has made room, or is another generation's
+			}
+			return k.Package
+		},
 	}
 }
 
@@ -229,9 +257,7 @@ func keepDocument(r *Release) func(doc []byte) error {
 func used(r *Release) {
 	r.mu.Lock()
 	again, p := r.kept, held(r)
-	if p != nil {
-		r.kept, r.pkg = true, p
-	}
+	r.kept = again || p != nil
 	r.mu.Unlock()
 	if !again && p != nil {
 		r.around.run(func(context.Context) { p.Keep(keepDocument(r)) })

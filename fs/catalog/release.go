@@ -78,9 +78,11 @@ type Release struct {
 	kept     bool        // it is kept outside of the cache
 	left     time.Time   // when the feed was found to have dropped it; zero: it has not
 	returned bool        // it had been dropped before
+	over     bool        // it has given way to another generation, and is not kept
 	images   []store.Key // of its images, if it is kept
 	warm     *WarmStatus // nil: it was never the newest
 	hold     hold        // why it stays, as of the last look
+	guard    store.Hold  // of the cache for its files, as far as this process knows
 }
 
 // line is what the generations of an item share that have its directory name.
@@ -95,10 +97,9 @@ type failure struct {
 }
 
 func newRelease(around *surroundings, item feed.Release, from string, generation uint64) *Release {
-	log := around.log.With("release", item.Name)
 	r := &Release{
 		around: around, item: item, now: item, from: from, generation: generation,
-		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), log),
+		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), around.log),
 		line:   new(line),
 	}
 	r.line.newest.Store(r)
@@ -253,7 +254,7 @@ func nextOf(r *Release) *Release {
 // others see r.
 func takeOver(r, was *Release) *Release {
 	was.mu.Lock()
-	r.record, r.kept, r.left, r.returned, r.images, r.hold = was.record, was.kept, was.left, was.returned, was.images, was.hold
+	r.record, r.kept, r.left, r.returned, r.images, r.hold, r.guard = was.record, was.kept, was.left, was.returned, was.images, was.hold, was.guard
 	was.mu.Unlock() // which the record's mu comes before
 	if r.kept {
 		r.record.KeepBy(keepDocument(r))

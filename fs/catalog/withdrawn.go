@@ -13,10 +13,10 @@ import (
 
 // loadKept makes the releases that are kept on the disk, before the feed is shown.
 func (c *Catalog) loadKept() {
-	for _, k := range c.cfg.Kept.Load() {
+	for k := range c.cfg.Kept.All() {
 		r := newRelease(&c.around, k.Item, k.From, 1)
 		r.left, r.returned, r.kept, r.images = k.Withdrawn, k.Returned, true, k.Images
-		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, r.key(), r.around.log, k.Package, keepDocument(r), !k.Withdrawn.IsZero() || k.Returned)
+		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, r.key(), r.around.log, keepDocument(r), !k.Withdrawn.IsZero() || k.Returned)
 		if k.Withdrawn.IsZero() {
 			c.releases[k.Item.ID] = r // until the feed says otherwise
 		} else {
@@ -41,12 +41,10 @@ func (k *keeper) dropped(current map[string]*Release, f *feed.Feed) (stay map[*R
 		switch {
 		case here && samePackage(r.Item(), item):
 			continue
-		case here && k.keepsPath(r, n):
-			k.withdraw(r)
+		case here && k.keepsPath(r, n) && k.withdraw(r):
 			part(r) // before the next one looks for its own
 			stay[r] = true
-		case !here && k.stays(r, n):
-			k.withdraw(r)
+		case !here && k.stays(r, n) && k.withdraw(r):
 			stay[r] = true
 		default:
 			k.kept.Remove(r.Name())
@@ -127,14 +125,14 @@ func (c *Catalog) settleNow(ctx context.Context) {
 			continue // nobody uses it
 		}
 		h := c.keeper.holdOf(r, n)
-		if withdrawn || h.pinned || len(h.machines) > 0 {
-			local(n.ctx, r)
+		if h.pinned || len(h.machines) > 0 {
+			local(n.ctx, r) // it is completed
 		}
 		if withdrawn && !h.firm() && !h.cached && !h.unknown {
 			over[r] = true
 			h = hold{}
 		}
-		c.keeper.protect(r, h, withdrawn && !over[r])
+		c.keeper.protect(r, h, n, withdrawn && !over[r])
 	}
 	if len(over) > 0 {
 		c.end(over)

@@ -191,7 +191,7 @@ func (p *Package) notes() *File {
 }
 
 // Keep has the document kept elsewhere too, from now on.
-func (p *Package) Keep(keep func([]byte) error) {
+func (p *Package) Keep(keep *Elsewhere) {
 	p.shared.release.Record.KeepBy(keep)
 	p.learned.keep()
 }

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -21,11 +22,21 @@ type Record struct {
 	// mu guards what follows it, and is held while the document is written or
 	// deleted.
 	mu   sync.Mutex
-	gone bool               // another generation has taken the place in the store
-	lost bool               // nothing is kept any more
-	raw  []byte             // the document, where it is kept elsewhere as well; nil: it is not
-	keep func([]byte) error // keeps it elsewhere; nil: nobody does
+	gone bool       // another generation has taken the place in the store
+	lost bool       // nothing is kept any more
+	keep *Elsewhere // where it is kept as well; nil: nowhere
+	kept bool       // it is there
+	raw  []byte     // the document, where that should keep it and cannot; nil: it is on a disk
 }
+
+// Elsewhere is a place for a document outside of the store.
+type Elsewhere struct {
+	Put func(doc []byte) error // its error wraps ErrNowhere if there is no such place
+	Get func() []byte          // nil: it is not there
+}
+
+// ErrNowhere: there is no place outside of the store.
+var ErrNowhere = errors.New("there is no place for it")
 
 // NewRecord is that of the release id whose URL has the key: another place is
 // another package.
@@ -35,14 +46,14 @@ func NewRecord(st *store.Store, id, key string, log *slog.Logger) *Record {
 
 // KeptRecord is one whose document is kept elsewhere. Apart: it has no place in the
 // store.
-func KeptRecord(st *store.Store, id, key string, log *slog.Logger, raw []byte, keep func([]byte) error, apart bool) *Record {
+func KeptRecord(st *store.Store, id, key string, log *slog.Logger, keep *Elsewhere, apart bool) *Record {
 	r := NewRecord(st, id, key, log)
-	r.raw, r.keep, r.gone = raw, keep, apart
+	r.keep, r.kept, r.gone = keep, true, apart
 	return r
 }
 
 // KeepBy has the document kept elsewhere too, from the next change on.
-func (r *Record) KeepBy(keep func([]byte) error) {
+func (r *Record) KeepBy(keep *Elsewhere) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keep = keep
@@ -52,23 +63,40 @@ func (r *Record) KeepBy(keep func([]byte) error) {
 func (r *Record) Known() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.raw != nil || !r.gone && r.store.HasDoc(kindPackage, r.name)
+	return r.raw != nil || r.kept || !r.gone && r.store.HasDoc(kindPackage, r.name)
 }
 
 func (r *Record) load() *Doc {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if doc := parseDoc(r.raw); doc != nil {
+	if doc := parseDoc(r.elsewhere()); doc != nil || r.gone {
 		return doc
-	}
-	if r.gone {
-		return nil
 	}
 	raw, err := r.store.GetDoc(kindPackage, r.name)
 	if err != nil {
 		return nil
 	}
 	return parseDoc(raw)
+}
+
+// elsewhere is the document as it is kept elsewhere; mu is held.
+func (r *Record) elsewhere() []byte {
+	if r.raw == nil && r.kept {
+		return r.keep.Get()
+	}
+	return r.raw
+}
+
+// put keeps a document elsewhere; mu is held.
+func (r *Record) put(raw []byte) {
+	err := r.keep.Put(raw)
+	r.kept, r.raw = err == nil, nil
+	if err != nil {
+		r.raw = raw
+	}
+	if err != nil && !errors.Is(err, ErrNowhere) {
+		r.log.Error("what shows the release is not kept: its path may go with the feed's entry", "document", r.name, "err", err)
+	}
 }
 
 // save persists the document; that it fails costs time later, nothing else.
@@ -80,29 +108,24 @@ func (r *Record) save(doc *Doc) {
 		err = r.store.PutDoc(kindPackage, r.name, raw)
 	}
 	if err != nil {
-		r.log.Warn("an index is not kept on disk", "err", err)
+		r.log.Warn("an index is not kept on disk", "document", r.name, "err", err)
 	}
 	if r.keep != nil && !r.lost {
-		if err := r.keep(raw); err != nil {
-			r.log.Error("what shows the release is not kept: its path may go with the feed's entry", "err", err)
-		}
-		r.raw = raw
+		r.put(raw)
 	}
 }
 
 // KeepNow keeps the document elsewhere as it is, and has later ones kept there too.
-func (r *Record) KeepNow(keep func([]byte) error) {
+func (r *Record) KeepNow(keep *Elsewhere) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	raw := r.elsewhere()
 	r.keep = keep
-	if r.raw == nil && !r.gone {
-		r.raw, _ = r.store.GetDoc(kindPackage, r.name)
+	if raw == nil && !r.gone {
+		raw, _ = r.store.GetDoc(kindPackage, r.name)
 	}
-	if r.raw == nil || r.lost {
-		return
-	}
-	if err := r.keep(r.raw); err != nil {
-		r.log.Error("what shows the release is not kept", "err", err)
+	if raw != nil && !r.lost {
+		r.put(raw)
 	}
 }
 
@@ -110,7 +133,7 @@ func (r *Record) KeepNow(keep func([]byte) error) {
 func (r *Record) Drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.raw = nil
+	r.kept, r.raw = false, nil
 	if !r.gone {
 		r.deleteDoc()
 	}
@@ -118,7 +141,7 @@ func (r *Record) Drop() {
 
 func (r *Record) deleteDoc() {
 	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
-		r.log.Warn("the old index is not deleted", "err", err)
+		r.log.Warn("the old index is not deleted", "document", r.name, "err", err)
 	}
 }
 
@@ -144,5 +167,5 @@ func (r *Record) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leave()
-	r.lost = true
+	r.lost, r.kept, r.raw = true, false, nil
 }

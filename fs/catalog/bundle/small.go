@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/sums"
 )
 
 // small is a file that describes others. It was read whole when its archive was
@@ -39,29 +37,6 @@ func newSmall(label, name string, content []byte, m *xvm.Manifest) *small {
 	s := &small{label: label, content: content}
 	s.judge(compare(name, content, m), m)
 	return s
-}
-
-// compare compares content with its sums in the manifest: the algorithm of one that it
-// matches, or how it does not.
-func compare(name string, content []byte, m *xvm.Manifest) (seen SeenSmall) {
-	if m == nil {
-		return seen
-	}
-	for _, sum := range m.Sums(name) {
-		d := sums.NewDigest(sum)
-		d.Write(content)
-		if seen.Not = d.Mismatch(); seen.Not != "" {
-			return seen
-		}
-		seen.Matches = cmp.Or(seen.Matches, sum.Algo)
-	}
-	return seen
-}
-
-func seeSmall(name string, content []byte, m *xvm.Manifest) SeenSmall {
-	seen, sum := compare(name, content, m), sha256.Sum256(content)
-	seen.SHA256 = sum[:]
-	return seen
 }
 
 func (s *small) judge(seen SeenSmall, m *xvm.Manifest) {

@@ -1,10 +1,12 @@
 package kept
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,6 +25,7 @@ const (
 	maxReleases = 4096
 	maxTotal    = 512 << 20
 	maxFile     = 64 << 20
+	lookEvery   = 64 // other processes write there too
 )
 
 // Release is one generation of a release, as it is kept.
@@ -42,9 +45,22 @@ type Release struct {
 type Dir struct {
 	dir  privdir.Dir
 	feed string
+	most int // files
 	log  *slog.Logger
 
-	mu sync.Mutex // held while a file is written or removed; a leaf
+	// mu guards what follows it, and is held while a file is written or removed; a leaf.
+	mu        sync.Mutex
+	looked    int            // so many files may be written before the directory is looked at
+	files     int            // at most, as of then
+	bytes     int64          // likewise
+	withdrawn map[entry]bool // of the oldest, those that are
+}
+
+// entry is a file of the directory, of whatever feed.
+type entry struct {
+	name string
+	size int64
+	time int64
 }
 
 // Open opens the directory in that of the state, and makes it if need be.
@@ -62,7 +78,7 @@ func Open(state, feedURL string, log *slog.Logger) (*Dir, error) {
 		return nil, err
 	}
 	d.Sweep()
-	return &Dir{dir: d, feed: feedURL, log: log}, nil
+	return &Dir{dir: d, feed: feedURL, most: maxReleases, log: log}, nil
 }
 
 // Close gives the directory up.
@@ -80,28 +96,39 @@ func hash(s string) string {
 
 func (d *Dir) file(name string) string { return hash(d.feed) + "-" + hash(name) + ".json" }
 
-// Load reads all that is kept of the feed.
-func (d *Dir) Load() (all []Release) {
-	if d == nil {
-		return nil
-	}
-	names, err := d.dir.Names()
-	if err != nil {
-		d.log.Error("what is kept of releases cannot be read", "err", err)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if !strings.HasPrefix(name, hash(d.feed)+"-") || !strings.HasSuffix(name, ".json") {
-			continue
+// All reads all that is kept of the feed.
+func (d *Dir) All() iter.Seq[Release] {
+	return func(yield func(Release) bool) {
+		if d == nil {
+			return
 		}
-		r, err := d.read(name)
+		names, err := d.dir.Names()
 		if err != nil {
-			d.log.Error("what is kept of a release is of no use", "file", d.dir.Path(name), "err", err)
-			continue
+			d.log.Error("what is kept of releases cannot be read", "err", err)
 		}
-		all = append(all, r)
+		slices.Sort(names)
+		for _, name := range names {
+			if !strings.HasPrefix(name, hash(d.feed)+"-") || !strings.HasSuffix(name, ".json") {
+				continue
+			}
+			r, err := d.read(name)
+			if err != nil {
+				d.log.Error("what is kept of a release is of no use", "file", d.dir.Path(name), "err", err)
+				continue
+			}
+			if !yield(r) {
+				return
+			}
+		}
 	}
-	return all
+}
+
+// Get reads what is kept under a name.
+func (d *Dir) Get(name string) (Release, error) {
+	if d == nil {
+		return Release{}, os.ErrNotExist
+	}
+	return d.read(d.file(name))
 }
 
 // read reads a file of any feed.
@@ -144,36 +171,52 @@ func (d *Dir) Put(r Release) error {
 // makeRoom keeps the directory within its limits, before want bytes are put into
 // a file. What is withdrawn is not given up for that. mu is held.
 func (d *Dir) makeRoom(file string, want int64) error {
-	type entry struct {
-		name string
-		size int64
-		time int64
+	if d.looked > 0 && d.files < d.most && d.bytes+want <= maxTotal {
+		d.files++ // unless it takes the place of another
+		d.bytes += want
+		d.looked--
+		return nil
 	}
 	names, err := d.dir.Names()
 	if err != nil {
 		return err
 	}
 	var all []entry
+	d.files, d.bytes, d.looked = 1, want, lookEvery
 	for _, n := range names {
 		if st, err := d.dir.StatOf(n); err == nil && n != file {
 			all = append(all, entry{n, st.Size, st.Mtim.Nano()})
-			want += st.Size
+			d.bytes += st.Size
+			d.files++
 		}
 	}
-	slices.SortFunc(all, func(a, b entry) int { return int(min(max(a.time-b.time, -1), 1)) })
-	for n := len(all); n >= maxReleases || want > maxTotal; n-- {
-		at := slices.IndexFunc(all, func(e entry) bool {
-			r, err := d.read(e.name)
-			return err != nil || r.Withdrawn.IsZero()
-		})
-		if at < 0 {
-			return fmt.Errorf("%d withdrawn releases fill %s: end some with `vmcastfs cache remove DIR/RELEASE`", n, d.dir.Name())
+	if d.files <= d.most && d.bytes <= maxTotal {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.time, b.time) })
+	withdrawn := make(map[entry]bool)
+	for _, e := range all { // some room is made for the next ones
+		if d.files <= d.most-d.most/16 && d.bytes <= maxTotal-maxTotal/16 {
+			break
 		}
-		if err := d.dir.Remove(all[at].name); err != nil {
+		known := d.withdrawn[e]
+		if !known {
+			r, err := d.read(e.name)
+			known = err == nil && !r.Withdrawn.IsZero()
+		}
+		if known {
+			withdrawn[e] = true
+			continue
+		}
+		if err := d.dir.Remove(e.name); err != nil {
 			return err
 		}
-		want -= all[at].size
-		all = slices.Delete(all, at, at+1)
+		d.files--
+		d.bytes -= e.size
+	}
+	d.withdrawn = withdrawn
+	if d.files > d.most || d.bytes > maxTotal {
+		return fmt.Errorf("%d withdrawn releases fill %s: end some with `vmcastfs cache remove DIR/RELEASE`", len(withdrawn), d.dir.Name())
 	}
 	return nil
 }
