@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"vmcastfs/cmd/internal/page"
 	"vmcastfs/fs"
@@ -54,6 +55,10 @@ type httpServer struct {
 	end      func()    // ends what is being watched
 }
 
+// maxPeople is how many connections there are at most: whoever opens thousands of them
+// takes the page from others, and no file from the mount.
+const maxPeople = 64
+
 // leaveTime is how long a mount that has just been detached may take to leave its
 // address to the next.
 const leaveTime = 2 * time.Second
@@ -68,7 +73,7 @@ func listenHTTP(option string) (*httpServer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &httpServer{end: cancel, http: &http.Server{
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 	}}
 	for end := time.Now().Add(leaveTime); ; time.Sleep(50 * time.Millisecond) {
 		if network == "tcp" {
@@ -135,7 +140,7 @@ func (m *httpServer) serve(dir string, look page.Source, mount func() fs.Stats, 
 		hosts = m.listener.Addr().String()
 	}
 	m.http.Handler, m.http.ErrorLog = page.Guard(mux, hosts), slog.NewLogLogger(log.Handler(), slog.LevelDebug)
-	if err := m.http.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	if err := m.http.Serve(netutil.LimitListener(m.listener, maxPeople)); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		log.Error("the page and the metrics have ended", "err", err)
 	}
 }

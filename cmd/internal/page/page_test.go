@@ -320,8 +320,10 @@ func TestL11Guard(t *testing.T) {
 			t.Errorf("%s: %d", method, w.Code)
 		}
 	}
-	if w := get(t, inner, "/nothing"); w.Code != http.StatusNotFound {
-		t.Errorf("an address that there is not: %d", w.Code)
+	for _, path := range []string{"/nothing", "/static/", "/static/no", "/static/..%2fpage.html", "/static/%2e%2e%2fpage.go", "/static/page.css%00", `/static/..\page.html`} {
+		if w := get(t, inner, path); w.Code != http.StatusNotFound {
+			t.Errorf("%s, which there is not: %d", path, w.Code)
+		}
 	}
 }
 
