@@ -209,7 +209,7 @@ func printList(stdout io.Writer, on screen, rows []listed, next string) error {
 	if more > 0 {
 		fmt.Fprintf(&text, "… %s more; list -n 0 shows them\n", count(more, "release"))
 	}
-	text.WriteString("\n" + wrapped("Next: ", next, on.width))
+	text.WriteString("\n" + nextLine(next, on.width))
 	_, err := io.WriteString(stdout, on.paint(plainText(text.String())))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"vmcastfs/cache/mirror"
 	"vmcastfs/feed/show"
@@ -103,4 +104,14 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// nextLine says what to do next. A command that does not fit beside its reason has a
+// line of its own: broken, it cannot be copied.
+func nextLine(next string, width int) string {
+	why, command, ok := strings.Cut(next, ": vmcastfs ")
+	if !ok || width <= 0 || utf8.RuneCountInString("Next: "+next) <= width || strings.Contains(command, ", ") {
+		return wrapped("Next: ", next, width)
+	}
+	return wrapped("Next: ", why+":", width) + "  vmcastfs " + command + "\n"
 }

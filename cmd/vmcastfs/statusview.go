@@ -38,7 +38,7 @@ func printStatus(w io.Writer, on screen, mounts []mountStatus, now time.Time) er
 			urgency, next = u, what
 		}
 	}
-	text.WriteString("\n" + wrapped("Next: ", next, on.width))
+	text.WriteString("\n" + nextLine(next, on.width))
 	_, err := io.WriteString(w, on.paint(plainText(text.String()))) // a mount may be anybody's
 	return err
 }

@@ -118,6 +118,20 @@ func TestOneScreen(t *testing.T) {
 	}
 }
 
+// TestNextLine: a command that is to be copied is in one line, however narrow the screen.
+func TestNextLine(t *testing.T) {
+	t.Parallel()
+	const long = "boot the newest release: vmcastfs config qemu /srv/a-place-whose-name-takes-much-room/latest"
+	for width, want := range map[int]string{
+		0: "Next: " + long + "\n", 120: "Next: " + long + "\n",
+		80: "Next: boot the newest release:\n  vmcastfs config qemu /srv/a-place-whose-name-takes-much-room/latest\n",
+	} {
+		if got := nextLine(long, width); got != want {
+			t.Errorf("%d columns:\n%s", width, got)
+		}
+	}
+}
+
 // TestNextStep: the most urgent thing is what is told.
 func TestNextStep(t *testing.T) {
 	m := mountStatus{Dir: "/srv/my vms", Feed: "https://example.org/a?b&c", State: "mounted", Status: &catalog.Status{}}
