@@ -70,7 +70,7 @@ func many(n int) int {
 }
 
 // TestManyOpenImages: 1,000 images of packages with block lists are open at once, and
-// have been read from, in 112 MiB.
+// have been read from, in 128 MiB.
 func TestManyOpenImages(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)
@@ -87,13 +87,13 @@ func TestManyOpenImages(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	w.restsAt("1,000 open images", 112)
+	w.restsAt("1,000 open images", 128)
 	for i, f := range files {
 		if _, err := f.ReadAt(p, 2<<20); err != nil || !bytes.Equal(p, disk[2<<20:][:len(p)]) {
 			t.Fatal(i, err)
 		}
 	}
-	w.restsAt("all read again", 112)
+	w.restsAt("all read again", 128)
 }
 
 // TestManyTouchedReleases: releases that were listed and opened, and are not used any more,
