@@ -6,6 +6,7 @@ import (
 
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
+	"vmcastfs/xvm/pack"
 )
 
 // TestPrewarm: what a boot of the previous release has read is here of the newest one
@@ -73,4 +74,36 @@ func TestPrewarm(t *testing.T) {
 		}
 		h.close()
 	}
+}
+
+// TestPrewarmKernel: beside the boot set of a disk, the kernel and the ramdisk are here.
+func TestPrewarmKernel(t *testing.T) {
+	s := newSite(t)
+	members := []file{{"root.img", diskImage(16*blk, 1)}, {"vmlinuz", diskImage(8*blk, 2)}, {"initrd.img", diskImage(8*blk, 3)}}
+	o := pack.Options{Description: []byte(`<xvm><name>test</name><kernel>vmlinuz</kernel><ramdisk>initrd.img</ramdisk></xvm>`), Time: testTime, Compress: true, TempDir: t.TempDir(),
+		Profile: []byte("vmcast-profile 1\nroot.img 0 65536\n")}
+	for _, f := range members {
+		o.Inputs = append(o.Inputs, pack.Input{Name: f.name, Size: int64(len(f.content)), Content: bytes.NewReader(f.content)})
+	}
+	var b bytes.Buffer
+	if _, err := pack.Pack(t.Context(), &b, o); err != nil {
+		t.Fatal(err)
+	}
+	s.release("one", "/one.xvm", b.Bytes())
+	keep := keeping(t, s, true)
+	h := s.open(func(c *Config) {
+		keep(c)
+		c.Profile, c.Prewarm, c.PrewarmLimit = true, "boot", 256*blk
+	})
+	eventually(t, "the newest is warm", func() bool { st := h.shown("one"); return st.Prewarm != nil && st.Prewarm.State == "done" })
+	before := s.origin.Stats("/one.xvm").BytesSent
+	for _, f := range members[1:] {
+		if got := h.read("one", f.name); !bytes.Equal(got, f.content) {
+			t.Errorf("%s differs", f.name)
+		}
+	}
+	if more := s.origin.Stats("/one.xvm").BytesSent - before; more != 0 {
+		t.Errorf("%d bytes were fetched", more)
+	}
+	h.close()
 }

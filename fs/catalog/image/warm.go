@@ -17,6 +17,8 @@ const (
 	kindCarried = "carried"
 	// The kernel reads on behind what a guest reads: twice as much, within these limits.
 	warmLeast, warmMost = 64 << 10, 256 << 10
+	// wholeMost is the largest kernel or ramdisk that is fetched for a boot.
+	wholeMost = 128 << 20
 )
 
 // Booted is an image of an earlier release that was booted on this host.
@@ -143,6 +145,9 @@ func Warm(ctx context.Context, im *Image, most int64) (got int64, known bool, er
 	defer im.Drop() //nolint:errcheck // only filled
 	carry(ctx, im)
 	extents := profileOf(bootReads(set, m, im.Size()), m.Name)
+	if len(extents) == 0 && xvm.NoDisk(m.Name) && len(set.Profile()) > 0 && im.Size() <= wholeMost {
+		extents = []cache.Extent{{Len: im.Size()}} // a kernel or ramdisk, beside the profile of a disk
+	}
 	if len(extents) == 0 {
 		return 0, false, nil
 	}
