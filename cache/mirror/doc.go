@@ -9,9 +9,9 @@
 // # States
 //
 // A mirror that does not answer, or breaks off, is paused: the origin is asked
-// instead. A scout asks it again after 10 s, then after twice as long, at most
-// 5 min. While the origin fails, a paused mirror is asked all the same. A mirror
-// that refuses the objects of one origin is not asked for those for a minute, and one
+// instead. A scout asks it again after a second, then after twice as long, at most
+// 5 min. If it fails again within a minute, the next pause is twice the last. While
+// the origin fails, a paused mirror is asked all the same. A mirror that refuses the objects of one origin is not asked for those for a minute, and one
 // that cannot reach that origin, for 10 s.
 //
 // A block that does not match its sum is fetched again from the origin. Until

@@ -14,9 +14,12 @@ import (
 
 // How long a mirror is not asked.
 const (
-	firstPause, longestPause = 10 * time.Second, 5 * time.Minute
-	refusedPause             = time.Minute
-	firstBan, longestBan     = 10 * time.Minute, 24 * time.Hour
+	firstPause, longestPause = time.Second, 5 * time.Minute
+	// relapseTime after a pause, a mirror that fails is paused for twice as long.
+	relapseTime          = time.Minute
+	refusedPause         = time.Minute
+	lacksPause           = 10 * time.Second
+	firstBan, longestBan = 10 * time.Minute, 24 * time.Hour
 	// maxStrikes bad answers within strikeTime count as a lie.
 	maxStrikes, strikeTime = 3, 10 * time.Minute
 	// maxRefused bounds the origins that are remembered as refused.
@@ -36,8 +39,9 @@ type Mirror struct {
 
 	mu       sync.Mutex // guards all below; a leaf
 	bytes    int64
-	paused   time.Time // until a scout goes; zero: it works
-	pause    time.Duration
+	paused   time.Time     // until a scout goes; zero: it works
+	pause    time.Duration // the latest one
+	resumed  time.Time     // when that ended
 	lastErr  string
 	lastTime time.Time
 	spoke    time.Time
@@ -80,7 +84,7 @@ func (m *Mirror) Refused(origin string, why error) { m.without(origin, why, refu
 
 // Lacks is told that the mirror cannot reach an origin for what it has not got. If that origin
 // fails here too, the mirror is asked for what else it may have.
-func (m *Mirror) Lacks(origin string, why error) { m.without(origin, why, firstPause) }
+func (m *Mirror) Lacks(origin string, why error) { m.without(origin, why, lacksPause) }
 
 // without has the mirror not asked for objects of an origin for a time.
 func (m *Mirror) without(origin string, why error, span time.Duration) {
@@ -119,7 +123,10 @@ func (m *Mirror) Failed(ctx context.Context, why error, bad bool, probe func(ctx
 	tell := m.failed(why, now)
 	scout := m.paused.IsZero()
 	if scout {
-		m.pause = firstPause
+		m.pause = longer(m.pause)
+		if now.Sub(m.resumed) >= relapseTime {
+			m.pause = firstPause
+		}
 		m.paused = now.Add(m.pause)
 	}
 	m.mu.Unlock()
@@ -156,13 +163,13 @@ func (m *Mirror) scout(ctx context.Context, probe func(ctx context.Context) erro
 		m.mu.Lock()
 		now := time.Now()
 		if err == nil {
-			m.paused, m.pause = time.Time{}, 0
+			m.paused, m.resumed = time.Time{}, now
 			m.mu.Unlock()
 			m.log.Info("a mirror works again", "mirror", m.name)
 			return
 		}
 		m.failed(err, now)
-		m.pause = min(2*m.pause, longestPause)
+		m.pause = longer(m.pause)
 		m.paused = now.Add(m.pause)
 		m.mu.Unlock()
 		if errors.Is(err, ErrBad) {
@@ -170,6 +177,9 @@ func (m *Mirror) scout(ctx context.Context, probe func(ctx context.Context) erro
 		}
 	}
 }
+
+// longer is the pause that comes after one in vain.
+func longer(pause time.Duration) time.Duration { return min(2*pause, longestPause) }
 
 // strike counts an answer that was not what was asked for.
 func (m *Mirror) strike(why error, now time.Time) {

@@ -91,19 +91,32 @@ func TestPause(t *testing.T) {
 		if s.Choose("k", org, false) != nil || s.Choose("k", org, true) != m {
 			t.Error("a mirror that fails is for the case that the origin does too")
 		}
-		time.Sleep(31 * time.Second)
+		time.Sleep(3100 * time.Millisecond)
 		seen := func() []time.Duration {
 			mu.Lock()
 			defer mu.Unlock()
 			return slices.Clone(asked)
 		}
-		if fmt.Sprint(seen()) != "[10s 30s]" || s.Status()[0].State != "paused" {
+		if fmt.Sprint(seen()) != "[1s 3s]" || s.Status()[0].State != "paused" {
 			t.Errorf("asked after %v, %+v", seen(), s.Status())
 		}
 		works.Store(true)
-		time.Sleep(40 * time.Second)
+		time.Sleep(4 * time.Second)
 		if len(seen()) != 3 || s.Choose("k", org, false) != m || s.Status()[0].State != "works" {
 			t.Errorf("asked after %v, %+v", seen(), s.Status())
+		}
+		// One that fails soon after a pause of 4 s is paused for 8 s, and later for one.
+		for _, c := range []struct{ after, pause time.Duration }{{relapseTime - time.Second, 8 * time.Second}, {relapseTime, time.Second}} {
+			time.Sleep(c.after)
+			m.Failed(ctx, errors.New("connection refused"), false, probe)
+			time.Sleep(c.pause - time.Millisecond)
+			if s.Choose("k", org, false) != nil {
+				t.Errorf("asked before %v", c.pause)
+			}
+			time.Sleep(2 * time.Millisecond)
+			if s.Choose("k", org, false) != m {
+				t.Errorf("paused for more than %v", c.pause)
+			}
 		}
 	})
 }
