@@ -41,8 +41,11 @@ func (f *secretFile) read() (text string, changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	info, err := os.Stat(f.path)
-	if err == nil && f.last != nil && os.SameFile(info, f.last) && info.ModTime().Equal(f.last.ModTime()) && info.Size() == f.last.Size() {
-		return f.text, false, nil
+	if err == nil && f.last != nil {
+		same := os.SameFile(info, f.last) && info.ModTime().Equal(f.last.ModTime()) && info.Size() == f.last.Size()
+		if same || !info.Mode().IsRegular() { // a pipe gives its content once, and would be waited for
+			return f.text, false, nil
+		}
 	}
 	var content []byte
 	if err == nil {

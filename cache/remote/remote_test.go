@@ -52,7 +52,7 @@ func serve(t *testing.T) (*origin.Server, []byte) {
 // client returns a client with timeouts fit for tests; change adjusts them.
 func client(t *testing.T, change ...func(*Options)) *Client {
 	t.Helper()
-	o := Options{Timeo: 2 * time.Second, StallTimeout: 100 * time.Millisecond, ConnectTimeout: time.Second,
+	o := Options{Timeo: 2 * time.Second, StallTimeout: 300 * time.Millisecond, ConnectTimeout: time.Second,
 		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, DocumentTimeout: 2 * time.Second, Proxy: "none"}
 	for _, f := range change {
 		f(&o)

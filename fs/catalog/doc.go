@@ -28,7 +28,7 @@
 // archive.ErrReplaced.
 //
 // Nothing is fetched any more of an archive that is all in the cache. So a
-// conditional request asks whether it is the same: behind an open, at most once a
+// request for the first byte asks whether it is the same: behind an open, at most once a
 // minute, and after each look at the feed. A server that is down, or answers 404,
 // changes nothing.
 //

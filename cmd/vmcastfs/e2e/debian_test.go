@@ -214,7 +214,7 @@ func TestDebianBoots(t *testing.T) {
 			before := w.packageStats().BytesSent
 			took = boot()
 			t.Logf("after a remount after %.1f s", took.Seconds())
-			if more := w.packageStats().BytesSent - before; more > 0 {
+			if more := w.packageStats().BytesSent - before; more > 1 { // the first tells whether the archive is the same
 				t.Errorf("%d bytes were fetched after the remount", more)
 			}
 		})

@@ -62,7 +62,7 @@ func TestList(t *testing.T) {
 	if !found {
 		t.Errorf("images are %+v", newest.Images)
 	}
-	if st := w.packageStats(); st.BytesSent != 0 {
+	if st := w.packageStats(); st.BytesSent > st.Requests { // the first byte of each tells whether it is the same
 		t.Errorf("listing again fetched %d bytes of packages", st.BytesSent)
 	}
 	// The server being away does not matter to who has listed before.

@@ -108,7 +108,7 @@ func TestRemountAsksForNothing(t *testing.T) {
 	if !bytes.Equal(readAll(t, w.path("latest", "disk.img")), w.app.Disk) {
 		t.Error("disk.img differs")
 	}
-	if st := w.packageStats(); st.BytesSent != 0 || st.Requests > 1 { // one may ask whether the archive is the same
+	if st := w.packageStats(); st.BytesSent > 1 || st.Requests > 1 { // the first byte tells whether the archive is the same
 		t.Errorf("%d requests, %d bytes for what was in the cache", st.Requests, st.BytesSent)
 	}
 }
