@@ -23,7 +23,7 @@ const (
 
 // A checker asks whether an archive is still the same. A replaced archive is
 // noticed by the next range that is fetched of it. One that is all in the cache
-// would never be asked for again. So a conditional request asks besides: behind
+// would never be asked for again. So a request for its first byte asks besides: behind
 // an open, and after each look at the feed. The first open in a process waits for the
 // answer for a moment, since what is on the disk may be of long ago. Only an answer that says "another"
 // counts: a server that is down, or that has lost the archive, changes nothing.
