@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	bootQuiet = 20 * time.Second // without a read a boot is over
+	bootQuiet = 45 * time.Second // without a read a boot is over: an emulated kernel may find its disk late
 	bootLimit = 10 * time.Minute
 	bootUnit  = 64 << 10
 	bootReads = 20_000 // units
