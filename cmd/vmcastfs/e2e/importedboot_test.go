@@ -18,6 +18,9 @@ import (
 // than a boot without hints may take, each block checked by the sidecar that `feed import` made and
 // signed. TestImportedCatalogue has the same of simplestreams, without a guest.
 func TestImportedDebianBoots(t *testing.T) {
+	if os.Getenv("VMCASTFS_TEST_LONG") == "" {
+		t.Skip("a long form: VMCASTFS_TEST_LONG is not set")
+	}
 	t.Parallel()
 	d, dir, s := findDebian(t), t.TempDir(), newStreams(t)
 	const release, place = "debian-12-generic-amd64-20240601-1", "/cloud/bookworm/20240601-1/"

@@ -61,8 +61,12 @@ func (w *world) restsAt(what string, mib int) {
 	})
 }
 
-// many is n, or what the environment asks for.
+// many is n, or what the environment asks for. The race detector, under which memory
+// says nothing, has a twentieth.
 func many(n int) int {
+	if raceEnabled {
+		n /= 20
+	}
 	if k, err := strconv.Atoi(os.Getenv("VMCASTFS_TEST_MANY")); err == nil {
 		return k
 	}

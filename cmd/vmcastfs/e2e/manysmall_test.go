@@ -13,7 +13,11 @@ import (
 // their bytes is fetched, and memory stays small.
 func TestManySmallFiles(t *testing.T) {
 	t.Parallel()
-	const limit, releases, files = 20 << 20, 16, 1500
+	const limit, files = 20 << 20, 1500
+	releases := 16
+	if raceEnabled {
+		releases = 4
+	}
 	w := bareWorld(t)
 	members := make([]member, files)
 	content := noise(13<<20, 7)
