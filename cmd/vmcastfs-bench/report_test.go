@@ -34,7 +34,7 @@ type target struct {
 	Memory   int64   `json:"resident,omitempty"`  // at most
 	MaxRatio float64 `json:"max_ratio,omitempty"` //
 	MinRatio float64 `json:"min_ratio,omitempty"` //
-	NoBytes  bool    `json:"no_bytes,omitempty"`
+	NoBytes  bool    `json:"no_bytes,omitempty"`  // but one in each request, which tells whether the archive is the same
 }
 
 func (t *target) missed(r row) bool {
@@ -43,7 +43,7 @@ func (t *target) missed(r row) bool {
 	}
 	return t.Most > 0 && r.Value > t.Most || t.Bytes > 0 && r.Bytes > t.Bytes ||
 		t.Memory > 0 && r.Memory > t.Memory || t.MaxRatio > 0 && r.Ratio > t.MaxRatio ||
-		t.MinRatio > 0 && r.Ratio < t.MinRatio || t.NoBytes && r.Bytes > 0
+		t.MinRatio > 0 && r.Ratio < t.MinRatio || t.NoBytes && r.Bytes > r.Requests
 }
 
 func (t *target) String() string {
