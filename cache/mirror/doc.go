@@ -11,8 +11,9 @@
 // A mirror that does not answer, or breaks off, is paused: the origin is asked
 // instead. A scout asks it again after a second, then after twice as long, at most
 // 5 min. If it fails again within a minute, the next pause is twice the last. While
-// the origin fails, a paused mirror is asked all the same. A mirror that refuses the objects of one origin is not asked for those for a minute, and one
-// that cannot reach that origin, for 10 s.
+// the origin fails, a paused mirror is asked all the same. A mirror that refuses the
+// objects of one origin is not asked for those for a minute, and one that cannot
+// reach that origin, for 10 s.
 //
 // A block that does not match its sum is fetched again from the origin. Until
 // that has come, the mirror is accused, and not asked. If the origin's block
