@@ -53,7 +53,7 @@ func New(cfg Config) *Catalog {
 func newEnv(cfg Config, policy func() xvm.Policy, run func(func(context.Context)) bool) *bundle.Env {
 	return &bundle.Env{
 		Archives: archive.Env{
-			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Linger: &archive.Linger{}, Log: cfg.Logger, Go: run,
+			Remote: cfg.Remote, Cache: cfg.Cache, Store: cfg.Store, Memory: cfg.inflate.archives, Linger: archive.NewLinger(run), Log: cfg.Logger, Go: run,
 		},
 		Images: image.Env{
 			Store: cfg.Store, Cache: cfg.Cache, Log: cfg.Logger, Memory: cfg.inflate.members, Go: run,

@@ -114,8 +114,7 @@ type streamed struct {
 	// open is called when the file is opened, and closed when it is closed; both
 	// under mu.
 	open   func() (from source.Source, closed func(), err error)
-	linger *Linger                          // has the file stay open for a while; nil: nothing does
-	run    func(func(context.Context)) bool // Env.Go, for that
+	linger *Linger // has the file stay open for a while; nil: nothing does
 
 	// mu guards what follows it. It comes before the mu of a streamed archive
 	// that this one is inflated from, and before the locks of package cache.
@@ -132,13 +131,6 @@ func (s *streamed) Acquire() error {
 		s.linger.keep(s)
 	}
 	return err
-}
-
-// hold is Acquire for a caller that has acquired it already.
-func (s *streamed) hold() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.opens++
 }
 
 func (s *streamed) acquire() error {

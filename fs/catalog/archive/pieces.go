@@ -40,40 +40,47 @@ func (a *Archive) PiecesKey() store.Key {
 func newPieces(a *Archive) *streamed {
 	return &streamed{
 		cache: a.env.Cache, key: a.key("pieces"), label: a.place.Name + " (small files)", transport: a.Transport(),
-		size: a.id.Size, open: func() (source.Source, func(), error) { return a.Proven(), func() {}, nil }, linger: a.env.Linger, run: a.env.Go,
+		size: a.id.Size, open: func() (source.Source, func(), error) { return a.Proven(), func() {}, nil }, linger: a.env.Linger,
 	}
 }
 
 // Linger keeps the file of pieces open that was read last, for a while. There is one of
 // a mount: what is open is not evicted.
-//
-// mu guards what follows it; it is a leaf.
 type Linger struct {
-	mu   sync.Mutex
-	last *streamed // it is acquired once for this
-	used time.Time
+	run func(func(context.Context)) bool // Env.Go
+
+	// mu guards what follows it; it is a leaf.
+	mu    sync.Mutex
+	last  *streamed // it is acquired once for this; nil: nothing stays open
+	used  time.Time
+	waits bool // a goroutine is going to give it up
 }
 
-// keep has s stay open, in the place of another.
+// NewLinger makes a Linger that waits in the background, by run.
+func NewLinger(run func(func(context.Context)) bool) *Linger { return &Linger{run: run} }
+
+// keep has s stay open, in the place of another. It is open now.
 func (l *Linger) keep(s *streamed) {
-	s.hold()
+	if s.acquire() != nil {
+		return
+	}
 	l.mu.Lock()
-	was := l.last
-	l.last, l.used = s, time.Now()
+	was, first := l.last, !l.waits
+	l.last, l.used, l.waits = s, time.Now(), true
 	l.mu.Unlock()
 	if was != nil {
 		was.Release()
 	}
-	if was != s && !s.run(func(ctx context.Context) { l.wait(ctx, s) }) {
-		l.end(s, 0)
+	if first && !l.run(l.wait) {
+		l.end(0)
 	}
 }
 
-// wait ends that s stays open, once it has not been used for a while.
-func (l *Linger) wait(ctx context.Context, s *streamed) {
+// wait gives up what stays open, once it has not been used for a while.
+func (l *Linger) wait(ctx context.Context) {
 	tick := time.NewTicker(piecesLinger)
 	defer tick.Stop()
-	for idle := piecesLinger; !l.end(s, idle); {
+	for idle := piecesLinger; !l.end(idle); {
 		select {
 		case <-ctx.Done():
 			idle = 0
@@ -82,19 +89,19 @@ func (l *Linger) wait(ctx context.Context, s *streamed) {
 	}
 }
 
-// end gives s up if it is idle for so long; true: it does not stay any more.
-func (l *Linger) end(s *streamed, idle time.Duration) bool {
+// end gives up what stays open, if it has been idle for so long; false: it has not. It is
+// called by whoever waits.
+func (l *Linger) end(idle time.Duration) bool {
 	l.mu.Lock()
-	over := l.last != s
-	give := !over && time.Since(l.used) >= idle
-	if give {
-		l.last = nil
+	if time.Since(l.used) < idle {
+		l.mu.Unlock()
+		return false
 	}
+	last := l.last
+	l.last, l.waits = nil, false
 	l.mu.Unlock()
-	if give {
-		s.Release()
-	}
-	return over || give
+	last.Release()
+	return true
 }
 
 // dense reads an archive for its index. Runs of small members come by pieces, which
