@@ -66,8 +66,9 @@ func TestManySmallFiles(t *testing.T) {
 	if most() > limit+limit/64 {
 		t.Errorf("the cache took %d bytes of %d", most(), limit)
 	}
-	// Some are indexed ahead of the walk, and pushed out again before it comes to them.
-	if sent > all*6/5+2*int64(len(archive)) {
+	// Some are indexed ahead of the walk, and pushed out again before it comes to them: of
+	// few releases that is more than a third.
+	if sent > max(all*13/10, all+3*int64(len(archive))) {
 		t.Errorf("%d bytes were fetched for %d", sent, all)
 	}
 	if !raceEnabled && peak > 240<<10 {
