@@ -72,6 +72,7 @@ func bareWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.origin.Close() })
+	t.Cleanup(w.end)
 	w.feed = w.origin.URL() + appliance.FeedPath
 	return w
 }
@@ -151,12 +152,17 @@ func (w *world) mount(more ...string) {
 			w.t.Fatalf("mount: %v\n%s", err, out)
 		}
 	}
-	w.t.Cleanup(func() {
-		pids := w.daemons()
-		_ = fs.UnmountDir(w.dir, true)
-		for _, pid := range pids {
-			w.waitGone(pid) // it still writes to what is about to be removed
-		}
+	w.t.Cleanup(w.end)
+}
+
+// end unmounts and waits for all that still write to what is about to be removed: daemons,
+// whoever started them, and commands.
+func (w *world) end() {
+	_ = fs.UnmountDir(w.dir, true)
+	testkit.Eventually(w.t, "all processes of "+w.dir+" end", time.Minute, func() bool {
+		return len(processes(func(line []byte) bool {
+			return bytes.Contains(line, []byte(w.dir)) || bytes.Contains(line, []byte(w.cache))
+		})) == 0
 	})
 }
 
@@ -213,11 +219,17 @@ func exitCode(err error) int {
 
 // daemons are the processes that serve the mount point.
 func (w *world) daemons() []int {
-	var pids []int
+	return processes(func(line []byte) bool {
+		return bytes.HasPrefix(line, []byte(binary)) && bytes.Contains(line, []byte(w.dir))
+	})
+}
+
+// processes are those whose command line is of a kind.
+func processes(of func(line []byte) bool) (pids []int) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
 		line, err := os.ReadFile(p)
-		if err != nil || !bytes.HasPrefix(line, []byte(binary)) || !bytes.Contains(line, []byte(w.dir)) {
+		if err != nil || !of(line) {
 			continue
 		}
 		var pid int

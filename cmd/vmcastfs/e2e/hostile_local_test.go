@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -316,16 +317,7 @@ func TestL7Sockets(t *testing.T) {
 // listeners are the sockets that a process listens on.
 func listeners(t testing.TB, pid int) (found []string) {
 	t.Helper()
-	own := map[string]bool{}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil || len(fds) == 0 {
-		t.Fatalf("no descriptors of %d: %v", pid, err)
-	}
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:[") {
-			own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
-		}
-	}
+	own := socketsOf(t, pid)
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6", "unix"} {
 		for line := range strings.Lines(string(readAll(t, fmt.Sprintf("/proc/%d/net/%s", pid, table)))) {
 			f := strings.Fields(line)
@@ -338,4 +330,35 @@ func listeners(t testing.TB, pid int) (found []string) {
 		}
 	}
 	return found
+}
+
+// served is how many connections to a port of IPv4 a process has taken.
+func served(t testing.TB, pid int, port string) (n int) {
+	t.Helper()
+	own := socketsOf(t, pid)
+	number, err := strconv.Atoi(port)
+	must(t, err)
+	local := fmt.Sprintf(":%04X", number)
+	for line := range strings.Lines(string(readAll(t, fmt.Sprintf("/proc/%d/net/tcp", pid)))) {
+		if f := strings.Fields(line); len(f) > 9 && own[f[9]] && f[3] != "0A" && strings.HasSuffix(f[1], local) {
+			n++
+		}
+	}
+	return n
+}
+
+// socketsOf are the inodes of the sockets that a process has open.
+func socketsOf(t testing.TB, pid int) map[string]bool {
+	t.Helper()
+	own := map[string]bool{}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("no descriptors of %d: %v", pid, err)
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:[") {
+			own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
+		}
+	}
+	return own
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"vmcastfs/cache/testkit"
-	"vmcastfs/fs"
 )
 
 // TestSmallMemory: six compressed images and 32 readers in 256 MiB. Where no cgroup
@@ -51,12 +50,6 @@ func TestSmallMemory(t *testing.T) {
 		t.Fatalf("mount: %v\n%s", err, out)
 	}
 	pids := w.daemons()
-	t.Cleanup(func() {
-		_ = fs.UnmountDir(w.dir, true)
-		for _, pid := range pids {
-			w.waitGone(pid)
-		}
-	})
 	stop := make(chan struct{})
 	time.AfterFunc(3*time.Second, func() { close(stop) }) // those that read in order come to the end in any case
 	var wg sync.WaitGroup
