@@ -1,12 +1,14 @@
 package feed
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 // atomOf is an Atom feed of entries.
@@ -254,6 +256,13 @@ func TestCharsetOfTheHeader(t *testing.T) {
 	in1251 := rssOf(item("\xd2\xe5\xf1\xf2", "1", ""))
 	inUTF8 := rssOf(item(cyrillic, "1", ""))
 	decl := func(enc string) string { return `<?xml version="1.0" encoding="` + enc + `"?>` }
+	inUTF16 := func(order binary.AppendByteOrder, s string) string {
+		var b []byte
+		for _, u := range utf16.Encode([]rune(s)) {
+			b = order.AppendUint16(b, u)
+		}
+		return string(b)
+	}
 	for name, tc := range map[string]struct{ contentType, body, want string }{
 		"header alone":              {"text/xml; charset=windows-1251", in1251, cyrillic},
 		"quoted, upper case":        {`Application/RSS+XML; x=y; Charset="WINDOWS-1251"`, in1251, cyrillic},
@@ -262,6 +271,9 @@ func TestCharsetOfTheHeader(t *testing.T) {
 		"given twice":               {"text/xml; charset=windows-1251; charset=utf-8", in1251, cyrillic},
 		"joined by a proxy":         {"text/xml, text/xml;charset = windows-1251", in1251, cyrillic},
 		"two marks":                 {"text/xml; charset=windows-1251", "\xef\xbb\xbf\xef\xbb\xbf\n" + decl("koi8-r") + inUTF8, cyrillic},
+		"UTF-16 behind a line feed": {"text/xml; charset=utf-16", inUTF16(binary.LittleEndian, "\n "+inUTF8), cyrillic},
+		"big UTF-16 behind spaces":  {"", inUTF16(binary.BigEndian, " \r\n"+inUTF8), cyrillic},
+		"JSON behind a line feed":   {"", inUTF16(binary.BigEndian, "\n"+`{"version":"1","items":[{"id":"1","title":"Тест","attachments":[{"url":"http://h/1.xvm"}]}]}`), cyrillic},
 		"a mark behind a line feed": {"", "\n\xef\xbb\xbf" + decl("windows-1251") + inUTF8, cyrillic},
 		"header before declaration": {"text/xml; charset=windows-1251", decl("koi8-r") + in1251, cyrillic},
 		"a wrong UTF-8 declaration": {"text/xml; charset=windows-1251", decl("utf-8") + in1251, cyrillic},
@@ -305,6 +317,28 @@ func TestNamesOutliveTheirFormerIDs(t *testing.T) {
 				t.Errorf("%s is called %q, want %q", r.ID, r.Name, want[r.ID])
 			}
 		}
+	}
+}
+
+// TestIDsOfRDF: an item of RSS 1.0 is what rdf:about says. Versions that knew no
+// rdf:about took the address of the package, and their names stay.
+func TestIDsOfRDF(t *testing.T) {
+	t.Parallel()
+	names := new(nameTable)
+	names.assign([]Release{{ID: urlID("http://h/a.xvm"), Title: "old name"}})
+	const enclosure = `<title>x</title><enclosure url="http://h/a.xvm"/>`
+	doc := `<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"><channel rdf:about="http://c/"><title>t</title></channel>` +
+		`<item rdf:about="urn:A">` + enclosure + `</item><item rdf:about=" urn:a ">` + enclosure + `</item><item about="no"><guid>guid</guid>` + enclosure + `</item>` +
+		`<item rdf:about="http://h/b#"><guid/>` + enclosure + `</item><item rdf:about="urn:none"/><item><title>y</title><enclosure url="http://h/b.xvm"/></item></rdf:RDF>`
+	f, err := parse(Document{Body: []byte(doc), FinalURL: testBase}, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := idsOf(f), []string{"guid", "http://h/b#", urlID("http://h/b.xvm"), "urn:A", "urn:a"}; !slices.Equal(got, want) {
+		t.Errorf("ids %q, want %q", got, want)
+	}
+	if at := slices.IndexFunc(f.Releases, func(r Release) bool { return r.ID == "urn:A" }); at < 0 || f.Releases[at].Name != "old-name" && f.Releases[at].Name != "old name" {
+		t.Errorf("its name has changed: %+v", f.Releases)
 	}
 }
 

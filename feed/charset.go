@@ -111,13 +111,16 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 // unmark decodes UTF-16 and UTF-32, and cuts the byte order mark. marked tells
 // whether one of these has settled the character set.
 func unmark(b []byte) (doc []byte, marked bool, err error) {
-	for _, m := range marks {
-		if bytes.HasPrefix(b, []byte(m.start)) {
-			if b, err = decode(m.enc, b[m.skip:]); err != nil {
-				return nil, false, err
+	blank := len(b) - len(bytes.TrimLeft(b[:min(len(b), 1024)], " \t\r\n\x00")) // may precede the document in UTF-16, too
+	for at := 0; at <= blank && !marked; at += 2 {
+		for _, m := range marks {
+			if bytes.HasPrefix(b[at:], []byte(m.start)) {
+				if b, err = decode(m.enc, b[at+m.skip:]); err != nil {
+					return nil, false, err
+				}
+				marked = true
+				break
 			}
-			marked = true
-			break
 		}
 	}
 	// Some generators write a mark for each of their files, or after a line feed.

@@ -10,10 +10,11 @@ import (
 
 // parseDate reads the dates that feeds really carry, in UTC:
 //
-//   - RFC 822 and its successors, with or without weekday, seconds or zone, with
+//   - RFC 822 and its successors, with or without weekday, minutes, seconds or zone, with
 //     two- or four-digit years, with or without AM and PM;
 //   - RFC 3339 and ISO 8601, with a space or a comma for the T, a fraction, one-digit
-//     months, days and hours, slashes, or only the day, the month or the year;
+//     months, days and hours, slashes or dots, a weekday before it, or only the day,
+//     the month or the year;
 //     also the basic form (20260203T100000Z, 20260203100000), the day of the year
 //     (2026-034), and the days with a zone of XML Schema (2026-02-03+01:00);
 //   - what languages print: Python's str() of a datetime, as Archipel writes it
@@ -47,7 +48,7 @@ func parseDate(s string) (t time.Time, ok bool) {
 var (
 	// isoDate has the groups year; month and day, of the form with dashes and of the
 	// basic one; day of the year; clock; zone of a clock, or of a day alone.
-	isoDate = regexp.MustCompile(`^(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2}))?|(\d\d)(\d\d)|-?(\d{3}))?(?:[Tt ,]+(\d[\d:.,]*) ?(.*)|[Tt]|[Zz]|([+-]\d\d:\d\d))?$`)
+	isoDate = regexp.MustCompile(`^(?:\pL+\.?, ?)?(\d{4})(?:[-/.](\d{1,2})(?:[-/.](\d{1,2}))?|(\d\d)(\d\d)|-?(\d{3}))?(?:[Tt ,]+(\d[\d:.,]*) ?(.*)|[Tt]|[Zz]|([+-]\d\d:\d\d))?$`)
 	digits  = regexp.MustCompile(`^\d{12}(?:\d\d)?$`)
 )
 
@@ -159,12 +160,14 @@ func parseWords(s string) (time.Time, bool) {
 				day = n
 			case !haveYear && len(w) <= 4:
 				year, haveYear = fullYear(n, len(w)), true
+			case !haveClock && len(w) <= 2 && n < 24: // an hour without minutes
+				clock, haveClock = time.Duration(n)*time.Hour, true
 			default:
 				return time.Time{}, false
 			}
 		case month == 0 && monthOf(w) != 0:
 			month = monthOf(w)
-		case isWeekday(w) || w == "at":
+		case isWeekday(w) || w == "at" || w == "of":
 		case haveClock || day != 0 && month != 0 && haveYear:
 			zones = append(zones, w)
 		case n == 0 && !isOffset(w): // a weekday in another language
@@ -225,7 +228,7 @@ func parseClock(s string) (time.Duration, bool) {
 // means several, it is the North American one, as in RFC 822.
 var zoneHours = map[string]int{
 	"Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "WET": 0,
-	"HST": -10, "AKST": -9, "AKDT": -8, "PST": -8, "PDT": -7, "MST": -7, "MDT": -6, "CST": -6, "CDT": -5, "EST": -5, "EDT": -4, "AST": -4, "ADT": -3,
+	"PT": -8, "MT": -7, "CT": -6, "ET": -5, "AT": -4, "HST": -10, "AKST": -9, "AKDT": -8, "PST": -8, "PDT": -7, "MST": -7, "MDT": -6, "CST": -6, "CDT": -5, "EST": -5, "EDT": -4, "AST": -4, "ADT": -3,
 	"BRT": -3, "ART": -3, "BST": 1, "WEST": 1, "CET": 1, "MET": 1, "MEZ": 1, "CEST": 2, "MEST": 2, "MESZ": 2, "EET": 2, "SAST": 2, "EEST": 3, "MSK": 3,
 	"SGT": 8, "HKT": 8, "AWST": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
 }

@@ -84,8 +84,8 @@ type Feed struct {
 
 // Release is one item with a package.
 type Release struct {
-	ID         string    // guid, Atom or JSON id, uuid, else derived from the URL; as written, printable, ≤ 1024 bytes, unique in a feed
-	FormerID   string    // the id that versions which took Atom's ids for URLs gave it, if another; else ""
+	ID         string    // guid, Atom or JSON id, rdf:about, uuid, else derived from the URL; as written, printable, ≤ 1024 bytes, unique in a feed
+	FormerID   string    // the id that versions which took Atom's ids for URLs, or knew no rdf:about, gave it; else ""
 	Name       string    // directory name, one path component, for good
 	Title      string    // sanitised, one line, ≤ 1024 bytes; may be empty
 	Published  time.Time // UTC; zero: unknown

@@ -47,6 +47,7 @@ type xmlGuard struct {
 	cutAt    int     // depth of the unwanted element being cut, 0: none
 	cutFrom  int
 	packages packageTags // of the open item
+	about    string      // the open item's id in RDF, "" if it has another one
 	rewrite  rewrite     // the element whose text is written anew
 	outside  int         // tokens outside of items
 	outBytes int
@@ -158,6 +159,9 @@ func (g *xmlGuard) open(t xml.StartElement, from, to int) error {
 		g.rewrite.markup(name, g.doc[from:to])
 	case g.itemAt == 0 && isItem(g.root, name, parent, depth):
 		g.item, g.itemAt, g.packages = xmlItem{start: int32(from)}, depth, packageTags{}
+		if g.about = ""; g.root == "rdf" {
+			g.about = attribute(t, "about")
+		}
 	case inItem && isPackage, (inItem || inChannel) && !wanted[name]:
 		g.cutAt, g.cutFrom = depth, from
 	case inItem && (name == "title" || name == "guid" || name == "id" && g.root == "feed" || isDate(name)), inChannel && name == "title":
@@ -215,7 +219,7 @@ func (g *xmlGuard) close(t xml.EndElement, from, to int) error {
 			return errListed
 		}
 		if n := len(g.packages.tags); n > 0 {
-			g.edits = append(g.edits, edit{from, from, g.packages.tags})
+			g.edits = append(g.edits, edit{from, from, append(g.packages.tags, guidTag(g.about)...)})
 			g.item.tokens += int32(4 * g.packages.count)
 		}
 		g.items = append(g.items, g.item)
@@ -233,6 +237,9 @@ func (g *xmlGuard) rewritten(to int) {
 	case name == "title":
 		text = show.Clip(titleText(g.root, attribute(r.tag, "type"), show.Clip(text, 8*maxTitle)), maxTitle)
 	case name == "id" || name == "guid":
+		if text != "" {
+			g.about = ""
+		}
 		text = opaque(text)
 	default:
 		t, ok := parseDate(text)

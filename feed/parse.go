@@ -148,8 +148,11 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 	f.Releases = make([]Release, 0, len(src.Items))
 	for n, item := range src.Items {
 		r, note, err := release(item, base)
-		if f.Format == "atom" {
+		switch {
+		case f.Format == "atom":
 			r.FormerID = formerID(r.ID)
+		case f.Format == "rss" && src.FeedVersion == "1.0" && r.URL != "":
+			r.FormerID = urlID(r.URL)
 		}
 		what := fmt.Sprintf("item %d (%s)", n+1, show.Clip(r.label(), 80))
 		switch {
@@ -236,11 +239,13 @@ func (r *Release) label() string {
 }
 
 // identify returns the id of an item as it is written: its guid (Atom's and JSON
-// Feed's id), or the uuid of Enomalism and Archipel. An item without one has the
+// Feed's id, rdf:about of RSS 1.0), or the uuid of Enomalism and Archipel. An item without one has the
 // digest of its package's URLKey.
 func identify(item *gofeed.Item, packageURL string) string {
-	return cmp.Or(plainID(item.GUID), printableID(uuid(item)), "sha256:"+digest(URLKey(packageURL)))
+	return cmp.Or(plainID(item.GUID), printableID(uuid(item)), urlID(packageURL))
 }
+
+func urlID(packageURL string) string { return "sha256:" + digest(URLKey(packageURL)) }
 
 // formerID is [Release.FormerID] for an id of Atom.
 func formerID(id string) string {

@@ -107,7 +107,7 @@ func TestDialects(t *testing.T) {
 				URL: "http://old.example.org/creme.img.bz2", Length: 1000, Type: "application/octet-stream"},
 		}}},
 		{"rdf.xml", Feed{Title: "RDF appliances", Format: "rss", Releases: []Release{
-			{ID: "sha256:" + digest("https://feeds.example.org/dir/one.xvm"), Name: "One", Title: "One", Published: day("2005-04-03T00:00:00Z"), Updated: day("2005-04-03T00:00:00Z"),
+			{ID: "http://rdf.example.org/1", FormerID: "sha256:" + digest("https://feeds.example.org/dir/one.xvm"), Name: "One", Title: "One", Published: day("2005-04-03T00:00:00Z"), Updated: day("2005-04-03T00:00:00Z"),
 				URL: "https://feeds.example.org/dir/one.xvm", Length: 1, Type: "application/x-xvm"},
 		}}},
 	} {

@@ -70,6 +70,15 @@ func titleText(root, kind, text string) string {
 // them anew. RFC 4287 compares ids as they are written.
 func opaque(id string) string { return "id:" + hex.EncodeToString([]byte(printableID(id))) }
 
+// guidTag is an id of RDF in the form that the parser knows; nothing without one.
+func guidTag(id string) []byte {
+	if id == "" {
+		return nil
+	}
+	r := rewrite{tag: xml.StartElement{Name: xml.Name{Local: "guid"}, Attr: []xml.Attr{{Name: xml.Name{Local: "xmlns"}}}}}
+	return r.element(opaque(id))
+}
+
 // printableID is an id with the white space around it cut, or its digest if it
 // cannot be shown or is too long.
 func printableID(id string) string {
