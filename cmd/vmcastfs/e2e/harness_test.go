@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,7 @@ func bareWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.origin.Close() })
-	t.Cleanup(w.end)
+	t.Cleanup(func() { w.end(w.dir, w.cache) })
 	w.feed = w.origin.URL() + appliance.FeedPath
 	return w
 }
@@ -152,16 +153,16 @@ func (w *world) mount(more ...string) {
 			w.t.Fatalf("mount: %v\n%s", err, out)
 		}
 	}
-	w.t.Cleanup(w.end)
+	w.t.Cleanup(func() { w.end(w.dir) }) // another mount may have the cache
 }
 
-// end unmounts and waits for all that still write to what is about to be removed: daemons,
-// whoever started them, and commands.
-func (w *world) end() {
+// end unmounts and waits for all that still write to directories which are about to be
+// removed: daemons, whoever started them, and commands.
+func (w *world) end(dirs ...string) {
 	_ = fs.UnmountDir(w.dir, true)
-	testkit.Eventually(w.t, "all processes of "+w.dir+" end", time.Minute, func() bool {
+	testkit.Eventually(w.t, fmt.Sprintf("all processes of %q end", dirs), time.Minute, func() bool {
 		return len(processes(func(line []byte) bool {
-			return bytes.Contains(line, []byte(w.dir)) || bytes.Contains(line, []byte(w.cache))
+			return slices.ContainsFunc(dirs, func(dir string) bool { return bytes.Contains(line, []byte(dir)) })
 		})) == 0
 	})
 }
