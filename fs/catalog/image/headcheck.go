@@ -3,12 +3,14 @@ package image
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -46,7 +48,7 @@ type headCheck struct {
 	allow  bool // names are all right
 	footer bool // the image may be one that only its end tells
 
-	seen atomic.Pointer[[]byte]   // the first bytes, once they have been examined; nil when the image is not open
+	seen atomic.Pointer[headSums] // of the first bytes, once they have been examined; nil when the image is not open
 	disk atomic.Pointer[xvm.Disk] // what its ends show; nil: not all has been seen yet
 }
 
@@ -74,7 +76,7 @@ func (h *headCheck) check(ctx context.Context, file *cache.File, size int64) err
 		h.log.Warn("an image is refused", "err", err)
 		return err
 	}
-	h.seen.Store(&head)
+	h.seen.Store(sumHead(head))
 	return nil
 }
 
@@ -132,13 +134,10 @@ func (h *headCheck) read(ctx context.Context, file *cache.File, size int64, p []
 		}
 	}
 	n, err := file.ReadAt(ctx, p, off)
-	head := h.seen.Load()
-	if head == nil || off >= int64(len(*head)) {
-		return n, err
-	}
-	want := (*head)[off:]
-	if k := min(n, len(want)); !bytes.Equal(p[:k], want[:k]) {
-		return 0, fmt.Errorf("%s: %w", h.label, errUnsteady)
+	if head := h.seen.Load(); head != nil && off < head.size {
+		if err := head.settle(ctx, file, p[:n], off); err != nil {
+			return 0, fmt.Errorf("%s: %w", h.label, err)
+		}
 	}
 	return n, err
 }
@@ -153,6 +152,48 @@ func (h *headCheck) same(file *cache.File, size int64) bool {
 	if err := h.check(ctx, file, size); err != nil {
 		return false
 	}
-	_, err := h.read(ctx, file, size, make([]byte, len(*h.seen.Load())), 0)
+	_, err := h.read(ctx, file, size, make([]byte, h.seen.Load().size), 0)
 	return err == nil || errors.Is(err, io.EOF)
+}
+
+// headSums are sums of the first bytes of an image, which are not kept themselves:
+// thousands of images may be open.
+type headSums struct {
+	size int64
+	sums [][sha256.Size]byte // of each probeSize bytes
+}
+
+func sumHead(head []byte) *headSums {
+	h := &headSums{size: int64(len(head))}
+	for piece := range slices.Chunk(head, probeSize) {
+		h.sums = append(h.sums, sha256.Sum256(piece))
+	}
+	return h
+}
+
+// settle makes sure that p, which was read at off, has the first bytes that were
+// examined, or fails with errUnsteady. Of a piece that p has only in part the whole is
+// read again, and p gets its part of that.
+func (h *headSums) settle(ctx context.Context, file *cache.File, p []byte, off int64) error {
+	for at, end := off/probeSize*probeSize, min(off+int64(len(p)), h.size); at < end; at += probeSize {
+		length := min(probeSize, h.size-at)
+		var piece []byte
+		if at >= off && at+length <= off+int64(len(p)) {
+			piece = p[at-off:][:length]
+		} else {
+			var err error
+			if piece, err = readEnd(ctx, file, length, at); err != nil {
+				return err
+			}
+		}
+		if sha256.Sum256(piece) != h.sums[at/probeSize] {
+			return errUnsteady
+		}
+		if at < off {
+			copy(p, piece[off-at:])
+		} else {
+			copy(p[at-off:], piece)
+		}
+	}
+	return nil
 }

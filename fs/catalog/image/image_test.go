@@ -161,11 +161,36 @@ func TestHeadChanges(t *testing.T) {
 	}
 	h.(*handle).file = im.file
 	p := make([]byte, 512)
-	if n, err := h.ReadAt(t.Context(), p, 0); !errors.Is(err, errUnsteady) {
-		t.Errorf("%d bytes of another head: %v", n, err)
+	for _, off := range []int64{0, 100, 3900} { // of which the last two have the bytes of before
+		if n, err := h.ReadAt(t.Context(), p, off); !errors.Is(err, errUnsteady) {
+			t.Errorf("%d bytes of another head: %v", n, err)
+		}
 	}
 	if _, ok := h.PassthroughFile(); ok {
 		t.Error("offered to the kernel")
+	}
+}
+
+// TestHeadInPieces: what is read of an examined head, however it is cut, is the bytes
+// of the image.
+func TestHeadInPieces(t *testing.T) {
+	disk := make([]byte, 10000)
+	copy(disk, "QFI\xfb\x00\x00\x00\x03") // more than 4 KiB are examined
+	copy(disk[1000:], noise(9000, 3))
+	set := newSet(t, &memory{data: disk})
+	h, err := plainImage(set, "odd.img", len(disk)).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for _, off := range []int64{0, 1, 512, 4095, 4096, 5000, 8191, 8192, 9999} {
+		for _, n := range []int{1, 511, 4096, 4097, 8192, 10000, 12000} {
+			p := make([]byte, n)
+			got, err := h.ReadAt(t.Context(), p, off)
+			if want := disk[off:][:min(n, len(disk)-int(off))]; err != nil && err != io.EOF || !bytes.Equal(p[:got], want) {
+				t.Errorf("%d bytes at %d: %d, %v", n, off, got, err)
+			}
+		}
 	}
 }
 
