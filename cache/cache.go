@@ -227,5 +227,13 @@ func (c *Cache) Close() error {
 	return errors.Join(errs...)
 }
 
+// Rest empties the memory tier if it was not used since the last call, and reports
+// whether it did. The blocks are on the disk.
+func (c *Cache) Rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed && c.shared.mem.rest()
+}
+
 // Stats returns the counters so far.
 func (c *Cache) Stats() Stats { return c.shared.count.stats() }

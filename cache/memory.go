@@ -10,7 +10,8 @@ import (
 // or refuse any of them at any time, so nothing relies on it. A nil *memory is
 // a tier that holds nothing.
 type memory struct {
-	cache *ristretto.Cache[uint64, *memoryEntry]
+	cache  *ristretto.Cache[uint64, *memoryEntry]
+	warmth atomic.Int32 // cold, cooling or warm
 }
 
 // memoryEntry is the tier's one reference to a buffer; out makes sure that it
@@ -54,6 +55,7 @@ func (m *memory) get(key uint64) *buffer {
 	if m == nil {
 		return nil
 	}
+	m.use()
 	e, ok := m.cache.Get(key)
 	if !ok || e == nil || !e.buf.tryRef() {
 		return nil
@@ -70,11 +72,37 @@ func (m *memory) put(buf *buffer) {
 	if m == nil {
 		return
 	}
+	m.use()
 	buf.ref()
 	e := &memoryEntry{buf: buf}
 	if !m.cache.Set(buf.key, e, int64(cap(buf.data))) {
 		e.leave()
 	}
+}
+
+// What a tier is between two calls of rest.
+const (
+	cold    = iota // empty
+	cooling        // not used since the last call
+	warm
+)
+
+// use notes that the tier is wanted. Most calls write nothing, for the sake of those
+// beside them.
+func (m *memory) use() {
+	if m.warmth.Load() != warm {
+		m.warmth.Store(warm)
+	}
+}
+
+// rest empties the tier if it was not used since the last call, and reports whether it
+// did. It must not run twice at once.
+func (m *memory) rest() bool {
+	if m == nil || m.warmth.CompareAndSwap(warm, cooling) || !m.warmth.CompareAndSwap(cooling, cold) {
+		return false
+	}
+	m.cache.Clear()
+	return true
 }
 
 // drop forgets a block.

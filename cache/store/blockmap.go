@@ -10,12 +10,13 @@ const (
 	pageWords  = pageBlocks / 64
 )
 
-// A page holds what is known of 1024 blocks. Its checksums are allocated with its first block of data.
+// A page holds what is known of 1024 blocks. Its checksums reach as far as its last block of data, about:
+// most files are small.
 type page struct {
 	present [pageWords]uint64
 	zero    [pageWords]uint64 // subset of present
 	used    [2][pageWords]atomic.Uint64
-	sums    *[pageBlocks]uint32
+	sums    []uint32
 }
 
 // zeroPage stands for every page that is zeros throughout, so that a hole of a terabyte costs 8 bytes per 1024 blocks.
@@ -95,10 +96,13 @@ func (m *blockMap) set(b int64, sum uint32) {
 	}
 	p.present[w] |= bit
 	p.zero[w] &^= bit
-	if p.sums == nil {
-		p.sums = new([pageBlocks]uint32)
+	i := int(b % pageBlocks)
+	if i >= len(p.sums) {
+		more := make([]uint32, max(8, 1<<bits.Len(uint(i))))
+		copy(more, p.sums)
+		p.sums = more
 	}
-	p.sums[b%pageBlocks] = sum
+	p.sums[i] = sum
 }
 
 func (m *blockMap) setZeros(b, n int64) {

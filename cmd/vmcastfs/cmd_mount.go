@@ -143,9 +143,6 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		o.Retry = time.Minute
 	}
 	began := time.Now()
-	quiet, over := context.WithCancel(ctx)
-	defer over()
-	giveMemoryBack(quiet)
 	o.resident = true
 	o.again = func(err error, pause time.Duration) { // stderr is still that of whoever waits
 		left := (o.Retry - time.Since(began)).Round(time.Second)
@@ -156,6 +153,9 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 		return err
 	}
 	defer s.close()
+	quiet, over := context.WithCancel(ctx)
+	defer over()
+	giveMemoryBack(quiet, s.cache.Rest)
 	with, err := newServices(s, o, feedURL, dir, log.Logger)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -27,12 +28,14 @@ func heedMemoryLimit() int64 {
 }
 
 // giveMemoryBack has memory given back to the system after the process has been busy,
-// until ctx ends. The runtime would keep for minutes what nobody uses.
-func giveMemoryBack(ctx context.Context) {
+// until ctx ends. The runtime would keep for minutes what nobody uses. It calls rest
+// now and then, which reports whether there is more to give.
+func giveMemoryBack(ctx context.Context, rest func() bool) {
 	go func() {
 		tick := time.NewTicker(quietTime)
 		defer tick.Stop()
-		for before, busy := uint64(0), true; ; {
+		before, busy := uint64(0), true
+		for n := 1; ; n++ {
 			select {
 			case <-ctx.Done():
 				return
@@ -42,7 +45,9 @@ func giveMemoryBack(ctx context.Context) {
 			metrics.Read(now)
 			allocated := now[0].Value.Uint64()
 			quiet := allocated-before < quietBytes
-			if quiet && busy {
+			rested := n%restTicks == 0 && rest()
+			if quiet && busy || rested {
+				runtime.GC() // pools are empty after two of them
 				debug.FreeOSMemory()
 			}
 			before, busy = allocated, !quiet
@@ -54,6 +59,7 @@ func giveMemoryBack(ctx context.Context) {
 const (
 	quietTime  = 5 * time.Second
 	quietBytes = 1 << 20
+	restTicks  = 4 // of quietTime are between two calls of rest
 )
 
 // ofMemory is n bytes, or less if that is more than share percent of the limit.

@@ -1,0 +1,59 @@
+package cache
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"testing"
+)
+
+// TestRest: the memory tier is emptied when it was not used for a whole turn, only
+// once, and readers beside that get their bytes.
+func TestRest(t *testing.T) {
+	f := localFile(t, 8<<20, 1<<20)
+	mem := f.e.s.mem
+	want := make([]byte, 1<<20)
+	if _, err := f.ReadAt(ctx, want, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	read := func(off int64) {
+		p := make([]byte, 4096)
+		if _, err := f.ReadAt(ctx, p, off); err != nil || !bytes.Equal(p, want[off:][:len(p)]) {
+			t.Error(off, err)
+		}
+	}
+	memory := func() (hit bool) {
+		before := f.e.s.count.memoryHits.Load()
+		read(4096)
+		return f.e.s.count.memoryHits.Load() > before
+	}
+	read(4096)
+	mem.wait()
+	if !memory() {
+		t.Fatal("a block that was read in part is not in memory")
+	}
+	if mem.rest() || !memory() {
+		t.Error("what was just used is forgotten")
+	}
+	if mem.rest() || !mem.rest() {
+		t.Error("what was not used is kept")
+	}
+	if mem.rest() {
+		t.Error("forgotten twice")
+	}
+	if memory() {
+		t.Error("the tier is not empty")
+	}
+	var wg sync.WaitGroup
+	for g := range int64(4) {
+		wg.Go(func() {
+			for i := range int64(2000) {
+				read((i*7 + g) % 256 * 4096)
+			}
+		})
+	}
+	for range 200 {
+		mem.rest()
+	}
+	wg.Wait()
+}
