@@ -2,9 +2,11 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,6 +43,9 @@ const (
 	// looked at before its directory is shown. So many others are behind it.
 	maxUntold  = 32
 	joinedTime = 5 * time.Second
+	// A look must not fetch whole images that nobody asked for. So much of those that
+	// are checked whole first is fetched for it, in bytes of all together.
+	maxUnasked = 4 << 20
 )
 
 // newJoined is the disk of a package's partition images, nil if it has none.
@@ -53,8 +58,9 @@ func newJoined(label string, log *slog.Logger, seed string, parts []candidate, l
 	return j
 }
 
-// resolve finds the layout, with the network if need be. Any number may wait.
-func (j *joined) resolve(ctx context.Context) (*image.Joined, error) {
+// resolve finds the layout, with the network if need be. Any number may wait. Most is
+// that of candidate.look.
+func (j *joined) resolve(ctx context.Context, most int64) (*image.Joined, error) {
 	if l := j.done.Load(); l != nil {
 		return l.disk, nil
 	}
@@ -76,7 +82,7 @@ func (j *joined) resolve(ctx context.Context) (*image.Joined, error) {
 			s, known := j.learned.kind(c.file.name)
 			if !known {
 				var err error
-				if s, err = c.look(gctx); err != nil {
+				if s, err = c.look(gctx, most); err != nil {
 					return err
 				}
 			}
@@ -150,11 +156,12 @@ func (j *joined) wanted() (atOnce, behind bool) {
 	return told > 0, told == 0 && len(j.parts) <= maxUntold
 }
 
-// find looks at the images.
+// find looks at the images by itself. Where that would fetch too much, the disk is found
+// when somebody asks for it.
 func (j *joined) find(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, joinedTime)
 	defer cancel()
-	if _, err := j.resolve(ctx); err != nil && ctx.Err() == nil {
+	if _, err := j.resolve(ctx, maxUnasked/int64(len(j.parts))); err != nil && ctx.Err() == nil && !errors.Is(err, errUnseen) {
 		j.log.Warn("the partition images are not joined yet", "err", err)
 	}
 }
@@ -169,7 +176,7 @@ func (j *joined) disk() *image.Joined {
 
 // FindSize waits for the layout; fs.ErrNotExist: there is no such disk.
 func (j *joined) FindSize(ctx context.Context) (int64, error) {
-	disk, err := j.resolve(ctx)
+	disk, err := j.resolve(ctx, math.MaxInt64)
 	switch {
 	case err != nil:
 		return 0, err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"vmcastfs/cache/remote"
@@ -35,6 +36,8 @@ type Package struct {
 	learned  *learned
 	identity identity
 	warnings []string
+	large    []*File   // whose sizes a listing wants found behind it; written by Prepare alone
+	finished sync.Once // for Finish
 }
 
 // newPackage joins what was read of the archive and the verdict on it. It does no
@@ -71,9 +74,9 @@ func (p *Package) offer(sc foundSidecar) {
 	}
 }
 
-// Prepare does what a listing wants done before it shows the package, and begins
-// what may go on behind it. It reads the block list if that has come already,
-// finds sizes, and makes the disk of partition images.
+// Prepare does what a listing wants done before it shows the package. It reads the
+// block list if that has come already, finds sizes, and makes the disk of partition
+// images.
 func (p *Package) Prepare(ctx context.Context) {
 	p.logFaults()
 	p.earlyBlocks(ctx)
@@ -81,15 +84,25 @@ func (p *Package) Prepare(ctx context.Context) {
 	for _, name := range p.names {
 		files = append(files, p.files[name])
 	}
-	log := p.env.Images.Log
-	if rest := findSizes(ctx, files, p.learned, log); len(rest) > 0 {
-		p.env.Images.Go(func(ctx context.Context) {
-			findRest(ctx, rest, log, p.shared.release.Changed)
-			p.findJoined(ctx)
-		})
+	if p.shared.refusal() == "" {
+		p.large = findSizes(ctx, files, p.learned, p.env.Images.Log)
 	}
 	p.findJoined(ctx)
 	p.archive.DropHead()
+}
+
+// Finish begins what may go on behind a listing: larger members are inflated to find
+// their sizes. Nothing is, as long as nobody looks. It comes after Prepare.
+func (p *Package) Finish() {
+	if len(p.large) == 0 {
+		return
+	}
+	p.finished.Do(func() {
+		p.env.Images.Go(func(ctx context.Context) {
+			findRest(ctx, p.large, p.env.Images.Log, p.shared.release.Changed)
+			p.findJoined(ctx)
+		})
+	})
 }
 
 // earlyBlocks reads a block list that has come with the archive's first bytes.

@@ -109,9 +109,14 @@ func (c candidate) isPartition(s SeenImage) bool {
 	return c.told
 }
 
+// errUnseen: an image is checked whole before its first byte is served, and is too large
+// to be fetched for a look.
+var errUnseen = errors.New("it would be fetched whole for a look at it")
+
 // look reads what the image is recognized by: its first block, which the cache
-// keeps, and no more than that.
-func (c candidate) look(ctx context.Context) (SeenImage, error) {
+// keeps, and no more than that. An image that is fetched whole for that must not be
+// larger than most.
+func (c candidate) look(ctx context.Context, most int64) (SeenImage, error) {
 	if err := c.file.refused(); err != nil {
 		return SeenImage{}, err
 	}
@@ -121,6 +126,9 @@ func (c candidate) look(ctx context.Context) (SeenImage, error) {
 		return SeenImage{}, err
 	}
 	defer im.Drop()
+	if im.Waits(file) && im.Size() > most {
+		return SeenImage{}, errUnseen
+	}
 	head := make([]byte, cache.DefaultBlockSize)
 	n, err := file.ReadAt(cache.Narrowly(ctx), head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

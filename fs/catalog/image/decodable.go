@@ -23,7 +23,7 @@ func (im *Image) CheckDecodable(ctx context.Context) (seen bool, err error) {
 		return false, nil
 	}
 	defer im.base.Drop()
-	if im.base.waits(file) {
+	if im.base.Waits(file) {
 		return false, nil
 	}
 	head, err := readEnd(cache.Narrowly(ctx), file, min(im.base.Size(), seekable.HeadMax), 0)

@@ -231,8 +231,8 @@ func (im *Image) InflatedFrom(base *Image) bool {
 	return im.base != nil && im.base == base && im.checks.mode() != blockMode
 }
 
-// waits tells whether a read of the file would wait until all of it is here.
-func (im *Image) waits(file *cache.File) bool {
+// Waits tells whether a read of the file would wait until all of it is here.
+func (im *Image) Waits(file *cache.File) bool {
 	return (im.set.Strict || im.checks.mode() == strictMode) && file.State() != store.Verified
 }
 

@@ -46,7 +46,7 @@ func (im *Image) admit(ctx context.Context, file *cache.File) error {
 	if im.member.ListOnly != nil && im.member.ListOnly() && im.checks.mode() != blockMode && (im.base == nil || im.base.checks.mode() != blockMode) {
 		return fmt.Errorf("%s: %w: the sidecar, which alone vouches for it, has no blocks of it", im.label(), archive.ErrRefused)
 	}
-	if im.waits(file) {
+	if im.Waits(file) {
 		return nil // reading it checks the head then
 	}
 	return im.set.tell(im.member.Name, im.head.atOpen(ctx, file, im.Size()))
