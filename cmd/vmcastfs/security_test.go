@@ -58,6 +58,7 @@ func TestLimitsAreTrue(t *testing.T) {
 		{"65536 times the stored size", "xvm/seekable", "def(&o.MaxRatio, 65536)"},
 		{"128 MiB of window", "xvm/seekable", "def(&o.MaxWindow, 128<<20)"},
 		{"| memory of decoders for files | 260 MiB", "fs/catalog", "InflateMemory = 260 << 20\n"},
+		{"| a look at images that are checked whole first | 4 MiB", "fs/catalog", "maxUnasked = 4 << 20"},
 		{"| finding out plain sizes | 5 seconds", "fs/catalog", "sizeTime = 5 * time.Second"},
 		{" 2 minutes behind it", "fs/catalog", "sizeBackgroundTime = 2 * time.Minute"},
 		{"| names of releases | 160 bytes", "feed", "maxName = 160\n"},
