@@ -88,16 +88,13 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 	case http.StatusPartialContent, http.StatusOK:
 	case http.StatusRequestedRangeNotSatisfiable:
 		if r, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && r.total != o.id.Size {
-			if r.total == 0 {
-				return 0, fmt.Errorf("%w: it is empty", ErrChanged)
-			}
 			return 0, fmt.Errorf("%w: %d bytes, was %d", errShrunk, r.total, o.id.Size)
 		}
 		return 0, fmt.Errorf("%w: status 416 for a range inside the object", ErrProtocol)
 	default:
 		return 0, statusError(resp, o.shown)
 	}
-	if err := o.notPage(resp.Header); err != nil {
+	if err := o.notPage(resp); err != nil {
 		return 0, err
 	}
 	sure, err := o.check(resp.Header, p)
@@ -106,7 +103,7 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 	}
 	if resp.StatusCode == http.StatusOK {
 		if !sure && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size && resp.Header.Get("Content-Range") == "" {
-			return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
+			return 0, o.otherSize(resp.Header, resp.ContentLength)
 		}
 		return 0, fmt.Errorf("%w: status 200 for a range", ErrProtocol)
 	}
@@ -115,7 +112,7 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 		return 0, err
 	}
 	if !sure && r.total != unknown && r.total != o.id.Size {
-		return 0, fmt.Errorf("%w: %d bytes, was %d", ErrChanged, r.total, o.id.Size)
+		return 0, o.otherSize(resp.Header, r.total)
 	}
 	until = r.last + 1
 	if r.first != off || until > end || r.total != o.id.Size && r.total != unknown || resp.ContentLength >= 0 && resp.ContentLength != until-off {
@@ -129,12 +126,26 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 var errShrunk = fmt.Errorf("%w: a range inside the object is not satisfiable", ErrProtocol)
 
 // notPage refuses HTML in the place of an object that was none: a login page, or that of a
-// proxy. It says nothing of the object, whatever its validators are.
-func (o *Object) notPage(h http.Header) error {
-	if isHTML(h) && !o.id.HTML && (o.id.ETag == "" || strongETag(h) != o.id.ETag) {
+// proxy. So it does nothing in the place of something, as while a file is written anew. Both
+// say nothing of the object, whatever their validators are.
+func (o *Object) notPage(resp *http.Response) error {
+	if h := resp.Header; isHTML(h) && !o.id.HTML && (o.id.ETag == "" || strongETag(h) != o.id.ETag) {
 		return fmt.Errorf("%w: a page of HTML in place of the object", ErrProtocol)
 	}
+	if resp.ContentLength == 0 && o.id.Size > 0 {
+		return fmt.Errorf("%w: nothing in place of the object", ErrProtocol)
+	}
 	return nil
+}
+
+// otherSize is the error of an answer with another size. One that lacks the validators which
+// the object had may be a message in its place.
+func (o *Object) otherSize(h http.Header, size int64) error {
+	kind := ErrChanged
+	if o.id.Pinned() && strongETag(h) == "" && lastModified(h) == "" {
+		kind = ErrProtocol
+	}
+	return fmt.Errorf("%w: %d bytes, was %d", kind, size, o.id.Size)
 }
 
 // checkWhole decides whether resp is the whole object from its beginning.
@@ -148,14 +159,14 @@ func (o *Object) checkWhole(resp *http.Response, p pin) error {
 		}
 		return statusError(resp, o.shown)
 	}
-	if err := o.notPage(resp.Header); err != nil {
+	if err := o.notPage(resp); err != nil {
 		return err
 	}
 	if _, err := o.check(resp.Header, p); err != nil {
 		return err
 	}
 	if o.id.Size != unknown && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size {
-		return fmt.Errorf("%w: %d bytes, was %d", ErrChanged, resp.ContentLength, o.id.Size)
+		return o.otherSize(resp.Header, resp.ContentLength)
 	}
 	return nil
 }

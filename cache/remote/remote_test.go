@@ -75,7 +75,7 @@ func open(t *testing.T, c *Client, url string) *Object {
 	return o
 }
 
-func fetch(t *testing.T, o *Object, off, n int64) ([]byte, error) {
+func fetch(t *testing.T, o source.Source, off, n int64) ([]byte, error) {
 	t.Helper()
 	r, err := o.Fetch(t.Context(), off, n, source.Demand)
 	if err != nil {
