@@ -103,7 +103,7 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 	}
 	if resp.StatusCode == http.StatusOK {
 		if !sure && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size && resp.Header.Get("Content-Range") == "" {
-			return 0, o.otherSize(resp.Header, resp.ContentLength)
+			return 0, o.id.otherSize(resp.Header, resp.ContentLength)
 		}
 		return 0, fmt.Errorf("%w: status 200 for a range", ErrProtocol)
 	}
@@ -112,7 +112,7 @@ func (o *Object) checkRange(resp *http.Response, off, end int64, p pin) (until i
 		return 0, err
 	}
 	if !sure && r.total != unknown && r.total != o.id.Size {
-		return 0, o.otherSize(resp.Header, r.total)
+		return 0, o.id.otherSize(resp.Header, r.total)
 	}
 	until = r.last + 1
 	if r.first != off || until > end || r.total != o.id.Size && r.total != unknown || resp.ContentLength >= 0 && resp.ContentLength != until-off {
@@ -140,12 +140,12 @@ func (o *Object) notPage(resp *http.Response) error {
 
 // otherSize is the error of an answer with another size. One that lacks the validators which
 // the object had may be a message in its place.
-func (o *Object) otherSize(h http.Header, size int64) error {
+func (id Identity) otherSize(h http.Header, size int64) error {
 	kind := ErrChanged
-	if o.id.Pinned() && strongETag(h) == "" && lastModified(h) == "" {
+	if id.Pinned() && strongETag(h) == "" && lastModified(h) == "" {
 		kind = ErrProtocol
 	}
-	return fmt.Errorf("%w: %d bytes, was %d", kind, size, o.id.Size)
+	return fmt.Errorf("%w: %d bytes, was %d", kind, size, id.Size)
 }
 
 // checkWhole decides whether resp is the whole object from its beginning.
@@ -166,7 +166,7 @@ func (o *Object) checkWhole(resp *http.Response, p pin) error {
 		return err
 	}
 	if o.id.Size != unknown && resp.ContentLength >= 0 && resp.ContentLength != o.id.Size {
-		return o.otherSize(resp.Header, resp.ContentLength)
+		return o.id.otherSize(resp.Header, resp.ContentLength)
 	}
 	return nil
 }
