@@ -55,7 +55,7 @@ func FetchFile(_ context.Context, spec, etag, _ string) (*Document, error) {
 		return nil, fmt.Errorf("open feed: %w", err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("feed %s is not a regular file", path)
+		return nil, errors.New("it is not a regular file")
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {

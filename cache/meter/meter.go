@@ -2,6 +2,7 @@
 package meter
 
 import (
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,7 @@ func (h *Histogram) Total() (n int64) {
 
 // Most is a time that the given share did not exceed; it is up to twice too long.
 func (h *Histogram) Most(share float64) time.Duration {
-	left := int64(share * float64(h.Total()))
+	left := int64(math.Ceil(share * float64(h.Total())))
 	for i, c := range h.Counts {
 		if left -= c; left <= 0 {
 			return time.Microsecond << i

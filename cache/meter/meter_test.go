@@ -36,6 +36,10 @@ func TestHistogram(t *testing.T) {
 	if half, all := h.Most(0.5), h.Most(1); half < 3*time.Millisecond || half > 6*time.Millisecond || all < time.Second || all > 2*time.Second {
 		t.Error(half, all)
 	}
+	var one Histogram
+	if one.Add(time.Second); one.Most(0.5) < time.Second {
+		t.Error("of one that took a second half took", one.Most(0.5))
+	}
 }
 
 func TestLimiter(t *testing.T) {

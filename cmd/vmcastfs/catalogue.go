@@ -53,50 +53,43 @@ func (r *catalogueReader) items(ctx context.Context, at *url.URL) (items []catal
 	if err != nil {
 		return nil, err
 	}
-	texts := map[*url.URL][]byte{at: text}
-	parse := func(u *url.URL) ([]catalogue.Item, error) { return catalogue.Sums(texts[u], u, r.wanted) }
 	if strings.HasSuffix(at.Path, "json") {
-		root, err := catalogue.Root(at)
-		if err == nil {
-			texts, err = r.products(ctx, at, root, text)
-		}
-		if err != nil {
-			return nil, err
-		}
-		parse = func(u *url.URL) ([]catalogue.Item, error) { return catalogue.Products(texts[u], root, r.wanted) }
+		items, err = r.streams(ctx, at, text)
+	} else if items, err = catalogue.Sums(text, at, r.wanted); err != nil {
+		err = fmt.Errorf("%s: %w", show.ParsedURL(at), err)
 	}
-	for u := range texts {
-		more, err := parse(u)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", show.ParsedURL(u), err)
-		}
-		items = append(items, more...)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(items, func(a, b catalogue.Item) int { return strings.Compare(a.Name, b.Name) })
 	return r.wanted.Select(items)
 }
 
-// products fetches the lists of products that text names, which may be one itself.
-func (r *catalogueReader) products(ctx context.Context, at, root *url.URL, text []byte) (map[*url.URL][]byte, error) {
-	texts := make(map[*url.URL][]byte)
-	index, err := catalogue.IsIndex(text)
-	if err == nil && !index {
-		texts[at] = text
-		return texts, nil
+// streams lists the images of simplestreams. text is their index, or one list of products.
+func (r *catalogueReader) streams(ctx context.Context, at *url.URL, text []byte) (items []catalogue.Item, err error) {
+	root, err := catalogue.Root(at)
+	if err != nil {
+		return nil, err
 	}
-	var products []*url.URL
-	if err == nil {
-		products, err = catalogue.Index(text, root)
+	lists := []catalogue.List{{URL: at}}
+	index, err := catalogue.IsIndex(text)
+	if err == nil && index {
+		lists, err = catalogue.Index(text, root)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", show.ParsedURL(at), err)
 	}
-	for _, u := range products {
-		if texts[u], err = r.signed(ctx, u); err != nil {
-			return nil, err
+	for _, l := range lists { // one at a time: each may be large
+		if l.URL != at {
+			if text, err = r.signed(ctx, l.URL); err != nil {
+				return nil, err
+			}
+		}
+		if items, err = catalogue.Products(items, text, root, l.ID, r.wanted); err != nil {
+			return nil, fmt.Errorf("%s: %w", show.ParsedURL(l.URL), err)
 		}
 	}
-	return texts, nil
+	return items, nil
 }
 
 // signed fetches a text, and has its signature checked. Nothing of it is looked at before.

@@ -63,7 +63,9 @@ once, too, for its SHA-256.
 
 Run it again when the catalogue has changed. What the feed has already is not
 asked for again; what has left the catalogue leaves the feed. The exit status is
-0 if the feed is as the catalogue, else 1, and FILE is as it was.`,
+0 if the feed is as the catalogue, else 1, and FILE is as it was. What an import
+that was interrupted has read whole is not read again: until one ends, FILE.part
+beside FILE and the sidecars tell.`,
 		Example: `  vmcastfs feed import --keyring ubuntu-cloudimage-keyring.gpg \
     --only 'arch=amd64,release=noble,kind=disk1.img,newest=3' \
     --index --sign key.asc -o /srv/www/u/vmcast.xml \

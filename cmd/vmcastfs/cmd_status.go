@@ -146,8 +146,11 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 		before = mounts
 		select {
 		case <-time.After(watchSpan):
-		case <-ctx.Done():
-			return nil // how a watch ends
+		case <-ctx.Done(): // how a watch ends
+			if terminalOf(e.stdout) != nil {
+				fmt.Fprintln(e.stdout) // the terminal has put ^C on the line
+			}
+			return nil
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"html"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,11 +46,13 @@ type importer struct {
 	how    xvmpack.IndexOptions
 	signer string
 	had    map[string]feed.Release // by id
+	half   map[string]feed.Release // what an import had read that did not end
+	read   []feed.Entry            // now, to be the next one's half
 	done   imported
 }
 
 func (e *env) feedImport(ctx context.Context, c importCall) error {
-	im := &importer{env: e, call: c, log: e.quietLog(), had: make(map[string]feed.Release)}
+	im := &importer{env: e, call: c, log: e.quietLog(), had: make(map[string]feed.Release), half: make(map[string]feed.Release)}
 	im.done = imported{Catalogue: show.URL(c.address), Feed: c.out, New: []string{}, Indexed: []string{}, Gone: []string{}}
 	r := &catalogueReader{}
 	var err error
@@ -96,9 +99,19 @@ func (e *env) feedImport(ctx context.Context, c importCall) error {
 
 // write makes the feed anew.
 func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
+	if len(items) > feed.MaxItems {
+		return withCode(exitFailed, fmt.Errorf("%s are more than mounts take; want less with --only", count(len(items), "image")))
+	}
 	old, err := readAtMost(im.call.out, feed.MaxBody)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return withCode(exitSystem, err)
+	}
+	if part, err := readAtMost(im.part(), feed.MaxBody); err == nil {
+		if was, _ := feed.Parse(feed.Document{Body: part, FinalURL: im.call.address}); was != nil {
+			for _, r := range was.Releases {
+				im.half[r.ID] = r
+			}
+		}
 	}
 	channel := feed.Channel{Title: im.call.title, Link: im.call.address, TTL: 24 * time.Hour, Built: time.Now()}
 	if len(old) > 0 {
@@ -130,7 +143,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	if err != nil {
 		return withCode(exitFailed, err)
 	}
-	if len(doc) > feed.MaxBody || len(items) > feed.MaxItems {
+	if len(doc) > feed.MaxBody {
 		return withCode(exitFailed, fmt.Errorf("%s in a feed of %d bytes are more than mounts take; want less with --only", count(len(items), "image"), len(doc)))
 	}
 	im.done.Changed, im.done.Releases = !bytes.Equal(doc, old), len(items)
@@ -139,7 +152,20 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 			return withCode(exitSystem, err)
 		}
 	}
+	_ = os.Remove(im.part())
 	return im.tell()
+}
+
+// part is a feed of the images that were read for their SHA-256 alone, until the import ends:
+// the next one need not read them again if this is interrupted.
+func (im *importer) part() string { return im.call.out + ".part" }
+
+func (im *importer) keepPart(e feed.Entry) {
+	im.read = append(im.read, e)
+	c := feed.Channel{Title: im.call.out, Link: im.call.address, Built: time.Now(), Items: im.read}
+	if doc, err := c.Marshal(); err == nil {
+		_ = renameio.WriteFile(im.part(), doc, 0o644) // without it more is read again, and no more
+	}
 }
 
 // tell says what was done.
@@ -175,10 +201,14 @@ func (im *importer) entry(ctx context.Context, it *catalogue.Item, n, of int) (f
 		Length: it.Size, SHA256: it.SHA256(), Published: it.Date, NotesHTML: im.notes(it),
 	}
 	was, known := im.had[e.ID]
+	had := known
+	if !known {
+		was, known = im.half[e.ID]
+	}
 	if known && (e.SHA256 == "" || e.SHA256 == was.SHA256) && (e.Length < 0 || e.Length == was.Length) && was.SHA256 != "" {
 		e.SHA256, e.Length, e.Published = was.SHA256, was.Length, was.Published
 	} else {
-		known = false
+		had = false
 	}
 	whole := e.SHA256 == "" || im.call.index && !im.indexed(it, e.SHA256)
 	if whole || e.Length < 0 || e.Published.IsZero() {
@@ -186,7 +216,10 @@ func (im *importer) entry(ctx context.Context, it *catalogue.Item, n, of int) (f
 			return e, err
 		}
 	}
-	if !known {
+	if it.SHA256() == "" && !had {
+		im.keepPart(e)
+	}
+	if !had {
 		im.done.New = append(im.done.New, e.Title)
 	}
 	return e, nil

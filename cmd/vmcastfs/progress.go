@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -18,7 +19,14 @@ func (e *env) progress(what string, total int64) (add func(n int64), done func()
 		return func(int64) {}, func() {}
 	}
 	bar := newBar(f, what, total)
-	return func(n int64) { _ = bar.Add64(n) }, func() { _ = bar.Clear() }
+	var width atomic.Int64
+	width.Store(int64(widthOf(f)))
+	return func(n int64) {
+		if w := int64(widthOf(f)); width.Swap(w) != w { // somebody has resized it
+			bar.Describe(described(f, what))
+		}
+		_ = bar.Add64(n)
+	}, func() { _ = bar.Clear() }
 }
 
 // waitFor runs fn, and shows on a terminal that it takes a while, and with far how
@@ -63,15 +71,21 @@ func terminalOf(w io.Writer) *os.File {
 
 // newBar is a bar over bytes, with how many there are, the rate and the time left.
 func newBar(out *os.File, what string, total int64) *progressbar.ProgressBar {
-	// What is done leaves 56 columns for the bar and the numbers; of a path the end tells more.
-	if room := max(widthOf(out)-56, 12); utf8.RuneCountInString(what) > room {
-		runes := []rune(what)
-		what = "…" + string(runes[len(runes)-room+1:])
-	}
 	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
+		progressbar.OptionSetDescription(described(out, what)), progressbar.OptionSetWriter(out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 		progressbar.OptionUseIECUnits(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
+		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionUseANSICodes(os.Getenv("TERM") != "dumb"))
 	bar.StartWithoutRender() // or its first rate would be that of no time
 	return bar
+}
+
+// described is what is done, in what the bar and the numbers leave of the width. Of a path
+// the end tells more.
+func described(out *os.File, what string) string {
+	if room := max(widthOf(out)-56, 9); utf8.RuneCountInString(what) > room {
+		runes := []rune(what)
+		return "…" + string(runes[len(runes)-room+1:])
+	}
+	return what
 }

@@ -210,10 +210,19 @@ func latencyLines(m *mountStatus) (lines []string) {
 		l    meter.Histogram
 	}{{"hits", r.Latency.Hit}, {"fetched ahead", r.Latency.PrefetchHit}, {"misses", r.Latency.Miss}} {
 		if n := x.l.Total(); n > 0 {
-			lines = append(lines, fmt.Sprintf("%s %s: half within %s, 99%% within %s", humanize.Comma(n), x.name, x.l.Most(0.5), x.l.Most(0.99)))
+			lines = append(lines, fmt.Sprintf("%s: %s, half within %s, 99%% within %s", x.name, humanize.Comma(n), rounded(x.l.Most(0.5)), rounded(x.l.Most(0.99))))
 		}
 	}
 	return lines
+}
+
+// rounded has two digits.
+func rounded(d time.Duration) time.Duration {
+	unit := time.Microsecond
+	for d/unit >= 100 {
+		unit *= 10
+	}
+	return d.Round(unit)
 }
 
 // latency is the mean time to the head of an answer.

@@ -33,6 +33,8 @@ func TestFilter(t *testing.T) {
 		"file=b-*.qcow2,kind=qcow2":        "b-aarch64-10 b-arm64-9",
 		"product=a-amd64,version=2023100?": "a-amd64-20231001",
 		"os=x":                             "",
+		"arch=x86*":                        "",
+		"arch=aarch*":                      "b-aarch64-10",
 	} {
 		f, err := ParseFilter(only)
 		if err != nil {
@@ -134,11 +136,11 @@ func FuzzProducts(f *testing.F) {
 	f.Add([]byte(`{"format":"index:1.0","index":{"x":{"datatype":"image-downloads","path":"streams/v1/x.json"}}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		root := at(t, "https://h.example/c/")
-		items, err := Products(doc, root, Filter{})
+		items, err := Products(nil, doc, root, "", Filter{})
 		check(t, root, items, err)
-		urls, err := Index(doc, root)
-		for _, u := range urls {
-			check(t, root, []Item{{URL: u, Size: 1, Sums: []Sum{{}}}}, err)
+		lists, err := Index(doc, root)
+		for _, l := range lists {
+			check(t, root, []Item{{URL: l.URL, Size: 1, Sums: []Sum{{}}}}, err)
 		}
 		_, _ = IsIndex(doc)
 	})

@@ -55,10 +55,8 @@ func (f Filter) matches(it *Item, file string) bool {
 			"arch": it.Arch, "file": file, "kind": it.Kind, "name": it.Name, "os": it.OS,
 			"product": it.Product, "release": it.Release, "version": it.Version,
 		}[t.field]
-		if t.field == "arch" {
-			value, t.pattern = commonArch(value), commonArch(t.pattern)
-		}
-		if ok, _ := path.Match(t.pattern, strings.ToLower(value)); !ok {
+		ok, _ := path.Match(t.pattern, strings.ToLower(value))
+		if !ok && (t.field != "arch" || commonArch(t.pattern) != commonArch(value)) {
 			return false
 		}
 	}

@@ -39,10 +39,16 @@ func IsIndex(doc []byte) (bool, error) {
 	return false, bad("its format is %s, and not index:1.0 or products:1.0", quoted(format))
 }
 
+// List is a list of products that an index names. ID is what the list calls itself.
+type List struct {
+	ID  string
+	URL *url.URL
+}
+
 // Index lists where the products of images are that an index names.
-func Index(doc []byte, root *url.URL) (products []*url.URL, err error) {
+func Index(doc []byte, root *url.URL) (lists []List, err error) {
 	r := newReader(doc)
-	var paths []string
+	var paths, ids []string
 	err = r.object("the index", func(key string) error {
 		if key != "index" {
 			return r.skip()
@@ -59,7 +65,7 @@ func Index(doc []byte, root *url.URL) (products []*url.URL, err error) {
 				return r.skip()
 			})
 			if err == nil && datatype == "image-downloads" {
-				paths = append(paths, file)
+				paths, ids = append(paths, file), append(ids, name)
 			}
 			return err
 		})
@@ -73,22 +79,28 @@ func Index(doc []byte, root *url.URL) (products []*url.URL, err error) {
 	if len(paths) > 64 {
 		return nil, bad("the index names %d lists of products", len(paths))
 	}
-	for _, p := range paths {
+	for i, p := range paths {
 		u, err := resolve(root, p)
 		if err != nil {
 			return nil, err
 		}
-		products = append(products, u)
+		lists = append(lists, List{ids[i], u})
 	}
-	return products, nil
+	return lists, nil
 }
 
-// Products lists the images of a list of products that are wanted.
-func Products(doc []byte, root *url.URL, wanted Filter) ([]Item, error) {
+// Products adds the images of a list of products that are wanted to items. id is what the
+// index calls the list, "" without one: another list of the publisher, which has as good a
+// signature, is not taken in its place.
+func Products(items []Item, doc []byte, root *url.URL, id string, wanted Filter) ([]Item, error) {
 	r := newReader(doc)
-	var items []Item
+	own := id
 	err := r.object("the products", func(key string) error {
-		if key != "products" {
+		switch key {
+		case "content_id":
+			return r.text(&own)
+		case "products":
+		default:
 			return r.skip()
 		}
 		return r.object("the products", func(name string) error {
@@ -108,6 +120,9 @@ func Products(doc []byte, root *url.URL, wanted Filter) ([]Item, error) {
 			return err
 		})
 	})
+	if err == nil && id != "" && own != id {
+		err = bad("it is the list %s, and the index names %s here", quoted(own), quoted(id))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"vmcastfs/cmd/internal/appliance"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/feed"
 )
 
@@ -103,27 +105,15 @@ func TestImportedCatalogue(t *testing.T) {
 	s.image("20240601", "ubuntu-24.04.raw.xz", "root.raw.xz", filter(t, noise(1<<20, 4), "xz", "-c"))
 	s.update()
 	// The feed and the sidecars are served by somebody else than the images.
-	own := newGnuPG(t)
-	own.key("own", "ed25519", "never")
-	key := filepath.Join(dir, "own.key")
-	if err := os.WriteFile(key, own.run("", "--batch", "--armor", "--export-secret-keys", own.user("own")), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	out := filepath.Join(dir, "vmcast.xml")
-	text, err := s.imports(out, "--index", "--sign", key)
-	if err != nil || !strings.Contains(text, "3 releases, 3 new, 0 gone, 3 sidecars; signed by cloud") {
-		t.Fatalf("%v\n%s", err, text)
+	text, key, ring := s.importSidecars(dir, s.at)
+	if !strings.Contains(text, "3 releases, 3 new, 0 gone, 3 sidecars; signed by cloud") {
+		t.Fatal(text)
 	}
 	f, err := feed.Parse(feed.Document{Body: readAll(t, out), FinalURL: s.origin.URL()})
 	if err != nil || len(f.Releases) != 3 {
 		t.Fatalf("%v %+v", err, f)
 	}
-	sidecars, _ := filepath.Glob(filepath.Join(dir, "*.sidecar"))
-	for _, path := range sidecars {
-		s.origin.PutBytes("/own/"+filepath.Base(path), readAll(t, path))
-	}
-	s.origin.PutBytes(appliance.FeedPath, readAll(t, out))
-	s.origin.ResetStats()
 
 	// Again: nothing is asked for again.
 	if text, err := s.imports(out, "--index", "--sign", key); err != nil || !strings.Contains(text, "unchanged, 3 releases") {
@@ -133,7 +123,7 @@ func TestImportedCatalogue(t *testing.T) {
 		t.Errorf("%d requests for images that the feed has", n)
 	}
 
-	s.mount("keyring="+own.ring("own"), "sidecar="+s.origin.URL()+"/own/", "complete=off", "profile=off")
+	s.mount("keyring="+ring, "sidecar="+s.origin.URL()+"/own/", "complete=off", "profile=off")
 	release := "ubuntu-server-24.04-amd64-20240601-disk1.img"
 	base := s.world.path(release, name)
 	overlay := filepath.Join(dir, "overlay.qcow2")
@@ -157,7 +147,7 @@ func TestImportedCatalogue(t *testing.T) {
 	if notes := string(readAll(t, s.world.path(release, "notes.html"))); !strings.Contains(notes, hexSHA256(qcow)) || !strings.Contains(notes, "signed by cloud") {
 		t.Error("notes:", notes)
 	}
-	if text, err := s.run("verify", "--options", s.options("sig=require", "keyring="+own.ring("own"), "sidecar="+dir), s.feed); err != nil {
+	if text, err := s.run("verify", "--options", s.options("sig=require", "keyring="+ring, "sidecar="+dir), s.feed); err != nil {
 		t.Errorf("verify: %v\n%s", err, text)
 	}
 	s.umount()
@@ -241,9 +231,14 @@ func TestS15CatalogueTampered(t *testing.T) {
 		"index not signed": {put("/streams/v1/index.sjson", text(s.index())), "not signed"},
 		"something before": {put(streamsProducts, append([]byte("x\n"), signed...)), "not signed"},
 		"something behind": {put(streamsProducts, append(bytes.Clone(signed), "{}\n"...)), "around it"},
-		"a page":           {put(streamsProducts, s.g.sign("cloud", []byte("<html>\n"), "--clear-sign")), "no JSON"},
-		"a key twice":      {put(streamsProducts, s.g.sign("cloud", []byte(doubled), "--clear-sign")), "twice"},
-		"cut":              {put(streamsProducts, s.g.sign("cloud", text(s.products())[:300], "--clear-sign")), "bad catalogue"},
+		"another list": {func() {
+			p := s.products()
+			p["content_id"] = "com.ubuntu.cloud:daily:download"
+			s.serve(streamsProducts, p)
+		}, "the index names"},
+		"a page":      {put(streamsProducts, s.g.sign("cloud", []byte("<html>\n"), "--clear-sign")), "no JSON"},
+		"a key twice": {put(streamsProducts, s.g.sign("cloud", []byte(doubled), "--clear-sign")), "twice"},
+		"cut":         {put(streamsProducts, s.g.sign("cloud", text(s.products())[:300], "--clear-sign")), "bad catalogue"},
 		"index path": {func() {
 			i := s.index()
 			i["index"].(object)["com.ubuntu.cloud:released:download"].(object)["path"] = "http://evil.example/p.sjson"
@@ -356,4 +351,53 @@ func newGnuPGRing(t *testing.T) string {
 	g := newGnuPG(t)
 	g.key("somebody", "ed25519", "never")
 	return g.ring("somebody")
+}
+
+// TestImportKilled: an import that is killed in the middle leaves no feed, and nothing half.
+// The next one reads what is left, also of images that their publisher summed by SHA-512 alone.
+func TestImportKilled(t *testing.T) {
+	t.Parallel()
+	w, dir := bareWorld(t), t.TempDir()
+	out, sums := filepath.Join(dir, "vmcast.xml"), ""
+	at := func(i int) string { return fmt.Sprintf("/d/20240601/debian-%d.img", i) }
+	for i := range 3 {
+		image := noise(2<<20, byte(i))
+		w.origin.PutBytes(at(i), image)
+		sums += fmt.Sprintf("%x  %s\n", sha512.Sum512(image), filepath.Base(at(i)))
+	}
+	w.origin.PutBytes("/d/20240601/SHA512SUMS", []byte(sums))
+	args := []string{"feed", "import", "--unsigned", "--index", "-o", out, w.origin.URL() + "/d/20240601/"}
+	w.origin.SetBandwidth(2 << 20)
+	cmd := exec.Command(binary, args...)
+	must(t, cmd.Start())
+	testkit.Eventually(t, "the second image is being read", time.Minute, func() bool { return w.origin.Stats(at(1)).BytesSent > 256<<10 })
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	w.origin.SetBandwidth(0)
+	if _, err := os.Stat(out); err == nil || w.origin.Stats(at(2)).Requests > 0 {
+		t.Fatal("it was too late to kill it")
+	}
+	w.origin.ResetStats()
+	if text, err := w.run(args...); err != nil || !strings.Contains(text, "3 releases, 3 new, 0 gone, 2 sidecars") {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if first, second := w.origin.Stats(at(0)).BytesSent, w.origin.Stats(at(1)).BytesSent; first > 0 || second < 2<<20 {
+		t.Errorf("%d bytes were read of what was here, and %d of what was not", first, second)
+	}
+	var left []string
+	files, _ := os.ReadDir(dir)
+	for _, f := range files {
+		left = append(left, f.Name())
+	}
+	if len(left) != 4 {
+		t.Errorf("left: %q", left)
+	}
+	w.feed = out
+	w.mount("sig=ignore", "sidecar="+dir)
+	for i := range 3 {
+		w.wantFile(noise(2<<20, byte(i)), fmt.Sprintf("debian-%d-20240601", i), filepath.Base(at(i)))
+	}
+	if text, err := w.run(args...); err != nil || !strings.Contains(text, "unchanged, 3 releases") {
+		t.Errorf("%v\n%s", err, text)
+	}
 }

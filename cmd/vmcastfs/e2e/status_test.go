@@ -82,7 +82,7 @@ func TestStatusCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{w.dir, w.feed, "2 releases", "disk.img", ", open", "demo-1.1", "LATENCY", "from the cache", " misses: half within ", w.origin.URL()} {
+	for _, want := range []string{w.dir, w.feed, "2 releases", "disk.img", ", open", "demo-1.1", "LATENCY", "from the cache", " misses: ", w.origin.URL()} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the table lacks %q:\n%s", want, text)
 		}
