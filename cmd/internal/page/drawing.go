@@ -20,7 +20,8 @@ type drawing struct {
 	Width, Height, Inner int
 	BarY, PlotX, PlotY   int
 	PlotWidth            int
-	Lines, Axes          []text
+	Titles, Lines, Axes  []text
+	StateY               int
 	Legend               []text
 }
 
@@ -34,6 +35,7 @@ const (
 	drawingWidth = 1000
 	margin       = 24
 	lineLength   = 104 // characters
+	titleLength  = 72  // of the wider ones of the title
 )
 
 // Check refuses what no mount tells of an image: it may be anybody's.
@@ -69,7 +71,20 @@ func newDrawing(b catalog.Boot, now time.Time) drawing {
 	style, _ := static.ReadFile("static/picture.css") // it is embedded
 	d := drawing{Hero: heroOf(b.Release, b.Status), Style: template.CSS(style), Width: drawingWidth, Inner: drawingWidth - 2*margin}
 	d.Hero.Bar, d.Hero.Line, d.Hero.Sentence = newBar(b.Picture), newTimeline(b.Boot), Sentence(b.Picture, now)
-	y := 92
+	y := 38
+	titles := []string{d.Hero.Release + " / " + d.Hero.File}
+	if utf8.RuneCountInString(titles[0]) > titleLength {
+		titles = []string{d.Hero.Release + " /", d.Hero.File}
+	}
+	for _, t := range titles {
+		if r := []rune(t); len(r) > titleLength {
+			t = string(r[:titleLength-1]) + "…"
+		}
+		d.Titles = append(d.Titles, text{Y: y, Text: t})
+		y += 28
+	}
+	d.StateY = y - 6
+	y += 26
 	for _, line := range wrap(d.Hero.Sentence, lineLength) {
 		d.Lines = append(d.Lines, text{Y: y, Text: line})
 		y += 25
