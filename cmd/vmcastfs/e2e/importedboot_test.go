@@ -124,10 +124,12 @@ func TestImportedGuestBoots(t *testing.T) {
 
 // TestImportedDebianBoots: a Debian of the size and the kind that clouds boot, which its
 // publisher only summed whole, boots from its own GRUB to its login prompt through an overlay,
-// from a feed made of the publisher's directory. At most 15 % of it are fetched, each block
-// checked by the sidecar that `feed import` made and signed. The mount completes nothing behind
-// the guest, and fetches nothing before it: else all of the image would come in the end. It is
-// a long test.
+// from a feed made of the publisher's directory. Each block is checked by the sidecar that
+// `feed import` made and signed. The mount completes nothing behind the guest, and fetches
+// nothing before it: else all of the image would come in the end. It is a long test.
+//
+// At most 15 % of the image are fetched, or twice what the guest reads if that is more: of the
+// compressed 454 MB it reads 85 MB by itself, 42 of them kernel and ramdisk.
 func TestImportedDebianBoots(t *testing.T) {
 	if os.Getenv("VMCASTFS_TEST_LONG") == "" {
 		t.Skip("a long form: VMCASTFS_TEST_LONG is not set")
@@ -191,7 +193,7 @@ func TestImportedDebianBoots(t *testing.T) {
 			read := covered(b.Boot.Reads)
 			t.Logf("it boots in %v; %.1f of %.1f MB were fetched (%.1f %%) in %d requests; the guest read %.1f MB of it in %d reads, so that %.2f times as much was fetched",
 				took.Round(time.Second), float64(sent)/1e6, float64(info.Size())/1e6, percent, s.origin.Stats(image).Requests, float64(read)/1e6, len(b.Boot.Reads), float64(sent)/float64(read))
-			if percent > 15 {
+			if sent > max(info.Size()*15/100, 2*read) {
 				t.Errorf("%.1f %% of the image were fetched", percent)
 			}
 			if st := s.file(release, name); st.Verify != "block" || st.State != "partial" || st.LastError != "" {
