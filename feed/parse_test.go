@@ -568,15 +568,6 @@ func bigFeed(n int) []byte {
 	return []byte(rssOf(items...))
 }
 
-func TestTenThousandItems(t *testing.T) {
-	t.Parallel()
-	body := bigFeed(10_000)
-	f, err := parseAt(body, testBase)
-	if err != nil || len(f.Releases) != 10_000 {
-		t.Fatalf("%d releases, %v", len(f.Releases), err)
-	}
-}
-
 func BenchmarkParse10000(b *testing.B) {
 	body := bigFeed(10_000)
 	b.SetBytes(int64(len(body)))

@@ -26,7 +26,7 @@ const reaperEnv = "VMCASTFS_TEST_REAPER"
 // second process empties when this one ends, however it ends: it kills the
 // programs that run from there or were told of it, unmounts and removes all. So
 // tests that time out leave nothing. If a mount is left by tests that passed,
-// or a program that lies there, Main says so and fails.
+// or a program that lies there, or a program had a data race, Main says so and fails.
 func Main(m *testing.M, prepare func() error) (code int) {
 	if dir := os.Getenv(reaperEnv); dir != "" {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the tests have ended
@@ -35,7 +35,10 @@ func Main(m *testing.M, prepare func() error) (code int) {
 	}
 	dir, err := os.MkdirTemp("", "vmt")
 	if err == nil {
-		err = errors.Join(os.Chmod(dir, 0o711), os.Setenv("TMPDIR", dir)) // tests run programs as other users
+		// Tests run programs as other users. What the race detector finds in daemons, whose output
+		// nobody reads, goes into files; without a sleep each command takes a second less.
+		err = errors.Join(os.Chmod(dir, 0o711), os.Setenv("TMPDIR", dir),
+			os.Setenv("GORACE", "atexit_sleep_ms=0 log_path="+filepath.Join(dir, "race")+" "+os.Getenv("GORACE")))
 	}
 	var wait func()
 	if err == nil {
@@ -58,6 +61,12 @@ func Main(m *testing.M, prepare func() error) (code int) {
 	}
 	if len(left) > 0 && code == 0 {
 		fmt.Fprintf(os.Stderr, "the tests leave\n  %s\n", strings.Join(left, "\n  "))
+		code = 1
+	}
+	races, _ := filepath.Glob(filepath.Join(dir, "race.*"))
+	for _, path := range races {
+		report, _ := os.ReadFile(path)
+		fmt.Fprintf(os.Stderr, "a race in a program that the tests started:\n%s\n", report)
 		code = 1
 	}
 	return code

@@ -52,6 +52,7 @@ func packBinary(t testing.TB, image []byte, args ...string) []byte {
 // there at once, zeros cost nothing, and one wrong byte on the server is EIO
 // for its block alone.
 func TestBlockPackage(t *testing.T) {
+	t.Parallel()
 	const blk = 64 << 10
 	disk := diskOf(48, 1)
 	w := bareWorld(t)
@@ -107,6 +108,7 @@ func TestBlockPackage(t *testing.T) {
 // TestUpgradeFetchesWhatChanged: two releases that differ by 2 % (the blocks,
 // not the bytes): the second one costs about that.
 func TestUpgradeFetchesWhatChanged(t *testing.T) {
+	t.Parallel()
 	const blk, blocks = 64 << 10, 300
 	first := noise(blocks*blk, 1)
 	second := bytes.Clone(first)
@@ -140,6 +142,7 @@ func TestUpgradeFetchesWhatChanged(t *testing.T) {
 // image be read anywhere at once, from a directory and from a server, signed by
 // a key of the keyring.
 func TestSidecarOption(t *testing.T) {
+	t.Parallel()
 	g := newGnuPG(t)
 	g.key("operator", "ed25519", "never")
 	key := filepath.Join(t.TempDir(), "secret.asc")
@@ -203,6 +206,7 @@ func TestSidecarOption(t *testing.T) {
 // is refused until a signed sidecar vouches for it; and so is a package that has
 // a block list of its own and no signature.
 func TestSidecarVouchesMounted(t *testing.T) {
+	t.Parallel()
 	g := newGnuPG(t)
 	g.key("operator", "ed25519", "never")
 	key := filepath.Join(t.TempDir(), "secret.asc")
@@ -272,6 +276,7 @@ func TestNoSidecarInAnOutage(t *testing.T) {
 // TestStateAfterEviction: when blocks of a verified image are lost from the
 // cache, the state says so, and what comes in their place is checked.
 func TestStateAfterEviction(t *testing.T) {
+	t.Parallel()
 	disk := member{"root.img", noise(20<<16, 3)}
 	w := bareWorld(t)
 	w.publish("one", packListed(t, disk))

@@ -37,7 +37,6 @@ func buildBinary() error {
 	args := []string{"build", "-o", binary}
 	if raceEnabled {
 		args = append(args, "-race")
-		os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // else each command takes a second more
 	}
 	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

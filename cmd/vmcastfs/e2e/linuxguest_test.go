@@ -210,6 +210,7 @@ func kernelPackage(t testing.TB) string {
 // TestGuestKnowsRightFromWrong boots the guest from local files: a guest that
 // could not fail would prove nothing about a mount.
 func TestGuestKnowsRightFromWrong(t *testing.T) {
+	t.Parallel()
 	deb := kernelPackage(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

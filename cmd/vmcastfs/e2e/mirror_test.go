@@ -175,6 +175,7 @@ func plainDisk(t *testing.T) (pkg, disk []byte) {
 // A mirror that lies, in whatever way, is found out by the first blocks. Nothing wrong is read, the
 // origin gives the rest, an event tells of it, and so does status.
 func TestH19LyingMirror(t *testing.T) {
+	t.Parallel()
 	for kind, prepare := range sumsOver {
 		pkg, disk := plainDisk(t)
 		stride := 640 << 10 // one block in ten
@@ -256,6 +257,7 @@ func lyingMirrors(t *testing.T, pkg, disk []byte, stride int, prepare func(t *te
 
 // A bare image has no sums: it comes from the origin, and status says so, and what helps.
 func TestMirrorWithoutSums(t *testing.T) {
+	t.Parallel()
 	w, packages := rackWorld(t, nil)
 	disk := noise(3<<20, 3)
 	packages.Put("/d.img", bytes.NewReader(disk), int64(len(disk)), time.Now().Add(-time.Hour), `"one"`, "application/octet-stream")

@@ -23,6 +23,7 @@ import (
 
 // TestPublisher runs the scripts of the publisher's commands.
 func TestPublisher(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"tar", "gzip", "xz", "gpg", "sha1sum", "sha256sum", "xmllint"} {
 		testkit.Need(t, tool)
 	}
@@ -58,6 +59,7 @@ func TestPublisher(t *testing.T) {
 
 // TestPackedAppliance mounts the packages that the demo serves.
 func TestPackedAppliance(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, appliance.Options{Packed: true})
 	key := filepath.Join(t.TempDir(), "key.asc")
 	if err := os.WriteFile(key, w.app.Key, 0o600); err != nil {

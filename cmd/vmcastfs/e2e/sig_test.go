@@ -141,6 +141,7 @@ func (c sigCase) pack(t testing.TB, g *gnupg) []byte {
 // trusted key vouches for is listed and refused, and status, list and log say
 // exactly why.
 func TestSignaturesByGnuPG(t *testing.T) {
+	t.Parallel()
 	w := bareWorld(t)
 	g := newGnuPG(t)
 	by := func(name string, more ...string) func([]byte) []byte {
@@ -260,6 +261,7 @@ func clip(s string) string { return s[:min(len(s), 300)] }
 // TestSigNeedsKeyring: sig=require without a key refuses to mount, and so does
 // an empty or broken keyring.
 func TestSigNeedsKeyring(t *testing.T) {
+	t.Parallel()
 	w := bareWorld(t)
 	w.publish("one", packListed(t, member{"root.img", lines(1000, 1)}))
 	empty := t.TempDir()
@@ -281,6 +283,7 @@ func TestSigNeedsKeyring(t *testing.T) {
 // alarms, are refused over restarts and without the cache, and are accepted by
 // the operator while the mount runs.
 func TestTrustCommand(t *testing.T) {
+	t.Parallel()
 	w := bareWorld(t)
 	g := newGnuPG(t)
 	g.key("rsa", "ed25519", "never")
@@ -369,6 +372,7 @@ func TestTrustCommand(t *testing.T) {
 // TestStateUnwritable: a mount whose trust state cannot be written says so, and
 // goes on only if signatures are not asked for.
 func TestStateUnwritable(t *testing.T) {
+	t.Parallel()
 	w := bareWorld(t)
 	w.publish("one", packListed(t, member{"root.img", lines(1000, 1)}))
 	g := newGnuPG(t)

@@ -77,6 +77,7 @@ func seeded(seed string) []byte {
 // mount that requires signatures: no wrong byte is ever served, and a wrong byte
 // of a compressed block costs that block at most.
 func TestTamper(t *testing.T) {
+	t.Parallel()
 	const blk = 64 << 10
 	key, err := xvm.NewSigner("Publisher", "p@example.org", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
