@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,21 +15,11 @@ import (
 // What cannot be booted as it is is refused with the reason, and with what helps.
 func TestConfigTellsWhy(t *testing.T) {
 	t.Parallel()
-	img := testkit.Need(t, "qemu-img")
 	dir := t.TempDir()
 	create := func(name string, args ...string) member {
 		path := filepath.Join(dir, name)
-		args = slices.Concat([]string{"create", "-q"}, args, []string{path, "2M"})
-		for try := 0; ; try++ {
-			out, err := exec.CommandContext(t.Context(), img, args...).CombinedOutput()
-			if err == nil {
-				return member{name, readAll(t, path)}
-			}
-			// On a busy machine it may fail to time the derivation of a LUKS key.
-			if try == 10 || !bytes.Contains(out, []byte("CPU usage")) {
-				t.Fatalf("%v: %s", err, out)
-			}
-		}
+		makeImage(t, slices.Concat([]string{"create", "-q"}, args, []string{path, "2M"})...)
+		return member{name, readAll(t, path)}
 	}
 	dirty := create("dirty.vhdx", "-f", "vhdx")
 	for _, at := range []int{64 << 10, 128 << 10} {
@@ -103,10 +92,7 @@ func TestConfigEncrypted(t *testing.T) {
 		"disk.qcow2": {"qcow2", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100"},
 		"disk.luks":  {"luks", "key-secret=s,iter-time=100"},
 	} {
-		if out, err := runProgram(t, testkit.Need(t, "qemu-img"), "convert", "--object", "secret,id=s,file="+at("secret"), "-f", "raw", "-O", form[0],
-			"-o", form[1], at("disk"), at(file)); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		makeImage(t, "convert", "--object", "secret,id=s,file="+at("secret"), "-f", "raw", "-O", form[0], "-o", form[1], at("disk"), at(file))
 	}
 	w := bareWorld(t)
 	w.publish("one", pack(t, member{"disk.qcow2", readAll(t, at("disk.qcow2"))}))
@@ -149,5 +135,20 @@ func TestConfigInflatesNothing(t *testing.T) {
 	}
 	if out, err := w.run("list", "-o", w.options(), w.feed); err != nil || strings.Contains(out, "vmlinuz") || !strings.Contains(out, "root.img") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// makeImage runs qemu-img, which on a busy machine may fail to time the derivation of a
+// LUKS key.
+func makeImage(t *testing.T, args ...string) {
+	t.Helper()
+	for try := 1; ; try++ {
+		out, err := command(t, "", "qemu-img", args...)
+		if err == nil {
+			return
+		}
+		if try == 10 || !strings.Contains(out, "CPU usage") {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 }
