@@ -32,6 +32,8 @@ type Keyring struct {
 	keys     []trustedKey
 	byID     map[uint64][]int // key id of a primary key or subkey → indexes of keys
 	warnings []string
+
+	revocations [][]byte // signature packets that are to be applied when all is read
 }
 
 // trustedKey keeps the packets of a key rather than their parsed form, which
@@ -47,7 +49,7 @@ type trustedKey struct {
 // ParseKeyring reads the trusted keys from one armored or binary document.
 func ParseKeyring(b []byte) (*Keyring, error) {
 	k := &Keyring{}
-	if err := k.add(b, ""); err != nil {
+	if err := k.addOnly(b, ""); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -72,8 +74,18 @@ func (k *Keyring) firstWarning() string {
 	return ": " + k.warnings[0]
 }
 
-// add takes the keys of one document; at least one must be usable. With an error
-// it takes none.
+// addOnly takes the one document of a keyring.
+func (k *Keyring) addOnly(b []byte, file string) error {
+	err := k.add(b, file)
+	if err == nil && len(k.keys) == 0 {
+		err = fmt.Errorf("%w: it holds a revocation alone", ErrNoKeys)
+	}
+	k.revoke()
+	return err
+}
+
+// add takes the keys of one document, at least one of which must be usable, and its
+// revocations. With an error it takes none.
 func (k *Keyring) add(b []byte, file string) error {
 	if len(b) > 12 && string(b[8:12]) == "KBXf" {
 		return errors.New(`a GnuPG keybox; write its keys to a file with "gpg --export"`)
@@ -92,7 +104,7 @@ func (k *Keyring) add(b []byte, file string) error {
 	}
 	k.warnings = taken.warnings
 	switch {
-	case len(taken.keys) == 0:
+	case len(taken.keys)+len(taken.revocations) == 0:
 		return fmt.Errorf("%w%s", ErrNoKeys, k.firstWarning())
 	case len(k.keys)+len(taken.keys) > MaxKeyringKeys:
 		return fmt.Errorf("more than %d keys", MaxKeyringKeys)
@@ -100,12 +112,13 @@ func (k *Keyring) add(b []byte, file string) error {
 	for _, key := range taken.keys {
 		k.enter(key)
 	}
+	k.revocations = append(k.revocations, taken.revocations...)
 	return nil
 }
 
 // addPackets cuts a sequence of packets at each primary key.
 func (k *Keyring) addPackets(b []byte, file string) error {
-	const secretKey, publicKey = 5, 6
+	const signature, secretKey, publicKey = 2, 5, 6
 	var key bytes.Buffer
 	flush := func() {
 		if key.Len() == 0 {
@@ -124,6 +137,13 @@ func (k *Keyring) addPackets(b []byte, file string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("malformed packets: %v", err)
+		}
+		if p.Tag == signature && isRevocation(p.Contents) {
+			var raw bytes.Buffer
+			if err := p.Serialize(&raw); err != nil {
+				return err
+			}
+			k.revocations = append(k.revocations, raw.Bytes())
 		}
 		switch {
 		case p.Tag == secretKey || p.Tag == publicKey:

@@ -13,7 +13,7 @@ import (
 
 // LoadKeyring reads the trusted keys from a file, or from the files of a
 // directory whose names end in .asc, .gpg, .pgp or .key. A file is armored or
-// binary and may hold several keys.
+// binary and may hold several keys, and certificates that revoke keys of others.
 //
 // In a directory a file that cannot be used is left out with a warning that names
 // it, and costs nothing but itself; a single file must be good. A file or
@@ -30,7 +30,7 @@ func LoadKeyring(path string) (*Keyring, error) {
 	if !st.IsDir() {
 		b, err := readOwnFile(path, MaxKeyringSize)
 		if err == nil {
-			err = k.add(b, path)
+			err = k.addOnly(b, path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("keyring %q: %w", path, err)
@@ -64,6 +64,7 @@ func LoadKeyring(path string) (*Keyring, error) {
 		}
 		budget -= int64(len(b))
 	}
+	k.revoke()
 	if len(k.keys) == 0 {
 		return nil, fmt.Errorf("keyring %q: %w in its files *.asc, *.gpg, *.pgp, *.key%s", path, ErrNoKeys, k.firstWarning())
 	}
