@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -156,15 +157,14 @@ func (v *vfs) fuseOptions() *fusefs.Options {
 // serve answers requests until the connection ends, and then cleans up.
 func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
 	defer close(s.done)
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.vfs.notifier(stop, shown)
-	}()
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { s.vfs.notifier(stop, shown) })
+	background.Go(func() { s.vfs.forgetter(stop) })
 	server.Serve()
 	unsubscribe()
 	close(stop)
-	<-stopped
+	background.Wait()
 	s.vfs.closeAll()
 }
 

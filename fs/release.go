@@ -27,6 +27,8 @@ type releaseNode struct {
 
 	dirsOnce sync.Once
 	dirs     map[string]struct{} // set by isDir
+
+	looked int // files that the kernel was told of; guarded by known.mu
 }
 
 func releaseIdentity(r *catalog.Release) fusefs.StableAttr {
@@ -112,7 +114,14 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	if out.SetEntryTimeout(foreverish); f.OfFeed() {
 		out.SetEntryTimeout(shortly)
 	}
-	return dir.NewInode(ctx, n, n.id), 0
+	child := dir.NewInode(ctx, n, n.id)
+	if r.vfs.known.looked(r, child == &n.Inode) {
+		select {
+		case r.vfs.forgettable <- struct{}{}:
+		default:
+		}
+	}
+	return child, 0
 }
 
 var _ = (fusefs.NodeReaddirer)((*releaseNode)(nil))

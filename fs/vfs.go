@@ -48,6 +48,8 @@ type vfs struct {
 	passthrough atomic.Bool // the kernel lets us
 	releasing   releases
 	wake        chan struct{} // of the notifier; holds one token
+	known       known
+	forgettable chan struct{} // wakes the forgetter; holds one token
 
 	// mu guards what follows; a leaf.
 	mu         sync.Mutex
@@ -63,13 +65,14 @@ type releaseID struct {
 
 func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 	v := &vfs{
-		tree:       tree,
-		opts:       opts,
-		log:        opts.Logger,
-		started:    time.Now(),
-		wake:       make(chan struct{}, 1),
-		open:       make(map[*handle]struct{}),
-		distrusted: make(map[*fileNode]struct{}),
+		tree:        tree,
+		opts:        opts,
+		log:         opts.Logger,
+		started:     time.Now(),
+		wake:        make(chan struct{}, 1),
+		forgettable: make(chan struct{}, 1),
+		open:        make(map[*handle]struct{}),
+		distrusted:  make(map[*fileNode]struct{}),
 	}
 	v.room.slots.total = grantedSlots(os.Geteuid() == 0)
 	v.root = &rootNode{node: node{vfs: v}}

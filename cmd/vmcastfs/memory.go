@@ -27,6 +27,36 @@ func heedMemoryLimit() int64 {
 	return limit
 }
 
+// garbageRoom is how much garbage there may be, or a quarter of what lives if that is
+// more.
+const garbageRoom = 24 << 20
+
+// boundGarbage has garbage collected more often where much lives: the runtime would let
+// it grow to as much as that. Where little lives, nothing changes. GOGC in the
+// environment stays the operator's.
+func boundGarbage() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	var turn func(percent int)
+	turn = func(percent int) { // after each collection
+		now := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(now)
+		want := gcPercent(now[0].Value.Uint64())
+		if want > percent+5 || want < percent-5 {
+			debug.SetGCPercent(want)
+			percent = want
+		}
+		runtime.AddCleanup(new([2]*byte), turn, percent)
+	}
+	turn(100)
+}
+
+// gcPercent is how much garbage there may be beside what lives.
+func gcPercent(live uint64) int {
+	return int(min(100, max(25, 100*garbageRoom/max(live, 1))))
+}
+
 // giveMemoryBack has memory given back to the system after the process has been busy,
 // until ctx ends. The runtime would keep for minutes what nobody uses. It calls rest
 // now and then, which reports whether there is more to give.

@@ -240,8 +240,9 @@ func (c *Catalog) supersede(r, next *Release) bool {
 		for _, x := range s.All() {
 			used[x.Name()] = ""
 		}
-		next.item.Name = freeName(next.item, used)
-		next.now.Name = next.item.Name
+		named := *next.item
+		named.Name = freeName(named, used)
+		next.item, next.now = &named, &named
 		c.gone = append(c.gone, r)
 	default:
 		supersede(next, r)

@@ -27,7 +27,11 @@ func (c *Catalog) Start(ctx context.Context) error {
 		Fetch:   c.fetchFeed,
 		Load:    func() ([]byte, error) { return c.cfg.Store.GetDoc(kindFeed, c.cfg.FeedURL) },
 		Save:    func(b []byte) error { save = b; return nil }, // takeFeed does, if it takes it
-		OnFeed:  func(f *feed.Feed, raw []byte) { c.takeFeed(f, raw, time.Now(), save) },
+		OnFeed: func(f *feed.Feed, raw []byte) {
+			saved := save
+			save = nil // it is as large as the feed
+			c.takeFeed(f, raw, time.Now(), saved)
+		},
 		Refresh: c.cfg.Refresh,
 		Logger:  c.cfg.Logger,
 	})

@@ -236,7 +236,7 @@ func keepDocument(r *Release) *bundle.Elsewhere {
 			if p := held(r); p != nil {
 				r.images, _ = p.Keys()
 			}
-			as := kept.Release{From: r.from, Item: r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
+			as := kept.Release{From: r.from, Item: *r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
 			r.mu.Unlock()
 			if dir == nil {
 				return bundle.ErrNowhere

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,7 @@ type surroundings struct {
 // It is safe for any number of goroutines.
 type Release struct {
 	around     *surroundings
-	item       feed.Release // as it was first seen: the id, the name, and which package
+	item       *feed.Release // as it was first seen: the id, the name, and which package
 	generation uint64
 	record     *bundle.Record
 	checker    checker
@@ -65,8 +66,8 @@ type Release struct {
 	// mu guards what follows it. It is never held over I/O. It comes after Catalog.mu
 	// and before tasks.mu.
 	mu      sync.Mutex
-	from    string       // who gave the feed that names it, see feed.Document
-	now     feed.Release // as the feed has it now: another title, date, notes, or URL of the same package
+	from    string        // who gave the feed that names it, see feed.Document
+	now     *feed.Release // as the feed has it now: another title, date, notes, or URL of the same package; never changed
 	pkg     *bundle.Package
 	idle    weak.Pointer[bundle.Package] // it, once it was given back; see shelf
 	was     store.Key                    // what it is of; "": it has not been indexed
@@ -98,7 +99,7 @@ type failure struct {
 
 func newRelease(around *surroundings, item feed.Release, from string, generation uint64) *Release {
 	r := &Release{
-		around: around, item: item, now: item, from: from, generation: generation,
+		around: around, item: &item, now: &item, from: from, generation: generation,
 		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), around.log),
 		line:   new(line),
 	}
@@ -113,7 +114,7 @@ func (r *Release) Name() string { return r.item.Name }
 func (r *Release) Item() feed.Release {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.now
+	return *r.now
 }
 
 // URL is where the feed says the archive is, now.
@@ -140,7 +141,9 @@ func (r *Release) feedFrom() string {
 func (r *Release) edit(item feed.Release, from string) {
 	r.mu.Lock()
 	moved := r.now.URL != item.URL
-	r.now, r.from = item, from
+	if r.from = from; !reflect.DeepEqual(*r.now, item) { // most stay as they are: of thousands two would be kept
+		r.now = &item
+	}
 	if moved {
 		r.failed = nil
 	}
@@ -199,7 +202,7 @@ func presented(r *Release, v *xvm.Verdict) trust.Package {
 // remember tells the trust state of a package, unless the feed has dropped it.
 func remember(r *Release, v *xvm.Verdict) {
 	if r.Withdrawn().IsZero() {
-		r.around.sentry.remember(r.item, presented(r, v), v)
+		r.around.sentry.remember(*r.item, presented(r, v), v)
 	}
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,7 @@ type world struct {
 	items  []item   // what publish has put into the feed
 	relay  *relay   // before the origin, or nil
 	netns  string   // the network that the binary runs in; "": this one
+	plain  string   // the binary without the race detector, for what it takes; "": as built
 
 	clock func() *testkit.Clock // for limits of time
 }
@@ -184,7 +186,7 @@ func (w *world) run(args ...string) (string, error) {
 	if w.netns != "" {
 		return runProgram(w.t, "nsenter", append([]string{"--net=" + w.netns, "--", binary}, args...)...)
 	}
-	return runBinary(w.t, args...)
+	return runProgram(w.t, cmp.Or(w.plain, binary), args...)
 }
 
 func runBinary(t testing.TB, args ...string) (string, error) { return runProgram(t, binary, args...) }
@@ -220,7 +222,7 @@ func exitCode(err error) int {
 // daemons are the processes that serve the mount point.
 func (w *world) daemons() []int {
 	return processes(func(line []byte) bool {
-		return bytes.HasPrefix(line, []byte(binary)) && bytes.Contains(line, []byte(w.dir))
+		return bytes.HasPrefix(line, []byte(cmp.Or(w.plain, binary))) && bytes.Contains(line, []byte(w.dir))
 	})
 }
 

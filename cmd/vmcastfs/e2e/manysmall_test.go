@@ -19,6 +19,7 @@ func TestManySmallFiles(t *testing.T) {
 		releases = 4
 	}
 	w := bareWorld(t)
+	w.plain = fastBinary(t)
 	members := make([]member, files)
 	content := noise(13<<20, 7)
 	for i := range members {
@@ -71,7 +72,7 @@ func TestManySmallFiles(t *testing.T) {
 	if sent > max(all*13/10, all+3*int64(len(archive))) {
 		t.Errorf("%d bytes were fetched for %d", sent, all)
 	}
-	if !raceEnabled && peak > 240<<10 {
+	if peak > 240<<10 {
 		t.Errorf("the daemon took %d MiB", peak>>10)
 	}
 }

@@ -17,11 +17,9 @@ import (
 // can be made, the runtime is told the limit, and the daemon's peak must stay below.
 func TestSmallMemory(t *testing.T) {
 	t.Parallel()
-	if raceEnabled {
-		t.Skip("a long form: it runs without -race: the race detector takes many times the memory")
-	}
 	const limit = 256 << 20
 	w := bareWorld(t)
+	w.plain = fastBinary(t)
 	disk := bytes.Repeat(lines(1<<20, 9), 56)
 	for i := 0; i < len(disk); i += 4096 {
 		big.BigEndian.PutUint64(disk[i:], uint64(i))
@@ -39,7 +37,7 @@ func TestSmallMemory(t *testing.T) {
 	}
 	var out string
 	var err error
-	mount := []string{binary, "mount", "-o", w.options(), w.feed, w.dir}
+	mount := []string{w.plain, "mount", "-o", w.options(), w.feed, w.dir}
 	procs := memoryGroup(t, limit)
 	if procs != "" {
 		out, err = runProgram(t, "sh", append([]string{"-c", `echo $$ >"$0" && exec "$@"`, procs}, mount...)...)
