@@ -18,10 +18,15 @@ import (
 
 // heedMemoryLimit keeps the process within the memory of its cgroup, and returns
 // that limit in bytes; 0: there is none. The runtime then collects garbage before
-// the kernel kills. GOMEMLIMIT in the environment stays the operator's.
+// the kernel kills. GOMEMLIMIT in the environment stays the operator's, and is a
+// limit as well.
 func heedMemoryLimit() int64 {
 	limit := cgroupMemory("/")
-	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		if own := debug.SetMemoryLimit(-1); limit == 0 || own < limit {
+			return own
+		}
+	} else if limit > 0 {
 		debug.SetMemoryLimit(limit - limit/10)
 	}
 	return limit

@@ -23,10 +23,10 @@ const (
 func (c *Catalog) Start(ctx context.Context) error {
 	var save []byte // OnFeed is called right after Save
 	poller, err := feed.NewPoller(feed.PollerOptions{
-		URL:     c.cfg.FeedURL,
-		Fetch:   c.fetchFeed,
-		Load:    func() ([]byte, error) { return c.cfg.Store.GetDoc(kindFeed, c.cfg.FeedURL) },
-		Save:    func(b []byte) error { save = b; return nil }, // takeFeed does, if it takes it
+		URL:   c.cfg.FeedURL,
+		Fetch: c.fetchFeed,
+		Load:  func() ([]byte, error) { return c.cfg.Store.GetDoc(kindFeed, c.cfg.FeedURL) },
+		Save:  func(b []byte) error { save = b; return nil }, // takeFeed does, if it takes it
 		OnFeed: func(f *feed.Feed, raw []byte) {
 			saved := save
 			save = nil // it is as large as the feed

@@ -17,12 +17,21 @@ const (
 	// lookEvery is how often the disk is looked at though nothing happens here.
 	// Other processes may share the cache and the trust state.
 	lookEvery = 10 * time.Second
+	// looksLate is the longest between two looks, where one takes long: thousands of
+	// releases were used. Looks share the time as statusShare has it.
+	looksLate = time.Minute
 )
+
+// lookPause is how long to wait after a look that took so long.
+func lookPause(took time.Duration) time.Duration {
+	return min(max(lookEvery, statusShare*took), looksLate)
+}
 
 // StatusJSON is Status for .vmcastfs/status.json, from memory. The size of the
 // cache, images that are not open, and alarms are as they were at the last look at
 // the disk. A look follows a question if this process has fetched or evicted
-// anything since, and there is one every ten seconds. Nobody may write to it.
+// anything since, and there is one every ten seconds, or every minute where thousands
+// of releases were used. Nobody may write to it.
 //
 // What happened before the question is in the answer. So a question that comes
 // soon after the last answer waits a little, with all others that come meanwhile:
@@ -73,8 +82,8 @@ func known(c *Catalog) Status {
 // keepLooking looks at the disk once in a while, and soon after a question that
 // wants it.
 func (c *Catalog) keepLooking(ctx context.Context) {
-	for {
-		idle := time.NewTimer(lookEvery)
+	for took := time.Duration(0); ; {
+		idle := time.NewTimer(lookPause(took))
 		select {
 		case <-ctx.Done():
 			idle.Stop()
@@ -83,7 +92,9 @@ func (c *Catalog) keepLooking(ctx context.Context) {
 		case <-c.status.asking:
 			idle.Stop()
 		}
+		began := time.Now()
 		l := c.look()
+		took = time.Since(began)
 		c.status.mu.Lock()
 		c.status.last = l
 		c.status.mu.Unlock()

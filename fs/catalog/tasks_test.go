@@ -40,3 +40,13 @@ func TestPublishWhileIndexing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLookPause: looks at the disk take a twentieth of the time, and come once a minute
+// at least.
+func TestLookPause(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{0: lookEvery, 100 * time.Millisecond: lookEvery, time.Second: 20 * time.Second, time.Hour: looksLate} {
+		if got := lookPause(took); got != want {
+			t.Errorf("after %s: %s", took, got)
+		}
+	}
+}

@@ -122,7 +122,7 @@ func TestManyTouchedReleases(t *testing.T) {
 		}
 		f.Close()
 	}
-	w.restsAt("touched", 44+n*20/10000)
+	w.restsAt("touched", 44+n*44/10000)
 	w.umount()
 	w.mount("complete=off", "memory=0")
 	w.restsAt("kept", 48)
