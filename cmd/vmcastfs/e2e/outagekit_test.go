@@ -30,23 +30,28 @@ func together[C any](t *testing.T, cases map[string]C, test func(t *testing.T, c
 // page cache: what the tests ask for shall reach the daemon.
 func (w *world) open(name ...string) *os.File {
 	w.t.Helper()
-	f, err := os.OpenFile(w.path(name...), os.O_RDONLY|syscall.O_DIRECT, 0)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { f.Close() })
-	return f
+	return w.openWith(syscall.O_DIRECT, name...)
 }
 
 // openBuffered opens a file as cat does, which the kernel may read by passthrough.
 func (w *world) openBuffered(name ...string) *os.File {
 	w.t.Helper()
-	f, err := os.Open(w.path(name...))
-	if err != nil {
-		w.t.Fatal(err)
+	return w.openWith(0, name...)
+}
+
+func (w *world) openWith(flags int, name ...string) *os.File {
+	w.t.Helper()
+	for tries := 1; ; tries++ {
+		f, err := os.OpenFile(w.path(name...), os.O_RDONLY|flags, 0)
+		if err == nil {
+			w.t.Cleanup(func() { f.Close() })
+			return f
+		}
+		// On a busy machine the origin may say nothing for longer than a short stall= allows.
+		if tries == 5 || !errors.Is(err, syscall.EIO) {
+			w.t.Fatal(err)
+		}
 	}
-	w.t.Cleanup(func() { f.Close() })
-	return f
 }
 
 // compareAt reads 4 KiB and compares them with what was published.
