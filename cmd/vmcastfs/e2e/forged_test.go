@@ -408,14 +408,11 @@ func (w *world) served(t *testing.T, release string) (open, refused []string) {
 	t.Helper()
 	root := w.path(release)
 	_, _ = os.Stat(filepath.Join(root, "xvm.xml")) // a packed archive is listed once a name in it was asked for
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return fs.SkipDir // the release is rejected as a whole
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
+	read := func(path string) {
 		name, _ := filepath.Rel(root, path)
+		if slices.Contains(open, name) || slices.Contains(refused, name) {
+			return
+		}
 		content, err := os.ReadFile(path)
 		switch {
 		case errors.Is(err, syscall.EACCES):
@@ -426,6 +423,17 @@ func (w *world) served(t *testing.T, release string) (open, refused []string) {
 			open = append(open, name)
 			if bytes.Contains(content, []byte(evil)) {
 				t.Errorf("%s is served: %.60q", name, content)
+			}
+		}
+	}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fs.SkipDir // the release is rejected as a whole
+		}
+		if d.Type().IsRegular() {
+			read(path)
+			if plain, packed := strings.CutSuffix(path, ".img.gz"); packed { // nothing is inflated of a refused release, so it is not listed
+				read(plain + ".img")
 			}
 		}
 		return nil
