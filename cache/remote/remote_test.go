@@ -272,10 +272,12 @@ func TestCancelledWhileReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r2.Close()
-	time.AfterFunc(50*time.Millisecond, func() { c.Close() })
+	closed := make(chan struct{})
+	time.AfterFunc(50*time.Millisecond, func() { c.Close(); close(closed) })
 	if _, err := io.ReadAll(r2); !errors.Is(err, errClosed) {
 		t.Errorf("closed client: %v", err)
 	}
+	<-closed
 	if _, err := o.Fetch(t.Context(), 0, 10, source.Demand); !errors.Is(err, errClosed) {
 		t.Errorf("fetch from a closed client: %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/mirrorconfig"
 	"vmcastfs/cmd/internal/rackcache"
 )
@@ -205,6 +206,11 @@ func TestCaches(t *testing.T) {
 						t.Errorf("%s: status %d", url, code)
 					}
 				}
+				testkit.Eventually(t, "the piece is stored", time.Minute, func() bool { // a cache may answer before it is
+					before := len(s.Log())
+					code, _, _ := ask(t, at, span, `"one"`)
+					return code == 206 && len(s.Log()) == before
+				})
 				put(`"two"`)
 				before := len(s.Log())
 				if code, _, body := ask(t, at, span, `"one"`); code != 206 || len(s.Log()) != before || len(body) != 262144 {
