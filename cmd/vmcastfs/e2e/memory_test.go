@@ -47,6 +47,7 @@ func TestSmallMemory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("mount: %v\n%s", err, out)
 	}
+	t.Cleanup(func() { w.end(w.dir) }) // before the cgroup, which has to be empty then
 	pids := w.daemons()
 	stop := make(chan struct{})
 	time.AfterFunc(3*time.Second, func() { close(stop) }) // those that read in order come to the end in any case
