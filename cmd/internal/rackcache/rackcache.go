@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -77,7 +78,10 @@ func Start(ctx context.Context, binary, kind, dir, ip string, flags []string, or
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
-			return c, nil
+			if kind != "trafficserver" || c.logged("cache enabled") { // which listens before, and then stores nothing
+				return c, nil
+			}
+			err = errors.New("it has no cache yet")
 		}
 		if tries > 600 || ctx.Err() != nil {
 			text, _ := exec.Command("sh", "-c", "tail -n 20 "+c.logs+"/*").Output()
@@ -86,6 +90,15 @@ func Start(ctx context.Context, binary, kind, dir, ip string, flags []string, or
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// logged says whether a text is in the logs.
+func (c *Cache) logged(text string) bool {
+	paths, _ := filepath.Glob(filepath.Join(c.logs, "*"))
+	return slices.ContainsFunc(paths, func(path string) bool {
+		log, _ := os.ReadFile(path)
+		return strings.Contains(string(log), text)
+	})
 }
 
 // nginx runs one with a main file that includes the printed one, as Debian's does.
