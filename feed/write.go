@@ -129,8 +129,11 @@ func (c Channel) normal() ([]Entry, error) {
 // an id keeps the one that its URL had. An item whose id was there before, with a
 // package of the same length, keeps its title and its date. It keeps its notes unless
 // the new entry has some. Items that are not in c go. If nothing but Built differs, old
-// is returned as it is.
+// is returned as it is. Without old it is Marshal.
 func (c Channel) Update(old []byte) ([]byte, error) {
+	if len(old) == 0 {
+		return c.Marshal()
+	}
 	base := cmp.Or(c.Self, c.Link)
 	was, err := Parse(Document{Body: old, FinalURL: base})
 	if err != nil && !errors.Is(err, ErrNoReleases) {

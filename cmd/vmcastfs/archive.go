@@ -168,8 +168,8 @@ func (a remoteArchive) Stream(ctx context.Context, off, n int64) (io.ReadCloser,
 // softOptions are the options of commands that would rather fail than wait.
 func softOptions(list string) (options, error) {
 	o := defaultOptions()
-	o.Hard = false
-	o.Timeo = 15 * time.Second
+	o.Net.Hard = false
+	o.Net.Timeo = 15 * time.Second
 	o.CacheSize = 0 // what mounts have put there stays: theirs may be larger than the default
 	return o, o.read(list, false)
 }

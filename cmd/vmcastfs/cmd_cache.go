@@ -47,13 +47,6 @@ func cacheCommand(e *env) *cobra.Command {
 		Short: "look after the cache directory",
 		Long: `cache looks after the cache directory, also while feeds are mounted on it.
 NAME is a release, RELEASE/FILE, or the beginning of a key, as list shows them.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q: cache knows list, prune, remove, verify, pin and unpin", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	dir := addDirectory(cmd, "cache", func(o *options) *string { return &o.Cache })
 	open := func() (*store.Store, error) {
@@ -136,8 +129,7 @@ More than the cache may hold is refused.`,
 	remove.ValidArgsFunction = completeCached(open, func(store.Info) bool { return true })
 	pin.ValidArgsFunction = completeCached(open, func(i store.Info) bool { return !i.Kept })
 	unpin.ValidArgsFunction = completeCached(open, func(i store.Info) bool { return i.Kept })
-	cmd.AddCommand(list, prune, remove, verify, pin, unpin)
-	return cmd
+	return group(cmd, list, prune, remove, verify, pin, unpin)
 }
 
 // openCache opens a cache that exists; it makes none.

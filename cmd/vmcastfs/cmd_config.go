@@ -73,15 +73,11 @@ xl attaches them as the partitions that they are.
 			if !slices.Contains([]string{"", "pv", "pvh", "hvm"}, o.Type) {
 				return usagef("--type must be pv, pvh or hvm")
 			}
-			switch accel {
-			case "kvm", "tcg":
-				o.KVM = accel == "kvm"
-			case "auto":
-				_, err := os.Stat("/dev/kvm")
-				o.KVM = err == nil
-			default:
-				return usagef("--accel must be auto, kvm or tcg")
+			kvm, err := useKVM(accel)
+			if err != nil {
+				return err
 			}
+			o.KVM = kvm
 			for _, p := range []*string{&o.Overlay, &o.Kernel, &o.Ramdisk, &o.Secret} {
 				if *p == "" {
 					continue

@@ -85,7 +85,7 @@ func (e *env) demo(ctx context.Context, once bool) (err error) {
 
 	o := defaultOptions()
 	o.Cache, o.State, o.Keyring = filepath.Join(tmp, "cache"), filepath.Join(tmp, "state"), filepath.Join(tmp, "keys.asc")
-	o.Sig, o.CacheFree, o.Complete = "require", 0, once
+	o.Sig, o.CacheFree, o.Feed.Complete = "require", 0, once
 	if err := errors.Join(os.Mkdir(d.dir, 0o755), os.WriteFile(o.Keyring, d.app.Key, 0o600)); err != nil {
 		return withCode(exitSystem, err)
 	}
@@ -118,7 +118,7 @@ func (e *env) demo(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	if once {
-		if err := d.check(ctx); err != nil {
+		if err := d.check(); err != nil {
 			return err
 		}
 		d.step("every step worked")
@@ -223,9 +223,8 @@ func (d *demo) boot(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// check reads every image whole, compares it with what was made, and waits
-// until it is verified.
-func (d *demo) check(ctx context.Context) error {
+// check reads every image whole, compares it with what was made, and has it verified.
+func (d *demo) check() error {
 	d.step("reading the images whole")
 	images := map[string][]byte{appliance.DiskName: d.app.Disk, appliance.DataName: d.app.Data, appliance.SwapName: d.app.Swap}
 	for name, want := range images {
@@ -240,9 +239,12 @@ func (d *demo) check(ctx context.Context) error {
 			err = fmt.Errorf("%s: wrong content", path)
 		}
 		if err == nil {
-			err = waitVerified(ctx, path) // while it is open, it is completed and checked
+			err = fs.CompleteFile(f)
 		}
 		f.Close()
+		if state := attr(path, "state"); err == nil && state != "verified" {
+			err = fmt.Errorf("%s is %s", path, state)
+		}
 		if err != nil {
 			return withCode(exitFailed, err)
 		}
@@ -250,24 +252,4 @@ func (d *demo) check(ctx context.Context) error {
 	}
 	d.network("in all")
 	return nil
-}
-
-// waitVerified waits until the background check of an open image is through.
-func waitVerified(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		state := attr(path, "state")
-		switch state {
-		case "verified":
-			return nil
-		case "corrupt":
-			return fmt.Errorf("%s is corrupt", path)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is still %q", path, state)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

@@ -16,14 +16,7 @@ type importCall struct {
 
 // feedCommand is `vmcastfs feed …`.
 func feedCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "feed",
-		Short: "make feeds of what others publish",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(feedImportCommand(e))
-	return cmd
+	return group(&cobra.Command{Use: "feed", Short: "make feeds of what others publish"}, feedImportCommand(e))
 }
 
 // feedImportCommand is `vmcastfs feed import --keyring KEYS [-o FILE] URL`.

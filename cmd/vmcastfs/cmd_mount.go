@@ -139,13 +139,13 @@ func (e *env) mountHere(ctx context.Context, call mountCall, ready *readiness) e
 // serve mounts and stays until the mount ends.
 func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, log *logFile, ready *readiness) error {
 	o := call.opts
-	if o.Retry < 0 && ready.daemon() {
-		o.Retry = time.Minute
+	if o.Feed.Retry < 0 && ready.daemon() {
+		o.Feed.Retry = time.Minute
 	}
 	began := time.Now()
-	o.resident = true
-	o.again = func(err error, pause time.Duration) { // stderr is still that of whoever waits
-		left := (o.Retry - time.Since(began)).Round(time.Second)
+	o.Feed.Resident = true
+	o.Feed.Again = func(err error, pause time.Duration) { // stderr is still that of whoever waits
+		left := (o.Feed.Retry - time.Since(began)).Round(time.Second)
 		fmt.Fprintf(e.stderr, "vmcastfs: %v; asking again in %s, for another %s (option retry)\n", err, pause.Round(time.Second/2), left)
 	}
 	s, err := openSession(ctx, feedURL, o, log.Logger)

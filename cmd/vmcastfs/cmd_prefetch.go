@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -75,28 +74,11 @@ func imagesOf(ctx context.Context, arg string) ([]wantedImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(arg)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path) // latest is a link
-	}
+	release, file, err := m.find(ctx, arg)
 	if err != nil {
-		return nil, withCode(exitFailed, err)
+		return nil, err
 	}
-	rel, err := filepath.Rel(m.Dir, path)
-	if err != nil {
-		return nil, withCode(exitFailed, err)
-	}
-	release, file, one := strings.Cut(rel, "/")
-	if release == "." || strings.Contains(file, "/") {
-		return nil, usagef("%s is no release of a mount: name DIR/RELEASE or DIR/RELEASE/IMAGE", arg)
-	}
-	for err = syscall.EAGAIN; errors.Is(err, syscall.EAGAIN) && ctx.Err() == nil; { // a long archive is inflated
-		indexed(filepath.Join(m.Dir, release))
-		_, err = os.ReadDir(filepath.Join(m.Dir, release))
-	}
-	if err != nil {
-		return nil, withCode(exitFailed, err)
-	}
+	one := file != ""
 	if err := m.mustLook(ctx); err != nil {
 		return nil, err
 	}

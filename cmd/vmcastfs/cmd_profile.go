@@ -23,10 +23,8 @@ time (at most three minutes and 256 MiB; not with -o profile=off), and fetches
 by it when the image is booted from again. Other hosts get it with
 -o profile=FILE, in a package made by pack --profile FILE, or in the sidecar of
 somebody else's package, made by index --profile FILE.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(&cobra.Command{
+	return group(cmd, &cobra.Command{
 		Use:   "export DIR/RELEASE[/IMAGE]...",
 		Short: "print what a live mount has recorded",
 		Long: `export prints the boot profiles that a live mount has recorded, of one image or
@@ -38,7 +36,6 @@ of all of a release, as one text. The exit status is 1 if there are none.`,
 		Args: someArgs(1, math.MaxInt, "DIR/RELEASE or DIR/RELEASE/IMAGE"), ValidArgsFunction: completeInMounts,
 		RunE: func(_ *cobra.Command, args []string) error { return exportProfile(e.stdout, args) },
 	})
-	return cmd
 }
 
 func exportProfile(stdout io.Writer, paths []string) error {

@@ -87,27 +87,16 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 		return usagef("--ttl %s: must be a duration of a minute at least, e.g. 1h", c.ttl)
 	}
 	path := filepath.Join(c.dir, publishedFeed)
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return withCode(exitSystem, err)
+	channel := feed.Channel{Link: base.String(), Self: base.JoinPath(publishedFeed).String(), TTL: ttl, Built: time.Now()}
+	was, old, err := earlierFeed(path, channel.Self)
+	if err != nil {
+		return err
 	}
-	channel := feed.Channel{
-		Title: c.title, Link: base.String(), Self: base.JoinPath(publishedFeed).String(), TTL: ttl, Built: time.Now(),
-	}
-	before := published{releases: make(map[string]feed.Release)}
-	if len(old) > 0 {
-		was, err := feed.Parse(feed.Document{Body: old, FinalURL: channel.Self})
-		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
-			return withCode(exitFailed, fmt.Errorf("%s: %w; move it away to begin anew", path, err))
-		}
-		if was != nil {
-			channel.Title = cmp.Or(channel.Title, was.Title)
-			before.at = was.Built
-			for _, r := range was.Releases {
-				if u, err := url.Parse(r.URL); err == nil {
-					before.releases[filepath.Base(u.Path)] = r
-				}
-			}
+	channel.Title = cmp.Or(c.title, was.Title)
+	before := published{was.Built, make(map[string]feed.Release)}
+	for _, r := range was.Releases {
+		if u, err := url.Parse(r.URL); err == nil {
+			before.releases[filepath.Base(u.Path)] = r
 		}
 	}
 	if channel.Title == "" {
@@ -120,7 +109,7 @@ func (e *env) publish(ctx context.Context, c publishCall) error {
 	if channel.Items, err = e.publishedItems(ctx, c.dir, base, before); err != nil {
 		return withCode(exitFailed, err)
 	}
-	doc, err := marshalFeed(channel, old)
+	doc, err := channel.Update(old)
 	if err != nil {
 		return withCode(exitFailed, err)
 	}
@@ -141,11 +130,19 @@ type published struct {
 	releases map[string]feed.Release // by file name
 }
 
-func marshalFeed(c feed.Channel, old []byte) ([]byte, error) {
-	if len(old) == 0 {
-		return c.Marshal()
+// earlierFeed is the feed that is at a path, and its bytes; none: it is empty.
+func earlierFeed(path, self string) (was *feed.Feed, old []byte, err error) {
+	old, err = readAtMost(path, feed.MaxBody)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, withCode(exitSystem, err)
 	}
-	return c.Update(old)
+	if len(old) > 0 {
+		was, err = feed.Parse(feed.Document{Body: old, FinalURL: self})
+		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
+			return nil, nil, withCode(exitFailed, fmt.Errorf("%s: %w; move it away to begin anew", path, err))
+		}
+	}
+	return cmp.Or(was, &feed.Feed{}), old, nil
 }
 
 // baseURL reads --base-url.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -132,13 +133,14 @@ func (e *env) watchStatus(ctx context.Context, find func() ([]mountStatus, error
 		if asJSON {
 			err = newJSON(e.stdout).Encode(mounts)
 		} else {
-			var text writer
+			var text bytes.Buffer
 			on := screenOf(e.stdout)
 			_ = printStatus(&text, on.all(all), mounts, time.Now())
+			shown := text.Bytes()
 			if on.width > 0 {
-				text = onScreen(text, on)
+				shown = onScreen(shown, on)
 			}
-			_, err = e.stdout.Write(text)
+			_, err = e.stdout.Write(shown)
 		}
 		if err != nil {
 			return err
@@ -180,11 +182,3 @@ func onScreen(text []byte, on screen) []byte {
 
 // escapes are the colours in a line.
 var escapes = regexp.MustCompile("\x1b\\[[0-9;]*m")
-
-// writer collects what is written at once.
-type writer []byte
-
-func (w *writer) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
-}

@@ -48,12 +48,9 @@ An alarm shows in the log, in status and in list. With sig=require what it is
 about is refused (a feed that went back is not shown while there is a newer
 one), until "trust accept" takes it. Ask the publisher first: no honest one
 does these things without a reason. A running mount notices by itself.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	state := addDirectory(cmd, "state", func(o *options) *string { return &o.State })
-	cmd.AddCommand(trustListCommand(e, state), trustAcceptCommand(e, state), trustForgetCommand(state))
-	return cmd
+	return group(cmd, trustListCommand(e, state), trustAcceptCommand(e, state), trustForgetCommand(state))
 }
 
 func trustListCommand(e *env, state func() (string, error)) *cobra.Command {

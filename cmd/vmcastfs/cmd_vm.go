@@ -33,18 +33,10 @@ it left is removed by the next command.`,
   vmcastfs vm create web2 /srv/vmcast/latest --for libvirt
   vmcastfs vm reset web1
   vmcastfs vm commit web1 -o web-1.1.xvm --sign key.asc`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q: vm knows create, start, list, reset, remove and commit", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	v := &vmEnv{env: e}
 	cmd.PersistentFlags().StringVar(&v.dir, "vms", "", "the machines' directory `DIR` (default: that of mounts)")
-	cmd.AddCommand(vmCreateCommand(v), vmStartCommand(v), vmListCommand(v), vmResetCommand(v), vmRemoveCommand(v), vmCommitCommand(v))
-	return cmd
+	return group(cmd, vmCreateCommand(v), vmStartCommand(v), vmListCommand(v), vmResetCommand(v), vmRemoveCommand(v), vmCommitCommand(v))
 }
 
 // vmEnv is what the commands of vm share.
@@ -58,7 +50,7 @@ func (v *vmEnv) path() (string, error) {
 	if v.dir != "" {
 		return filepath.Abs(v.dir)
 	}
-	if dir := defaultOptions().VMs; dir != "" {
+	if dir := defaultOptions().Feed.VMs; dir != "" {
 		return dir, nil
 	}
 	return "", usagef("there is no home directory to keep machines in: name one with --vms DIR")

@@ -94,7 +94,7 @@ func (e *env) sidecarOf(ctx context.Context, client *remote.Client, o options, a
 		}
 		address = (&url.URL{Scheme: "file", Path: abs}).String()
 	}
-	for _, from := range bundle.SidecarURLs(o.Sidecar, address, sum) {
+	for _, from := range bundle.SidecarURLs(o.Feed.Sidecar, address, sum) {
 		sc, err := e.sidecarAt(ctx, client, from)
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, remote.ErrNotFound) {
 			return sc, err

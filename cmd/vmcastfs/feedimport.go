@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -72,10 +71,7 @@ func (e *env) feedImport(ctx context.Context, c importCall) error {
 	if im.o, err = softOptions(c.list); err != nil {
 		return err
 	}
-	if im.how.Sign, err = c.sign.sign(); err != nil {
-		return err
-	}
-	if im.how.Time, err = c.sign.time(); err != nil {
+	if im.how.Sign, im.how.Time, err = c.sign.read(); err != nil {
 		return err
 	}
 	if im.client, err = newRemote(im.o, im.log); err != nil {
@@ -102,31 +98,23 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	if len(items) > feed.MaxItems {
 		return withCode(exitFailed, fmt.Errorf("%s are more than mounts take; want less with --only", count(len(items), "image")))
 	}
-	old, err := readAtMost(im.call.out, feed.MaxBody)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return withCode(exitSystem, err)
+	was, old, err := earlierFeed(im.call.out, im.call.address)
+	if err != nil {
+		return err
+	}
+	for _, r := range was.Releases {
+		im.had[r.ID] = r
 	}
 	if part, err := readAtMost(im.part(), feed.MaxBody); err == nil {
-		if was, _ := feed.Parse(feed.Document{Body: part, FinalURL: im.call.address}); was != nil {
-			for _, r := range was.Releases {
+		if half, _ := feed.Parse(feed.Document{Body: part, FinalURL: im.call.address}); half != nil {
+			for _, r := range half.Releases {
 				im.half[r.ID] = r
 			}
 		}
 	}
-	channel := feed.Channel{Title: im.call.title, Link: im.call.address, TTL: 24 * time.Hour, Built: time.Now()}
-	if len(old) > 0 {
-		was, err := feed.Parse(feed.Document{Body: old, FinalURL: im.call.address})
-		if err != nil && !errors.Is(err, feed.ErrNoReleases) {
-			return withCode(exitFailed, fmt.Errorf("%s: %w; move it away to begin anew", im.call.out, err))
-		}
-		if was != nil {
-			channel.Title = cmp.Or(channel.Title, was.Title)
-			for _, r := range was.Releases {
-				im.had[r.ID] = r
-			}
-		}
+	channel := feed.Channel{
+		Title: cmp.Or(im.call.title, was.Title, "images of "+show.URL(im.call.address)), Link: im.call.address, TTL: 24 * time.Hour, Built: time.Now(),
 	}
-	channel.Title = cmp.Or(channel.Title, "images of "+show.URL(im.call.address))
 	for i := range items {
 		entry, err := im.entry(ctx, &items[i], i, len(items))
 		if err != nil {
@@ -139,7 +127,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 		im.done.Gone = append(im.done.Gone, r.Title)
 	}
 	slices.Sort(im.done.Gone)
-	doc, err := marshalFeed(channel, old)
+	doc, err := channel.Update(old)
 	if err != nil {
 		return withCode(exitFailed, err)
 	}

@@ -14,71 +14,53 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/remote"
+	"vmcastfs/fs/catalog"
 )
 
 // options are what `-o` says. The zero value is not useful; see
 // defaultOptions.
 type options struct {
-	Cache        string        // directory of the block cache
-	CacheSize    int64         // most bytes it may hold
-	CacheFree    int64         // bytes to leave free on its file system
-	Memory       int64         // bytes of the memory tier; 0: none
-	State        string        // directory of the trust state
-	VMs          string        // directory of the machines that `vmcastfs vm` makes
-	Sidecar      string        // directory or address of sidecars; "": none
-	Keyring      string        // file or directory of trusted keys; "": none
-	KeysLater    string        // where keys may come that are required from then on; "": nowhere
-	Sig          string        // require, ignore, or "": require with a keyring, else ignore
-	Keep         string        // cached or feed: what keeps a release that the feed drops
-	Verify       string        // lazy or strict
-	Complete     bool          // fetch the rest of an opened image in the background
-	Refresh      time.Duration // between looks at the feed; 0: as the feed says
-	Retry        time.Duration // how long a mount without a copy of the feed asks for it again; negative: by the form of the mount
-	Hard         bool          // reads wait for an unreachable server
-	Timeo        time.Duration // how long they wait when soft
-	Stall        time.Duration // how long a silent server is listened to before it is asked anew
-	Netrc        string
-	TokenFile    string
-	HeaderFile   string
-	CACert       string
-	Cert, Key    string
-	Proxy        string
-	Mirrors      []string // caches between this rack and the servers
-	External     bool     // images may name other files
-	Private      bool     // a public feed may name private addresses
-	MaxConns     int
-	Bandwidth    int64 // bytes per second; 0: no limit
-	Profile      bool
-	Prewarm      string // boot, all or off: what is fetched of a new latest release
-	PrewarmLimit int64  // bytes of a boot set
-	BootReads    string // file with a boot profile to follow; "": none
-	PassThru     bool   // complete images are read by the kernel itself
-	AllowOther   bool
-	UID, GID     int
-	Umask        uint32
-	HTTP         string // where to serve the page and the metrics; "": nowhere
-	Hooks        string // directory of programs to run on events; "": none
-	OnEvent      string // a program to run on events; "": none
-	Log          string // file for the log; "": journal, syslog or stderr
-	Debug        bool
+	Net  remote.Options // without what newRemote adds
+	Feed catalog.Config // without what openSession adds
 
-	resident bool                                 // of a mount, not of a command
-	again    func(err error, pause time.Duration) // told before the feed is asked for again; nil: nobody is
+	Cache      string   // directory of the block cache
+	CacheSize  int64    // most bytes it may hold
+	CacheFree  int64    // bytes to leave free on its file system
+	Memory     int64    // bytes of the memory tier; 0: none
+	State      string   // directory of the trust state
+	Keyring    string   // file or directory of trusted keys; "": none
+	KeysLater  string   // where keys may come that are required from then on; "": nowhere
+	Sig        string   // require, ignore, or "": require with a keyring, else ignore
+	Mirrors    []string // caches between this rack and the servers
+	BootReads  string   // file with a boot profile to follow; "": none
+	PassThru   bool     // complete images are read by the kernel itself
+	AllowOther bool
+	UID, GID   int
+	Umask      uint32
+	Hooks      string // directory of programs to run on events; "": none
+	OnEvent    string // a program to run on events; "": none
+	Log        string // file for the log; "": journal, syslog or stderr
+	Debug      bool
 }
 
 // defaultOptions are the ones of a mount by this user.
 func defaultOptions() options {
 	o := options{
-		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20,
-		Keep: "cached", Prewarm: "boot", PrewarmLimit: 256 << 20, Verify: "lazy", Complete: true, Hard: true, Retry: -1, Timeo: 60 * time.Second, Stall: 30 * time.Second,
-		MaxConns: 8, Profile: true, PassThru: true, Umask: 0o222,
+		Net: remote.Options{Hard: true, Timeo: 60 * time.Second, StallTimeout: 30 * time.Second, MaxConns: 8},
+		Feed: catalog.Config{
+			KeepCached: true, Prewarm: "boot", PrewarmLimit: 256 << 20, Complete: true, Profile: true,
+			Retry: -1, // by the form of the mount
+		},
+		CacheSize: 20 << 30, CacheFree: 1 << 30, Memory: 24 << 20, PassThru: true, Umask: 0o222,
 	}
 	if holdsKeys(defaultKeyring) {
 		o.Keyring = defaultKeyring
 	}
 	if os.Geteuid() == 0 {
 		o.Cache, o.State = "/var/cache/vmcastfs", "/var/lib/vmcastfs"
-		o.VMs = o.State + "/vms"
+		o.Feed.VMs = o.State + "/vms"
 		o.AllowOther = true
 		return o
 	}
@@ -95,7 +77,7 @@ func defaultOptions() options {
 		}
 	}
 	if o.State != "" {
-		o.VMs = filepath.Join(o.State, "vms")
+		o.Feed.VMs = filepath.Join(o.State, "vms")
 	}
 	return o
 }
@@ -164,7 +146,7 @@ func (o *options) check() error {
 	switch {
 	case o.Sig == "require" && o.Keyring == "":
 		return usagef("sig=require needs trusted keys: name them with keyring=PATH or put them into %s", defaultKeyring)
-	case (o.Cert == "") != (o.Key == ""):
+	case (o.Net.Cert == "") != (o.Net.Key == ""):
 		return usagef("cert=FILE and key=FILE go together")
 	case o.Cache == "":
 		return usagef("there is no home directory to keep a cache in: name one with cache=DIR")

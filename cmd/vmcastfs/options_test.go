@@ -14,20 +14,20 @@ func TestParseOptions(t *testing.T) {
 		ok   func(o options) bool
 		err  string
 	}{
-		{"", func(o options) bool { return o.Hard }, ""},
+		{"", func(o options) bool { return o.Net.Hard }, ""},
 		{"ro,_netdev,nofail,defaults,x-systemd.automount,x-anything=1,X-mount.mkdir,noatime,user", func(o options) bool { return true }, ""},
 		{"rw,cache_size=10G", func(o options) bool { return o.CacheSize == 10<<30 }, ""},
 		{"cache-size=1.5GiB,memory=0", func(o options) bool { return o.CacheSize == 3<<29 && o.Memory == 0 }, ""},
-		{"bwlimit=1000", func(o options) bool { return o.Bandwidth == 1000 }, ""},
-		{"soft,timeo=5", func(o options) bool { return !o.Hard && o.Timeo == 5*time.Second }, ""},
-		{"retry=0", func(o options) bool { return o.Retry == 0 }, ""},
-		{"retry=90", func(o options) bool { return o.Retry == 90*time.Second }, ""},
-		{"soft,hard,timeo=2m", func(o options) bool { return o.Hard && o.Timeo == 2*time.Minute }, ""},
-		{`cache=/a\,b,verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
-		{`context="system_u:object_r:x_t:s0:c1,c2",cache="/a,b",verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Verify == "strict" }, ""},
+		{"bwlimit=1000", func(o options) bool { return o.Net.Bandwidth == 1000 }, ""},
+		{"soft,timeo=5", func(o options) bool { return !o.Net.Hard && o.Net.Timeo == 5*time.Second }, ""},
+		{"retry=0", func(o options) bool { return o.Feed.Retry == 0 }, ""},
+		{"retry=90", func(o options) bool { return o.Feed.Retry == 90*time.Second }, ""},
+		{"soft,hard,timeo=2m", func(o options) bool { return o.Net.Hard && o.Net.Timeo == 2*time.Minute }, ""},
+		{`cache=/a\,b,verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Feed.Strict }, ""},
+		{`context="system_u:object_r:x_t:s0:c1,c2",cache="/a,b",verify=strict`, func(o options) bool { return o.Cache == "/a,b" && o.Feed.Strict }, ""},
 		{`cache=/a\"b`, func(o options) bool { return o.Cache == `/a"b` }, ""},
 		{"umask=027", func(o options) bool { return o.Umask == 0o227 }, ""},
-		{"profile=off,complete=off", func(o options) bool { return !o.Profile && !o.Complete }, ""},
+		{"profile=off,complete=off", func(o options) bool { return !o.Feed.Profile && !o.Feed.Complete }, ""},
 		{"nonsense", nil, `unknown option "nonsense"`},
 		{"verify=maybe", nil, "must be lazy or strict"},
 		{"cache", nil, "needs a value"},
@@ -66,7 +66,7 @@ func TestCheckOptions(t *testing.T) {
 		{func(o *options) { o.Keyring = "/keys" }, "require", ""},
 		{func(o *options) { o.Keyring, o.Sig = "/keys", "ignore" }, "ignore", ""},
 		{func(o *options) { o.Sig = "require" }, "", "needs trusted keys"},
-		{func(o *options) { o.Cert = "/c" }, "", "go together"},
+		{func(o *options) { o.Net.Cert = "/c" }, "", "go together"},
 		{func(o *options) { o.Cache = "" }, "", "cache=DIR"},
 	} {
 		o := defaultOptions()
@@ -85,7 +85,7 @@ func TestAbsoluteOptionsSurvive(t *testing.T) {
 	if err := p.parse(list, false); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(p.Cache, "/") || !strings.HasSuffix(p.Cache, "/a,b") || !strings.HasSuffix(p.State, `/s\t`) || !strings.HasSuffix(p.Netrc, `/a"b`) || p.Proxy != "http://h/x,y" || p.Hard {
+	if !strings.HasPrefix(p.Cache, "/") || !strings.HasSuffix(p.Cache, "/a,b") || !strings.HasSuffix(p.State, `/s\t`) || !strings.HasSuffix(p.Net.Netrc, `/a"b`) || p.Net.Proxy != "http://h/x,y" || p.Net.Hard {
 		t.Errorf("%s gives %+v", list, p)
 	}
 }

@@ -70,14 +70,15 @@ func optionTable(o *options) []option {
 			return nil
 		}
 	}
-	onOff := func(at *bool) func(string) error {
+	either := func(at *bool, yes string, words ...string) func(string) error {
 		return func(v string) error {
 			word := ""
-			err := choice(&word, "on", "off")(v)
-			*at = word == "on"
+			err := choice(&word, words...)(v)
+			*at = word == yes
 			return err
 		}
 	}
+	onOff := func(at *bool) func(string) error { return either(at, "on", "on", "off") }
 	number := func(at *int, least, most int) func(string) error {
 		return func(v string) (err error) {
 			if *at, err = strconv.Atoi(v); err != nil || *at < least || *at > most {
@@ -88,7 +89,7 @@ func optionTable(o *options) []option {
 	}
 	http := func(v string) (err error) {
 		_, _, err = httpAddress(v)
-		o.HTTP = v
+		o.Feed.HTTP = v
 		return err
 	}
 	const cache, trust, network, access = "Cache", "Trust", "Network", "Access"
@@ -97,54 +98,54 @@ func optionTable(o *options) []option {
 		{"cache_size", "SIZE", cache, "most it may hold, e.g. 50G; 0 for no limit", size(&o.CacheSize)},
 		{"cache_free", "SIZE", cache, "space to leave free on its file system", size(&o.CacheFree)},
 		{"memory", "SIZE", cache, "blocks kept in memory as well; 0 for none", size(&o.Memory)},
-		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(&o.VMs)},
-		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(&o.Complete)},
-		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", choice(&o.Keep, "cached", "feed")},
-		{"prewarm", "boot|all|off", cache, "fetch of a new latest release what its boot will read, or all of it, before anyone asks", choice(&o.Prewarm, "boot", "all", "off")},
-		{"prewarm_limit", "SIZE", cache, "most that is fetched for a boot, of one release", size(&o.PrewarmLimit)},
+		{"vms", "DIR", cache, "directory of machines (vmcastfs vm): what they lie on stays", path(&o.Feed.VMs)},
+		{"complete", "on|off", cache, "fetch the rest of an opened image in the background", onOff(&o.Feed.Complete)},
+		{"keep", "cached|feed", cache, "what the feed drops stays while it is cached, or only in use, pinned or the base of a machine", either(&o.Feed.KeepCached, "cached", "cached", "feed")},
+		{"prewarm", "boot|all|off", cache, "fetch of a new latest release what its boot will read, or all of it, before anyone asks", choice(&o.Feed.Prewarm, "boot", "all", "off")},
+		{"prewarm_limit", "SIZE", cache, "most that is fetched for a boot, of one release", size(&o.Feed.PrewarmLimit)},
 		{"profile", "on|off|FILE", cache, "record which blocks a boot reads and prefetch by it, or by the one in FILE", func(v string) (err error) {
-			if o.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
+			if o.Feed.Profile, o.BootReads = v != "off", ""; v != "on" && v != "off" {
 				o.BootReads, err = filepath.Abs(v)
 			}
 			return err
 		}},
 		{"passthrough", "on|off", cache, "let the kernel read complete images by itself where it can", onOff(&o.PassThru)},
-		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", choice(&o.Verify, "lazy", "strict")},
+		{"verify", "lazy|strict", trust, "check a whole image behind the first read, or before it", either(&o.Feed.Strict, "strict", "lazy", "strict")},
 		{"keyring", "PATH", trust, "file or directory of trusted OpenPGP keys (default: " + defaultKeyring + ", if it holds any)", path(&o.Keyring)},
 		{"sig", "require|ignore", trust, "refuse what no trusted key has signed (default with a keyring)", choice(&o.Sig, "require", "ignore")},
 		{"sidecar", "URL|DIR", trust, "where vmcastfs index has put block lists for packages that have none", func(v string) (err error) {
 			u, err := url.Parse(v)
 			switch {
 			case !strings.Contains(v, "://"):
-				o.Sidecar, err = filepath.Abs(v)
+				o.Feed.Sidecar, err = filepath.Abs(v)
 			case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 				err = errors.New("must be a directory, or an http or https address")
 			case u.User != nil:
 				err = errors.New("must not hold a password: use netrc=FILE or token_file=FILE")
 			default:
-				o.Sidecar = v
+				o.Feed.Sidecar = v
 			}
 			return err
 		}},
-		{"allow_external", "", trust, "serve images that name other files (backing files, extents)", flag(&o.External, true)},
+		{"allow_external", "", trust, "serve images that name other files (backing files, extents)", flag(&o.Feed.AllowExternal, true)},
 		{"state", "DIR", trust, "directory of the trust state", path(&o.State)},
-		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(&o.Refresh, time.Second)},
-		{"hard", "", network, "reads wait until the server gives the archive again (default)", flag(&o.Hard, true)},
-		{"soft", "", network, "reads fail after timeo", flag(&o.Hard, false)},
-		{"retry", "DURATION", network, "how long a first mount asks again for a feed that cannot be had just now; default 1m, in the foreground 0", duration(&o.Retry, 0)},
-		{"timeo", "DURATION", network, "how long soft reads wait", duration(&o.Timeo, time.Second)},
-		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(&o.Stall, time.Second)},
-		{"netrc", "FILE", network, "logins and passwords", path(&o.Netrc)},
-		{"token_file", "FILE", network, "bearer token; read again when it changes", path(&o.TokenFile)},
-		{"header_file", "FILE", network, "request headers, as lines of Name: value; read again when it changes", path(&o.HeaderFile)},
-		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(&o.CACert)},
-		{"cert", "FILE", network, "client certificate", path(&o.Cert)},
-		{"key", "FILE", network, "its private key", path(&o.Key)},
+		{"refresh", "DURATION", network, "between looks at the feed (default: as the feed says)", duration(&o.Feed.Refresh, time.Second)},
+		{"hard", "", network, "reads wait until the server gives the archive again (default)", flag(&o.Net.Hard, true)},
+		{"soft", "", network, "reads fail after timeo", flag(&o.Net.Hard, false)},
+		{"retry", "DURATION", network, "how long a first mount asks again for a feed that cannot be had just now; default 1m, in the foreground 0", duration(&o.Feed.Retry, 0)},
+		{"timeo", "DURATION", network, "how long soft reads wait", duration(&o.Net.Timeo, time.Second)},
+		{"stall", "DURATION", network, "how long a server may be silent before it is asked anew", duration(&o.Net.StallTimeout, time.Second)},
+		{"netrc", "FILE", network, "logins and passwords", path(&o.Net.Netrc)},
+		{"token_file", "FILE", network, "bearer token; read again when it changes", path(&o.Net.TokenFile)},
+		{"header_file", "FILE", network, "request headers, as lines of Name: value; read again when it changes", path(&o.Net.HeaderFile)},
+		{"cacert", "FILE", network, "certificates to trust instead of the system's", path(&o.Net.CACert)},
+		{"cert", "FILE", network, "client certificate", path(&o.Net.Cert)},
+		{"key", "FILE", network, "its private key", path(&o.Net.Key)},
 		{"proxy", "URL", network, "HTTP proxy (default: HTTP_PROXY, HTTPS_PROXY, NO_PROXY); its login is in netrc", func(v string) error {
 			if u, err := url.Parse(v); err == nil && u.User != nil {
 				return errors.New("must not hold a password, everybody could see it in ps: use netrc=FILE, with an entry for the proxy's host")
 			}
-			o.Proxy = v
+			o.Net.Proxy = v
 			return nil
 		}},
 		{"mirror", "URL[,URL...]", network, "HTTP caches that are asked for what block sums prove; URL#credentials for one that may see logins", func(v string) error {
@@ -152,9 +153,9 @@ func optionTable(o *options) []option {
 			o.Mirrors = append(o.Mirrors, v)
 			return err
 		}},
-		{"allow_private", "", network, "let a public feed name private addresses", flag(&o.Private, true)},
-		{"max_conns", "N", network, "connections to one server", number(&o.MaxConns, 1, 64)},
-		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M; 0 for no limit", size(&o.Bandwidth)},
+		{"allow_private", "", network, "let a public feed name private addresses", flag(&o.Net.AllowPrivate, true)},
+		{"max_conns", "N", network, "connections to one server", number(&o.Net.MaxConns, 1, 64)},
+		{"bwlimit", "RATE", network, "bytes per second, e.g. 10M; 0 for no limit", size(&o.Net.Bandwidth)},
 		{"allow_other", "", access, "other users may read (default for root)", flag(&o.AllowOther, true)},
 		{"uid", "N", access, "owner of the files", number(&o.UID, 0, 1<<31-2)},
 		{"gid", "N", access, "group of the files", number(&o.GID, 0, 1<<31-2)},

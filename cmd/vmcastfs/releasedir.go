@@ -133,26 +133,36 @@ func (r *releaseDir) description() (*xvm.Description, error) {
 			candidates = append(candidates, name)
 		}
 	}
-	for _, name := range append(candidates, xvm.XVAName) {
-		f, err := r.root.Open(name)
+	_, d, err := describedIn(r.root, append(candidates, xvm.XVAName)...)
+	if d == nil {
+		d = &xvm.Description{}
+	}
+	return d, err
+}
+
+// describedIn is the first file of these names that there is, and the machine that it
+// describes; nil: there is none.
+func describedIn(root *os.Root, names ...string) (string, *xvm.Description, error) {
+	for _, name := range names {
+		f, err := root.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return name, nil, err
 		}
 		raw, err := io.ReadAll(io.LimitReader(f, xvm.MaxDescriptionSize+1))
 		f.Close()
 		if err != nil {
-			return nil, err
+			return name, nil, err
 		}
 		d, err := xvm.ParseDescription(raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			err = fmt.Errorf("%s: %w", name, err)
 		}
-		return d, nil
+		return name, d, err
 	}
-	return &xvm.Description{}, nil
+	return "", nil, nil
 }
 
 // sniffHead is what is read of an image: of a VHDX both headers.
@@ -195,8 +205,8 @@ func (r *releaseDir) lookAt(ctx context.Context, name string) (hvconfig.File, er
 }
 
 // inflateHead is the beginning of the plain content of a compressed file.
-func inflateHead(ctx context.Context, format seekable.Format, f io.ReaderAt, size int64) ([]byte, error) {
-	r, err := seekable.Open(format, withoutContext{f}, size, seekable.Options{})
+func inflateHead(ctx context.Context, format seekable.Format, f *os.File, size int64) ([]byte, error) {
+	r, err := seekable.Open(format, fileArchive{f}, size, seekable.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -207,12 +217,6 @@ func inflateHead(ctx context.Context, format seekable.Format, f io.ReaderAt, siz
 	}
 	defer s.Close()
 	return io.ReadAll(io.LimitReader(s, sniffHead))
-}
-
-type withoutContext struct{ io.ReaderAt }
-
-func (w withoutContext) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return w.ReaderAt.ReadAt(p, off)
 }
 
 // explain adds to an error with a file of the release, or with the release itself

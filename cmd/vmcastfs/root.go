@@ -24,20 +24,30 @@ reads cross the network; they are checked and kept in a cache.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w; `%s --help` tells more", err, cmd.CommandPath())
 	})
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprint(".FlagUsagesWrapped ", helpWidth)))
-	root.AddCommand(
+	return group(root,
 		mountCommand(e), umountCommand(e), listCommand(e), configCommand(e), vmCommand(e), demoCommand(e),
 		installCommand(e), statusCommand(e), prefetchCommand(e), cacheCommand(e),
 		packCommand(e), indexCommand(e), publishCommand(e), feedCommand(e), verifyCommand(e),
 		profileCommand(e), trustCommand(e), analyzeCommand(e), uiCommand(e),
 	)
-	return root
+}
+
+// group makes cmd a command that only has others.
+func group(cmd *cobra.Command, others ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("unknown command %q; `%s --help` shows those that there are", args[0], cmd.CommandPath())
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(others...)
+	return cmd
 }
 
 // version is the module's version, or the revision it was built from.

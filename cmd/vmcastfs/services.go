@@ -29,19 +29,19 @@ func (a *services) lookAtKeys() {
 // newServices makes them before the mount, so that what they cannot do is an
 // error of the mount.
 func newServices(s *session, o options, feedURL, dir string, log *slog.Logger) (*services, error) {
-	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}, keys: make(chan struct{}, 1), vms: o.VMs}
+	a := &services{watch: &supervisor{dir: dir, status: s.catalog.Status}, keys: make(chan struct{}, 1), vms: o.Feed.VMs}
 	if err := checkHooks(o); err != nil {
 		return nil, err
 	}
-	if o.Hooks != "" || o.OnEvent != "" || o.HTTP != "" { // the page shows the last events
+	if o.Hooks != "" || o.OnEvent != "" || o.Feed.HTTP != "" { // the page shows the last events
 		a.hooks = &hooks{
 			dir: o.Hooks, program: o.OnEvent, mount: dir, feed: feedURL,
 			store: s.store, status: s.catalog.Status, log: log,
 		}
 	}
 	var err error
-	if o.HTTP != "" {
-		a.http, err = listenHTTP(o.HTTP)
+	if o.Feed.HTTP != "" {
+		a.http, err = listenHTTP(o.Feed.HTTP)
 	}
 	return a, err
 }

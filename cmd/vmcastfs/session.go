@@ -75,8 +75,8 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 		log.Warn(why)
 	}
 	claimWait := time.Duration(0)
-	if !o.Hard {
-		claimWait = o.Timeo / 4 // what else a soft read waits for
+	if !o.Net.Hard {
+		claimWait = o.Net.Timeo / 4 // what else a soft read waits for
 	}
 	memory := heedMemoryLimit()
 	s.cache, err = cache.New(cache.Options{Store: s.store, Memory: ofMemory(o.Memory, memory, 10), ClaimWait: claimWait, Logger: log})
@@ -86,20 +86,18 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	if s.remote, err = newRemote(o, log); err != nil {
 		return nil, err
 	}
-	s.catalog = catalog.New(catalog.Config{
-		DecoderMemory: ofMemory(catalog.InflateMemory, memory, 30),
-		FeedURL:       feedURL, Store: s.store, Cache: s.cache, Remote: s.remote,
-		Keyring: keyring, Trust: s.trust, Sidecar: o.Sidecar, RequireSigned: o.Sig == "require", Strict: o.Verify == "strict",
-		Kept: s.kept, Resident: o.resident, KeepCached: o.Keep == "cached", Prewarm: o.Prewarm, PrewarmLimit: o.PrewarmLimit, VMs: o.VMs,
-		AllowExternal: o.External, Complete: o.Complete, Profile: o.Profile, ProfileReads: bootReads, Refresh: o.Refresh, Retry: o.Retry, Again: o.again, HTTP: o.HTTP, Logger: log,
-	})
+	c := o.Feed
+	c.FeedURL, c.Store, c.Cache, c.Remote, c.Kept, c.Logger = feedURL, s.store, s.cache, s.remote, s.kept, log
+	c.Keyring, c.Trust, c.RequireSigned, c.ProfileReads = keyring, s.trust, o.Sig == "require", bootReads
+	c.DecoderMemory = ofMemory(catalog.InflateMemory, memory, 30)
+	s.catalog = catalog.New(c)
 	if keyring != nil {
 		s.keys = &keyWatch{path: o.Keyring, required: o.Sig == "require", set: s.catalog.SetPolicy, log: log, stamp: keysAre}
 	} else if o.KeysLater != "" {
 		s.keys = &keyWatch{path: o.KeysLater, required: true, none: true, set: s.catalog.SetPolicy, log: log, stamp: keysAre}
 	}
-	if filepath.IsAbs(o.Sidecar) {
-		if _, err := os.Stat(o.Sidecar); err != nil {
+	if filepath.IsAbs(o.Feed.Sidecar) {
+		if _, err := os.Stat(o.Feed.Sidecar); err != nil {
 			log.Warn("sidecars cannot be looked for", "err", err)
 		}
 	}
@@ -144,12 +142,9 @@ func newRemote(o options, log *slog.Logger) (*remote.Client, error) {
 	if err != nil {
 		return nil, usagef("option mirror: %w", err)
 	}
-	client, err := remote.NewClient(remote.Options{
-		Mirrors: mirrors,
-		Hard:    o.Hard, Timeo: o.Timeo, StallTimeout: o.Stall, MaxConns: o.MaxConns, Bandwidth: o.Bandwidth,
-		CACert: o.CACert, Cert: o.Cert, Key: o.Key, Netrc: o.Netrc, TokenFile: o.TokenFile, HeaderFile: o.HeaderFile,
-		Proxy: o.Proxy, AllowPrivate: o.Private, UserAgent: "vmcastfs/" + version(), Logger: log,
-	})
+	n := o.Net
+	n.Mirrors, n.UserAgent, n.Logger = mirrors, "vmcastfs/"+version(), log
+	client, err := remote.NewClient(n)
 	return client, withCode(exitFailed, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,10 +60,41 @@ func liveMount(ctx context.Context, path string) (mountStatus, error) {
 
 // mustLook is look; an error says that there is no status.
 func (m *mountStatus) mustLook(ctx context.Context) error {
-	if m.look(ctx); m.Status == nil {
+	m.look(ctx)
+	return m.answered()
+}
+
+// answered says why there is no status.
+func (m *mountStatus) answered() error {
+	if m.Status == nil {
 		return withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", m.Dir, m.State, m.Error))
 	}
 	return nil
+}
+
+// find is the release that a path in the mount means, and its file if one is named. It
+// has the release indexed, and waits as long as that takes.
+func (m *mountStatus) find(ctx context.Context, arg string) (release, file string, err error) {
+	path, err := filepath.Abs(arg)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path) // latest is a link
+	}
+	if err == nil {
+		path, err = filepath.Rel(m.Dir, path)
+	}
+	if err != nil {
+		return "", "", withCode(exitFailed, err)
+	}
+	release, file, _ = strings.Cut(path, "/")
+	if release == "." || strings.Contains(file, "/") {
+		return "", "", usagef("%s is no release of a mount: name DIR/RELEASE or DIR/RELEASE/IMAGE", arg)
+	}
+	dir := filepath.Join(m.Dir, release)
+	for err = syscall.EAGAIN; errors.Is(err, syscall.EAGAIN) && ctx.Err() == nil; { // a long archive is inflated
+		indexed(dir)
+		_, err = os.ReadDir(dir)
+	}
+	return release, file, withCode(exitFailed, err)
 }
 
 // mountOf is the mount that a path is in, or -1.

@@ -52,54 +52,29 @@ type base struct {
 
 // findBase finds the release that DIR/RELEASE means, and has it indexed.
 func findBase(ctx context.Context, arg string) (*base, error) {
-	mounts, err := findMounts(arg)
+	m, err := liveMount(ctx, arg)
 	if err != nil {
 		return nil, err
 	}
-	b := &base{mount: mounts[0]}
-	if err := b.look(ctx); err != nil { // before it is asked for anything else, which may take for ever
-		return nil, err
-	}
-	b.dir, err = onMount(ctx, arg, func(context.Context) (string, error) {
-		path, err := filepath.Abs(arg)
-		if err == nil {
-			path, err = filepath.EvalSymlinks(path) // latest is a link
+	name, err := onMount(ctx, arg, func(ctx context.Context) (string, error) {
+		name, file, err := m.find(ctx, arg)
+		if err == nil && file != "" {
+			err = usagef("%s is no release of a mount: name DIR/RELEASE", arg)
 		}
-		if err == nil && path != b.mount.Dir {
-			indexed(path)
-			_, err = os.ReadDir(path)
-		}
-		return path, err
+		return name, err
 	})
+	if err == nil {
+		err = m.mustLook(ctx)
+	}
 	if err != nil {
 		return nil, withCode(exitFailed, err)
 	}
-	name, err := filepath.Rel(b.mount.Dir, b.dir)
-	if err != nil || name == "." || strings.Contains(name, "/") {
-		return nil, usagef("%s is no release of a mount: name DIR/RELEASE", arg)
-	}
-	if err := b.look(ctx); err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(b.mount.Status.Releases, func(r catalog.ReleaseStatus) bool { return r.Name == name })
+	i := slices.IndexFunc(m.Status.Releases, func(r catalog.ReleaseStatus) bool { return r.Name == name })
 	if i < 0 {
-		return nil, withCode(exitFailed, fmt.Errorf("%s has no release %s", b.mount.Dir, name))
+		return nil, withCode(exitFailed, fmt.Errorf("%s has no release %s", m.Dir, name))
 	}
-	b.release = b.mount.Status.Releases[i]
+	b := &base{mount: m, release: m.Status.Releases[i], dir: filepath.Join(m.Dir, name)}
 	return b, b.served()
-}
-
-func (b *base) look(ctx context.Context) error {
-	b.mount.look(ctx)
-	return b.answers()
-}
-
-// answers says why the mount does not answer.
-func (b *base) answers() error {
-	if b.mount.Status == nil {
-		return withCode(exitFailed, fmt.Errorf("the mount on %s is %s: %s", b.mount.Dir, b.mount.State, b.mount.Error))
-	}
-	return nil
 }
 
 // keeps refuses a machines' directory other than that where the mount looks for what
@@ -220,7 +195,7 @@ func lookBase(ctx context.Context, r *bases.Record, mounts []mountStatus) (*base
 		return nil, fmt.Errorf("its base is not there: mount %s on %s", show.URL(r.Feed), r.Mount)
 	}
 	b := &base{mount: mounts[i], dir: filepath.Join(r.Mount, r.Release)}
-	if err := b.answers(); err != nil {
+	if err := b.mount.answered(); err != nil {
 		return nil, err
 	}
 	if feed := b.mount.Status.Feed.URL; feed != r.Feed {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,21 +93,10 @@ func (v *vmEnv) commit(ctx context.Context, m *machines.Machine, c packCall) err
 
 // describe finds what describes the machine in the release, or writes it.
 func (c *packCall) describe(root *os.Root, m *machines.Machine) (*xvm.Description, error) {
-	for _, name := range []string{"xvm.xml", "description.xml"} {
-		f, err := root.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		raw, err := io.ReadAll(io.LimitReader(f, xvm.MaxDescriptionSize+1))
-		if err != nil {
-			return nil, err
-		}
+	name, d, err := describedIn(root, "xvm.xml", "description.xml")
+	if name != "" {
 		c.description = filepath.Join(root.Name(), name)
-		return xvm.ParseDescription(raw)
+		return d, err
 	}
 	type disk struct {
 		File string `xml:"file,attr"`

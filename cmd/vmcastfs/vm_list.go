@@ -56,9 +56,7 @@ line that says so. The exit status is 1 if a record cannot be read.`,
 			}
 			_ = looks.Wait() // none fails
 			if asJSON {
-				enc := newJSON(v.stdout)
-				enc.SetIndent("", "  ")
-				err = enc.Encode(all)
+				err = v.printJSON(all)
 			} else {
 				err = printMachines(v.env, all)
 			}

@@ -33,23 +33,19 @@ func header(name string, size int64, at time.Time) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// member writes a member of size bytes from r.
-func (a *archiveWriter) member(name string, size int64, r io.Reader) error {
-	h, err := header(name, size, a.time)
+// member writes a member.
+func (a *archiveWriter) member(p part) error {
+	h, err := header(p.name, p.size, a.time)
 	if err != nil {
 		return err
 	}
 	if err := a.write(bytes.NewReader(h), int64(len(h))); err != nil {
 		return err
 	}
-	if err := a.write(r, size); err != nil {
+	if err := a.write(p.content, p.size); err != nil {
 		return err
 	}
-	return a.write(bytes.NewReader(make([]byte, padding(size))), padding(size))
-}
-
-func (a *archiveWriter) bytes(name string, content []byte) error {
-	return a.member(name, int64(len(content)), bytes.NewReader(content))
+	return a.write(bytes.NewReader(make([]byte, padding(p.size))), padding(p.size))
 }
 
 func (a *archiveWriter) write(r io.Reader, n int64) error {
@@ -78,7 +74,7 @@ func checkNames(names []string) error {
 	var b bytes.Buffer
 	a := &archiveWriter{w: &b, time: time.Unix(0, 0)}
 	for _, name := range names {
-		if err := a.bytes(name, nil); err != nil {
+		if err := a.member(inMemory(name, nil)); err != nil {
 			return err
 		}
 	}
@@ -105,15 +101,61 @@ func (m memory) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 	return bytes.NewReader(m).ReadAt(p, off)
 }
 
-// manifest is a manifest being written.
-type manifest []byte
-
-func (m *manifest) add(name string, sha1Hex, sha256Hex string) {
-	*m = xvm.AppendGNU(*m, sums.Sum{Algo: sums.SHA1, Hex: sha1Hex}, name)
-	*m = xvm.AppendTag(*m, sums.Sum{Algo: sums.SHA256, Hex: sha256Hex}, name)
+// part is a member to be written, with its sums in hexadecimal.
+type part struct {
+	name         string
+	size         int64
+	content      io.Reader
+	sha1, sha256 string
 }
 
-func (m *manifest) bytes(name string, content []byte) {
+func inMemory(name string, content []byte) part {
 	s1, s256 := sha1.Sum(content), sha256.Sum256(content)
-	m.add(name, hex.EncodeToString(s1[:]), hex.EncodeToString(s256[:]))
+	return part{name, int64(len(content)), bytes.NewReader(content), hex.EncodeToString(s1[:]), hex.EncodeToString(s256[:])}
+}
+
+// listing is an archive with a manifest of its parts.
+type listing struct {
+	time     time.Time
+	manifest []byte // how the manifest begins
+	parts    []part // the manifest and the signatures stand behind the first
+	sign     Sign   // nil: nothing is signed
+	signed   []text // is signed as well as the manifest
+}
+
+// text is something to be signed.
+type text struct {
+	signature string // its name
+	content   []byte
+}
+
+// write writes the archive, and returns how many bytes it has.
+func (l *listing) write(ctx context.Context, w io.Writer) (int64, error) {
+	m := l.manifest
+	for _, p := range l.parts {
+		m = xvm.AppendGNU(m, sums.Sum{Algo: sums.SHA1, Hex: p.sha1}, p.name)
+		m = xvm.AppendTag(m, sums.Sum{Algo: sums.SHA256, Hex: p.sha256}, p.name)
+	}
+	parts := []part{l.parts[0], inMemory(xvm.ManifestName, m)}
+	for _, t := range append([]text{{xvm.ManifestSignatureName, m}}, l.signed...) {
+		if l.sign == nil {
+			break
+		}
+		signature, err := l.sign(ctx, bytes.Clone(t.content), l.time)
+		if err != nil {
+			return 0, fmt.Errorf("sign: %w", err)
+		}
+		parts = append(parts, inMemory(t.signature, signature))
+	}
+	a := &archiveWriter{w: w, time: l.time}
+	for _, p := range append(parts, l.parts[1:]...) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if err := a.member(p); err != nil {
+			return 0, err
+		}
+	}
+	err := a.end()
+	return a.n, err
 }

@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,37 +73,37 @@ func Pack(ctx context.Context, w io.Writer, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer p.images.Close()
-	lists, err := newSpool(o.TempDir)
+	lists, list, err := spoolList(o.TempDir, func(l *xvm.BlockListWriter) error {
+		p.list = l
+		for i := range o.Inputs {
+			if err := p.image(ctx, &o.Inputs[i]); err != nil {
+				return fmt.Errorf("%s: %w", o.Inputs[i].Name, err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer lists.Close()
-	listed := lists.newMember(xvm.BlockListName)
-	p.list = xvm.NewBlockListWriter(listed)
-	for i := range o.Inputs {
-		if err := p.image(ctx, &o.Inputs[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Inputs[i].Name, err)
-		}
-	}
-	if err := p.list.Close(); err != nil {
-		return nil, err
-	}
-	list, err := listed.finish()
-	if err != nil {
-		return nil, err
-	}
 	if err := checkProfile(p.o.Profile, p.plain); err != nil {
 		return nil, err
 	}
-	a := &archiveWriter{w: w, time: o.Time}
-	if err := errors.Join(p.images.rewind(), lists.rewind()); err != nil {
+	if err := p.images.rewind(); err != nil {
 		return nil, err
 	}
-	if err := p.write(ctx, a, list, lists); err != nil {
-		return nil, err
+	archive := listing{
+		time: o.Time, manifest: p.manifest, parts: []part{inMemory(p.description, o.Description), list},
+		sign: o.Sign, signed: []text{{xvm.DescriptionSignatureName, o.Description}},
 	}
-	p.result.Size = a.n
-	return p.result, nil
+	if o.Profile != nil {
+		archive.parts = append(archive.parts, inMemory(xvm.ProfileName, o.Profile))
+	}
+	for _, image := range p.members {
+		archive.parts = append(archive.parts, image.part(p.images))
+	}
+	p.result.Size, err = archive.write(ctx, w)
+	return p.result, err
 }
 
 type packer struct {
@@ -113,7 +112,7 @@ type packer struct {
 	images      *spool
 	members     []member
 	list        *xvm.BlockListWriter
-	manifest    manifest
+	manifest    []byte           // how it begins
 	plain       map[string]int64 // sizes of plain images
 	result      *Result
 }
@@ -197,64 +196,6 @@ func checkProfile(profile []byte, sizes map[string]int64) error {
 			return fmt.Errorf("%w: %q is not among the images", xvm.ErrProfile, r.Image)
 		case r.Off+r.Len > size:
 			return fmt.Errorf("%w: %d bytes at %d of %q, which has %d", xvm.ErrProfile, r.Len, r.Off, r.Image, size)
-		}
-	}
-	return nil
-}
-
-// write writes the archive, what describes the rest first.
-func (p *packer) write(ctx context.Context, a *archiveWriter, list member, lists *spool) error {
-	m := p.manifest
-	m.bytes(p.description, p.o.Description)
-	m.add(list.name, list.sha1.Got(), list.sha256.Got())
-	if p.o.Profile != nil {
-		m.bytes(xvm.ProfileName, p.o.Profile)
-	}
-	for _, image := range p.members {
-		m.add(image.name, image.sha1.Got(), image.sha256.Got())
-	}
-	if err := a.bytes(p.description, p.o.Description); err != nil {
-		return err
-	}
-	if err := a.bytes(xvm.ManifestName, m); err != nil {
-		return err
-	}
-	if err := p.signatures(ctx, a, m); err != nil {
-		return err
-	}
-	if err := a.member(list.name, list.size, lists.File); err != nil {
-		return err
-	}
-	if p.o.Profile != nil {
-		if err := a.bytes(xvm.ProfileName, p.o.Profile); err != nil {
-			return err
-		}
-	}
-	for _, image := range p.members {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := a.member(image.name, image.size, p.images.File); err != nil {
-			return err
-		}
-	}
-	return a.end()
-}
-
-func (p *packer) signatures(ctx context.Context, a *archiveWriter, m []byte) error {
-	if p.o.Sign == nil {
-		return nil
-	}
-	for _, s := range []struct {
-		name   string
-		signed []byte
-	}{{xvm.ManifestSignatureName, m}, {xvm.DescriptionSignatureName, p.o.Description}} {
-		signature, err := p.o.Sign(ctx, bytes.Clone(s.signed), p.o.Time)
-		if err != nil {
-			return fmt.Errorf("sign: %w", err)
-		}
-		if err := a.bytes(s.name, signature); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -1,11 +1,9 @@
 package pack
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -75,69 +73,31 @@ func (c *checker) writeSidecar(ctx context.Context, w io.Writer, o IndexOptions)
 	if err != nil {
 		return err
 	}
-	lists, err := newSpool(o.TempDir)
+	lists, blocks, err := spoolList(o.TempDir, func(list *xvm.BlockListWriter) error {
+		for _, image := range c.collect.images {
+			if !image.table.Complete() {
+				continue
+			}
+			if err := listTable(list, image.name, image.table); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	defer lists.Close()
-	listed := lists.newMember(xvm.BlockListName)
-	list := xvm.NewBlockListWriter(listed)
-	for _, image := range c.collect.images {
-		if !image.table.Complete() {
-			continue
-		}
-		if err := listTable(list, image.name, image.table); err != nil {
-			return err
-		}
-	}
-	if err := list.Close(); err != nil {
-		return err
-	}
-	blocks, err := listed.finish()
-	if err != nil {
-		return err
-	}
-	var m manifest
-	m.bytes(xvm.SidecarPackage, about)
+	sidecar := listing{time: o.Time, parts: []part{inMemory(xvm.SidecarPackage, about)}, sign: o.Sign}
 	if o.Profile != nil {
-		m.bytes(xvm.ProfileName, o.Profile)
+		sidecar.parts = append(sidecar.parts, inMemory(xvm.ProfileName, o.Profile))
 	}
-	m.add(blocks.name, blocks.sha1.Got(), blocks.sha256.Got())
-	members := slices.Sorted(maps.Keys(c.collect.points))
-	for _, name := range members {
-		m.bytes(xvm.SidecarPoints+name, c.collect.points[name])
+	sidecar.parts = append(sidecar.parts, blocks)
+	for _, name := range slices.Sorted(maps.Keys(c.collect.points)) {
+		sidecar.parts = append(sidecar.parts, inMemory(xvm.SidecarPoints+name, c.collect.points[name]))
 	}
-
-	out := &archiveWriter{w: w, time: o.Time}
-	if err := errors.Join(out.bytes(xvm.SidecarPackage, about), out.bytes(xvm.SidecarManifest, m)); err != nil {
-		return err
-	}
-	if o.Sign != nil {
-		signature, err := o.Sign(ctx, bytes.Clone(m), o.Time)
-		if err != nil {
-			return fmt.Errorf("sign: %w", err)
-		}
-		if err := out.bytes(xvm.SidecarSignature, signature); err != nil {
-			return err
-		}
-	}
-	if o.Profile != nil {
-		if err := out.bytes(xvm.ProfileName, o.Profile); err != nil {
-			return err
-		}
-	}
-	if err := lists.rewind(); err != nil {
-		return err
-	}
-	if err := out.member(blocks.name, blocks.size, lists.File); err != nil {
-		return err
-	}
-	for _, name := range members {
-		if err := out.bytes(xvm.SidecarPoints+name, c.collect.points[name]); err != nil {
-			return err
-		}
-	}
-	return out.end()
+	_, err = sidecar.write(ctx, w)
+	return err
 }
 
 // newest is the time of the package's newest file, as far as that is possible.

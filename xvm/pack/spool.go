@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
 )
 
@@ -106,4 +107,34 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	r.progress(int64(n))
 	return n, err
+}
+
+// part is the member of a spool that has been rewound; its parts are read in their order.
+func (m member) part(from *spool) part {
+	return part{m.name, m.size, from.File, m.sha1.Got(), m.sha256.Got()}
+}
+
+// spoolList spools the block list that fill writes, and rewinds it.
+func spoolList(dir string, fill func(*xvm.BlockListWriter) error) (*spool, part, error) {
+	s, err := newSpool(dir)
+	if err != nil {
+		return nil, part{}, err
+	}
+	m := s.newMember(xvm.BlockListName)
+	list := xvm.NewBlockListWriter(m)
+	var done member
+	if err = fill(list); err == nil {
+		err = list.Close()
+	}
+	if err == nil {
+		done, err = m.finish()
+	}
+	if err == nil {
+		err = s.rewind()
+	}
+	if err != nil {
+		s.Close()
+		return nil, part{}, err
+	}
+	return s, done.part(s), nil
 }
