@@ -32,7 +32,6 @@ var ErrDescription = errors.New("bad description")
 // lines of the emulator, host devices and paths of the host never appear.
 type Description struct {
 	Kind      string // "xvm", "libvirt", "ovf" or "xva": what the document was
-	Name      string // one word or a few; may be empty
 	MemoryMiB int    // 0: not said
 	CPUs      int    // 0: not said
 	Arch      string // "x86_64", "i686", "aarch64", …; "" when not said or not known

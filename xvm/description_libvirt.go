@@ -15,7 +15,6 @@ var neverUsed = []string{
 
 // fromLibvirt reads a <domain>.
 func (d *Description) fromLibvirt(root *xmlNode) {
-	d.Name = cleanText(root.child("name").value(), 255)
 	m := root.child("memory")
 	d.MemoryMiB = d.memory(m.value(), cmp.Or(m.attr("unit"), "KiB"))
 	d.CPUs = d.cpus(root.child("vcpu").value())

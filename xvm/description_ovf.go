@@ -27,7 +27,6 @@ func (d *Description) fromOVF(root *xmlNode) {
 			system = n
 		}
 	})
-	d.Name = cleanText(cmp.Or(system.child("Name").value(), system.attr("id")), 255)
 
 	files := make(map[string]string) // id → name
 	for _, f := range root.child("References").all("File") {

@@ -24,7 +24,7 @@ func TestParseDescription(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]Description{
 		"xvm.xml": {
-			Kind: "xvm", Name: "debian-12.5", Arch: "x86_64", MemoryMiB: 512, CPUs: 2, Machine: "pv",
+			Kind: "xvm", Arch: "x86_64", MemoryMiB: 512, CPUs: 2, Machine: "pv",
 			Kernel: "vmlinuz", Ramdisk: "initrd.img", Cmdline: "root=/dev/xvda1 ro console=hvc0",
 			Drives: []Drive{
 				{File: "root.img", Target: "xvda1", Bus: "xen", Boot: 1},
@@ -34,13 +34,13 @@ func TestParseDescription(t *testing.T) {
 			NICs: []string{"netfront"},
 		},
 		"xvm-old.xml": {
-			Kind: "xvm", Name: "Debian 3.1", MemoryMiB: 128, CPUs: 1,
+			Kind: "xvm", MemoryMiB: 128, CPUs: 1,
 			Kernel: "vmlinuz-2.6-xen", Ramdisk: "initrd-2.6-xen.img", Cmdline: "root=/dev/sda1 ro",
 			Drives: []Drive{{File: "imagefile", Target: "sda1"}, {File: "imagefile2", Target: "sda2"}},
 			NICs:   []string{""},
 		},
 		"libvirt-xvm2.xml": {
-			Kind: "libvirt", Name: "wiki", MemoryMiB: 512, CPUs: 1, Arch: "i686", Machine: "hvm",
+			Kind: "libvirt", MemoryMiB: 512, CPUs: 1, Arch: "i686", Machine: "hvm",
 			Drives: []Drive{
 				{File: "hd0.img.gz", Target: "hda", Boot: 2},
 				{File: "cdrom1.iso.gz", Target: "hdc", Bus: "ide", CDROM: true, ReadOnly: true, Boot: 1},
@@ -48,18 +48,18 @@ func TestParseDescription(t *testing.T) {
 			NICs: []string{"rtl8139"},
 		},
 		"libvirt-archipel.xml": {
-			Kind: "libvirt", Name: "web & mail", MemoryMiB: 2048, CPUs: 4, Arch: "x86_64", Machine: "hvm", Firmware: "uefi",
+			Kind: "libvirt", MemoryMiB: 2048, CPUs: 4, Arch: "x86_64", Machine: "hvm", Firmware: "uefi",
 			Drives:   []Drive{{File: "drive.qcow2", Target: "vda", Bus: "virtio", Boot: 1}},
 			NICs:     []string{"virtio"},
 			Warnings: []string{"a disk that is no file is ignored", "<emulator> is ignored", "<commandline> is ignored"},
 		},
 		"vmware.ovf": {
-			Kind: "ovf", Name: "box", MemoryMiB: 2048, CPUs: 2, Firmware: "uefi",
+			Kind: "ovf", MemoryMiB: 2048, CPUs: 2, Firmware: "uefi",
 			Drives: []Drive{{File: "box-file2.iso", Bus: "sata", CDROM: true, ReadOnly: true}, {File: "box-disk1.vmdk", Bus: "scsi", Boot: 1}},
 			NICs:   []string{"e1000"},
 		},
 		"hostile.xml": {
-			Kind: "libvirt", Name: "reddlrow, -drive file=/etc/shadow", Machine: "hvm",
+			Kind: "libvirt", Machine: "hvm",
 			Drives: []Drive{{File: "shadow", Target: "vda"}}, // of the package, if it has such a member
 			NICs:   []string{""},
 			Warnings: []string{
@@ -129,7 +129,6 @@ func TestDescriptionMemory(t *testing.T) {
 func (d *Description) unclean() string {
 	again := &Description{}
 	for what, pair := range map[string][2]string{
-		"name":    {d.Name, cleanText(d.Name, 255)},
 		"arch":    {d.Arch, cleanArch(d.Arch)},
 		"kernel":  {d.Kernel, again.cleanFile(d.Kernel)},
 		"ramdisk": {d.Ramdisk, again.cleanFile(d.Ramdisk)},

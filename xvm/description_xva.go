@@ -118,7 +118,6 @@ func xvaMachine(objects []xvaObject) (vm xvaObject) {
 func (d *Description) fromXVA(root *xmlNode) {
 	objects := xvaObjects(root)
 	vm := xvaMachine(objects).snapshot
-	d.Name = cleanText(vm["name_label"], 255)
 	d.MemoryMiB = d.memory(vm["memory_static_max"], "B")
 	d.CPUs = d.cpus(vm["VCPUs_max"])
 	d.Machine = "pv"

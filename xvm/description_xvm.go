@@ -40,7 +40,6 @@ func (d *Description) fromXVM(root *xmlNode) {
 		n := find(names...)
 		return cmp.Or(n.value(), n.attr("value"))
 	}
-	d.Name = cleanText(cmp.Or(root.first("name", "title").value(), root.attr("name", "id")), 255)
 	memory := find("memory", "ram", "mem", "maxmem")
 	d.MemoryMiB = d.memory(cmp.Or(memory.value(), memory.attr("value", "size")), cmp.Or(memory.attr("unit"), "MiB"))
 	d.CPUs = d.cpus(text("vcpu", "vcpus", "cpus", "cpu"))

@@ -121,7 +121,7 @@ func TestXVADescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Kind != "xva" || d.Name != "wiki" || d.MemoryMiB != 512 || d.CPUs != 2 || d.Machine != "pv" || len(d.Drives) != 2 ||
+	if d.Kind != "xva" || d.MemoryMiB != 512 || d.CPUs != 2 || d.Machine != "pv" || len(d.Drives) != 2 ||
 		d.Drives[0] != (Drive{File: "disk0.img", Boot: 1}) || len(d.NICs) != 1 || len(d.Warnings) != 1 {
 		t.Errorf("%+v", d)
 	}

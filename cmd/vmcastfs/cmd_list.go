@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vmcastfs/cache/remote"
+	"vmcastfs/cmd/internal/hvconfig"
 	"vmcastfs/cmd/internal/page"
 	"vmcastfs/feed/show"
 	"vmcastfs/fs/catalog"
@@ -173,15 +174,15 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 
 // listNext is what to do next about a feed.
 func listNext(feed string, rows []listed) string {
-	feed = shellWord(show.Text(feed))
+	feed = hvconfig.ShellWord(show.Text(feed))
 	next := "mount it: vmcastfs mount " + feed + " DIR"
 	for _, row := range rows {
 		name := show.Text(row.Name)
 		switch {
 		case row.Error != "":
-			return fmt.Sprintf("see what is wrong with %s: vmcastfs verify %s %s", name, feed, shellWord(name))
+			return fmt.Sprintf("see what is wrong with %s: vmcastfs verify %s %s", name, feed, hvconfig.ShellWord(name))
 		case row.Alarm != "":
-			return fmt.Sprintf("ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, shellWord(name))
+			return fmt.Sprintf("ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, hvconfig.ShellWord(name))
 		case row.Signature == "unchecked":
 			next = "have signatures checked: put the publisher's key into " + defaultKeyring
 		}

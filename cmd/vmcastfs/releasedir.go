@@ -201,7 +201,7 @@ func (r *releaseDir) lookAt(ctx context.Context, name string) (hvconfig.File, er
 		return hvconfig.File{}, err
 	}
 	boot := len(head) >= 512 && head[510] == 0x55 && head[511] == 0xaa
-	return hvconfig.File{Name: name, Size: size, Disk: xvm.Sniff(head, tail), Boot: boot}, nil
+	return hvconfig.File{Name: name, Disk: xvm.Sniff(head, tail), Boot: boot}, nil
 }
 
 // inflateHead is the beginning of the plain content of a compressed file.

@@ -7,16 +7,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"vmcastfs/cache/mirror"
+	"vmcastfs/cmd/internal/hvconfig"
 	"vmcastfs/feed/show"
 )
 
 // nextStep is what to do next about a mount; the more urgent, the greater.
 func nextStep(m *mountStatus) (urgency int, text string) {
-	dir := shellWord(show.Text(m.Dir))
+	dir := hvconfig.ShellWord(show.Text(m.Dir))
 	switch m.State {
 	case "dead":
 		return 9, "its process is gone; mount it again, or: vmcastfs umount " + dir
@@ -36,25 +36,25 @@ func nextStep(m *mountStatus) (urgency int, text string) {
 	if st.HTTP != "" {
 		at(2, "see it in a browser: vmcastfs ui %s", dir)
 	}
-	feed := shellWord(show.Text(m.Feed))
+	feed := hvconfig.ShellWord(show.Text(m.Feed))
 	for _, r := range st.Releases {
 		name := show.Text(r.Name)
 		switch {
 		case r.Alarm != "":
-			at(7, "ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, shellWord(name))
+			at(7, "ask the publisher about %s; if it is right so: vmcastfs trust accept %s %s", name, feed, hvconfig.ShellWord(name))
 		case r.State == "refused":
 			at(4, "%s is refused: get the publisher's key, check it, and put it into the keyring", name)
 		case r.State == "listed" && r.Error != "":
-			at(3, "have %s listed, which inflates it: vmcastfs prefetch %s", name, shellWord(filepath.Join(show.Text(m.Dir), name)))
+			at(3, "have %s listed, which inflates it: vmcastfs prefetch %s", name, hvconfig.ShellWord(filepath.Join(show.Text(m.Dir), name)))
 		case r.State == "rejected":
-			at(4, "see what is wrong with %s: vmcastfs verify %s %s", name, feed, shellWord(name))
+			at(4, "see what is wrong with %s: vmcastfs verify %s %s", name, feed, hvconfig.ShellWord(name))
 		}
 		if len(r.Incomplete) > 0 {
-			at(8, "fetch the rest of %s while its server has it: vmcastfs prefetch %s", name, shellWord(filepath.Join(show.Text(m.Dir), name)))
+			at(8, "fetch the rest of %s while its server has it: vmcastfs prefetch %s", name, hvconfig.ShellWord(filepath.Join(show.Text(m.Dir), name)))
 		}
 		for _, f := range r.Files {
 			if f.State == "corrupt" {
-				at(8, "tell the publisher that %s/%s is corrupt: vmcastfs verify %s %s", name, show.Text(f.Name), feed, shellWord(name))
+				at(8, "tell the publisher that %s/%s is corrupt: vmcastfs verify %s %s", name, show.Text(f.Name), feed, hvconfig.ShellWord(name))
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func nextStep(m *mountStatus) (urgency int, text string) {
 		case i >= 0:
 			at(3, "look after the mirror %s, which is away; the origin is asked meanwhile", show.Text(st.Mirrors[i].URL))
 		default:
-			at(5, "look at the network: curl -I %s/", shellWord(show.Text(o.Origin)))
+			at(5, "look at the network: curl -I %s/", hvconfig.ShellWord(show.Text(o.Origin)))
 		}
 	}
 	switch c := st.Cache; {
@@ -94,16 +94,6 @@ func isOrigin(origin, at string) bool {
 
 func portOf(u *url.URL) string {
 	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
-}
-
-// shellWord quotes what a shell would not take for one word.
-func shellWord(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("@%_+=:,./-", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
-	}) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // nextLine says what to do next. A command that does not fit beside its reason has a

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
+
+	"vmcastfs/feed/show"
 )
 
 // table is rows of aligned cells, each with notes below it: what is too long for
@@ -103,26 +105,11 @@ func lastCell(row string) string { return row[strings.LastIndexByte(row, '\t')+1
 // short, the first behind the words of label and the others below its end. A
 // width of 0 breaks nothing.
 func wrapped(label, text string, width int) string {
-	var b strings.Builder
 	indent := utf8.RuneCountInString(label)
-	b.WriteString(label)
-	at := indent
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case width > 0 && at+1+n > width:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			at = indent
-		default:
-			b.WriteByte(' ')
-			at++
-		}
-		b.WriteString(word)
-		at += n
+	if width > 0 {
+		width = max(width-indent, 1)
 	}
-	b.WriteByte('\n')
-	return b.String()
+	return label + strings.Join(show.Lines(text, width), "\n"+strings.Repeat(" ", indent)) + "\n"
 }
 
 // widthOf is that of the terminal that w is; 0 if it is none.

@@ -132,6 +132,23 @@ func Clip(s string, n int) string {
 	return s[:n]
 }
 
+// Lines breaks text into lines of at most width characters, if it has words that
+// short. A width of 0 breaks nothing.
+func Lines(text string, width int) (lines []string) {
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case width > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
 // maxURL is the most of a URL that is shown, in bytes.
 const maxURL = 1024
 

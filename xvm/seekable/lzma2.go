@@ -29,7 +29,6 @@ type lzma2Reader struct {
 	match  int  // bytes to come of the match at hand
 	fresh  bool // no chunk has reset the dictionary yet
 	noProp bool // no chunk has set the properties since
-	ended  bool
 	err    error
 
 	// Range coder: buf holds the chunk, and lzmaSlack zeros.
@@ -60,7 +59,7 @@ func (z *lzma2Reader) reset(in *input, size int64) {
 		z.buf = make([]byte, 64<<10+lzmaSlack)
 	}
 	z.from, z.pos, z.full, z.left, z.match = 0, 0, 0, 0, 0
-	z.fresh, z.noProp, z.ended, z.primed, z.err = true, true, false, false, nil
+	z.fresh, z.noProp, z.primed, z.err = true, true, false, nil
 }
 
 // Read gives io.EOF behind the end of the data.

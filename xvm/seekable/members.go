@@ -16,7 +16,6 @@ type Member struct {
 	Index  int64    // number of the block, from 0
 	Offset int64    // of the member in the output, bytes
 	Stored int64    // length of the member, bytes
-	Plain  int      // length of the block, bytes
 	Sum    [32]byte // SHA-256 of the block
 	Zero   bool     // the block is all zeros
 }
@@ -159,7 +158,7 @@ func (m *MemberWriter) flush() {
 		_, m.err = m.w.Write(j.out.Bytes())
 	}
 	if m.err == nil {
-		m.next.Stored, m.next.Plain, m.next.Sum, m.next.Zero = int64(j.out.Len()), len(j.plain), j.sum, j.zero
+		m.next.Stored, m.next.Sum, m.next.Zero = int64(j.out.Len()), j.sum, j.zero
 		if m.o.Done != nil {
 			m.err = m.o.Done(m.next)
 		}

@@ -43,7 +43,7 @@ func TestMemberWriter(t *testing.T) {
 			off := int64(0)
 			for i, m := range list {
 				block := plain[i*size : min(len(plain), (i+1)*size)]
-				if m.Index != int64(i) || m.Offset != off || m.Plain != len(block) || m.Sum != sha256.Sum256(block) ||
+				if m.Index != int64(i) || m.Offset != off || m.Sum != sha256.Sum256(block) ||
 					m.Zero != (len(block) > 0 && len(bytes.Trim(block, "\x00")) == 0) {
 					t.Fatalf("%s/%d: member %+v", name, size, m)
 				}

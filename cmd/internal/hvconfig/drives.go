@@ -61,7 +61,6 @@ func resolve(name string, exists func(string) bool) (string, bool) {
 // File is what is known of a file of the release.
 type File struct {
 	Name string // path in the release
-	Size int64
 	Disk xvm.Disk
 	Boot bool // its first sector ends in the boot signature, 55 aa
 }
@@ -232,7 +231,7 @@ func (v Drive) leftOutNote() string {
 
 // overlayLine is the line for sh that makes a drive's overlay, unless it is there.
 func (v Drive) overlayLine() string {
-	return fmt.Sprintf("[ -e %[1]s ] || qemu-img create -q -f qcow2 -F %[2]s -b %[3]s %[1]s", shellWord(v.Overlay), v.Format, shellWord(v.Path))
+	return fmt.Sprintf("[ -e %[1]s ] || qemu-img create -q -f qcow2 -F %[2]s -b %[3]s %[1]s", ShellWord(v.Overlay), v.Format, ShellWord(v.Path))
 }
 
 // overlayLines are those of all drives whose overlay is not made already.

@@ -22,7 +22,7 @@ type release struct {
 }
 
 func image(format, kind string, boot bool) File {
-	return File{Size: 1 << 20, Disk: xvm.Disk{Format: format, Kind: kind}, Boot: boot}
+	return File{Disk: xvm.Disk{Format: format, Kind: kind}, Boot: boot}
 }
 
 var (

@@ -143,10 +143,10 @@ func (v Drive) isExt() bool { return strings.HasPrefix(v.Kind, "ext") }
 // partition to the directory to, and names the newest as options of config. The image
 // is a stranger's: a file in it decides no path here, as it would by rdump.
 func (v Drive) takeKernel(to string) string {
-	get := fmt.Sprintf("virt-get-kernel --format %s -a %s -o %s", v.Format, shellWord(v.Path), to)
+	get := fmt.Sprintf("virt-get-kernel --format %s -a %s -o %s", v.Format, ShellWord(v.Path), to)
 	if v.isExt() {
 		get = fmt.Sprintf(`printf 'ls -p /boot\nls -p /\n' | debugfs -f - %[1]s | `+
-			`awk -F/ '$3~/^10/&&$6~/^(vmlinu|initr)[-+._~a-zA-Z0-9]*$/{print "dump <"$2"> %[2]s/"$6}' | debugfs -f - %[1]s`, shellWord(v.Path), to)
+			`awk -F/ '$3~/^10/&&$6~/^(vmlinu|initr)[-+._~a-zA-Z0-9]*$/{print "dump <"$2"> %[2]s/"$6}' | debugfs -f - %[1]s`, ShellWord(v.Path), to)
 	}
 	newest := func(name string) string { return fmt.Sprintf("$(ls -v %s/%s* | tail -n 1)", to, name) }
 	return fmt.Sprintf("mkdir -p %s && %s && echo --kernel %s --initrd %s", to, get, newest("vmlinu"), newest("initr"))

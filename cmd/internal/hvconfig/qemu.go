@@ -36,7 +36,7 @@ func (m *Machine) QEMU() (string, error) {
 			if j > 0 {
 				b.WriteByte(' ')
 			}
-			b.WriteString(shellWord(arg))
+			b.WriteString(ShellWord(arg))
 		}
 	}
 	b.WriteByte('\n')

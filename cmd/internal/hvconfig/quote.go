@@ -2,9 +2,9 @@ package hvconfig
 
 import "strings"
 
-// shellWord is s as one word of sh. Two dashes in a row are always within single
+// ShellWord is s as one word of sh. Two dashes in a row are always within single
 // quotes; see splitDashes.
-func shellWord(s string) string {
+func ShellWord(s string) string {
 	harmless := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_@%+=:,./-", r)
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"vmcastfs/feed/show"
 )
 
 // machineName keeps what every hypervisor takes for a name.
@@ -43,17 +45,5 @@ func oneLine(s string) string {
 // remark writes a text as lines of a comment that fit a terminal of 80 columns, as
 // far as its words do.
 func remark(b *strings.Builder, prefix, text string) {
-	at := 0
-	for _, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word) + 1
-		if at == 0 || at+n > 78 {
-			b.WriteString(map[bool]string{true: prefix, false: "\n" + prefix + "  "}[at == 0])
-			at = len(prefix) + 1
-		} else {
-			b.WriteByte(' ')
-		}
-		b.WriteString(word)
-		at += n
-	}
-	b.WriteByte('\n')
+	b.WriteString(prefix + strings.Join(show.Lines(text, 76-len(prefix)), "\n"+prefix+"  ") + "\n")
 }

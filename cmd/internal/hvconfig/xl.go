@@ -129,7 +129,7 @@ func (m *Machine) noSecret(form string) error {
 		return fmt.Errorf("%s is encrypted (%s), and config %s cannot give a passphrase: config qemu --secret FILE can. "+
 			"Or make a copy that is not encrypted, where FILE holds the passphrase:\n"+
 			"  qemu-img convert --object secret,id=key,file=FILE --image-opts %s -O qcow2 COPY",
-			path.Base(v.Path), v.Encrypted, form, shellWord(fmt.Sprintf("driver=%s,file.filename=%s,%s", v.Format, commas(v.Path), secret)))
+			path.Base(v.Path), v.Encrypted, form, ShellWord(fmt.Sprintf("driver=%s,file.filename=%s,%s", v.Format, commas(v.Path), secret)))
 	}
 	return nil
 }
