@@ -229,10 +229,11 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, entry *Request, a 
 		if flow.carry(r.Context(), got) != nil {
 			panic(http.ErrAbortHandler)
 		}
-		if _, err := w.Write(buf[:n]); err != nil {
+		s.sent(entry, got) // first: whoever has read it all finds it counted
+		if wrote, err := w.Write(buf[:n]); err != nil {
+			s.sent(entry, wrote-got)
 			return
 		}
-		s.sent(entry, got)
 		if quantum > 0 || fault.Kind != "" {
 			if flush() != nil {
 				return

@@ -155,10 +155,10 @@ func (a *attempt) close(done bool) {
 
 // reject closes the attempt because of err.
 func (a *attempt) reject(err error) error {
-	if _, isStatus := errors.AsType[*StatusError](err); !isStatus || temporary(err) {
-		a.fail(err)
-	} else {
+	if status, ok := errors.AsType[*StatusError](err); ok && !status.Temporary() || errors.Is(err, ErrNoRanges) {
 		a.peer.succeeded()
+	} else {
+		a.fail(err)
 	}
 	a.close(false)
 	return err

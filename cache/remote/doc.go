@@ -14,8 +14,8 @@
 // [Client.Open] asks for the first 128 KiB and pins the identity. [Object.Fetch] waits in the
 // queue of the origin, the urgent first, and asks for a range. Each answer is compared with the
 // identity. A body that breaks is continued where it broke, as is one that is shorter than was
-// asked for. A server without ranges sends the object from its start. That one has lost them is
-// found by [Object.Check] ([ErrNoRanges]).
+// asked for. A server without ranges sends the object from its start. One that has lost them
+// is told by [ErrNoRanges], and [Rangeless] goes on.
 //
 // Equal strong ETags prove the object. Otherwise Last-Modified and length must be equal. A
 // validator that differs is [ErrChanged], which is final. [Object.Unpinned] is for bytes that

@@ -12,7 +12,7 @@ var (
 	// [Object]; a new Open finds the new one.
 	ErrChanged = errors.New("the object has changed on the server")
 	// ErrNoRanges: the object is the same, and its server answers no ranges any more. A
-	// new Open reads it as one stream.
+	// new Open reads it as one stream, and so does [Rangeless].
 	ErrNoRanges = errors.New("the server answers no ranges any more")
 	// ErrNotFound: the server says that there is no such object (404 or 410).
 	ErrNotFound = errors.New("no such object on the server")

@@ -154,11 +154,14 @@ func (o *Object) waits(err error) {
 }
 
 // answered records a good answer, which ends all waiting for one.
-func (o *Object) answered() {
+func (o *Object) answered(p pin) {
 	o.heard.Store(false)
 	o.mu.Lock()
 	waited, tell, raw := !o.waiting.IsZero(), o.told, o.raw
 	o.missing, o.waiting, o.gone, o.told = time.Time{}, time.Time{}, false, false
+	if p != rangeless {
+		o.whole = time.Time{}
+	}
 	o.mu.Unlock()
 	if waited {
 		o.client.setWaiting(raw, time.Time{})

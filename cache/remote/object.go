@@ -45,6 +45,7 @@ type Object struct {
 	waiting  time.Time  // when a fetch began to wait for another answer, if one does
 	told     bool       // the log says so
 	spoke    time.Time  // when the log last did
+	whole    time.Time  // when the server first answered without ranges, if it does
 }
 
 // Open asks for the first 128 KiB of a URL and pins what the server says of the object.
@@ -182,7 +183,7 @@ func (o *Object) location(p pin) (r *route, to *url.URL, remembered bool, err er
 	switch {
 	case o.final != nil:
 		return o.route, nil, false, o.final
-	case o.changed != nil && p == pinned:
+	case o.changed != nil && (p == pinned || p == rangeless):
 		return o.route, nil, false, o.changed
 	case o.resolved == nil || *o.resolved == *o.route.url:
 		return o.route, o.route.url, false, nil

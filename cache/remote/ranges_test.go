@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/source"
+	"vmcastfs/cache/testkit"
 )
 
 // TestH8ShortAnswers has a server send at most so much at once. What begins where asked is
@@ -105,6 +108,61 @@ func TestH8SizeNotTold(t *testing.T) {
 			mustFetch(t, client(t).Resume(url, "", Identity{ETag: `"one"`, Size: testSize, Ranged: true}), want, 100, 1000)
 		})
 	}
+}
+
+// TestH7RangesLost has a server lose its ranges while a hard fetch goes on. That waits if it
+// is for a moment, and else ends with ErrNoRanges. The object can still be had as one stream.
+func TestH7RangesLost(t *testing.T) {
+	want := content(testSize)
+	for _, status := range []int{200, 400, 501} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			var lost, ranges atomic.Bool
+			var s http.Server
+			url := listen(t, &s, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"one"`)
+				if r.Header.Get("Range") != "" && lost.Load() {
+					ranges.Store(true)
+					if status != 200 {
+						http.Error(w, "no ranges here", status)
+						return
+					}
+					r.Header.Del("Range")
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(want))
+			})
+			o := open(t, client(t, func(o *Options) { o.Hard = true }), url)
+			lost.Store(true)
+			got := make(chan error, 1)
+			go func() { got <- compare(t, o, want, 1000, 1000) }()
+			testkit.Eventually(t, "a range is asked for", time.Minute, ranges.Load)
+			lost.Store(false)
+			if err := <-got; err != nil {
+				t.Errorf("a moment without ranges: %v", err)
+			}
+			lost.Store(true)
+			if err := compare(t, o, want, 1000, 1000); !errors.Is(err, ErrNoRanges) {
+				t.Error(err)
+			}
+			body, err := Rangeless(o).Fetch(t.Context(), 0, unknown, source.Demand)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer body.Close()
+			if all, err := io.ReadAll(body); err != nil || !bytes.Equal(all, want) {
+				t.Errorf("%d bytes, %v", len(all), err)
+			}
+		})
+	}
+}
+
+// compare fetches n bytes from off.
+func compare(t *testing.T, o *Object, want []byte, off, n int64) error {
+	got, err := fetch(t, o, off, n)
+	if err == nil && !bytes.Equal(got, want[off:off+n]) {
+		err = errors.New("wrong bytes")
+	}
+	return err
 }
 
 // TestH7RangeIsRefused has a server refuse requests with a Range header that it answers without.

@@ -83,11 +83,11 @@ func (r *retry) failed(ctx context.Context, p *peer, err error) error {
 		if r.object.lasting(err) {
 			return r.wrap(err)
 		}
-		if errors.Is(err, ErrProtocol) || !temporary(err) {
+		if unusable(err) || !temporary(err) {
 			r.object.waits(err) // for an answer, and not for the server
 			at = &r.object.rally
 		}
-	} else if errors.Is(err, ErrProtocol) {
+	} else if unusable(err) {
 		if r.unusable++; r.unusable >= maxUnusable {
 			return r.wrap(err)
 		}
@@ -152,6 +152,9 @@ func (r *retry) wrap(err error) error {
 	}
 	return fmt.Errorf("%s: %w", r.url, err)
 }
+
+// unusable reports whether an answer came that is of no use.
+func unusable(err error) bool { return errors.Is(err, ErrProtocol) || errors.Is(err, ErrNoRanges) }
 
 // temporary reports whether the failure is one of the network or of a busy or broken server.
 // Certificates that do not verify and statuses that are answers (4xx) are not temporary. They

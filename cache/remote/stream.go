@@ -37,7 +37,7 @@ func (o *Object) fetch(ctx context.Context, off, n int64, u source.Urgency, p pi
 	if n == unknown {
 		s.end = size
 	}
-	if mirrorsOf(o) != nil {
+	if mirrorsOf(o) != nil && p != rangeless {
 		if s.trial = source.TrialOf(ctx); s.trial == nil && o.heard.Load() {
 			s.trial = &source.Trial{}
 		}
@@ -80,7 +80,9 @@ type stream struct {
 	broken  error    // how the last attempt ended, if it is not dealt with yet
 	err     error    // final
 
-	renewals int // fresh URLs that were followed since the last pause
+	renewals int  // fresh URLs that were followed since the last pause
+	asked    bool // for the whole, since a range was refused
+	lost     bool // and it can be had
 
 	trial  *source.Trial // nil: mirrors must not be asked
 	via    *via          // the mirror that the attempt is at; nil: it is at the origin
@@ -198,7 +200,8 @@ func (s *stream) connect() error {
 			return nil
 		}
 		header := http.Header{"Accept-Encoding": {"identity"}}
-		if o.id.Ranged {
+		ranged := o.id.Ranged && s.pin != rangeless
+		if ranged {
 			header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.off, s.end-1))
 			if v := o.id.ifRange(); v != "" && s.pin == pinned {
 				header.Set("If-Range", v)
@@ -206,8 +209,8 @@ func (s *stream) connect() error {
 		}
 		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused, nil})
 		if err == nil {
-			if o.id.Ranged {
-				s.until, err = o.checkRange(a.resp, s.off, s.end, s.pin)
+			if ranged {
+				s.until, err = s.checkRangeOrWhole(a.resp)
 			} else {
 				s.until, err = s.end, o.checkWhole(a.resp, s.pin)
 			}
@@ -215,7 +218,7 @@ func (s *stream) connect() error {
 				err = a.reject(err)
 			}
 		}
-		if err == nil && !o.id.Ranged {
+		if err == nil && !ranged {
 			if _, err = io.CopyN(io.Discard, a, s.off); err != nil {
 				err = a.reject(fmt.Errorf("body broke before offset %d: %w", s.off, err))
 			}
@@ -227,7 +230,7 @@ func (s *stream) connect() error {
 		}
 		if err == nil {
 			o.remember(route, final)
-			o.answered()
+			o.answered(s.pin)
 			s.attempt, s.peer = a, a.peer
 			return nil
 		}
@@ -241,6 +244,11 @@ func (s *stream) connect() error {
 		if IsLost(err) && s.renewals < maxRenewals && o.renewed(s.ctx) {
 			s.renewals++
 			continue
+		}
+		if ranged {
+			if err = s.refusedRange(err); errors.Is(err, ErrNoRanges) && rangesLost(o) {
+				return fmt.Errorf("fetch %s: %w", o.shown, err)
+			}
 		}
 		o.seal(err, s.pin)
 		if deniesAccess(err) {

@@ -14,9 +14,10 @@ import (
 type pin int
 
 const (
-	pinned   pin = iota // they are ErrChanged
-	adopted             // so they are, but for those that were adopted
-	unpinned            // they count, if the size is the same
+	pinned    pin = iota // they are ErrChanged
+	adopted              // so they are, but for those that were adopted
+	unpinned             // they count, if the size is the same
+	rangeless            // as pinned; the object is asked for without a range
 )
 
 // maxKnown bounds the identities that an object has beside its own.

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"vmcastfs/cache/origin"
@@ -44,5 +45,56 @@ func TestRangesLost(t *testing.T) {
 			}
 			h.close()
 		}
+	}
+}
+
+// TestRangesLostWhileOpen: a guest that runs goes on when the server loses its ranges. The
+// archive is taken once, as one stream, however many read.
+func TestRangesLostWhileOpen(t *testing.T) {
+	t.Parallel()
+	disk := diskImage(12*mib, 1)
+	plain := file{"root.img", disk}
+	for name, pkg := range map[string][]byte{
+		"ordinary":   tarOf(t, manifestOf(plain), plain),
+		"block list": packed(t, true, nil, plain),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.release("one", "/one.xvm", pkg)
+			h := s.open()
+			guest := h.open("one", "root.img")
+			read := func(off int) {
+				p := make([]byte, blk)
+				if _, err := guest.ReadAt(t.Context(), p, int64(off)); err != nil || !bytes.Equal(p, disk[off:off+blk]) {
+					t.Errorf("at %d: %v", off, err)
+				}
+			}
+			read(0)
+			s.origin.ResetStats()
+			well := s.origin.Inject(origin.Fault{Path: "/one.xvm", Kind: origin.IgnoreRange})
+			var guests sync.WaitGroup
+			for g := range 4 {
+				guests.Go(func() {
+					for i := range 12 {
+						read(((7*i+3*g)%12*mib + g*blk))
+					}
+				})
+			}
+			guests.Wait()
+			whole := 0
+			for _, r := range s.origin.Log() {
+				if r.Path == "/one.xvm" && r.Method == "GET" && r.Header.Get("Range") == "" {
+					whole++
+				}
+			}
+			if whole != 1 {
+				t.Errorf("the whole archive was asked for %d times", whole)
+			}
+			well()
+			if !bytes.Equal(h.read("one", "root.img"), disk) {
+				t.Error("it differs")
+			}
+		})
 	}
 }

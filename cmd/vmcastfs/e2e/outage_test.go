@@ -126,7 +126,6 @@ func TestHardAnswers(t *testing.T) {
 		"404":            fault(origin.Fault{Kind: origin.Status, Status: 404}),
 		"login page":     page,
 		"redirect loop":  fault(origin.Fault{Path: "/one.xvm", Kind: origin.Redirect, Value: "/one.xvm"}),
-		"no ranges":      fault(origin.Fault{Kind: origin.IgnoreRange}),
 		"another length": fault(origin.Fault{Kind: origin.WrongTotal}),
 	}, func(t *testing.T, begin outage) {
 		w := bareWorld(t)

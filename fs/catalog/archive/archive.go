@@ -90,7 +90,9 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 		obj.Follow(place.Renew)
 	}
 	if a.id.Ranged {
-		a.from, a.pieces = watch(obj, place), newPieces(a)
+		lost := &rangeless{whole: a.whole(watch(remote.Rangeless(obj), place)), run: env.Go}
+		a.from, a.loose = lost.behind(watch(obj, place), a.id.Size), lost.behind(a.loose, a.id.Size)
+		a.pieces = newPieces(a)
 	} else {
 		a.from = watch(obj.OneStream(), place)
 	}

@@ -66,9 +66,14 @@ func (a *Archive) Content() Content {
 	if a.id.Ranged {
 		return a
 	}
+	return a.whole(a.from)
+}
+
+// whole is what the archive is taken into as one stream.
+func (a *Archive) whole(from source.Source) *streamed {
 	return &streamed{
 		cache: a.env.Cache, key: a.key("whole"), label: a.place.Name + " (whole archive)", transport: "whole",
-		size: a.id.Size, open: func() (source.Source, func(), error) { return a.from, func() {}, nil },
+		size: a.id.Size, open: func() (source.Source, func(), error) { return from, func() {}, nil },
 	}
 }
 
