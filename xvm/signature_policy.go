@@ -25,8 +25,9 @@ import (
 //   - The key may sign, is bound to its primary key in both directions, and has not
 //     expired now (S9). As in GnuPG the latest self-signature tells, and a key
 //     without key flags may do what its algorithm can.
-//   - The key was not revoked, by itself and wherever in the keyring. Of a key that was superseded or retired, earlier
-//     signatures still count (S9). Of two copies of a key the revoked one counts.
+//   - The key was not revoked by itself, wherever in the keyring that stands. Of a key
+//     that was superseded or retired, earlier signatures still count (S9). Of two
+//     copies of a key the revoked one counts. Designated revokers are not heeded.
 //   - The signature is not expired, not older than its key, and at most ten minutes
 //     in the future (S9).
 //   - It has no critical notation, as none is known.
