@@ -66,7 +66,7 @@ into the feed.
 
 --profile=auto boots the first disk once in QEMU, with the kernel that the
 description names if that is among the files, and records what that reads until
-it has read nothing for 20 seconds. The disk is not written to.
+it has read nothing for 45 seconds. The disk is not written to.
 
 The exit status is 0 if the package was made, else 1, and OUT.xvm is as it was.`,
 		Example: `  vmcastfs pack -o debian-12.5.xvm --sign key.asc \
