@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"vmcastfs/xvm/sums"
@@ -173,7 +174,7 @@ func (v *Verdict) check(signed, signature []byte, now time.Time) Signature {
 	}
 	return Signature{
 		State: Good, Signer: good.Signer, KeyID: good.KeyID, Time: good.Time,
-		Expires: k.expires(signed, signature, now, moments),
+		Expires: k.expires(signed, signature, now, moments), Others: strings.Join(good.Others, "; "),
 	}
 }
 

@@ -22,6 +22,7 @@ type Signature struct {
 	// zero: it is not known to.
 	Expires time.Time `json:"expires,omitzero"`
 	Reason  string    `json:"reason,omitempty"` // why it is not Good
+	Others  string    `json:"others,omitempty"` // why signatures beside a Good one do not count
 }
 
 // States of a [Signature].

@@ -7,10 +7,14 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/sums"
@@ -310,6 +314,36 @@ func TestCheckSigned(t *testing.T) {
 		if got := check(t, pkg, o).Faults; len(got) > 0 {
 			t.Errorf("%s, with a sidecar: faults %q", name, got)
 		}
+	}
+}
+
+// TestS7CheckOtherSignatures: one good signature is enough, and the one beside it is told.
+func TestS7CheckOtherSignatures(t *testing.T) {
+	t.Parallel()
+	s, ring := signer(t)
+	stranger, _ := signer(t)
+	disk := image(1<<20, 5)
+	manifest := fmt.Appendf(nil, "%x  a.img\n", sha1.Sum(disk))
+	var both []byte
+	for _, by := range []*xvm.Signer{stranger, s} {
+		signature, err := by.Sign(manifest, testTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := armor.Decode(bytes.NewReader(signature))
+		if err != nil {
+			t.Fatal(err)
+		}
+		packet, err := io.ReadAll(block.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, packet...)
+	}
+	pkg := tarred(t, file{"manifest.txt", manifest}, file{"mf-signature.asc", both}, file{"a.img", disk})
+	r := check(t, pkg, CheckOptions{Keyring: ring, RequireSigned: true})
+	if len(r.Faults) > 0 || !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "others do not count") }) {
+		t.Errorf("faults %q, warnings %q", r.Faults, r.Warnings)
 	}
 }
 

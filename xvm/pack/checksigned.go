@@ -70,6 +70,9 @@ func (c *checker) signatureFaults() {
 			if err := checkArmor(c.small[s.signature]); err != nil {
 				c.report.fault("%s: %v, though the signature is good", s.signature, err)
 			}
+			if s.Others != "" {
+				c.report.warn("%s: one signature is good, others do not count: %s", s.signature, s.Others)
+			}
 		case s.State == xvm.Bad && v.By == xvm.BySidecar:
 			c.report.warn("%s: %s; the sidecar vouches for the package", s.signature, s.Reason)
 		case s.State == xvm.Bad:
