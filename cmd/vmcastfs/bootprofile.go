@@ -103,7 +103,6 @@ func recordBoot(ctx context.Context, e *env, description []byte, images []packIm
 			last = lines.Text()
 			continue
 		}
-		quiet.Reset(bootQuiet)
 		off, _ := strconv.ParseInt(m[1], 10, 64)
 		n, _ := strconv.ParseInt(m[2], 10, 64)
 		for unit := off / bootUnit; unit*bootUnit < off+n && len(seen) < bootReads; unit++ {
@@ -112,6 +111,9 @@ func recordBoot(ctx context.Context, e *env, description []byte, images []packIm
 			}
 			seen[unit] = true
 			reads = xvm.AppendRead(reads, xvm.ProfileRead{Image: name, Off: unit * bootUnit, Len: bootUnit})
+		}
+		if len(seen) > 1 { // the first place is read before anything boots from it
+			quiet.Reset(bootQuiet)
 		}
 	}
 	quiet.Stop()
