@@ -239,8 +239,8 @@ func (r *Release) label() string {
 }
 
 // identify returns the id of an item as it is written: its guid (Atom's and JSON
-// Feed's id, rdf:about of RSS 1.0), or the uuid of Enomalism and Archipel. An item without one has the
-// digest of its package's URLKey.
+// Feed's id, rdf:about of RSS 1.0), or the uuid of Enomalism and Archipel. An item
+// without one has the digest of its package's URLKey.
 func identify(item *gofeed.Item, packageURL string) string {
 	return cmp.Or(plainID(item.GUID), printableID(uuid(item)), urlID(packageURL))
 }
