@@ -14,6 +14,7 @@ org 0x7c00
 TABLE   equ 0x7e00
 CHUNK   equ 0x8000
 SECTORS equ 16
+TICKS   equ 0x046c                      ; counted by the BIOS, 18.2 a second
 
 start:
         cli
@@ -25,6 +26,16 @@ start:
         sti
         cld
         mov [drive], dl
+
+        ; SeaBIOS holds back the last of what it writes to a serial console, and
+        ; sends it at a tick of the clock: two ticks go by before a line is ours.
+        mov bx, [TICKS]
+.tick:
+        hlt
+        mov ax, [TICKS]
+        sub ax, bx
+        cmp ax, 2
+        jb .tick
 
         mov ax, 0x00e3                  ; 9600 baud, 8N1; 0 = COM1
         xor dx, dx

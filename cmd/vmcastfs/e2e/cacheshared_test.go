@@ -45,7 +45,7 @@ func TestL5SharedCache(t *testing.T) {
 	st := w.packageStats()
 	more := 100 * (float64(st.BytesSent)/float64(len(disk)) - 1)
 	t.Logf("two processes took %.1f %% more than the image, in %d requests", more, st.Requests)
-	if more > 10 {
+	if more > 40 { // 100 % unshared; 1 to 14 are what a busy machine lets two ask for at once
 		t.Errorf("%d bytes for an image of %d", st.BytesSent, len(disk))
 	}
 }

@@ -162,7 +162,8 @@ func TestImageBehindLargeMember(t *testing.T) {
 		}
 	}
 	t.Logf("in front: %+v; behind: %+v", cost["front"], cost["behind"])
-	if cost["behind"].Requests > cost["front"].Requests {
+	// On a busy machine read-ahead may come a request later; 8 GiB in steps would be hundreds.
+	if cost["behind"].Requests > cost["front"].Requests+2 {
 		t.Errorf("an image costs %d requests behind a large member, %d in front of it", cost["behind"].Requests, cost["front"].Requests)
 	}
 }
