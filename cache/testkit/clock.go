@@ -113,11 +113,28 @@ func slowness() float64 {
 // within limit on a [Clock].
 func Eventually(t testing.TB, what string, limit time.Duration, ok func() bool) {
 	t.Helper()
+	if ok() { // mostly: to begin a clock takes milliseconds
+		return
+	}
 	for c := newClock(); c.Elapsed() < limit; c.look() {
+		time.Sleep(clockTick)
 		if ok() {
 			return
 		}
-		time.Sleep(clockTick)
 	}
 	t.Fatalf("not within %s: %s", limit, what)
+}
+
+// Receive waits for a value like [Eventually]; the zero value if the channel is closed.
+func Receive[T any](t testing.TB, what string, limit time.Duration, from <-chan T) (v T) {
+	t.Helper()
+	Eventually(t, what, limit, func() bool {
+		select {
+		case v = <-from:
+			return true
+		default:
+			return false
+		}
+	})
+	return v
 }

@@ -34,4 +34,9 @@ func TestClockSlowsDown(t *testing.T) {
 func TestEventually(t *testing.T) {
 	n := 0
 	Eventually(t, "the third time", time.Minute, func() bool { n++; return n == 3 })
+	c := make(chan int)
+	go func() { c <- 4 }()
+	if got := Receive(t, "a number", time.Minute, c); got != 4 {
+		t.Errorf("received %d", got)
+	}
 }

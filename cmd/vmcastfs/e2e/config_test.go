@@ -36,7 +36,7 @@ func stderrOf(err error) []byte {
 // script runs what config qemu printed.
 func script(t *testing.T, text string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "sh", "-c", text).CombinedOutput()
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 func demoRun(t *testing.T, path string, args ...string) (cmd *exec.Cmd, out *lockedBuffer, tmp string) {
 	tmp = t.TempDir()
 	out = new(lockedBuffer)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, fastBinary(t), append([]string{"demo"}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)

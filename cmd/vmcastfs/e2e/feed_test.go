@@ -230,7 +230,7 @@ func TestXVM2(t *testing.T) {
 	// There may be more behind them.
 	w.origin.ResetStats()
 	remove := w.origin.Inject(origin.Fault{Path: "/right.xvm", Kind: origin.Status, Status: 503, Skip: 2})
-	late := time.AfterFunc(20*time.Second, func() {
+	late := time.AfterFunc(2*time.Minute, func() {
 		t.Error("the size is not known after two requests")
 		remove()
 	})

@@ -212,7 +212,7 @@ func kernelPackage(t testing.TB) string {
 func TestGuestKnowsRightFromWrong(t *testing.T) {
 	t.Parallel()
 	deb := kernelPackage(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	g, err := buildGuest(ctx, t.TempDir(), deb, 64)
 	if err != nil {

@@ -235,7 +235,7 @@ func freePort(t testing.TB) string {
 
 // listening waits until somebody listens on port; false if ended comes first.
 func listening(port string, ended <-chan struct{}) bool {
-	for range 500 {
+	for range 5000 {
 		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			c.Close()
 			return true

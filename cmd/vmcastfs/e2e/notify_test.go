@@ -37,7 +37,7 @@ func newManager(t *testing.T) *manager {
 // wait reads messages until one has the line, and returns that one.
 func (m *manager) wait(line string) string {
 	m.t.Helper()
-	if err := m.conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := m.conn.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		m.t.Fatal(err)
 	}
 	p := make([]byte, 64<<10)

@@ -20,7 +20,7 @@ import (
 // bootDisk boots QEMU from a -drive value and returns what it said.
 func bootDisk(t testing.TB, drive string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, testkit.Need(t, "qemu-system-x86_64"), "-accel", "tcg", "-m", "16",
 		"-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio", "-drive", drive+",if=virtio").CombinedOutput()

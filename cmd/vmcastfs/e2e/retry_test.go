@@ -71,9 +71,7 @@ func TestFirstMountAsksAgain(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for w.origin.Stats(appliance.FeedPath).Requests == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	testkit.Eventually(t, "the feed is asked for", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > 0 })
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

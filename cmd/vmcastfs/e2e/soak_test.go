@@ -21,6 +21,7 @@ import (
 
 	"vmcastfs/cache/boottrace"
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs"
 )
@@ -113,11 +114,7 @@ func TestSoak(t *testing.T) {
 	close(s.stop)
 	stopped := make(chan struct{})
 	go func() { readers.Wait(); close(stopped) }()
-	select {
-	case <-stopped:
-	case <-time.After(soakOpen + soakRead):
-		t.Error("a reader still waits after everything is well again")
-	}
+	testkit.Receive(t, "no reader waits once everything is well again", soakOpen+soakRead, stopped)
 	s.afterwards()
 	s.report(length)
 }

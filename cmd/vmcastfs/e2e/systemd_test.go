@@ -176,7 +176,7 @@ func (m *machine) path(name string) string {
 
 // run executes a command in the machine.
 func (m *machine) run(args ...string) (string, int) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(m.init.Process.Pid), "-m", "-p", "-u", "-i", "-C", "--"}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8"}
@@ -442,7 +442,7 @@ func TestSystemd(t *testing.T) {
 	m.ok("systemctl", "exit")
 	select {
 	case <-m.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("the machine does not end")
 	}
 	saw("libvirtd.stop", "/srv/plain")
