@@ -6,12 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,7 +199,8 @@ func TestPollerBacksOff(t *testing.T) {
 
 type retryError struct{ after time.Duration }
 
-func (retryError) Error() string               { return "503" }
+func (retryError) Error() string { return "503" }
+
 func (e retryError) RetryAfter() time.Duration { return e.after }
 
 func TestPollerRetryAfter(t *testing.T) {
@@ -225,7 +222,8 @@ func TestPollerRetryAfter(t *testing.T) {
 // passing is an error of which its type says whether it may pass.
 type passing bool
 
-func (passing) Error() string     { return "passing" }
+func (passing) Error() string { return "passing" }
+
 func (p passing) Temporary() bool { return bool(p) }
 
 // TestFirst: the first feed is asked for again only while that may help.
@@ -292,142 +290,6 @@ func TestFirst(t *testing.T) {
 	})
 }
 
-func TestF4F8F15PollerKeepsLastGood(t *testing.T) {
-	t.Parallel()
-	good := []byte(rssOf(item("a", "1", ""), item("b", "2", "")))
-	s := &fakeServer{doc: Document{Body: good, ETag: "1"}}
-	var seen []int
-	o := PollerOptions{Refresh: time.Minute, OnFeed: func(f *Feed, raw []byte) { seen = append(seen, len(f.Releases)) }}
-	polling(t, s, o, func(t *testing.T, p *Poller) {
-		first, _ := p.Feed()
-		for name, bad := range map[string]func(){
-			"F8 html":        func() { s.doc = Document{Body: fixture(t, "portal.html")} },
-			"F1 entities":    func() { s.doc = Document{Body: []byte("<!DOCTYPE a [<!ENTITY b 'c'>]>" + rssOf())} },
-			"F3 too large":   func() { s.doc = Document{Body: make([]byte, MaxBody+1)} },
-			"F9 binary":      func() { s.doc = Document{Body: []byte("\x00\xff\x00")} },
-			"F10 no package": func() { s.doc = Document{Body: []byte(rssOf("<item><title>x</title></item>"))} },
-			"F15 downgrade":  func() { s.doc = Document{Body: good, FinalURL: "http://h.example/feed.xml"} },
-			"other scheme":   func() { s.doc = Document{Body: good, FinalURL: "file:///etc/passwd"} },
-			"empty body":     func() { s.doc = Document{} },
-			"no item left":   func() { s.doc = Document{Body: []byte(rssOf())} },
-			"cut off":        func() { s.doc = Document{Body: good[:len(good)-20]} },
-			"unreachable":    func() { s.err = errors.New("no route to host") },
-			"never ending":   func() { s.delay = time.Hour }, // F4
-		} {
-			s.set(func() { s.doc, s.err, s.delay = Document{Body: good, ETag: "1"}, nil, 0; bad() })
-			err := p.Refresh(t.Context())
-			f, raw := p.Feed()
-			st := p.Status()
-			if err == nil || f != first || string(raw) != string(good) || !st.Stale || st.LastError == "" || st.Releases != 2 {
-				t.Errorf("%s: %v, %+v", name, err, st)
-			}
-			if name == "F15 downgrade" && !errors.Is(err, errDowngrade) {
-				t.Errorf("%v", err)
-			}
-			if name == "never ending" && !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%v", err)
-			}
-			s.set(func() { s.doc, s.err, s.delay = Document{Body: good, ETag: "1"}, nil, 0 })
-			if err := p.Refresh(t.Context()); err != nil || p.Status().Stale {
-				t.Errorf("after %s: %v", name, err)
-			}
-		}
-		if fmt.Sprint(seen) != "[2]" {
-			t.Errorf("OnFeed: %v", seen)
-		}
-	})
-}
-
-func TestF12NewPackageUnderOldID(t *testing.T) {
-	t.Parallel()
-	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("a", "1", ""), item("b", "2", "")))}}
-	var got []*Feed
-	polling(t, s, PollerOptions{OnFeed: func(f *Feed, _ []byte) { got = append(got, f) }}, func(t *testing.T, p *Poller) {
-		s.set(func() { s.doc.Body = []byte(strings.Replace(string(s.doc.Body), "/1.xvm", "/1-new.xvm", 1)) })
-		if err := p.Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if len(got) != 2 || !warned(got[1], "release a has a new package") || len(got[1].Warnings) != 1 || got[0].Releases[0].Name != got[1].Releases[0].Name {
-			t.Errorf("%+v", got)
-		}
-	})
-}
-
-func TestPollerRestart(t *testing.T) {
-	t.Parallel()
-	var store []byte
-	o := PollerOptions{
-		Load: func() ([]byte, error) {
-			if store == nil {
-				return nil, os.ErrNotExist
-			}
-			return store, nil
-		},
-		Save: func(b []byte) error { store = b; return nil },
-	}
-	s := &fakeServer{doc: Document{Body: []byte(rssOf(item("vm", "young", "2021-01-01"), item("vm", "old", "2020-01-01"))), ETag: "1"}}
-	var names map[string]string
-	polling(t, s, o, func(t *testing.T, p *Poller) {
-		f, _ := p.Feed()
-		names = nameMap(f.Releases)
-	})
-	if strings.Contains(string(store), "secret") {
-		t.Error("credentials are saved")
-	}
-	if names["old"] != "vm" {
-		t.Fatalf("%q", names)
-	}
-
-	// The server is down: the feed is there all the same, and says that it is stale.
-	s.set(func() { s.err = errors.New("down") })
-	s.take()
-	polling(t, s, o, func(t *testing.T, p *Poller) {
-		f, raw := p.Feed()
-		st := p.Status()
-		if f == nil || fmt.Sprint(nameMap(f.Releases)) != fmt.Sprint(names) || string(raw) != string(s.doc.Body) || !st.Stale || st.LastSuccess.IsZero() {
-			t.Errorf("%+v", st)
-		}
-		if c := s.take(); c[0].etag != "1" {
-			t.Errorf("%+v", c)
-		}
-		// Back again with an older release that would like the name.
-		s.set(func() {
-			s.err = nil
-			s.doc = Document{Body: []byte(rssOf(item("vm", "oldest", "2019-01-01"), item("vm", "young", "2021-01-01"))), ETag: "2"}
-		})
-		if err := p.Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		f, _ = p.Feed()
-		if got := nameMap(f.Releases); got["young"] != names["young"] || got["oldest"] == "vm" {
-			t.Errorf("%q", got)
-		}
-	})
-
-	// Another feed's document, and a damaged one, are of no use.
-	whole := store
-	for name, damage := range map[string]func(){
-		"other feed": func() { o.URL = "https://other.example/feed.xml" },
-		"cut off":    func() { o.URL, store = "", whole[:len(whole)/2] },
-		"empty":      func() { store = []byte("{}") },
-		"no names": func() {
-			store = []byte(`{"version":1,"url":"` + feedKey("https://user:secret@h.example/feed.xml?key=abc") + `","names":null,"body":"eA=="}`)
-		},
-	} {
-		damage()
-		s.set(func() { s.err = errors.New("down") })
-		polling(t, s, o, func(t *testing.T, p *Poller) {
-			if f, _ := p.Feed(); f != nil {
-				t.Errorf("%s: there is a feed", name)
-			}
-			s.set(func() { s.err = nil })
-			if err := p.Refresh(t.Context()); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		})
-	}
-}
-
 func TestPollerSurvivesAPanic(t *testing.T) {
 	t.Parallel()
 	good := []byte(rssOf(item("a", "1", "")))
@@ -470,138 +332,11 @@ func TestPollerRefreshIsCancelled(t *testing.T) {
 	})
 }
 
-func TestPollerOnLocalFile(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "vmcast.xml")
-	write := func(items ...string) {
-		t.Helper()
-		if err := os.WriteFile(path+".new", []byte(rssOf(items...)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(`<item><guid>1</guid><enclosure url="a.xvm"/></item>`)
-	calls := 0
-	p, err := NewPoller(PollerOptions{URL: path, Fetch: FetchFile, OnFeed: func(*Feed, []byte) { calls++ }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if err := p.Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f, _ := p.Feed()
-	if calls != 1 || f.Releases[0].URL != "file://"+filepath.Join(filepath.Dir(path), "a.xvm") {
-		t.Errorf("%d calls, %+v", calls, f)
-	}
-	write(`<item><guid>2</guid><enclosure url="b.xvm"/></item>`) // the same size
-	if err := p.Refresh(t.Context()); err != nil || calls != 2 {
-		t.Errorf("%d calls, %v", calls, err)
-	}
-	if p.interval() != localInterval {
-		t.Errorf("%v", p.interval())
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Refresh(t.Context()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%v", err)
-	}
-	if f, _ := p.Feed(); f == nil || f.Releases[0].ID != "2" {
-		t.Error("the last good feed went with the file")
-	}
-}
-
-func TestFetchFile(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	big := filepath.Join(dir, "big")
-	if err := os.WriteFile(big, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(big, MaxBody+1); err != nil {
-		t.Fatal(err)
-	}
-	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, spec := range []string{dir, big, fifo, "/dev/zero", filepath.Join(dir, "none"), "http://h/x", "file://host/x", "file:x"} {
-		if d, err := FetchFile(t.Context(), spec, "", ""); err == nil {
-			t.Errorf("%s: %+v", spec, d)
-		}
-	}
-	for spec, want := range map[string]string{"/a/b.xml": "/a/b.xml", "file:///a%20b.xml": "/a b.xml", "FILE://localhost/x": "/x", "/a/../b": "/b"} {
-		if path, ok, err := LocalPath(spec); path != want || !ok || err != nil {
-			t.Errorf("%s: %q %v %v", spec, path, ok, err)
-		}
-	}
-	for _, spec := range []string{"http://h/x", "https://h/x", "ftp://h/x"} {
-		if path, ok, _ := LocalPath(spec); ok {
-			t.Errorf("%s: %q", spec, path)
-		}
-	}
-	if path, ok, err := LocalPath("vmcast.xml"); !ok || err != nil || !filepath.IsAbs(path) {
-		t.Errorf("%q %v %v", path, ok, err)
-	}
-}
-
 func TestNewPollerRefuses(t *testing.T) {
 	t.Parallel()
 	for _, o := range []PollerOptions{{}, {URL: "http://h/"}, {Fetch: FetchFile}, {URL: "http://h:x/", Fetch: FetchFile}} {
 		if _, err := NewPoller(o); err == nil {
 			t.Errorf("%+v", o)
-		}
-	}
-}
-
-// TestL2WriterOfALocalFeed: who could have put a feed where it is, is who can
-// exchange it.
-func TestL2WriterOfALocalFeed(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, and another user")
-	}
-	const stranger, second = 65534, 12345
-	top := t.TempDir()
-	made := func(name string, uid int, make func(path string) error) string {
-		path := filepath.Join(top, name)
-		if err := make(path); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Lchown(path, uid, uid); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	file := func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) }
-	link := func(to string) func(string) error { return func(p string) error { return os.Symlink(to, p) } }
-	mkdir := func(p string) error { return os.Mkdir(p, 0o755) }
-	made("ours", 0, mkdir)
-	made("theirs", stranger, mkdir)
-	for path, want := range map[string]int{
-		made("ours/feed.xml", 0, file):                                 0,
-		made("ours/given.xml", second, file):                           second,
-		made("theirs/feed.xml", 0, file):                               stranger,
-		made("theirs/given.xml", second, file):                         stranger,
-		made("link.xml", 0, link("ours/feed.xml")):                     0,
-		made("back.xml", 0, link(filepath.Join(top, "ours/feed.xml"))): 0,
-		made("planted.xml", stranger, link("ours/feed.xml")):           stranger,
-		made("theirs/link.xml", stranger, link("../ours/feed.xml")):    stranger,
-		made("through.xml", 0, link("theirs/link.xml")):                stranger, // a link of ours, that leads to theirs, that leads to ours
-		made("by", stranger, link("ours")) + "/feed.xml":               stranger,
-		made("up", 0, link("theirs/..")) + "/ours/feed.xml":            stranger,
-	} {
-		d, err := FetchFile(t.Context(), path, "", "")
-		if err != nil || d.From != strconv.Itoa(want) {
-			t.Errorf("%s: %+v, %v; want %d", path, d, err, want)
-			continue
-		}
-		if d, err = FetchFile(t.Context(), path, d.ETag, ""); err != nil || !d.NotModified || d.From != strconv.Itoa(want) {
-			t.Errorf("%s, again: %+v, %v", path, d, err)
 		}
 	}
 }

@@ -80,12 +80,12 @@ func TestImportedGuestBoots(t *testing.T) {
 		testkit.Need(t, tool)
 	}
 	dir, s := t.TempDir(), newStreams(t)
-	guest, err := buildGuest(t.Context(), t.TempDir(), kernelPackage(t), 64)
+	guest, err := buildGuest(t.Context(), t.TempDir(), kernelPackage(t), 32)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// It reads all that it has, but for this.
-	must(t, os.WriteFile(filepath.Join(dir, "spare"), noise(16<<20, 1), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "spare"), noise(12<<20, 1), 0o600))
 	if out, err := command(t, dir, "debugfs", "-w", "-R", "write spare spare", guest.root); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

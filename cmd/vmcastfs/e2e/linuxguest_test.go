@@ -207,20 +207,17 @@ func kernelPackage(t testing.TB) string {
 	return path
 }
 
-// TestGuestKnowsRightFromWrong boots the guest from local files: a guest that
-// could not fail would prove nothing about a mount.
+// TestGuestKnowsRightFromWrong boots the guest from local files, one of them wrong: a
+// guest that could not fail would prove nothing about a mount. TestLinuxBoots has it boot
+// from what is right.
 func TestGuestKnowsRightFromWrong(t *testing.T) {
 	t.Parallel()
 	deb := kernelPackage(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	g, err := buildGuest(ctx, t.TempDir(), deb, 64)
+	g, err := buildGuest(ctx, t.TempDir(), deb, 16)
 	if err != nil {
 		t.Fatal(err)
-	}
-	out, err := g.boot(ctx, "format=raw,readonly=on,file="+g.root)
-	if err != nil || !strings.Contains(out, guestOK) {
-		t.Fatalf("good root: %v\n%s", err, out)
 	}
 	disk, err := os.ReadFile(g.root)
 	if err != nil {
@@ -239,7 +236,7 @@ func TestGuestKnowsRightFromWrong(t *testing.T) {
 	if err := os.WriteFile(g.root, disk, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err = g.boot(ctx, "format=raw,readonly=on,file="+g.root)
+	out, err := g.boot(ctx, "format=raw,readonly=on,file="+g.root)
 	if err != nil || !strings.Contains(out, guestBad) {
 		t.Fatalf("flipped bit: %v\n%s", err, out)
 	}
