@@ -44,11 +44,8 @@ func TestS4C4H16Release(t *testing.T) {
 		}
 	}
 	remove()
-	testkit.Eventually(t, "H16: the release is there without them", time.Minute, func() bool {
-		_, err := os.Stat(w.path("evil", "disk.img"))
-		return err == nil
-	})
-	w.wantFile(disk, "evil", "disk.img")
+	w.statSoon("evil", "disk.img") // H16: without them
+	w.wantSoon(disk, "evil", "disk.img")
 	hold(t, w.path("evil", "disk.img"))
 	testkit.Eventually(t, "S4: the image is unverified", time.Minute, func() bool { return attr(w.path("evil", "disk.img"), "state") == "unverified" })
 

@@ -151,14 +151,12 @@ func TestInNamespace(t *testing.T) {
 		}
 	}
 	for _, title := range []string{"good", "other", "hop"} {
-		if got := readAll(t, w.path(title, "disk.img")); len(got) != 300_000 {
+		if got := w.readSoon(title, "disk.img"); len(got) != 300_000 {
 			t.Errorf("%s: %d bytes", title, len(got))
 		}
 	}
 	// H3: the name is public while the package is indexed; then it moves inside.
-	if _, err := os.Stat(w.path("rebinding", "disk.img")); err != nil {
-		t.Fatal(err)
-	}
+	w.statSoon("rebinding", "disk.img")
 	names.set("rebinding.example.", privateAddress)
 	w.umount()
 	w.mount("soft", "timeo=2s", "complete=off", "token_file="+token, "proxy=none")
@@ -207,7 +205,7 @@ func TestInNamespace(t *testing.T) {
 	// The operator may allow it.
 	w.cache = t.TempDir()
 	w.mount("soft", "timeo=2s", "complete=off", "allow_private", "proxy=none")
-	if got := readAll(t, w.path("private", "disk.img")); !bytes.HasPrefix(got, []byte("a secret")) {
+	if got := w.readSoon("private", "disk.img"); !bytes.HasPrefix(got, []byte("a secret")) {
 		t.Errorf("allow_private: %q", got)
 	}
 	w.umount()

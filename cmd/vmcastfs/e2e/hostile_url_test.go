@@ -83,7 +83,7 @@ func TestH1H4H13H18URLs(t *testing.T) {
 		t.Errorf("finding out took %v", d)
 	}
 	for _, title := range []string{"good", "h18-user", "h18-query"} {
-		w.wantFile(disk, title, "disk.img")
+		w.wantSoon(disk, title, "disk.img")
 	}
 	if n := w.origin.Stats("/loop.xvm").Requests; n > 40 {
 		t.Errorf("H4: a loop was followed by %d requests", n)
@@ -135,9 +135,7 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 			w := bareWorld(t)
 			w.publish("one", packListed(t, member{"xvm.xml", noise(150_000, 9)}, member{"disk.img", disk}))
 			w.mount("soft", "timeo=2s", "complete=off")
-			if _, err := os.Stat(w.path("one", "disk.img")); err != nil {
-				t.Fatal(err)
-			}
+			w.statSoon("one", "disk.img")
 			fault.Path = "/one.xvm"
 			remove := w.origin.Inject(fault)
 			f, err := os.Open(w.path("one", "disk.img"))
@@ -204,9 +202,7 @@ func TestF15H5Downgrade(t *testing.T) {
 	}))
 	options := []string{"cacert=" + secret(t, "ca.pem", pemOf("CERTIFICATE", s.Certificate().Raw)), "soft", "timeo=3s", "complete=off"}
 	w.mount(options...)
-	if _, err := os.Stat(w.path("latest", "disk.img")); err != nil {
-		t.Fatal(err)
-	}
+	w.statSoon("latest", "disk.img")
 	before := readAll(t, w.path("feed.xml"))
 
 	down.Store(true)

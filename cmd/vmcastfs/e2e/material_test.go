@@ -8,6 +8,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -219,6 +220,34 @@ func (w *world) wantFile(content []byte, name ...string) {
 	if !bytes.Equal(readAll(w.t, path), content) {
 		w.t.Errorf("%s differs from what was published", path)
 	}
+}
+
+// wantSoon is wantFile for a mount with a short timeo=, whose origin is slow on a busy machine.
+func (w *world) wantSoon(content []byte, name ...string) {
+	w.t.Helper()
+	w.readSoon(name...) // the blocks are here then
+	w.wantFile(content, name...)
+}
+
+// readSoon is readAll for such a mount.
+func (w *world) readSoon(name ...string) (content []byte) {
+	w.t.Helper()
+	var err error
+	testkit.Eventually(w.t, "a read of "+w.path(name...), time.Minute, func() bool {
+		content, err = os.ReadFile(w.path(name...))
+		return !errors.Is(err, syscall.EIO)
+	})
+	must(w.t, err)
+	return content
+}
+
+// statSoon waits until a file is there, which such a mount may have to index first.
+func (w *world) statSoon(name ...string) {
+	w.t.Helper()
+	testkit.Eventually(w.t, w.path(name...)+" is there", time.Minute, func() bool {
+		_, err := os.Stat(w.path(name...))
+		return err == nil
+	})
 }
 
 // freePort is a port that nobody listens on just now.

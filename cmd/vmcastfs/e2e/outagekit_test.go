@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+	"vmcastfs/cache/testkit"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,17 +42,16 @@ func (w *world) openBuffered(name ...string) *os.File {
 
 func (w *world) openWith(flags int, name ...string) *os.File {
 	w.t.Helper()
-	for tries := 1; ; tries++ {
-		f, err := os.OpenFile(w.path(name...), os.O_RDONLY|flags, 0)
-		if err == nil {
-			w.t.Cleanup(func() { f.Close() })
-			return f
-		}
-		// On a busy machine the origin may say nothing for longer than a short stall= allows.
-		if tries == 5 || !errors.Is(err, syscall.EIO) {
-			w.t.Fatal(err)
-		}
-	}
+	var f *os.File
+	var err error
+	// On a busy machine the origin may say nothing for longer than a short timeo= or stall= allows.
+	testkit.Eventually(w.t, "open of "+w.path(name...), time.Minute, func() bool {
+		f, err = os.OpenFile(w.path(name...), os.O_RDONLY|flags, 0)
+		return !errors.Is(err, syscall.EIO)
+	})
+	must(w.t, err)
+	w.t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // compareAt reads 4 KiB and compares them with what was published.

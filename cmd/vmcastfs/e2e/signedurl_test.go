@@ -48,7 +48,7 @@ func TestSignedURL(t *testing.T) {
 	w.put("/one.xvm", w.app.Packages["/one.xvm"], at, `"1"`)
 	s := &signer{Handler: w.origin}
 	w.behind(nil, s)
-	w.mount("complete=off", "refresh=1h", "soft", "timeo=5s")
+	w.mount("complete=off", "refresh=1h", "soft", "timeo=1m")
 	f := w.open("one", "disk.img")
 	w.wantAt(f, disk, 0)
 

@@ -2,12 +2,12 @@ package e2e
 
 import (
 	"errors"
-	"os"
 	"syscall"
 	"testing"
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 )
 
 // TestSoftReadKeepsToTimeo: however a read comes, through the kernel's page cache
@@ -40,12 +40,9 @@ func TestSoftReadKeepsToTimeo(t *testing.T) {
 		w := bareWorld(t)
 		w.publish("one", archive)
 		w.mount("complete=off", "soft", "timeo=2s")
-		f, err := os.OpenFile(w.path("one", "disk.img"), os.O_RDONLY|c.flags, 0)
-		must(t, err)
-		defer f.Close()
+		f := w.openWith(c.flags, "one", "disk.img")
 		p := aligned(c.length)
-		_, err = f.ReadAt(p[:4096], 0)
-		must(t, err)
+		testkit.Eventually(t, "a first read", time.Minute, func() bool { _, err := f.ReadAt(p[:4096], 0); return err == nil })
 		const off = 12 << 20
 		if c.second {
 			other := *w
@@ -61,7 +58,7 @@ func TestSoftReadKeepsToTimeo(t *testing.T) {
 		// A fault of ours would show each time, a busy machine not in all of three.
 		for tries := 1; ; tries++ {
 			began := time.Now()
-			_, err = f.ReadAt(p, off)
+			_, err := f.ReadAt(p, off)
 			took := time.Since(began)
 			if !errors.Is(err, syscall.EIO) {
 				t.Errorf("the read: %v", err)
