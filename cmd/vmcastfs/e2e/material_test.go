@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -191,6 +192,15 @@ func (w *world) release(name string) catalog.ReleaseStatus {
 	}
 	w.t.Fatalf("no release %s in the status", name)
 	return catalog.ReleaseStatus{}
+}
+
+// allListed waits until every release has been looked at, which the mount does by itself: a
+// test that counts what comes later would count it.
+func (w *world) allListed() {
+	w.t.Helper()
+	testkit.Eventually(w.t, "all releases have been looked at", time.Minute, func() bool {
+		return !slices.ContainsFunc(w.status().Releases, func(r catalog.ReleaseStatus) bool { return r.State == "listed" })
+	})
 }
 
 // file is the status of a file of a release.

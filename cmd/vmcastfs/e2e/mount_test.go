@@ -102,6 +102,7 @@ func TestRemountAsksForNothing(t *testing.T) {
 	w := newWorld(t, appliance.Options{})
 	w.mount("complete=off")
 	readAll(t, w.path("latest", "disk.img"))
+	w.allListed()
 	w.umount()
 	w.origin.ResetStats()
 	w.mount("complete=off")

@@ -104,6 +104,7 @@ func TestStaleMount(t *testing.T) {
 	if out, err := w.run("prefetch", w.path("latest")); err != nil {
 		t.Fatalf("prefetch: %v\n%s", err, out)
 	}
+	w.allListed()
 	pids := w.daemons()
 	if len(pids) != 1 {
 		t.Fatalf("%d daemons", len(pids))

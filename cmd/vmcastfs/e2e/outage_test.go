@@ -82,9 +82,10 @@ func TestOutageHard(t *testing.T) {
 		default:
 		}
 		w.slowListing("two")
-		if st := w.status(); st.Feed.LastError == "" && !anyFailing(st.Origins) {
-			t.Error("the status tells nothing of the outage")
-		}
+		testkit.Eventually(t, "the status tells of the outage", time.Minute, func() bool {
+			st := w.status()
+			return st.Feed.LastError != "" || anyFailing(st.Origins)
+		})
 
 		end()
 		back := w.now()
@@ -329,9 +330,10 @@ func TestOutageDNS(t *testing.T) {
 	case <-time.After(time.Second):
 	}
 	w.atOnce("one", "disk.img")
-	if st := w.status(); !strings.Contains(fmt.Sprint(st.Origins), "vmcast.test") || !anyFailing(st.Origins) {
-		t.Errorf("the status does not tell: %+v", st.Origins)
-	}
+	testkit.Eventually(t, "the status tells of the origin", time.Minute, func() bool {
+		st := w.status()
+		return strings.Contains(fmt.Sprint(st.Origins), "vmcast.test") && anyFailing(st.Origins)
+	})
 	write(hosts, "127.0.0.1 vmcast.test\n")
 	if err := testkit.Receive(t, "the name resolves again and the read ends", 15*time.Second, read); err != nil {
 		t.Error(err)
