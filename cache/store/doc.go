@@ -48,7 +48,8 @@
 // What one process appended to a journal, the others read without a lock: an fstat, at most every 10 ms
 // and only on a miss, and the new records if there are any. A claim ends only when its block is in the
 // journal, so that the process that waited for it finds the block. No lock but a claim is waited for
-// longer than 5 s: a stopped process does not stop the others. The lock bytes stand in lock.go.
+// longer than 1 s (5 s while the directory is opened), and not so long again soon: a stopped process does
+// not stop the others. A file whose journal is locked is read as it is. The lock bytes stand in lock.go.
 //
 // # Making room
 //

@@ -38,7 +38,7 @@ type File struct {
 func newFile(s *Store, k Key, blockSize int) *File {
 	f := &File{s: s, key: k, data: dataFile{blockSize: blockSize, readOnly: s.readOnly}, claims: &claims{held: map[int64]*claim{}}, holds: &holds{}}
 	f.present = &presence{journalled: f.claims.journalled, mapping: newMapping(blockSize), dirty: map[int64]uint64{}}
-	f.j = &journal{files: s.files.Dir, key: k, warn: s.warn, present: f.present, readOnly: s.readOnly, mode: s.mode}
+	f.j = &journal{files: s.files.Dir, key: k, warn: s.warn, others: &s.others, present: f.present, readOnly: s.readOnly, mode: s.mode}
 	f.lastUse.Store(time.Now().UnixNano())
 	return f
 }

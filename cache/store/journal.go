@@ -30,12 +30,13 @@ type journal struct {
 	data    *os.File // the file that goes with it; set before the first use
 	present *presence
 	warn    func(msg string, args ...any)
+	others  *patience
 	polled  atomic.Int64 // when other processes' records were last looked for, ns
 
 	mode     int  // O_RDWR or O_RDONLY
 	readOnly bool // what is begun, appended or tidied stays in memory
 
-	// mu guards what follows. It is held over IO on the journal and over the wait for the lock byte
+	// mu guards what follows. It is held over IO on the journal, and not over the wait for the lock byte
 	// lockJournal, which is taken after it. Then come lockHold and presence.mu.
 	mu        sync.Mutex
 	f         *os.File // guarded by mu; nil before load and after an open that failed
@@ -212,12 +213,8 @@ func (j *journal) takeIn() {
 // off what one of them left unfinished. Until done the caller holds the journal lock, which is mu and
 // the lock byte.
 func (j *journal) begin() (done func(), err error) {
-	j.mu.Lock()
-	if !j.readOnly {
-		if err := waitLock(j.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
-			j.mu.Unlock()
-			return nil, err
-		}
+	if err := j.shutOut(); err != nil {
+		return nil, err
 	}
 	done = func() {
 		unlock(j.lock, lockJournal)
@@ -232,6 +229,20 @@ func (j *journal) begin() (done func(), err error) {
 		return nil, fmt.Errorf("journal of cached file %.12s: %w", string(j.key), err)
 	}
 	return done, nil
+}
+
+// shutOut takes the journal lock. Whoever reads the journal need not wait for the other processes meanwhile.
+func (j *journal) shutOut() error {
+	return j.others.wait(j.lock, func() (ok bool, err error) {
+		j.mu.Lock()
+		if ok = j.readOnly; !ok {
+			ok, err = tryLock(j.lock, unix.F_WRLCK, lockJournal)
+		}
+		if !ok {
+			j.mu.Unlock()
+		}
+		return ok, err
+	})
 }
 
 // cutTail removes an unfinished record. The caller holds the journal lock and has caught up.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,9 +27,36 @@ const (
 	lockEvict = 2 // exclusive while measuring and making room
 )
 
-// lockPatience bounds the wait for another process's short lock. A process that is stopped while it holds one must
-// not stop the others for longer.
-const lockPatience = 5 * time.Second
+const (
+	// lockPatience bounds the wait for another process's short lock. A process that is stopped while it holds one
+	// must not stop the others for longer.
+	lockPatience = time.Second
+	// setupPatience is for a directory that is being made, or looked through.
+	setupPatience = 5 * time.Second
+	// Once a wait was in vain, those of the next vainTime are short: a stopped process keeps what it holds.
+	vainPatience, vainTime = 50 * time.Millisecond, 10 * time.Second
+)
+
+// A patience is how long a Store waits for the short locks of other processes. The zero value is ready.
+type patience struct{ vain atomic.Int64 } // until when waits are short, UnixNano
+
+// wait repeats try until it has taken its lock, and returns ErrBusy if that takes too long.
+func (p *patience) wait(lock *os.File, try func() (bool, error)) error {
+	most := lockPatience
+	if time.Now().UnixNano() < p.vain.Load() {
+		most = vainPatience
+	}
+	err := waitFor(lock, most, try)
+	if errors.Is(err, ErrBusy) {
+		p.vain.Store(time.Now().Add(vainTime).UnixNano())
+	}
+	return err
+}
+
+// lock takes a lock.
+func (p *patience) lock(f *os.File, kind int16, at int64) error {
+	return p.wait(f, func() (bool, error) { return tryLock(f, kind, at) })
+}
 
 func flock(f *os.File, cmd int, kind int16, at int64) (unix.Flock_t, error) {
 	lk := unix.Flock_t{Type: kind, Start: at, Len: 1}
@@ -45,11 +73,15 @@ func tryLock(f *os.File, kind int16, at int64) (bool, error) {
 	return err == nil, err
 }
 
-// waitLock takes the lock. It waits at most patience, and returns ErrBusy then.
-func waitLock(f *os.File, kind int16, at int64, patience time.Duration) error {
+// waitLock takes the lock. It waits at most so long, and returns ErrBusy then.
+func waitLock(f *os.File, kind int16, at int64, most time.Duration) error {
+	return waitFor(f, most, func() (bool, error) { return tryLock(f, kind, at) })
+}
+
+func waitFor(f *os.File, most time.Duration, try func() (bool, error)) error {
 	pause := 200 * time.Microsecond
-	for deadline := time.Now().Add(patience); ; {
-		ok, err := tryLock(f, kind, at)
+	for deadline := time.Now().Add(most); ; {
+		ok, err := try()
 		if err != nil {
 			return fmt.Errorf("lock %q: %w", f.Name(), err)
 		}

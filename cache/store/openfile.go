@@ -25,24 +25,25 @@ func (s *Store) openFile(k Key, blockSize int) (_ *File, err error) {
 			return nil, err
 		}
 	}
-	lock, err := s.files.lockOpen(k, s.mode)
+	lock, err := s.files.lockOpen(k, s.mode, &s.others)
 	if err != nil {
 		return nil, err
 	}
 	setLock(f, lock)
-	if !s.readOnly {
-		if err = waitLock(f.lock, unix.F_WRLCK, lockJournal, lockPatience); err != nil {
-			return nil, err
-		}
-		defer unlock(f.lock, lockJournal)
+	if err = f.j.shutOut(); errors.Is(err, ErrBusy) {
+		f.j.mu.Lock()
+		defer f.j.mu.Unlock()
+		return f, loadBeside(f, err)
+	} else if err != nil {
+		return nil, err
 	}
-	f.j.mu.Lock()
 	defer f.j.mu.Unlock()
+	defer unlock(f.lock, lockJournal)
 	return f, load(f)
 }
 
 // lockOpen opens the lock file of k and says that the file is open.
-func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
+func (d filesDir) lockOpen(k Key, mode int, others *patience) (*os.File, error) {
 	if mode != unix.O_RDONLY {
 		mode |= unix.O_CREAT
 	}
@@ -51,7 +52,7 @@ func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
 		if err != nil {
 			return nil, full(err)
 		}
-		err = waitLock(lock, unix.F_RDLCK, lockOpen, lockPatience)
+		err = others.lock(lock, unix.F_RDLCK, lockOpen)
 		// A process that removes the file takes the lock file away with it: then the lock is worth nothing.
 		var st unix.Stat_t
 		if err == nil {
@@ -68,29 +69,17 @@ func (d filesDir) lockOpen(k Key, mode int) (*os.File, error) {
 }
 
 // load reads the journal, or begins one. The caller holds the journal lock.
-func load(f *File) (err error) {
-	for suffix, file := range map[string]**os.File{journalSuffix: &f.j.f, dataSuffix: &f.data.f} {
-		if *file, err = f.s.files.OpenFile(string(f.key)+suffix, f.s.mode); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if f.j.f == nil || f.data.f == nil {
-		return beginAfresh(f)
-	}
-	h, err := readHeader(f.j.f, f.key)
-	if errors.Is(err, errHeader) {
+func load(f *File) error {
+	err := readJournal(f)
+	switch {
+	case errors.Is(err, errHeader):
 		f.s.log.Warn("cached file starts afresh", "file", f.key, "err", err)
 		return beginAfresh(f)
-	}
-	if err != nil {
+	case errors.Is(err, errMissing):
+		return beginAfresh(f)
+	case err != nil:
 		return err
 	}
-	f.data.blockSize, f.j.data = h.blockSize, f.data.f
-	m, err := f.j.readAll(f.j.f, h)
-	if err != nil {
-		return err
-	}
-	f.present.replace(m)
 	if err := f.j.cutTail(); err != nil {
 		return err
 	}
@@ -101,6 +90,43 @@ func load(f *File) (err error) {
 	}
 	f.j.tidy()
 	return nil
+}
+
+// loadBeside is load beside a process that has the journal lock and has stopped: nothing is changed, and what that
+// process has left unfinished is not believed. The error is busy if there is anything of that. The caller holds j.mu.
+func loadBeside(f *File, busy error) error {
+	if err := readJournal(f); err != nil {
+		return busy
+	}
+	if st, err := fstat(f.data.f); err != nil || f.present.knownSize() != Unknown && f.present.knownSize() != st.Size {
+		return busy
+	}
+	return nil
+}
+
+// errMissing: a file lacks its journal or its data.
+var errMissing = errors.New("incomplete")
+
+// readJournal opens the files and takes in what the journal says. The caller holds j.mu.
+func readJournal(f *File) (err error) {
+	for suffix, file := range map[string]**os.File{journalSuffix: &f.j.f, dataSuffix: &f.data.f} {
+		if *file, err = f.s.files.OpenFile(string(f.key)+suffix, f.s.mode); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if f.j.f == nil || f.data.f == nil {
+		return errMissing
+	}
+	h, err := readHeader(f.j.f, f.key)
+	if err != nil {
+		return err
+	}
+	f.data.blockSize, f.j.data = h.blockSize, f.data.f
+	m, err := f.j.readAll(f.j.f, h)
+	if err == nil {
+		f.present.replace(m)
+	}
+	return err
 }
 
 // beginAfresh makes the file anew: whatever bytes are there, nothing says what they are. The caller

@@ -31,12 +31,13 @@ type Options struct {
 
 // Store is an open cache directory. All methods may be called concurrently.
 type Store struct {
-	opt   Options
-	log   *slog.Logger
-	top   privdir.Dir
-	files filesDir
-	lock  *os.File
-	quota quota
+	opt    Options
+	log    *slog.Logger
+	top    privdir.Dir
+	files  filesDir
+	lock   *os.File
+	quota  quota
+	others patience
 	documents
 
 	readOnly bool // the disk took no writes when the directory was opened
@@ -119,14 +120,21 @@ func (s *Store) setup() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, lockPatience); err != nil {
+	if err := waitLock(s.lock, unix.F_RDLCK, lockUse, setupPatience); err != nil {
 		return err
 	}
-	if !s.readOnly {
-		if err := waitLock(s.lock, unix.F_WRLCK, lockSetup, lockPatience); err != nil {
+	alone := !s.readOnly
+	if alone {
+		err := waitLock(s.lock, unix.F_WRLCK, lockSetup, setupPatience)
+		if _, made := s.top.StatOf("version"); errors.Is(err, ErrBusy) && made == nil {
+			alone, sub, err = false, s.top.Sub, nil // the process that sets it up has stopped
+		}
+		if err != nil {
 			return err
 		}
-		defer unlock(s.lock, lockSetup)
+		if alone {
+			defer unlock(s.lock, lockSetup)
+		}
 	}
 	if err := checkVersion(s.top); err != nil {
 		return err
@@ -136,6 +144,9 @@ func (s *Store) setup() (err error) {
 	}
 	if s.root, err = sub("docs"); err != nil {
 		return err
+	}
+	if !alone {
+		return nil
 	}
 	s.files.Sweep()
 	names, _ := s.files.Names()
