@@ -79,6 +79,25 @@ func (id Identity) ifRange() string {
 	return ""
 }
 
+// conditionOf is ifRange, but the date for a server that gives no strong ETag any more.
+func conditionOf(o *Object) string {
+	if o.byDate.Load() {
+		return o.id.LastModified
+	}
+	return o.id.ifRange()
+}
+
+// lostETag reports whether an answer to the condition of the ETag is all of the object because
+// the server gives none any more, or a weak one: its date tells the version as well.
+func lostETag(o *Object, resp *http.Response) bool {
+	h := resp.Header
+	lost := resp.StatusCode == http.StatusOK && o.id.ETag != "" && strongETag(h) == "" && o.id.DateStrong && lastModified(h) == o.id.LastModified
+	if lost {
+		o.byDate.Store(true)
+	}
+	return lost
+}
+
 // check compares the validators of an answer with the pinned ones. sure is true if equal
 // strong ETags prove that it is the same object; the size is the caller's to compare.
 func (id Identity) check(h http.Header) (sure bool, err error) {

@@ -30,6 +30,7 @@ type Object struct {
 	rally  rally
 	renew  func(ctx context.Context, was string) string // nil: there never is a fresh URL
 	heard  atomic.Bool                                  // from a mirror alone, see Hearsay
+	byDate atomic.Bool                                  // the server gives no strong ETag any more
 
 	mu       sync.Mutex // guards all below; no other lock is taken under it
 	raw      string     // the URL as it was given

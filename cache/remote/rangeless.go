@@ -43,7 +43,7 @@ func (s *stream) checkRangeOrWhole(resp *http.Response) (until int64, err error)
 		return until, err
 	}
 	// Without its ETag it may be the answer to a condition that has failed.
-	if sure, _ := o.id.check(resp.Header); sure || o.id.ETag == "" && o.id.Pinned() {
+	if sure, _ := o.id.check(resp.Header); sure || (o.id.ETag == "" || o.byDate.Load()) && o.id.Pinned() {
 		err = ErrNoRanges
 	}
 	return until, err

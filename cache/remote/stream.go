@@ -203,13 +203,17 @@ func (s *stream) connect() error {
 		ranged := o.id.Ranged && s.pin != rangeless
 		if ranged {
 			header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.off, s.end-1))
-			if v := o.id.ifRange(); v != "" && s.pin == pinned {
+			if v := conditionOf(o); v != "" && s.pin == pinned {
 				header.Set("If-Range", v)
 			}
 		}
 		a, final, err := o.client.attempt(s.ctx, request{http.MethodGet, route, to, header, s.urgency, s.retry.refused, nil})
 		if err == nil {
 			if ranged {
+				if header.Get("If-Range") == o.id.ETag && lostETag(o, a.resp) {
+					a.close(false)
+					continue
+				}
 				s.until, err = s.checkRangeOrWhole(a.resp)
 			} else {
 				s.until, err = s.end, o.checkWhole(a.resp, s.pin)
