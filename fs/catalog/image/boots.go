@@ -72,7 +72,7 @@ func (b *boots) merged(name string, size int64) (reads []xvm.ProfileRead) {
 			reads[last].Len += length
 			continue
 		}
-		if len(reads) >= recordReads || int64(n)*recordUnit >= recordBytes || (len(reads)+1)*(len(name)+2*len(" 1099511627776")) >= recordText {
+		if len(reads) >= recordReads || int64(n)*recordUnit >= recordBytes || textOf(name, len(reads)+1) >= recordText {
 			break
 		}
 		reads = append(reads, xvm.ProfileRead{Image: name, Off: at, Len: length})
@@ -83,7 +83,13 @@ func (b *boots) merged(name string, size int64) (reads []xvm.ProfileRead) {
 // keepBoots adds a recorded boot to those of an image, and keeps what they have in
 // common as its profile.
 func keepBoots(st *store.Store, key store.Key, name string, size int64, reads []xvm.ProfileRead) error {
+	if len(reads) == 0 {
+		return nil
+	}
 	b := bootsOf(st, key)
+	if b.Boots >= maxBoots {
+		return nil
+	}
 	b.add(reads)
 	text, err := xvm.AppendProfile(nil, b.merged(name, size))
 	if err != nil {

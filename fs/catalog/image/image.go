@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
@@ -36,16 +37,16 @@ type Image struct {
 	// sets it holds mu.
 	recorder atomic.Pointer[trace.Recorder]
 
-	// mu guards what follows it, and parts of checks and profile. It is held
-	// while the file is opened and closed in the cache, which is local work. It
-	// comes before the mu of base, those of Content, Held and Lists, and any lock
-	// of cache.
-	mu      sync.Mutex
-	opens   int
-	file    *cache.File
-	recipe  recipe // of file
-	last    lastStatus
-	profile profile
+	// mu guards what follows it, and parts of checks. It is held while the file is opened
+	// and closed in the cache, and a boot is kept, which is local work. It comes before the
+	// mu of base, those of Content, Held and Lists, and any lock of cache.
+	mu       sync.Mutex
+	opens    int
+	file     *cache.File
+	recipe   recipe // of file
+	last     lastStatus
+	opened   time.Time // for reading, and a profile looked for; zero: not yet
+	profiled bool      // since it is open, a boot has become part of its profile
 }
 
 // New makes an image. Base is the compressed image that it is the plain content
@@ -169,7 +170,6 @@ func (im *Image) dropHeld() error {
 	if im.opens > 0 {
 		return nil
 	}
-	im.profile.off()
 	im.head.seen.Store(nil)
 	last := im.file.Status()
 	im.judged.Store(false)

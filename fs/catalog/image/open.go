@@ -31,7 +31,7 @@ func (im *Image) Open(ctx context.Context) (Handle, error) {
 		return nil, errors.Join(err, im.Drop())
 	}
 	im.mu.Lock()
-	im.profile.on(im.set, im.member, im.Size(), file)
+	followProfile(im, file)
 	im.recorder.Load().Again()
 	im.mu.Unlock()
 	opened(im, file)
@@ -65,7 +65,6 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 			return 0, err
 		}
 	}
-	h.im.profile.record(off, int64(len(p)))
 	n, err := h.im.head.read(ctx, h.file, h.im.Size(), p, off)
 	return n, h.im.set.tell(h.im.member.Name, err)
 }

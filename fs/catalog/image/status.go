@@ -124,7 +124,7 @@ func (im *Image) Attr(name string) string {
 	case "user.vmcast.profile":
 		im.mu.Lock() // a recording that has just ended is being written
 		defer im.mu.Unlock()
-		return string(im.profile.text(im.set.Store, im.member.Key))
+		return string(profileText(im))
 	}
 	return ""
 }

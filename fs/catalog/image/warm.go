@@ -6,7 +6,6 @@ import (
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 )
 
 const (
@@ -133,7 +132,7 @@ func carry(ctx context.Context, im *Image) {
 // all readers. It returns how many bytes came, and whether anything is known of boots.
 func Warm(ctx context.Context, im *Image, most int64) (got int64, known bool, err error) {
 	set, m := im.set, im.member
-	if format, _ := seekable.PlainName(m.Name); !set.Env.Profile || format != "" || im.Size() == store.Unknown {
+	if !records(set, m.Name) || im.Size() == store.Unknown {
 		return 0, false, nil
 	}
 	im.warming.Add(1)
