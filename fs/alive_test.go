@@ -46,7 +46,7 @@ func TestAnswers(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		t.Fatal("it cannot be killed")
 	}
 	if !IsStale(dir) {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -74,7 +75,7 @@ func newFileNode(r *releaseNode, f *bundle.File) *fileNode {
 		release: r.release,
 		name:    f.Name(),
 		size:    max(f.Size(), 0),
-		time:    firstTime(f.ModTime(), r.time()),
+		time:    cmp.Or(f.ModTime(), r.time()),
 	}
 	n.count(f)
 	return n

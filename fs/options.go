@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -51,9 +50,6 @@ type Options struct {
 	Debug bool
 
 	reach reach
-	// shortly is how long the kernel believes what may change; 0: shortly. A test that must
-	// see the notifier at work makes it long.
-	shortly time.Duration
 }
 
 // reach is how files of the catalog are reached. Tests put others in its place.
@@ -88,7 +84,6 @@ func (o Options) withDefaults() Options {
 		o.GID = uint32(os.Getegid())
 	}
 	o.Umask &= 0o777
-	o.shortly = cmp.Or(o.shortly, shortly)
 	if o.MaxRead == 0 {
 		o.MaxRead = 512 << 10
 	}

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -43,7 +44,7 @@ func newReleaseNode(v *vfs, r *catalog.Release, feedTime time.Time) *releaseNode
 }
 
 // time is that of the directory: the feed may change the date of a release.
-func (r *releaseNode) time() time.Time { return firstTime(r.release.Published(), r.feed) }
+func (r *releaseNode) time() time.Time { return cmp.Or(r.release.Published(), r.feed) }
 
 var _ = (fusefs.NodeGetxattrer)((*releaseNode)(nil))
 
@@ -112,7 +113,7 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	n := newFileNode(r, f)
 	out.SetAttrTimeout(n.attr(&out.Attr))
 	if out.SetEntryTimeout(foreverish); f.OfFeed() {
-		out.SetEntryTimeout(r.vfs.opts.shortly)
+		out.SetEntryTimeout(shortly)
 	}
 	child := dir.NewInode(ctx, n, n.id)
 	if r.vfs.known.looked(r, child == &n.Inode) {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -45,7 +46,7 @@ type latestNode struct {
 func newLatestNode(v *vfs, target string, snap *catalog.Snapshot) *latestNode {
 	at := snap.FeedTime()
 	if r, ok := snap.Release(target); ok {
-		at = firstTime(r.Published(), at)
+		at = cmp.Or(r.Published(), at)
 	}
 	id := identity(syscall.S_IFLNK, target, uint64(at.UnixNano()), latestName)
 	return &latestNode{newPlain(v, id, 1, len(target), func() time.Time { return at }), target}

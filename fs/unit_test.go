@@ -14,7 +14,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/internal/fusetest"
 )
@@ -139,12 +138,12 @@ func TestWaiter(t *testing.T) {
 		t.Error("ends by itself")
 	}
 	w.finish()
-	if !ended(w, time.Minute) {
+	if !ended(w, 5*time.Second) {
 		t.Error("outlives its request")
 	}
 	w = &waiter{}
 	w.finish()
-	if !ended(w, time.Minute) || w.stop != nil {
+	if !ended(w, 5*time.Second) || w.stop != nil {
 		t.Error("comes alive after its request")
 	}
 
@@ -166,7 +165,7 @@ func TestWaiter(t *testing.T) {
 		{"caller unknown", interrupt(0, time.Hour), true},
 		{"caller gone", interrupt(1<<30, time.Hour), true},
 	} {
-		if got := ended(c.w, 100*time.Millisecond+map[bool]time.Duration{true: time.Minute}[c.ends]); got != c.ends {
+		if got := ended(c.w, 100*time.Millisecond+map[bool]time.Duration{true: 5 * time.Second}[c.ends]); got != c.ends {
 			t.Errorf("%s: ended %v", c.name, got)
 		}
 		c.w.finish()
@@ -191,7 +190,11 @@ func TestDying(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "a zombie is not alive", time.Minute, func() bool { return dying(cmd.Process.Pid) })
+	for end := time.Now().Add(5 * time.Second); !dying(cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a zombie is alive")
+		}
+	}
 	cmd.Wait()
 	if !dying(cmd.Process.Pid) {
 		t.Error("a process that is gone is alive")

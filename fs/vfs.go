@@ -69,7 +69,6 @@ func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 		opts:        opts,
 		log:         opts.Logger,
 		started:     time.Now(),
-		known:       known{room: knownRoom},
 		wake:        make(chan struct{}, 1),
 		forgettable: make(chan struct{}, 1),
 		open:        make(map[*handle]struct{}),
@@ -165,14 +164,4 @@ func (v *vfs) setAttr(out *fuse.Attr, id fusefs.StableAttr, nlink int, size int6
 		times = time.Unix(0, 0)
 	}
 	out.SetTimes(&times, &times, &times)
-}
-
-// firstTime is the first that is known.
-func firstTime(times ...time.Time) time.Time {
-	for _, t := range times {
-		if !t.IsZero() {
-			return t
-		}
-	}
-	return time.Time{}
 }

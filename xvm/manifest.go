@@ -2,6 +2,7 @@ package xvm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -104,6 +105,20 @@ func (m *Manifest) untrusted(member string) string {
 		return ""
 	}
 	return "the signed manifest lists it only by digests that prove nothing against an attacker (MD5, a part of the file, or unknown ones)"
+}
+
+// Compare compares a member with its sums: the algorithm of the first, if all match, or
+// how it does not. Both are "" if there are none.
+func (m *Manifest) Compare(member string, content []byte) (matches, not string) {
+	for _, sum := range m.Sums(member) {
+		d := sums.NewDigest(sum)
+		d.Write(content)
+		if not = d.Mismatch(); not != "" {
+			return "", not
+		}
+		matches = cmp.Or(matches, sum.Algo)
+	}
+	return matches, ""
 }
 
 // Unsupported says which of the member's digests cannot be checked, and why.

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"vmcastfs/xvm/seekable"
 )
 
 // Names of the members that vouch for the others. The manifest of an OVA is
@@ -97,6 +98,32 @@ func (x *Index) Manifest() *Member {
 		}
 	}
 	return nil
+}
+
+// Inflated finds the compressed member that each plain content comes from, by its name:
+// the first of several, where no member has that name.
+func (x *Index) Inflated() map[string]*Member {
+	from := make(map[string]*Member)
+	for i := range x.Members {
+		m := &x.Members[i]
+		if format, plain := seekable.PlainName(m.Name); format != "" && !strings.HasSuffix(plain, "/") && from[plain] == nil {
+			from[plain] = m
+		}
+	}
+	for _, m := range x.Members {
+		delete(from, m.Name)
+	}
+	return from
+}
+
+// Missing are those of the names that neither a member has nor its plain content.
+func (x *Index) Missing(names []string) []string {
+	have := make(map[string]bool)
+	for _, m := range x.Members {
+		_, plain := seekable.PlainName(m.Name)
+		have[m.Name], have[plain] = true, true
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return have[name] })
 }
 
 func (x *Index) has(name string) bool {

@@ -101,7 +101,7 @@ func TestReadWaitsForNoWrite(t *testing.T) {
 		f.State()
 		f.NextMissing(0)
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	select {
 	case <-done:

@@ -52,8 +52,8 @@ func TestDroppedWhileReplaced(t *testing.T) {
 			check := func() {
 				t.Helper()
 				is, ok := h.Snapshot().Release("old")
-				if ok != c.stays || len(h.Snapshot().Withdrawn()) > 1 {
-					t.Fatalf("it is there: %t, of %d", ok, len(h.Snapshot().Withdrawn()))
+				if ok != c.stays || len(h.Snapshot().gone) > 1 {
+					t.Fatalf("it is there: %t, of %d", ok, len(h.Snapshot().gone))
 				}
 				if ok && (is.Withdrawn().IsZero() || !bytes.Equal(h.read("old", "root.img"), content)) {
 					t.Error("it is another one")

@@ -23,17 +23,8 @@ func (s *Snapshot) FeedXML() []byte { return s.raw }
 // FeedTime is when it was fetched.
 func (s *Snapshot) FeedTime() time.Time { return s.time }
 
-// Title is the channel's.
-func (s *Snapshot) Title() string { return s.feed.Title }
-
-// Warnings are what was wrong with the feed.
-func (s *Snapshot) Warnings() []string { return s.feed.Warnings }
-
 // Releases lists the releases, newest first.
 func (s *Snapshot) Releases() []*Release { return s.releases }
-
-// Withdrawn lists the releases that the feed has dropped and that stay in the tree.
-func (s *Snapshot) Withdrawn() []*Release { return s.gone }
 
 // All lists all releases of the tree: those of the feed, newest first, and then those
 // that it has dropped.

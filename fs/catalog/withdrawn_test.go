@@ -90,7 +90,7 @@ func TestWithdrawn(t *testing.T) {
 			t.Error("other bytes")
 		}
 		r := h.rel("old")
-		if r.Withdrawn().IsZero() || len(h.Snapshot().Withdrawn()) != 1 {
+		if r.Withdrawn().IsZero() || len(h.Snapshot().gone) != 1 {
 			t.Error("it is not withdrawn")
 		}
 		if v, _ := h.file("old", "root.img").Attr("user.vmcast.withdrawn"); string(v) != r.Withdrawn().Format("2006-01-02T15:04:05Z07:00") {
@@ -243,7 +243,7 @@ func TestPinned(t *testing.T) {
 	if err := errors.Join(h.cfg.Store.Unkeep(store.Key(h.key("pinned", "root.img"))), os.RemoveAll(machine)); err != nil {
 		t.Fatal(err)
 	}
-	if h.settleNow(t.Context()); len(h.Snapshot().Withdrawn()) != 0 {
-		t.Errorf("still there: %v", h.Snapshot().Withdrawn()[0].Name())
+	if h.settleNow(t.Context()); len(h.Snapshot().gone) != 0 {
+		t.Errorf("still there: %v", h.Snapshot().gone[0].Name())
 	}
 }

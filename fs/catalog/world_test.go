@@ -24,7 +24,6 @@ import (
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
-	"vmcastfs/cache/testkit"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
@@ -347,5 +346,10 @@ func mustWrite(t testing.TB, path string, p []byte) {
 // eventually waits for what happens behind a call.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	testkit.Eventually(t, what, time.Minute, ok)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within a minute: %s", what)
 }

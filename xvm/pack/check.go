@@ -5,11 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 	"vmcastfs/xvm/sums"
 )
 
@@ -70,7 +68,7 @@ func newChecker(a Archive, size int64, o CheckOptions) *checker {
 		o.Progress = func(int64) {}
 	}
 	return &checker{
-		o: o, archive: a, size: size, byName: make(map[string]*xvm.Member), plain: make(map[string]*xvm.Member),
+		o: o, archive: a, size: size, byName: make(map[string]*xvm.Member),
 		report: &Report{Size: size, Files: []FileReport{}, Faults: []string{}},
 	}
 }
@@ -85,6 +83,7 @@ func (c *checker) run(ctx context.Context) error {
 	for i := range c.index.Members {
 		c.byName[c.index.Members[i].Name] = &c.index.Members[i]
 	}
+	c.plain = c.index.Inflated()
 	if c.index.Root != "" {
 		c.report.warn("its files are below %q in the archive, which counts as the package's root", c.index.Root)
 	}
@@ -102,7 +101,6 @@ func (c *checker) run(ctx context.Context) error {
 		return err
 	}
 	c.xvaDisks()
-	c.findPlain()
 	if err := c.pass(ctx); err != nil {
 		return err
 	}
@@ -156,19 +154,6 @@ func (c *checker) pass(ctx context.Context) error {
 		rest = padding(m.Stored)
 	}
 	return c.between(s, rest, c.size, c.list == nil || len(c.index.Hidden) > 0)
-}
-
-// findPlain finds from which member each plain content comes, as a mount does: the
-// first of several, where no member has that name.
-func (c *checker) findPlain() {
-	for i := range c.index.Members {
-		m := &c.index.Members[i]
-		format, plain := seekable.PlainName(m.Name)
-		if format == "" || strings.HasSuffix(plain, "/") || m.IsMeta() || c.verdict.IsChunk(m.Name) || c.byName[plain] != nil || c.plain[plain] != nil {
-			continue
-		}
-		c.plain[plain] = m
-	}
 }
 
 // linkBytes is how much more than the archive has is read to check hard links.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"vmcastfs/xvm"
-	"vmcastfs/xvm/seekable"
 )
 
 // listed tells whether the package has a block list of its own.
@@ -42,7 +40,7 @@ func (c *checker) readList(ctx context.Context) error {
 	for _, image := range list.Images() {
 		stored := image.Member
 		if stored == "" {
-			if c.byName[image.Name] == nil && !c.inflates(image.Name) {
+			if c.byName[image.Name] == nil && c.plain[image.Name] == nil {
 				c.report.fault("%s lists %q, which is not in the archive", m.Name, image.Name)
 			}
 			continue
@@ -55,12 +53,4 @@ func (c *checker) readList(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// inflates tells whether a member has this plain content.
-func (c *checker) inflates(plain string) bool {
-	return slices.ContainsFunc(c.index.Members, func(m xvm.Member) bool {
-		format, name := seekable.PlainName(m.Name)
-		return format != "" && name == plain
-	})
 }

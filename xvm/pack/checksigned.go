@@ -43,14 +43,12 @@ func (c *checker) manifestFaults() {
 		return
 	}
 	c.report.Warnings = append(c.report.Warnings, c.manifest.Warnings()...)
-	for _, name := range c.manifest.Names() {
-		if c.byName[name] == nil && !c.inflates(name) {
-			if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
-				c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
-				continue
-			}
-			c.report.fault("%s is missing: the manifest lists it", name)
+	for _, name := range c.index.Missing(c.manifest.Names()) {
+		if here, ok := strings.CutPrefix(name, path.Base(c.index.Root)+"/"); ok && c.byName[here] != nil {
+			c.report.fault("the manifest lists %s, but its names are relative to where it is: there it is %s", name, here)
+			continue
 		}
+		c.report.fault("%s is missing: the manifest lists it", name)
 	}
 }
 

@@ -37,9 +37,6 @@ func (d *Digest) Write(p []byte) (int, error) {
 // Got is the digest of what was written, in hexadecimal.
 func (d *Digest) Got() string { return hex.EncodeToString(d.hash.Sum(nil)) }
 
-// Matches tells whether what was written has the expected digest.
-func (d *Digest) Matches() bool { return d.Mismatch() == "" }
-
 // Mismatch says how what was written differs from what is expected; "": it does not.
 func (d *Digest) Mismatch() string {
 	name := d.Algo

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
@@ -115,17 +114,8 @@ func (b *builder) checkManifest() {
 		return
 	}
 	b.warnings = append(b.warnings, m.Warnings()...)
-	have := make(map[string]bool, len(b.doc.Index.Members))
-	for _, member := range b.doc.Index.Members {
-		have[member.Name] = true
-		if _, plain := seekable.PlainName(member.Name); plain != member.Name {
-			have[plain] = true
-		}
-	}
-	for _, name := range m.Names() {
-		if !have[name] {
-			b.warn("the manifest lists %q, which is not in the archive", name)
-		}
+	for _, name := range b.doc.Index.Missing(m.Names()) {
+		b.warn("the manifest lists %q, which is not in the archive", name)
 	}
 }
 
@@ -200,17 +190,14 @@ func (b *builder) pieces() archive.Content {
 
 // addPlain shows the plain content of compressed members.
 func (b *builder) addPlain() {
-	for _, m := range b.doc.Index.Members {
-		format, plain := seekable.PlainName(m.Name)
-		if format == "" || strings.HasSuffix(plain, "/") || b.files[plain] != nil || b.files[m.Name] == nil {
+	for plain, m := range b.doc.Index.Inflated() {
+		stored := b.files[m.Name]
+		if stored == nil || stored.image() == nil {
 			continue
 		}
-		base := b.files[m.Name].image()
-		if base == nil {
-			continue
-		}
+		format, _ := seekable.PlainName(m.Name)
 		f := &File{shared: b.shared, name: plain, modTime: m.ModTime, origin: inflated, base: m.Name}
-		b.image(f, image.Member{Size: b.plainSize(plain), Format: format}, base, plainKey, plain)
+		b.image(f, image.Member{Size: b.plainSize(plain), Format: format}, stored.image(), plainKey, plain)
 		b.files[plain] = f
 	}
 }

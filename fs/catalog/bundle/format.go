@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"maps"
@@ -9,7 +8,6 @@ import (
 	"vmcastfs/cache/remote"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
-	"vmcastfs/xvm/sums"
 )
 
 // Doc is what is kept on disk of a package, so that it is walked once: a JSON
@@ -127,25 +125,11 @@ func (d *Doc) forgetInflated() {
 	}
 }
 
-// compare compares content with its sums in the manifest: the algorithm of one that it
-// matches, or how it does not.
-func compare(name string, content []byte, m *xvm.Manifest) (seen SeenSmall) {
-	if m == nil {
-		return seen
-	}
-	for _, sum := range m.Sums(name) {
-		d := sums.NewDigest(sum)
-		d.Write(content)
-		if seen.Not = d.Mismatch(); seen.Not != "" {
-			return seen
-		}
-		seen.Matches = cmp.Or(seen.Matches, sum.Algo)
-	}
-	return seen
-}
-
 func seeSmall(name string, content []byte, m *xvm.Manifest) SeenSmall {
-	seen, sum := compare(name, content, m), sha256.Sum256(content)
-	seen.SHA256 = sum[:]
+	sum := sha256.Sum256(content)
+	seen := SeenSmall{SHA256: sum[:]}
+	if m != nil {
+		seen.Matches, seen.Not = m.Compare(name, content)
+	}
 	return seen
 }

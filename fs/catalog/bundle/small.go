@@ -35,7 +35,7 @@ type fetched struct {
 // newSmall compares a file with its sums in the manifest, which may be nil.
 func newSmall(label, name string, content []byte, m *xvm.Manifest) *small {
 	s := &small{label: label, content: content}
-	s.judge(compare(name, content, m), m)
+	s.judge(seeSmall(name, content, m), m)
 	return s
 }
 
