@@ -198,7 +198,11 @@ func (im *importer) entry(ctx context.Context, it *catalogue.Item, n, of int) (f
 	} else {
 		had = false
 	}
-	whole := e.SHA256 == "" || im.call.index && !im.indexed(it, e.SHA256)
+	whole := e.SHA256 == ""
+	if im.call.index && !whole {
+		done, _ := im.indexed(it, e.SHA256)
+		whole = !done
+	}
 	if whole || e.Length < 0 || e.Published.IsZero() {
 		if err := im.look(ctx, it, &e, whole, fmt.Sprintf("%s (%d of %d)", it.Name, n+1, of)); err != nil {
 			return e, err

@@ -28,23 +28,26 @@ func (im *importer) sidecar(it *catalogue.Item, sum string) string {
 	return filepath.Join(filepath.Dir(im.call.out), bundle.SidecarName(it.File(), sum))
 }
 
-// indexed tells whether there is a sidecar, and a signature in it if there is to be one.
-func (im *importer) indexed(it *catalogue.Item, sum string) bool {
+// indexed tells whether there is a sidecar, with a signature in it if there is to be one, and
+// what boot profile it has.
+func (im *importer) indexed(it *catalogue.Item, sum string) (done bool, profile []byte) {
 	f, err := os.Open(im.sidecar(it, sum))
 	if err != nil {
-		return false
+		return false, nil
 	}
 	defer f.Close()
-	if im.how.Sign == nil {
-		return true
-	}
+	done = im.how.Sign == nil
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
-		if err != nil || h.Name == xvm.BlockListName {
-			return false
-		}
-		if h.Name == xvm.SidecarSignature {
-			return true
+		switch {
+		case err != nil || h.Name == xvm.BlockListName:
+			return done, profile
+		case h.Name == xvm.SidecarSignature:
+			done = true
+		case h.Name == xvm.ProfileName && h.Size <= xvm.MaxProfileSize:
+			if profile, err = io.ReadAll(r); err != nil {
+				return done, nil
+			}
 		}
 	}
 }
@@ -107,6 +110,9 @@ func (im *importer) makeSidecar(ctx context.Context, it *catalogue.Item, e *feed
 		return err
 	}
 	defer out.Cleanup() //nolint:errcheck // of what was not finished
+	if e.SHA256 != "" {
+		_, how.Profile = im.indexed(it, e.SHA256)
+	}
 	report, err := xvmpack.Index(ctx, enc, enc.size, out.File, how)
 	if sumErr := s.compare(it, e); sumErr != nil && (err == nil || errors.Is(err, xvmpack.ErrFaults)) {
 		err = sumErr
@@ -118,6 +124,9 @@ func (im *importer) makeSidecar(ctx context.Context, it *catalogue.Item, e *feed
 		return fmt.Errorf("%w: %s", err, show.Text(strings.Join(report.Faults, "; ")))
 	case err != nil:
 		return err
+	}
+	if done, _ := im.indexed(it, e.SHA256); done {
+		return nil // the feed was lost, and with it the sum: the sidecar may have a profile
 	}
 	if err := out.CloseAtomicallyReplace(); err != nil {
 		return withCode(exitSystem, err)
