@@ -68,7 +68,7 @@ func (c *Client) attempt(ctx context.Context, q request) (*attempt, *url.URL, er
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.watch = newWatch(a.cancel, c.options.StallTimeout, errStalled)
 	if q.route.mirror != nil {
-		a.watch = newWatch(a.cancel, c.mirrorStall(), errStalled)
+		a.watch = newWatch(a.cancel, c.mirrorStall, errStalled)
 		a.watch.least, a.quiet = mirrorProgress, true
 	}
 	a.watch.start()

@@ -28,6 +28,7 @@ type Client struct {
 	credentials *credentials
 	limiter     *rate.Limiter // nil without a bandwidth limit
 	hedge       time.Duration // how long at least until a request is made again
+	mirrorStall time.Duration // see mirrorStallOf
 	proxy       func(*url.URL) (*url.URL, error)
 
 	ctx    context.Context // ends at Close
@@ -65,6 +66,7 @@ func NewClient(o Options) (*Client, error) {
 		credentials:  newCredentials(o),
 		proxy:        proxy,
 		hedge:        min(hedgeTime, o.StallTimeout/hedgeFactor),
+		mirrorStall:  mirrorStallOf(o),
 		certificates: certificates,
 		peers:        map[string]*peer{},
 		classes:      map[string]class{},

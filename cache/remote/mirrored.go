@@ -22,12 +22,12 @@ const (
 	mirrorProgress = 64 << 10
 )
 
-// mirrorStall is that time; less for soft reads, which must not give up for a mirror's sake.
-func (c *Client) mirrorStall() time.Duration {
-	if c.options.Hard {
+// mirrorStallOf is that time; less for soft reads, which must not give up for a mirror's sake.
+func mirrorStallOf(o Options) time.Duration {
+	if o.Hard {
 		return mirrorStall
 	}
-	return min(mirrorStall, c.options.Timeo/4)
+	return min(mirrorStall, o.Timeo/4)
 }
 
 // mirrorsOf are those that may have the object. A mirror is asked with a validator only, which

@@ -151,7 +151,9 @@ func TestH20SilentMirror(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := serveRack(t, "")
-			o := open(t, client(t, func(o *Options) { o.Mirrors, o.Hard = r.set, true }), r.origin.URL()+"/f")
+			c := client(t, func(o *Options) { o.Mirrors, o.Hard = r.set, true })
+			c.mirrorStall = mirrorStallOf(c.options)
+			o := open(t, c, r.origin.URL()+"/f")
 			r.mirror.Inject(origin.Fault{Kind: kind, After: 70_000, Delay: time.Millisecond})
 			begun := time.Now()
 			got, _, err := tried(t, o, 0, testSize)
@@ -178,7 +180,9 @@ func TestH20SilentMirror(t *testing.T) {
 		if r.set, err = mirror.Parse([]string{"http://" + full.Addr().String()}, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
-		o := open(t, client(t, func(o *Options) { o.Mirrors = r.set }), r.origin.URL()+"/f")
+		c := client(t, func(o *Options) { o.Mirrors, o.Timeo = r.set, 6*time.Second })
+		c.mirrorStall = mirrorStallOf(c.options)
+		o := open(t, c, r.origin.URL()+"/f")
 		if got, _, err := tried(t, o, 0, testSize); err != nil || !bytes.Equal(got, r.content) {
 			t.Fatal(err)
 		}

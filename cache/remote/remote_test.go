@@ -61,7 +61,7 @@ func client(t *testing.T, change ...func(*Options)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.hedge = time.Minute // on a busy machine it would be a matter of luck
+	c.hedge, c.mirrorStall = time.Minute, time.Minute // on a busy machine they would be a matter of luck
 	t.Cleanup(func() { c.Close() })
 	return c
 }
