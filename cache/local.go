@@ -27,6 +27,7 @@ type local struct {
 	size    atomic.Int64               // or store.Unknown
 	learned atomic.Pointer[sums.Table] // from a check of the whole
 	reached atomic.Int64               // the first block that was missing when complete last looked
+	counted atomic.Pointer[dataCount]  // see dataBytes
 }
 
 // blocks returns the number of blocks, or MaxBlocks while the size is unknown.
@@ -240,32 +241,6 @@ func (l *local) zeroRun(b int64) (n int64) {
 		n++
 	}
 	return n
-}
-
-// zeroEnd returns where the longest zeros known by any one authority end that
-// begin at off; off if there are none.
-func (l *local) zeroEnd(off int64) int64 {
-	size := l.size.Load()
-	end := min(size, l.sf.NextData(off))
-	if l.data != nil {
-		if i := l.extent(off); i == len(l.data) {
-			end = size
-		} else {
-			end = max(end, l.data[i].Off)
-		}
-	}
-	if sums := l.sums(); sums != nil {
-		b := off / l.bs
-		for ; b < l.blocks(); b++ {
-			if zero, ok := sums.Known(b); !ok || !zero {
-				break
-			}
-		}
-		if b > off/l.bs {
-			end = max(end, min(size, b*l.bs))
-		}
-	}
-	return end
 }
 
 // damaged reports whether a block was lost because the disk had changed it.

@@ -78,10 +78,13 @@ func ColumnsOf(s *Store, k Key, n int, elsewhere []Run) []Column {
 	if _, err := s.Stamp(k); err != nil {
 		return nil
 	}
-	f, err := s.acquire(k, 0)
+	f, err := s.OpenExisting(k)
 	if err != nil {
 		return nil
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	return Columns(f, n, elsewhere)
 }
+
+// OpenExisting opens a file that the store has.
+func (s *Store) OpenExisting(k Key) (*File, error) { return s.acquire(k, 0) }

@@ -45,6 +45,13 @@ func (p *presence) nextOffset(size, off int64, word func(p *page, w int) uint64)
 	return min(max(off, b*bs), size)
 }
 
+// Zeros counts the blocks that are known to be zero.
+func (f *File) Zeros() int64 {
+	f.present.mu.RLock()
+	defer f.present.mu.RUnlock()
+	return f.present.mapping.zeros
+}
+
 // Present counts the present blocks, those of zeros included, and their bytes in the file.
 func (f *File) Present() (blocks, bytes int64) {
 	p := f.present

@@ -32,6 +32,7 @@ type Image struct {
 	// have shown that; nil: nothing is known against it.
 	undecodable atomic.Pointer[error]
 	warming     atomic.Int32 // it is open to be warmed
+	data        atomic.Int64 // one more than the bytes outside holes, 0: nobody has counted
 	judged      atomic.Bool  // the cache has told of another state
 	// recorder is nil while the image is not open, or nothing is recorded of it; what
 	// sets it holds mu.
@@ -70,19 +71,27 @@ func (im *Image) Size() int64 {
 	return im.member.Size
 }
 
-// Blocks is the data in the image in units of 512 bytes: what the archive has no
-// bytes of is a hole, and so is a block of zeros in a block list. Reading tells
-// holes by the same. settled: no more of them will become known.
+// Blocks is the data in the image in units of 512 bytes: what an open image's SeekData
+// and SeekHole show, see [cache.File.DataBytes]. settled: no more holes will become
+// known, as a block list told of all. It does not wait for an image that is being
+// opened or closed.
 func (im *Image) Blocks() (n int64, settled bool) {
-	n, settled = im.set.Blocks.dataOf(im.member.Name, im.Size())
-	if im.member.Data != nil {
-		stored := int64(0)
-		for _, e := range im.member.Data {
-			stored += e.Len
-		}
-		n = min(n, stored)
+	n, settled = im.set.Blocks.dataOf(im.member.Name)
+	if settled {
+		return (n + 511) / 512, true
 	}
-	return (n + 511) / 512, settled
+	if im.mu.TryLock() {
+		if im.file != nil {
+			im.data.Store(im.file.DataBytes() + 1)
+		} else {
+			im.last.count(im)
+		}
+		im.mu.Unlock()
+	}
+	if n = im.data.Load() - 1; n < 0 {
+		n = im.Size() // nobody has counted
+	}
+	return (n + 511) / 512, false
 }
 
 // Base is the compressed image that this one is the plain content of, or nil.

@@ -9,6 +9,8 @@ import (
 type lastStatus struct {
 	cache.Status             // of no state: nobody has looked
 	stamp        store.Stamp // what Status is of
+	counted      bool        // Image.data is of countStamp
+	countStamp   store.Stamp
 
 	pieces lastPieces
 }
@@ -52,4 +54,17 @@ func (l *lastStatus) look(st *store.Store, key store.Key, size int64) cache.Stat
 	}
 	l.Status, l.stamp = now, stamp
 	return now
+}
+
+// count counts the data of an image that is not open, if its journal has changed.
+func (l *lastStatus) count(im *Image) {
+	size := im.Size()
+	if size < 0 {
+		return
+	}
+	stamp, _ := im.set.Store.Stamp(im.member.Key)
+	if !l.counted || stamp != l.countStamp {
+		im.data.Store(cache.DataBytesOf(im.set.Store, im.member.Key, size, im.member.Data) + 1)
+		l.counted, l.countStamp = true, stamp
+	}
 }

@@ -69,18 +69,16 @@ func NewBlockSums(spec ListSpec, lists *ListMemory, run func(func(ctx context.Co
 	return &BlockSums{ListSpec: spec, lists: lists, run: run, data: spec.Data}
 }
 
-// dataOf is how many bytes of an image may be other than zero; known: nothing will
-// be learned any more.
-func (b *BlockSums) dataOf(name string, size int64) (n int64, known bool) {
+// dataOf is how many bytes of an image are in blocks that are not all zeros; not
+// known: the list has not been read, or does not have the image.
+func (b *BlockSums) dataOf(name string) (n int64, known bool) {
 	if b == nil {
-		return size, true
+		return 0, false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n, ok := b.data[name]; ok {
-		return n, true
-	}
-	return size, b.data != nil
+	n, known = b.data[name]
+	return n, known
 }
 
 // learnData takes note of where the images have data, once.
