@@ -161,6 +161,7 @@ func (f *fileNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, u
 		errno, _ := f.vfs.errno(w, err, &f.errs, "open an image", "release", f.parent.name, "file", f.name)
 		return nil, 0, errno
 	}
+	p.Opened()
 	h := &handle{node: f, pkg: p, src: src}
 	h.backing = f.io.opened(src, f.offer(src))
 	f.vfs.addHandle(h)

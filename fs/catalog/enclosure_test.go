@@ -175,10 +175,7 @@ func TestBareImages(t *testing.T) {
 		s := newSite(t)
 		s.release("one", c.path, c.body)
 		h := s.open()
-		if got := h.names("one"); got != c.files {
-			t.Errorf("%s: files are %s, want %s", c.path, got, c.files)
-			continue
-		}
+		h.shows("one", c.files)
 		if got := h.read("one", c.name); !bytes.Equal(got, c.plain) {
 			t.Errorf("%s: content differs", c.path)
 		}

@@ -4,7 +4,8 @@ import "testing"
 
 // TestNothingUnasked: what a mount looks at by itself fetches no image whole: not one that
 // is checked whole before its first byte is served, and not one that must be inflated for
-// its size. A listing has the latter sized behind it, but of no release that is refused.
+// its size, neither for a listing. The latter is sized behind the open of another file of
+// the release, or when it is asked for by its name.
 func TestNothingUnasked(t *testing.T) {
 	t.Parallel()
 	key, ring := publisher(t, "publisher")
@@ -46,8 +47,13 @@ func TestNothingUnasked(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		eventually(t, "the plain size is found behind a listing", func() bool { return h.listed("zipped", "zipped.img").Size() == int64(len(blob)) })
-		fetched("by a listing", "/parts.xvm", "/one.xvm")
+		for _, r := range []string{"parts", "one", "unsigned", "zipped"} {
+			h.pkg(r).Files()
+		}
+		fetched("by a listing", "/parts.xvm", "/one.xvm", "/zipped.xvm", "/unsigned.img.gz")
+		h.pkg("zipped").Opened()
+		eventually(t, "the plain size is found behind an open", func() bool { return h.listed("zipped", "zipped.img").Size() == int64(len(blob)) })
+		h.pkg("unsigned").Opened()
 		if name == "require" {
 			fetched("of what is refused", "/unsigned.img.gz")
 		}

@@ -55,7 +55,6 @@ func (r *Release) PackageSoon(ctx context.Context) (*bundle.Package, error) {
 func soon(ctx context.Context, r *Release, why purpose) (*bundle.Package, error) {
 	if p, ok := r.Peek(); ok {
 		r.around.shelf.use(r, p.Bytes())
-		p.Finish()
 		return p, nil
 	}
 	within, cancel := context.WithTimeoutCause(ctx, listPatience, ErrIndexing)
@@ -63,9 +62,6 @@ func soon(ctx context.Context, r *Release, why purpose) (*bundle.Package, error)
 	p, err := index(within, r, why)
 	if err != nil && ctx.Err() == nil && errors.Is(err, within.Err()) && context.Cause(within) == ErrIndexing {
 		return nil, &indexingError{r.Name()}
-	}
-	if err == nil {
-		p.Finish()
 	}
 	return p, err
 }

@@ -220,6 +220,13 @@ func (h *host) complete(release, name string) error {
 	return fh.(interface{ Complete(context.Context) error }).Complete(h.t.Context())
 }
 
+// shows waits until a listing shows these files, after a file of the release was opened.
+func (h *host) shows(release, files string) {
+	h.t.Helper()
+	h.pkg(release).Opened()
+	eventually(h.t, "the directory shows "+files, func() bool { return h.names(release) == files })
+}
+
 // names are the files that a listing shows.
 func (h *host) names(release string) string {
 	h.t.Helper()

@@ -25,10 +25,11 @@
 // # Plain names
 //
 // A compressed image "x.gz" is shown as stored, and its plain content as "x". A
-// plain name is listed once its size is known. Members up to 4 MiB are sized
-// before the directory is shown, and those up to 64 MiB behind it. Larger ones
-// are sized when the plain name is looked up, and that look-up waits. A size once
-// found is kept.
+// plain name is listed once its size is known. A block list, xz and most zstd files
+// tell it. Of the others, members up to 256 KiB are inflated before the directory is
+// shown, and those up to 64 MiB behind the first open of any file of the release.
+// Larger ones are sized when the plain name is looked up, and that look-up waits. A
+// size once found is kept.
 //
 // # The disk made of partition images
 //

@@ -36,7 +36,7 @@ type Package struct {
 	learned  *learned
 	identity identity
 	warnings []string
-	large    []*File   // whose sizes a listing wants found behind it; written by Prepare alone
+	large    []*File   // whose sizes are found behind an open; written by Prepare alone
 	finished sync.Once // for Finish
 }
 
@@ -91,9 +91,10 @@ func (p *Package) Prepare(ctx context.Context) {
 	p.archive.DropHead()
 }
 
-// Finish begins what may go on behind a listing: larger members are inflated to find
-// their sizes. Nothing is, as long as nobody looks. It comes after Prepare.
-func (p *Package) Finish() {
+// Opened begins what may go on behind the open of a file: members are inflated to find
+// their sizes, so that the directory lists the plain names. A listing does not begin it.
+// It comes after Prepare.
+func (p *Package) Opened() {
 	if len(p.large) == 0 {
 		return
 	}

@@ -9,24 +9,26 @@ import (
 	"vmcastfs/fs/catalog/image"
 )
 
-// These bound what is inflated by itself, at a release's first use, so that a
-// directory lists the plain names too. Larger members are sized when their plain
-// name is first asked for.
+// These bound what is inflated by itself, once a file of the release has been opened,
+// so that the directory lists the plain names too. A listing inflates only members that
+// cost about what a header costs. Larger ones are sized when their plain name is first
+// asked for.
 const (
-	sizeAtOnce     = 4 << 20  // stored bytes of a member sized before the directory is shown
-	sizeBackground = 64 << 20 // ... and behind it
+	sizeAtOnce     = 256 << 10 // stored bytes of a member sized before the directory is shown
+	sizeBackground = 64 << 20  // ... and behind an open
 	// A block list tells sizes without anything being inflated, so lists of so
-	// many times the bytes are read.
+	// many times the bytes are read. A listing waits for those of sizeList bytes.
 	sizeListShare = 16
+	sizeList      = 64 << 20
 	// Little can be inflated to very much, and there may be thousands of it.
 	sizeTime           = 5 * time.Second // for all of a release before its directory is shown
-	sizeBackgroundTime = 2 * time.Minute // ... and behind it
+	sizeBackgroundTime = 2 * time.Minute // ... and behind an open
 	sizeFaults         = 8               // told of in the log, for a release
 )
 
-// findSizes looks whether compressed members can be inflated here, and sizes the
-// small ones, as far as the time reaches. It returns those that are to be sized
-// behind the directory.
+// findSizes looks whether compressed members can be inflated, and finds the sizes that
+// can be had without much of a member, as far as the time reaches. It returns those that
+// are to be sized once a file has been opened.
 func findSizes(ctx context.Context, files []*File, l *learned, log *slog.Logger) (rest []*File) {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
@@ -50,11 +52,22 @@ func findSizes(ctx context.Context, files []*File, l *learned, log *slog.Logger)
 		if f.Size() != store.Unknown {
 			continue
 		}
-		cost := im.Base().Size()
-		if text, ok := im.Listed(); ok {
-			cost = text / sizeListShare
+		text, listed := im.Listed()
+		if ctx.Err() == nil && (!listed || text <= sizeList) {
+			known, err := im.ProveSize(ctx)
+			if known {
+				continue
+			}
+			if err != nil && ctx.Err() == nil {
+				warnOfSize(err, log, &faults)
+				continue
+			}
 		}
-		if cost <= sizeAtOnce && ctx.Err() == nil && !findSize(ctx, im, log, &faults) || cost > sizeAtOnce && cost <= sizeBackground {
+		cost := im.Base().Size()
+		if cost <= sizeAtOnce && ctx.Err() == nil && findSize(ctx, im, log, &faults) {
+			continue
+		}
+		if cost <= sizeBackground || listed && text <= sizeListShare*sizeBackground {
 			rest = append(rest, f)
 		}
 	}
@@ -62,7 +75,7 @@ func findSizes(ctx context.Context, files []*File, l *learned, log *slog.Logger)
 	return rest
 }
 
-// findRest sizes files behind the directory, and says so after each. It returns
+// findRest sizes files behind an open, and says so after each. It returns
 // early if the time is too short.
 func findRest(ctx context.Context, files []*File, log *slog.Logger, found func()) {
 	ctx, cancel := context.WithTimeout(ctx, sizeBackgroundTime)

@@ -277,16 +277,8 @@ func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	if n := im.Size(); n != store.Unknown {
 		return n, nil
 	}
-	n, known, err := im.provenSize(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if known {
-		im.found.Store(n + 1)
-		if im.set.Blocks == nil || im.set.Blocks.Own { // another sidecar may say otherwise
-			im.set.SizeFound(im.member.Name, n)
-		}
-		return n, nil
+	if known, err := im.proveSize(ctx, true); err != nil || known {
+		return max(im.Size(), 0), err
 	}
 	file, err := im.Acquire(ctx)
 	if err != nil {
@@ -296,7 +288,7 @@ func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	if err := im.corrupt(file); err != nil {
 		return 0, err
 	}
-	n, err = file.WaitSize(ctx)
+	n, err := file.WaitSize(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%s: find the plain size: %w", im.label(), err)
 	}
@@ -305,23 +297,42 @@ func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// provenSize asks the block list, and then the format, which costs a read or
-// two at the stream's end.
-func (im *Image) provenSize(ctx context.Context) (int64, bool, error) {
+// ProveSize is FindSize without inflating anything, or fetching what is compressed
+// whole; not known: that would be needed.
+func (im *Image) ProveSize(ctx context.Context) (known bool, err error) {
+	return im.proveSize(ctx, false)
+}
+
+// proveSize asks the block list, and then the format, which costs a read or two at the
+// stream's end. Those wait for a file that is checked whole before it is read; wait:
+// they may.
+func (im *Image) proveSize(ctx context.Context, wait bool) (known bool, err error) {
 	file, err := im.base.Acquire(ctx)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
 	defer im.base.Drop()
 	listed, err := im.listed(store.Unknown)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
-	if listed != nil {
-		return listed.Size, true, nil
+	n := int64(0)
+	switch {
+	case listed != nil:
+		n = listed.Size
+	case !wait && im.base.Waits(file):
+		return false, nil
+	default:
+		n, known, err = archive.ProvenSize(ctx, im.member.Format, file, im.base.member.Size)
+		if err != nil || !known {
+			return false, im.keepUndecodable(err)
+		}
 	}
-	n, known, err := archive.ProvenSize(ctx, im.member.Format, file, im.base.member.Size)
-	return n, known, im.keepUndecodable(err)
+	im.found.Store(n + 1)
+	if im.set.Blocks == nil || im.set.Blocks.Own { // another sidecar may say otherwise
+		im.set.SizeFound(im.member.Name, n)
+	}
+	return true, nil
 }
 
 // keepUndecodable keeps err if it says that the image cannot be inflated here, and
