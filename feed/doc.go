@@ -39,7 +39,8 @@
 //
 // The id is the guid, Atom's or JSON's id, or the uuid, compared as it is written
 // (RFC 4287). An item without one has the SHA-256 of its package's [URLKey]. Of two
-// items with one id the newer one counts. Releases without a date come last.
+// items with one id the newer one counts. Releases without a date come last. A date
+// more than a day ahead makes no release the newest one before it comes, see [Ahead].
 //
 // # Names
 //

@@ -144,7 +144,7 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 		f.skip = parseSkip(r.SkipHours, r.SkipDays)
 	}
 	var first error // why the first unusable item is unusable
-	soon := time.Now().Add(24 * time.Hour)
+	now := time.Now()
 	f.Releases = make([]Release, 0, len(src.Items))
 	for n, item := range src.Items {
 		r, note, err := release(item, base)
@@ -166,8 +166,8 @@ func (f *Feed) fill(src *gofeed.Feed, base *url.URL) error {
 			f.warn("%s: %s", what, note)
 		case r.Published.IsZero() && item.Published != "":
 			f.warn("%s: its date %q is not understood", what, show.Text(show.Clip(item.Published, 60)))
-		case r.Published.After(soon):
-			f.warn("%s is dated in the future: %s", what, r.Published.Format(time.RFC3339))
+		case Ahead(r.Published, now):
+			f.warn("%s is dated in the future, and is not the newest release before that: %s", what, r.Published.Format(time.RFC3339))
 		}
 		f.Releases = append(f.Releases, r)
 	}
@@ -197,6 +197,25 @@ func (f *Feed) order() {
 		seen[r.ID] = true
 		return false
 	})
+}
+
+// Ahead tells a date that lies more than a day in the future. Until it comes, a
+// release of that date is not the newest one: a publisher's mistake in writing must
+// not stay the newest release for ever.
+func Ahead(published, now time.Time) bool { return published.After(now.Add(24 * time.Hour)) }
+
+// Newest is the newest release; the zero Release if there is none. If all are of dates
+// ahead, it is the first of them: rather the clock is wrong then.
+func (f *Feed) Newest(now time.Time) (newest Release) {
+	for _, r := range f.Releases {
+		if !Ahead(r.Published, now) {
+			return r
+		}
+	}
+	if len(f.Releases) > 0 {
+		newest = f.Releases[0]
+	}
+	return newest
 }
 
 // release reads one item. note is a warning that does not keep it out.

@@ -449,6 +449,11 @@ func TestF14Future(t *testing.T) {
 	if !warned(f, "item 1 (next) is dated in the future") || len(f.Warnings) != 1 {
 		t.Errorf("%q", f.Warnings)
 	}
+	for at, want := range map[time.Duration]string{0: "now", 25 * time.Hour: "next", -72 * time.Hour: "next"} {
+		if got := f.Newest(time.Now().Add(at)).Title; got != want {
+			t.Errorf("at %v the newest is %q, want %q", at, got, want)
+		}
+	}
 }
 
 func TestF16Roots(t *testing.T) {

@@ -47,10 +47,18 @@ func (s *Snapshot) Release(name string) (*Release, bool) {
 	return r, ok
 }
 
-// Latest is the newest release, or nil.
+// Latest is the newest release, or nil. It is that of the feed, see [feed.Feed.Newest],
+// by the clock, or by when the feed came, if that is later: a clock may begin in the past.
 func (s *Snapshot) Latest() *Release {
-	if len(s.releases) == 0 {
-		return nil
+	now := time.Now()
+	if s.time.After(now) {
+		now = s.time
 	}
-	return s.releases[0]
+	newest := s.feed.Newest(now)
+	for _, r := range s.releases {
+		if r.Item().ID == newest.ID {
+			return r
+		}
+	}
+	return nil
 }

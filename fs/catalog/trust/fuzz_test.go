@@ -46,7 +46,7 @@ func FuzzTrust(f *testing.F) {
 			t.Fatal("what was signed has been replaced")
 		}
 		item := feed.Release{ID: id, Name: id, Published: now}
-		back.rollback(&feed.Feed{Releases: []feed.Release{item}})
+		back.rollback(&feed.Feed{Releases: []feed.Release{item}}, time.Now())
 		back.advance(item, now)
 		back.find(id)
 		back.trim()

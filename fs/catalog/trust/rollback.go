@@ -8,12 +8,9 @@ import (
 	"vmcastfs/feed"
 )
 
-// maxAhead is how far in the future a release may be dated and still count as
-// the newest: a date of 2099 would make every honest feed a rollback (S10).
-const maxAhead = 24 * time.Hour
-
-// rollback says why a feed is older than what was seen of it, or "".
-func (t *Feed) rollback(f *feed.Feed) string {
+// rollback says why a feed is older than what was seen of it, or "". A release that is
+// dated ahead does not make it new.
+func (t *Feed) rollback(f *feed.Feed, at time.Time) string {
 	if t.Newest == nil || len(f.Releases) == 0 {
 		return ""
 	}
@@ -22,7 +19,7 @@ func (t *Feed) rollback(f *feed.Feed) string {
 			return ""
 		}
 	}
-	now := f.Releases[0]
+	now := f.Newest(at)
 	older := now.Published.Before(t.Newest.Published)
 	if now.Published.IsZero() || t.Newest.Published.IsZero() {
 		older = t.Releases[now.ID] != nil // without dates, what is known is not new
@@ -70,7 +67,7 @@ func (t *Feed) rename(ids map[string]string) {
 // advance takes a release for the newest, if it is.
 func (t *Feed) advance(r feed.Release, now time.Time) {
 	switch {
-	case r.Published.After(now.Add(maxAhead)):
+	case feed.Ahead(r.Published, now): // 2099 would make every honest feed a rollback (S10)
 		return
 	case t.Newest == nil, r.Published.After(t.Newest.Published):
 	case r.Published.IsZero() && t.Newest.Published.IsZero() && t.Releases[r.ID] == nil:

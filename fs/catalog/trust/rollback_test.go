@@ -49,7 +49,7 @@ func TestRollbackRules(t *testing.T) {
 		for _, r := range c.feed {
 			f.Releases = append(f.Releases, feed.Release{ID: r.id, Name: r.id, Published: day(r.day)})
 		}
-		if got := ft.rollback(f); got != "" != c.back {
+		if got := ft.rollback(f, testTime()); got != "" != c.back {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
@@ -60,6 +60,11 @@ func TestRollbackRules(t *testing.T) {
 	ft.advance(feed.Release{ID: "z", Published: now.AddDate(50, 0, 0)}, now)
 	if ft.Newest.ID != "a" {
 		t.Error("a release of the far future is the newest")
+	}
+	// Nor does one make an old feed new.
+	old := &feed.Feed{Releases: []feed.Release{{ID: "z", Published: now.AddDate(50, 0, 0)}, {ID: "0", Published: now.AddDate(-1, 0, 0)}}}
+	if ft.rollback(old, now) == "" {
+		t.Error("an old feed with a release of the far future is not called old")
 	}
 }
 
@@ -78,7 +83,7 @@ func TestFormerIDs(t *testing.T) {
 		{ID: "URN:uuid:C", FormerID: "urn:uuid:C"}, {ID: "urn:uuid:C"}, {ID: "URN:uuid:D", FormerID: "urn:uuid:D"},
 	}}
 	ft.rename(ft.renamed(f))
-	if why := ft.rollback(f); why != "" || ft.Newest.ID != "URN:uuid:B" || ft.Alarms[0].ID != "URN:uuid:A" {
+	if why := ft.rollback(f, testTime()); why != "" || ft.Newest.ID != "URN:uuid:B" || ft.Alarms[0].ID != "URN:uuid:A" {
 		t.Errorf("%q, %+v, %+v", why, ft.Newest, ft.Alarms)
 	}
 	if kind, why := ft.objection(Package{ID: "URN:uuid:A", Manifest: "1", Signed: true}); kind != "" {

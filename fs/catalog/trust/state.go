@@ -156,7 +156,7 @@ func (s *State) Err() error {
 
 // Rollback says why a feed is older than what was seen of it, or "".
 func (s *State) Rollback(f *feed.Feed) (why string) {
-	s.look(func(t *Feed) { why = t.rollback(f) })
+	s.look(func(t *Feed) { why = t.rollback(f, time.Now()) })
 	return why
 }
 
@@ -166,10 +166,7 @@ func (s *State) TakeFeed(f *feed.Feed, believed bool) (why string) {
 	s.changeIf(func(t *Feed) bool { return len(t.renamed(f)) > 0 }, func(t *Feed) { t.rename(t.renamed(f)) })
 	why = s.Rollback(f)
 	now := time.Now().UTC().Truncate(time.Second)
-	var newest feed.Release
-	if len(f.Releases) > 0 {
-		newest = f.Releases[0]
-	}
+	newest := f.Newest(now)
 	s.changeIf(func(t *Feed) bool { return t.wouldNote(why, newest, believed, now) }, func(t *Feed) {
 		if why != "" {
 			t.raise(Alarm{Kind: Rollback, ID: newest.ID, Name: newest.Name, Offered: newest.ID, Published: newest.Published, Text: why, At: now})
