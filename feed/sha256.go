@@ -13,7 +13,11 @@ import (
 //
 // An attachment of a JSON Feed has a field instead: "_vmcast": {"sha256": "9f86d0…"}.
 //
-// The value is the SHA-256 of the bytes that the URL serves, in hex. A disk image
+// A feed that `vmcastfs feed import` made of signed catalogues has an element for each,
+// with when it was signed: <vmcast:signed href="…" at="2026-01-31T12:00:00Z"/>. Readers
+// of feeds ignore it.
+//
+// The value of sha256 is the SHA-256 of the bytes that the URL serves, in hex. A disk image
 // that is an enclosure by itself is checked against it, as against the sum of a
 // manifest. It is worth as much as the feed: whoever writes the feed vouches for it,
 // and no signature does. A reader that does not know it loses nothing. It is read

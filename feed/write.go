@@ -3,8 +3,10 @@ package feed
 import (
 	"bytes"
 	"cmp"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -23,6 +25,9 @@ type Channel struct {
 	TTL         time.Duration // whole minutes; 0: not said
 	Built       time.Time     // lastBuildDate; zero: not said
 	Items       []Entry       // in any order
+
+	// Signed is what the feed was made of, by URL, and when that was signed; see [SignedIn].
+	Signed map[string]time.Time
 }
 
 // Entry is one release of a [Channel].
@@ -54,7 +59,7 @@ func (c Channel) Marshal() ([]byte, error) {
 	w := &xmlWriter{}
 	w.raw(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
 	w.raw(`<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom"`)
-	if slices.ContainsFunc(items, func(e Entry) bool { return e.SHA256 != "" }) {
+	if len(c.Signed) > 0 || slices.ContainsFunc(items, func(e Entry) bool { return e.SHA256 != "" }) {
 		w.raw(` xmlns:vmcast="` + namespace + `"`)
 	}
 	w.raw(">\n<channel>\n")
@@ -69,6 +74,9 @@ func (c Channel) Marshal() ([]byte, error) {
 	}
 	if m := int64(c.TTL / time.Minute); m > 0 {
 		w.text("  ", "ttl", fmt.Sprint(m))
+	}
+	for _, address := range slices.Sorted(maps.Keys(c.Signed)) {
+		w.raw(`  <vmcast:signed href="` + escapeXML(address) + `" at="` + c.Signed[address].UTC().Format(time.RFC3339) + `"/>` + "\n")
 	}
 	for _, e := range items {
 		w.raw("  <item>\n")
@@ -123,6 +131,22 @@ func (c Channel) normal() ([]Entry, error) {
 		return cmp.Or(b.Published.Compare(a.Published), cmp.Compare(b.ID, a.ID))
 	})
 	return items, nil
+}
+
+// SignedIn reads [Channel.Signed] of a feed that Marshal wrote, as far as there is one.
+func SignedIn(doc []byte) map[string]time.Time {
+	var f struct {
+		Signed []struct {
+			Href string    `xml:"href,attr"`
+			At   time.Time `xml:"at,attr"`
+		} `xml:"channel>signed"`
+	}
+	_ = xml.Unmarshal(doc, &f) // what it was made of is not known then
+	signed := make(map[string]time.Time)
+	for _, s := range f.Signed {
+		signed[s.Href] = s.At
+	}
+	return signed
 }
 
 // Update is Marshal over old, an earlier version of the same feed. An entry without

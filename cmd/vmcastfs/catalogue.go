@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,6 +22,9 @@ type catalogueReader struct {
 	keyring *xvm.Keyring // nil: it need not be signed
 	wanted  catalogue.Filter
 	signer  string // of the last text that was signed
+	// signed is when each text was signed, by its address; the first one's is that which
+	// the user gave, wherever it was found.
+	signed map[string]time.Time
 }
 
 // signatureSuffixes are what a detached signature is called, behind the name of the text.
@@ -35,11 +39,12 @@ func (r *catalogueReader) read(ctx context.Context, address string) ([]catalogue
 	if err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" || at.RawQuery != "" || at.Fragment != "" || at.User != nil {
 		return nil, usagef("%q is no http or https address of a catalogue, without a login, a query or a fragment", show.Text(address))
 	}
+	r.signed = make(map[string]time.Time)
 	if !strings.HasSuffix(at.Path, "/") && at.Path != "" {
-		return r.items(ctx, at)
+		return r.items(ctx, at, address)
 	}
 	for _, name := range usualNames {
-		items, err := r.items(ctx, at.JoinPath(name))
+		items, err := r.items(ctx, at.JoinPath(name), address)
 		if !errors.Is(err, remote.ErrNotFound) {
 			return items, err
 		}
@@ -47,9 +52,9 @@ func (r *catalogueReader) read(ctx context.Context, address string) ([]catalogue
 	return nil, fmt.Errorf("%s has no catalogue (looked for %s); name the file of sums", show.ParsedURL(at), strings.Join(usualNames, ", "))
 }
 
-// items are those of one file.
-func (r *catalogueReader) items(ctx context.Context, at *url.URL) (items []catalogue.Item, err error) {
-	text, err := r.signed(ctx, at)
+// items are those of one file, which the user called address.
+func (r *catalogueReader) items(ctx context.Context, at *url.URL, address string) (items []catalogue.Item, err error) {
+	text, err := r.text(ctx, at, address)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +86,7 @@ func (r *catalogueReader) streams(ctx context.Context, at *url.URL, text []byte)
 	}
 	for _, l := range lists { // one at a time: each may be large
 		if l.URL != at {
-			if text, err = r.signed(ctx, l.URL); err != nil {
+			if text, err = r.text(ctx, l.URL, l.URL.String()); err != nil {
 				return nil, err
 			}
 		}
@@ -92,8 +97,8 @@ func (r *catalogueReader) streams(ctx context.Context, at *url.URL, text []byte)
 	return items, nil
 }
 
-// signed fetches a text, and has its signature checked. Nothing of it is looked at before.
-func (r *catalogueReader) signed(ctx context.Context, at *url.URL) ([]byte, error) {
+// text fetches a text, and has its signature checked. Nothing of it is looked at before.
+func (r *catalogueReader) text(ctx context.Context, at *url.URL, address string) ([]byte, error) {
 	doc, err := r.client.Get(ctx, at.String(), "", "", catalogue.MaxDocument)
 	if err != nil {
 		return nil, err
@@ -104,7 +109,7 @@ func (r *catalogueReader) signed(ctx context.Context, at *url.URL) ([]byte, erro
 			return nil, fmt.Errorf("%s: %w", show.ParsedURL(at), err)
 		}
 		if by != nil {
-			r.signer = by.Signer
+			r.signer, r.signed[address] = by.Signer, by.Time
 		}
 		return text, nil
 	}
@@ -125,8 +130,20 @@ func (r *catalogueReader) signed(ctx context.Context, at *url.URL) ([]byte, erro
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", show.ParsedURL(&u), err)
 		}
-		r.signer = by.Signer
+		r.signer, r.signed[address] = by.Signer, by.Time
 		return doc.Body, nil
 	}
 	return nil, fmt.Errorf("%s is not signed: there is nothing with %s behind its name; --unsigned takes it as it is", show.ParsedURL(at), strings.Join(signatureSuffixes, ", "))
+}
+
+// older says which text was signed before the one that a feed was made of, or nothing. A
+// server, or whoever is on the way, may serve an old catalogue whose signature is good.
+func older(now, then map[string]time.Time) error {
+	for _, address := range slices.Sorted(maps.Keys(now)) {
+		if was, ok := then[address]; ok && now[address].Before(was) {
+			return fmt.Errorf("%s was signed on %s, and the feed was made of one of %s: this is an old catalogue, from a mirror that lags or from an attacker; the feed stays as it is, --older takes it",
+				show.URL(address), now[address].UTC().Format(time.RFC3339), was.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }

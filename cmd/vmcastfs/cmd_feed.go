@@ -9,6 +9,7 @@ type importCall struct {
 	address, out, title string
 	only, keyring       string
 	unsigned, index     bool
+	older               bool
 	asJSON              bool
 	list                string
 	sign                signFlags
@@ -41,6 +42,9 @@ The catalogue has to be signed: in itself, or by a file beside it with .gpg,
 not signed is taken with --unsigned: then whoever controls the server or the
 network says what the images are. One thing wrong in what is wanted, such as an
 image outside of the catalogue, refuses the whole, with the reason.
+
+The feed keeps when the catalogue was signed. One that was signed earlier is an
+old one, and is refused; --older takes it.
 
 --only leaves out the rest. It takes FIELD=PATTERN with commas between, all of
 which must hold. The fields are arch, file, kind, name, os, product, release and
@@ -76,6 +80,7 @@ beside FILE and the sidecars tell.`,
 	flags.StringVar(&c.title, "title", "", "`TITLE` of the feed (default: as before, else where it comes from)")
 	flags.StringVar(&c.keyring, "keyring", "", "`KEYS` of the publisher: a file, or a directory of them")
 	flags.BoolVar(&c.unsigned, "unsigned", false, "take a catalogue that is not signed")
+	flags.BoolVar(&c.older, "older", false, "take a catalogue signed before the one that FILE was made of")
 	flags.StringVar(&c.only, "only", "", "`FILTER` of what is wanted, e.g. arch=amd64,newest=2")
 	flags.BoolVar(&c.index, "index", false, "make a sidecar for each image")
 	flags.BoolVar(&c.asJSON, "json", false, "print what was done as JSON")

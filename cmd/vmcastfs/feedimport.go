@@ -44,6 +44,7 @@ type importer struct {
 	client *remote.Client
 	how    xvmpack.IndexOptions
 	signer string
+	signed map[string]time.Time    // catalogueReader.signed
 	had    map[string]feed.Release // by id
 	half   map[string]feed.Release // what an import had read that did not end
 	read   []feed.Entry            // now, to be the next one's half
@@ -86,7 +87,7 @@ func (e *env) feedImport(ctx context.Context, c importCall) error {
 	if err != nil {
 		return withCode(exitFailed, fmt.Errorf("import: %w", err))
 	}
-	im.signer, im.done.Signer = r.signer, r.signer
+	im.signer, im.done.Signer, im.signed = r.signer, r.signer, r.signed
 	if r.signer == "" {
 		fmt.Fprintln(e.stderr, "vmcastfs: warning: no signature was checked: whoever controls the server or the network says what these images are")
 	}
@@ -102,6 +103,9 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	if err != nil {
 		return err
 	}
+	if err := older(im.signed, feed.SignedIn(old)); err != nil && !im.call.older {
+		return withCode(exitFailed, fmt.Errorf("import: %w", err))
+	}
 	for _, r := range was.Releases {
 		im.had[r.ID] = r
 	}
@@ -114,6 +118,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	}
 	channel := feed.Channel{
 		Title: cmp.Or(im.call.title, was.Title, "images of "+show.URL(im.call.address)), Link: im.call.address, TTL: 24 * time.Hour, Built: time.Now(),
+		Signed: im.signed,
 	}
 	for i := range items {
 		entry, err := im.entry(ctx, &items[i], i, len(items))
