@@ -55,7 +55,7 @@ func DataBytesOf(s *store.Store, k store.Key, size int64, data []Extent) int64 {
 	l := &local{data: mergeExtents(data, size), bs: DefaultBlockSize}
 	l.size.Store(size)
 	if _, err := s.Stamp(k); err == nil {
-		if f, err := s.OpenExisting(k); err == nil {
+		if f, err := store.OpenExisting(s, k); err == nil {
 			defer f.Close() //nolint:errcheck // nothing was written
 			l.sf, l.bs = f, int64(f.BlockSize())
 		}
@@ -75,7 +75,7 @@ type dataCount struct {
 func (l *local) dataBytes() int64 {
 	now := dataCount{size: l.size.Load(), learned: l.learned.Load()}
 	if l.sf != nil && l.given == nil {
-		now.zeros = l.sf.Zeros()
+		now.zeros = store.ZerosOf(l.sf)
 	}
 	if c := l.counted.Load(); c != nil && c.size == now.size && c.zeros == now.zeros && c.learned == now.learned {
 		return c.bytes

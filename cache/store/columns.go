@@ -78,7 +78,7 @@ func ColumnsOf(s *Store, k Key, n int, elsewhere []Run) []Column {
 	if _, err := s.Stamp(k); err != nil {
 		return nil
 	}
-	f, err := s.OpenExisting(k)
+	f, err := OpenExisting(s, k)
 	if err != nil {
 		return nil
 	}
@@ -87,4 +87,4 @@ func ColumnsOf(s *Store, k Key, n int, elsewhere []Run) []Column {
 }
 
 // OpenExisting opens a file that the store has.
-func (s *Store) OpenExisting(k Key) (*File, error) { return s.acquire(k, 0) }
+func OpenExisting(s *Store, k Key) (*File, error) { return s.acquire(k, 0) }

@@ -45,8 +45,8 @@ func (p *presence) nextOffset(size, off int64, word func(p *page, w int) uint64)
 	return min(max(off, b*bs), size)
 }
 
-// Zeros counts the blocks that are known to be zero.
-func (f *File) Zeros() int64 {
+// ZerosOf counts the blocks of a file that are known to be zero.
+func ZerosOf(f *File) int64 {
 	f.present.mu.RLock()
 	defer f.present.mu.RUnlock()
 	return f.present.mapping.zeros

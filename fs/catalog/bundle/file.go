@@ -190,9 +190,9 @@ func (f *File) Attr(name string) ([]byte, bool) {
 	return []byte(value), value != ""
 }
 
-// sha256 is the digest that the manifest gives, or the feed.
+// sha256 is the digest that the manifest gives of a member as it is stored, or the feed.
 func (f *File) sha256() string {
-	if m := f.shared.verdict().Sums; m != nil {
+	if m := f.shared.verdict().Sums; m != nil && f.origin == stored {
 		for _, s := range m.Sums(f.name) {
 			if s.Algo == sums.SHA256 {
 				return s.Hex

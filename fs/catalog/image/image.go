@@ -83,8 +83,8 @@ func (im *Image) Blocks() (n int64, settled bool) {
 	if im.mu.TryLock() {
 		if im.file != nil {
 			im.data.Store(im.file.DataBytes() + 1)
-		} else {
-			im.last.count(im)
+		} else if n, changed := im.last.recount(im.set.Store, im.member.Key, im.Size(), im.member.Data); changed {
+			im.data.Store(n + 1)
 		}
 		im.mu.Unlock()
 	}
@@ -270,14 +270,13 @@ func corruptError(label, note string) error {
 	return fmt.Errorf("%s: %w: %s", label, cache.ErrCorrupt, note)
 }
 
-// FindSize finds the size of plain content that nothing tells. It asks what the
-// format proves, or else inflates the stream to its end, which also caches all of
-// it. Any number may wait; the work goes on for as long as one does.
+// FindSize finds the size of plain content that nothing tells: by the format, or else by
+// inflating the stream to its end, which also caches all of it. Any number may wait.
 func (im *Image) FindSize(ctx context.Context) (int64, error) {
 	if n := im.Size(); n != store.Unknown {
 		return n, nil
 	}
-	if known, err := im.proveSize(ctx, true); err != nil || known {
+	if known, err := proveSize(ctx, im, true); err != nil || known {
 		return max(im.Size(), 0), err
 	}
 	file, err := im.Acquire(ctx)
@@ -300,13 +299,12 @@ func (im *Image) FindSize(ctx context.Context) (int64, error) {
 // ProveSize is FindSize without inflating anything, or fetching what is compressed
 // whole; not known: that would be needed.
 func (im *Image) ProveSize(ctx context.Context) (known bool, err error) {
-	return im.proveSize(ctx, false)
+	return proveSize(ctx, im, false)
 }
 
 // proveSize asks the block list, and then the format, which costs a read or two at the
-// stream's end. Those wait for a file that is checked whole before it is read; wait:
-// they may.
-func (im *Image) proveSize(ctx context.Context, wait bool) (known bool, err error) {
+// stream's end. wait: those may wait for a file that is checked whole before it is read.
+func proveSize(ctx context.Context, im *Image, wait bool) (known bool, err error) {
 	file, err := im.base.Acquire(ctx)
 	if err != nil {
 		return false, err

@@ -9,7 +9,7 @@ import (
 type lastStatus struct {
 	cache.Status             // of no state: nobody has looked
 	stamp        store.Stamp // what Status is of
-	counted      bool        // Image.data is of countStamp
+	counted      bool        // the data was, as of countStamp
 	countStamp   store.Stamp
 
 	pieces lastPieces
@@ -56,15 +56,13 @@ func (l *lastStatus) look(st *store.Store, key store.Key, size int64) cache.Stat
 	return now
 }
 
-// count counts the data of an image that is not open, if its journal has changed.
-func (l *lastStatus) count(im *Image) {
-	size := im.Size()
-	if size < 0 {
-		return
+// recount counts the data of an image of this size that is not open; not changed: its
+// journal is as it was the last time.
+func (l *lastStatus) recount(st *store.Store, key store.Key, size int64, data []cache.Extent) (n int64, changed bool) {
+	stamp, _ := st.Stamp(key)
+	if size < 0 || l.counted && stamp == l.countStamp {
+		return 0, false
 	}
-	stamp, _ := im.set.Store.Stamp(im.member.Key)
-	if !l.counted || stamp != l.countStamp {
-		im.data.Store(cache.DataBytesOf(im.set.Store, im.member.Key, size, im.member.Data) + 1)
-		l.counted, l.countStamp = true, stamp
-	}
+	l.counted, l.countStamp = true, stamp
+	return cache.DataBytesOf(st, key, size, data), true
 }
