@@ -34,7 +34,8 @@ import (
 // The MD5 of XVM2 is that of the plain disk, under its name without ".gz". By a
 // fault of the one packager known, it may be that of the first MiB. [Plain] has
 // both alternatives, one of which must match. The second one says nothing of the
-// rest of the disk.
+// rest of the disk. In all other forms a name is that of a member as it is stored: a
+// sum of d.img says nothing of the content of d.img.gz.
 //
 // The comment "# vmcast-release: ID" says that the manifest is for the release with
 // this guid and no other. The first one counts. So a package that was signed for one
