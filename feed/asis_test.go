@@ -255,6 +255,8 @@ func TestCharsetOfTheHeader(t *testing.T) {
 	const cyrillic = "Тест" // 0xd2 e5 f1 f2 in Windows-1251
 	in1251 := rssOf(item("\xd2\xe5\xf1\xf2", "1", ""))
 	inUTF8 := rssOf(item(cyrillic, "1", ""))
+	// In Windows-1251 the letters of these marks are two of the alphabet.
+	marks := "<!-- \xfe\xff \xfe\xff \xff\xfe \xff\xfe " + strings.Repeat("x", 2000) + " \xfe\xff \xfe\xff -->"
 	decl := func(enc string) string { return `<?xml version="1.0" encoding="` + enc + `"?>` }
 	inUTF16 := func(order binary.AppendByteOrder, s string) string {
 		var b []byte
@@ -265,6 +267,8 @@ func TestCharsetOfTheHeader(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ contentType, body, want string }{
 		"header alone":              {"text/xml; charset=windows-1251", in1251, cyrillic},
+		"letters like marks":        {"text/xml; charset=windows-1251", in1251 + marks, cyrillic},
+		"declared letters":          {"", decl("windows-1251") + in1251 + marks, cyrillic},
 		"quoted, upper case":        {`Application/RSS+XML; x=y; Charset="WINDOWS-1251"`, in1251, cyrillic},
 		"in single quotes":          {"text/xml; charset='windows-1251'", in1251, cyrillic},
 		"with rubbish behind":       {"text/xml; charset=windows-1251; foo", in1251, cyrillic},

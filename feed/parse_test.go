@@ -458,7 +458,8 @@ func TestF14Future(t *testing.T) {
 
 func TestF16Roots(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{`<svg/>`, `<opml><body/></opml>`, `<x:Envelope xmlns:x="y"/>`} {
+	binary := "7z\xbc\xaf{\x00" + strings.Repeat("\xfe\x01\x02", 700) // with what begins UTF-16
+	for _, body := range []string{`<svg/>`, `<opml><body/></opml>`, `<x:Envelope xmlns:x="y"/>`, binary} {
 		if _, err := parseAt([]byte(body), testBase); !errors.Is(err, ErrNotFeed) {
 			t.Errorf("%s: %v", body, err)
 		}

@@ -164,10 +164,15 @@ func (c *Client) open(ctx context.Context, r *route, refused int) (*Object, *url
 	if (err == io.EOF || err == io.ErrUnexpectedEOF) && a.eof && o.id.Size == unknown {
 		o.head, o.id.Size, err = o.head[:n:n], int64(n), nil
 	}
+	if err != nil && n > 0 && o.id.Ranged && ctx.Err() == nil {
+		a.fail(err) // and the rest is asked for like any other
+		o.head, err = o.head[:n:n], nil
+	} else if err == nil {
+		a.peer.succeeded()
+	}
 	if err != nil {
 		return nil, final, a.reject(err)
 	}
-	a.peer.succeeded()
 	a.close(o.id.Ranged)
 	if o.id.Ranged && o.id.Size == unknown {
 		if err := o.findSize(ctx); err != nil {

@@ -195,3 +195,23 @@ func TestH7RangeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestH17EveryBodyBreaks has no body come to its end, that of the first look included. What
+// came is taken.
+func TestH17EveryBodyBreaks(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []origin.Kind{origin.Truncate, origin.Reset, origin.Stall} {
+		for _, after := range []int64{1000, 70_000} {
+			t.Run(fmt.Sprint(kind, after), func(t *testing.T) {
+				t.Parallel()
+				s, want := serve(t)
+				s.Inject(origin.Fault{Kind: kind, After: after})
+				o := open(t, client(t, func(o *Options) { o.Timeo = time.Minute }), s.URL()+"/f")
+				if head := o.Head(); len(head) == 0 || !bytes.HasPrefix(want, head) {
+					t.Errorf("a head of %d bytes", len(head))
+				}
+				mustFetch(t, o, want, 10, 3*after)
+			})
+		}
+	}
+}
