@@ -391,6 +391,16 @@ func TestReplacedWhileOff(t *testing.T) {
 	f.Close()
 	w.umount()
 
+	// An archive of the same size at a server that tells no versions apart any more.
+	again := noise(21<<16, 9)
+	w.put("/one.xvm", packListed(t, member{"root.img", again}), time.Time{}, "")
+	w.mount()
+	testkit.Eventually(t, "the other archive is shown", time.Minute, func() bool {
+		got, err := os.ReadFile(w.path("one", "root.img"))
+		return err == nil && bytes.Equal(got, again)
+	})
+	w.umount()
+
 	w.origin.PutBytes("/one.xvm", packListed(t, member{"other.img", old}))
 	if out, err := w.run("list", "-o", w.options(), w.feed); err != nil || !strings.Contains(out, "other.img") || strings.Contains(out, "root.img") {
 		t.Errorf("list of a replaced archive: %v\n%s", err, out)

@@ -274,8 +274,11 @@ func (p *Package) Transport() string { return p.content.Transport() }
 // that cannot be told now. Another validator is none of that if blocks match the list.
 func (p *Package) Check(ctx context.Context) error {
 	err := p.archive.Check(ctx)
-	if (errors.Is(err, remote.ErrChanged) || errors.Is(err, remote.ErrProtocol)) && p.proven(ctx) == nil {
-		return nil
+	if errors.Is(err, remote.ErrChanged) || errors.Is(err, remote.ErrProtocol) {
+		// An answer that lacks the validators says nothing, but another manifest does.
+		if other := p.proven(ctx); other == nil || errors.Is(other, remote.ErrChanged) {
+			return other
+		}
 	}
 	return err
 }
