@@ -79,7 +79,7 @@ func TestS12Identity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id := s.Identity(); strings.ContainsAny(id, "\x1b\u202e") || len(id) > 200 || !strings.HasPrefix(id, "Eve ") {
+	if id := identityOf(s.entity); strings.ContainsAny(id, "\x1b\u202e") || len(id) > 200 || !strings.HasPrefix(id, "Eve ") {
 		t.Errorf("%q", id)
 	}
 }

@@ -79,12 +79,10 @@ func keyMoments(packets []byte) (moments []time.Time) {
 		switch p := nextPacket(r).(type) {
 		case nil:
 			return moments
-		case *packet.PublicKey:
-			created = append(created[:min(len(created), 1)], p.CreationTime)
-			moments = append(moments, p.CreationTime)
-		case *packet.PrivateKey:
-			created = append(created[:min(len(created), 1)], p.CreationTime)
-			moments = append(moments, p.CreationTime)
+		case *packet.PublicKey, *packet.PrivateKey:
+			at := publicKey(p).CreationTime
+			created = append(created[:min(len(created), 1)], at)
+			moments = append(moments, at)
 		case *packet.Signature:
 			moments = appendSignatureMoments(moments, p)
 			if p.EmbeddedSignature != nil {

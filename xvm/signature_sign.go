@@ -70,9 +70,6 @@ func locked(e *openpgp.Entity) bool {
 // Fingerprint is that of the primary key, in upper-case hexadecimal.
 func (s *Signer) Fingerprint() string { return fmt.Sprintf("%X", s.entity.PrimaryKey.Fingerprint) }
 
-// Identity is a user id of the key, made harmless for a terminal.
-func (s *Signer) Identity() string { return identityOf(s.entity) }
-
 // Sign returns an armored detached signature over data, dated at. RSA and
 // Ed25519 keys give the same bytes for the same input.
 func (s *Signer) Sign(data []byte, at time.Time) ([]byte, error) {

@@ -28,8 +28,8 @@ func TestSigner(t *testing.T) {
 	if s, err = ParseSigner(secret, nil); err != nil {
 		t.Fatal(err)
 	}
-	if s.Identity() != "Demo <demo@example.org>" || len(s.Fingerprint()) != 40 {
-		t.Errorf("%q %q", s.Identity(), s.Fingerprint())
+	if identityOf(s.entity) != "Demo <demo@example.org>" || len(s.Fingerprint()) != 40 {
+		t.Errorf("%q %q", identityOf(s.entity), s.Fingerprint())
 	}
 	data := []byte("content\n")
 	sig, err := s.Sign(data, at.Add(time.Hour))

@@ -92,14 +92,10 @@ func tempError(err error) error {
 	return withCode(exitSystem, fmt.Errorf("%w in %s: %w; set TMPDIR to a directory with more room", errTemp, os.TempDir(), err))
 }
 
-// tempFile is a file without a name, which goes with the process.
+// tempFile is an xvmpack.TempFile of the system.
 func tempFile() (*os.File, error) {
-	f, err := os.CreateTemp("", "vmcastfs-*.tmp")
+	f, err := xvmpack.TempFile("")
 	if err != nil {
-		return nil, tempError(err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
 		return nil, tempError(err)
 	}
 	return f, nil

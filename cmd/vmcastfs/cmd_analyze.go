@@ -46,7 +46,7 @@ after a remount, too; without a mount by its NAME, as "cache list" shows it.`,
 		var out bytes.Buffer
 		switch {
 		case terminalOf(e.stdout) != nil:
-			out.WriteString(wrapped("", page.Words(b, time.Now()), widthOf(e.stdout)))
+			out.WriteString(wrapped("", page.Sentence(b.Picture, time.Now()), widthOf(e.stdout)))
 			out.WriteString("To draw it, send the output to a file: vmcastfs analyze … > boot.svg\n")
 		case asHTML:
 			err = page.WriteHTML(&out, b, time.Now())

@@ -28,8 +28,8 @@ func PictureOf(c *Catalog, release, file string, n int, boot bool) (b Boot, ok b
 	if !ok {
 		return b, false
 	}
-	f, ok := p.Peek(file)
-	if !ok {
+	f := p.File(file)
+	if f == nil {
 		return b, false
 	}
 	pic, ok := f.Picture(n, boot)

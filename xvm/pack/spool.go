@@ -18,15 +18,25 @@ type spool struct {
 }
 
 func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, ".vmcastfs-*.tmp")
+	f, err := TempFile(dir)
 	if err != nil {
 		return nil, fmt.Errorf("temporary file: %w", err)
 	}
+	return &spool{File: f}, nil
+}
+
+// TempFile makes a file without a name in a directory, "" for that of the system. It goes
+// with the process.
+func TempFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".vmcastfs-*.tmp")
+	if err != nil {
+		return nil, err
+	}
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("temporary file: %w", err)
+		return nil, err
 	}
-	return &spool{File: f}, nil
+	return f, nil
 }
 
 func (s *spool) Write(p []byte) (int, error) {

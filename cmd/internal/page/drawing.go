@@ -54,9 +54,6 @@ func Check(b *catalog.Boot) error {
 	return nil
 }
 
-// Words is the sentence about an image.
-func Words(b catalog.Boot, now time.Time) string { return Sentence(b.Picture, now) }
-
 // WriteSVG draws the picture of an image; WriteHTML puts it into a page of its own.
 func WriteSVG(w io.Writer, b catalog.Boot, now time.Time) error {
 	return templates.ExecuteTemplate(w, "picture.svg", newDrawing(b, now))

@@ -157,12 +157,6 @@ func (p *Package) All() []*File {
 	return files
 }
 
-// Peek finds a file that is no release note, without waiting.
-func (p *Package) Peek(name string) (f *File, ok bool) {
-	f, ok = p.files[name]
-	return f, ok
-}
-
 // Lookup finds a file by its name; fs.ErrNotExist: there is none. It waits until
 // the size of the file is found, if that is not known.
 func (p *Package) Lookup(ctx context.Context, name string) (*File, error) {

@@ -39,10 +39,7 @@ func profileText(im *Image) []byte {
 			return text
 		}
 	}
-	text, err := im.set.Store.GetDoc(kindProfile, string(im.member.Key))
-	if err != nil {
-		return nil
-	}
+	text, _ := im.set.Store.GetDoc(kindProfile, string(im.member.Key)) // nil: there is none
 	return text
 }
 
@@ -135,13 +132,7 @@ func bootOf(im *Image, r *trace.Recorder) *trace.Trace {
 
 // KeptBoot is the last boot of an image that is on the disk; nil: there is none.
 func KeptBoot(st *store.Store, key store.Key) *trace.Trace {
-	raw, err := st.GetDoc(kindBoot, string(key))
-	if err != nil {
-		return nil
-	}
-	t, err := trace.Decode(raw)
-	if err != nil {
-		return nil
-	}
+	raw, _ := st.GetDoc(kindBoot, string(key))
+	t, _ := trace.Decode(raw)
 	return t
 }

@@ -80,10 +80,7 @@ func sharedReads(set *Set, name string) []cache.Extent {
 
 // recordedProfile is what this host has recorded of an image before.
 func recordedProfile(st *store.Store, kind string, key store.Key) []xvm.ProfileRead {
-	text, err := st.GetDoc(kind, string(key))
-	if err != nil {
-		return nil
-	}
+	text, _ := st.GetDoc(kind, string(key))
 	reads, _ := xvm.ParseProfile(text)
 	return reads
 }
