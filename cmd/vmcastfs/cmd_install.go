@@ -127,7 +127,7 @@ func (in *installation) things() ([]thing, error) {
 	}
 	list := []thing{
 		{path: in.binary(), mode: 0o755, content: func() ([]byte, error) { return os.ReadFile("/proc/self/exe") }},
-		made(share+"/bash-completion/completions/vmcastfs", func(w io.Writer) error { return in.root.GenBashCompletionV2(w, true) }),
+		made(share+"/bash-completion/completions/vmcastfs", func(w io.Writer) error { return bashCompletion(w, in.root) }),
 		made(share+"/zsh/site-functions/_vmcastfs", in.root.GenZshCompletion),
 		made(share+"/fish/vendor_completions.d/vmcastfs.fish", func(w io.Writer) error { return in.root.GenFishCompletion(w, true) }),
 		file(share+"/doc/vmcastfs/examples/mount.conf", distFile("example.conf")),

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,6 +13,20 @@ import (
 	"vmcastfs/cache/store"
 	"vmcastfs/feed/show"
 )
+
+// bashQuotes are the lines of bash's script that make a word safe for the shell.
+var bashQuotes = regexp.MustCompile(`(?m)^( *)((comp|COMPREPLY\[0\])=\$\(printf "%q".*|printf -v (comp) "%q".*)$`)
+
+// bashCompletion writes the script for bash. That of cobra escapes commas, which need
+// none, and then takes no word with a comma for what the user has typed.
+func bashCompletion(w io.Writer, root *cobra.Command) error {
+	var script bytes.Buffer
+	if err := root.GenBashCompletionV2(&script, true); err != nil {
+		return err
+	}
+	_, err := w.Write(bashQuotes.ReplaceAll(script.Bytes(), []byte("$1$2\n$1$3$4=${$3$4//\\\\,/,}")))
+	return err
+}
 
 // completeOptions completes the last of the names and values of an -o list.
 func completeOptions(_ *cobra.Command, _ []string, typed string) (words []string, _ cobra.ShellCompDirective) {

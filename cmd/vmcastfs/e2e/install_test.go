@@ -216,6 +216,27 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
+// TestCompletedByBash: the options behind a comma are completed, too. Where bash cuts words
+// at "=", only what is behind it is put in.
+func TestCompletedByBash(t *testing.T) {
+	t.Parallel()
+	dest := staged(t)
+	for typed, want := range map[string]string{
+		"cache_s": "cache_size=", "ro,cache_s": "ro,cache_size=", "verify=s": "strict", "ro,verify=s": "strict", "ro,soft,prewarm=": "boot all off",
+	} {
+		script := `
+			. "$1"; set -- "$2"; COMP_WORDBREAKS="=:" COMP_TYPE=9 COMP_LINE="vmcastfs mount -o $1" COMP_POINT=${#COMP_LINE}
+			_get_comp_words_by_ref() { cur=$typed prev=-o words=(vmcastfs mount -o "$typed") cword=3; }
+			typed=$1; compopt() { :; }; __start_vmcastfs; echo "${COMPREPLY[*]}"`
+		cmd := exec.Command("bash", "-c", script, "bash", dest+"/usr/share/bash-completion/completions/vmcastfs", typed)
+		cmd.Env = append(os.Environ(), "PATH="+dest+"/usr/bin:"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("%s: bash puts in %q, want %q (%v)", typed, got, want, err)
+		}
+	}
+}
+
 // TestCompleted: commands, the keys and values of -o, and mount points are completed.
 func TestCompleted(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,14 +31,25 @@ func TestPackages(t *testing.T) {
 				t.Errorf("%s lacks %s:\n%s", format, name, list)
 			}
 		}
+		// Modes, and an owner of root, as in the package of Debian.
+		for line := range strings.Lines(says("bsdtar", "-tvf", pkg)) {
+			f := strings.Fields(line)
+			if len(f) < 9 || strings.HasPrefix(f[8], ".") {
+				continue // of the package itself
+			}
+			mode := map[bool]string{true: "-rwxr-xr-x", false: "-rw-r--r--"}[strings.HasSuffix(f[8], "/bin/vmcastfs")]
+			if f[0] != mode && f[0][0] == '-' || f[0][0] == 'd' && f[0] != "drwxr-xr-x" || !slices.Contains([]string{"root", "0"}, f[2]) {
+				t.Errorf("%s: %s", format, line)
+			}
+		}
 		var depends, rest, want string
 		if format == "rpm" {
 			depends, rest, want = says("rpm", "-qp", "--requires", pkg), says("rpm", "-qp", "--recommends", "--scripts", pkg), "\nfuse3\n"
 		} else {
-			rest, want = says("bsdtar", "-xOf", pkg, ".PKGINFO"), "\npkgver = 0_git"
-			depends = rest
+			rest, want = says("bsdtar", "-xOf", pkg, ".PKGINFO", ".post-install"), "\npkgver = 0_git"
+			depends = says("bsdtar", "-xOf", pkg, ".PKGINFO")
 		}
-		if !strings.Contains(rest, want) || strings.Contains(depends, "fuse3") || format == "rpm" && !strings.Contains(rest, "add fuse.vmcastfs to PRUNEFS") {
+		if !strings.Contains(rest, want) || strings.Contains(depends, "fuse3") || !strings.Contains(rest, "add fuse.vmcastfs to PRUNEFS") {
 			t.Errorf("%s depends on %s and says\n%s", format, depends, rest)
 		}
 	}
