@@ -49,7 +49,7 @@ func countingGuest(t *testing.T) (archive []byte) {
 	if err := errors.Join(
 		os.Rename(g.kernel, filepath.Join(dir, "vmlinuz")), os.Remove(g.root), fillRoot(root, 8<<20),
 		os.WriteFile(xml, []byte(`<xvm><name>counting</name><memory unit="MiB">256</memory><kernel>vmlinuz</kernel><ramdisk>initrd</ramdisk>
-			<cmdline>console=ttyS0 panic=-1 quiet root=/dev/vda1</cmdline><disk file="root.img" target="vda1"/></xvm>`), 0o644),
+			<cmdline>console=ttyS0 panic=-1 quiet no_timer_check root=/dev/vda1</cmdline><disk file="root.img" target="vda1"/></xvm>`), 0o644),
 	); err != nil {
 		t.Fatal(err)
 	}
