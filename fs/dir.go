@@ -24,7 +24,7 @@ func dirIdentity(parent releaseID, path string) fusefs.StableAttr {
 }
 
 func newDirNode(r *releaseNode, path string) *dirNode {
-	return &dirNode{plain: newPlain(r.vfs, dirIdentity(r.key, path), 2, 0, r.time), release: r, path: path}
+	return &dirNode{plain: newPlain(r.vfs, dirIdentity(r.key(), path), 2, 0, r.time), release: r, path: path}
 }
 
 var _ = (fusefs.NodeLookuper)((*dirNode)(nil))
@@ -36,22 +36,25 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 var _ = (fusefs.NodeReaddirer)((*dirNode)(nil))
 
 func (d *dirNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Errno) {
-	parent := d.release.id.Ino
+	parent := d.release.StableAttr().Ino
 	if i := strings.LastIndexByte(d.path, '/'); i >= 0 {
-		parent = dirIdentity(d.release.key, d.path[:i]).Ino
+		parent = dirIdentity(d.release.key(), d.path[:i]).Ino
 	}
 	return d.release.list(ctx, d.path+"/", dots(d.id.Ino, parent))
 }
 
 // impliedDirs is the set of directories that the names of files imply.
 func impliedDirs(files []*bundle.File) map[string]struct{} {
-	dirs := make(map[string]struct{})
+	var dirs map[string]struct{} // most have none
 	for _, f := range files {
 		name := f.Name()
 		for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name, '/') {
 			name = name[:i]
 			if _, known := dirs[name]; known {
 				break
+			}
+			if dirs == nil {
+				dirs = make(map[string]struct{})
 			}
 			dirs[name] = struct{}{}
 		}

@@ -70,8 +70,8 @@ func (v *vfs) fileIdentity(parent releaseID, f *bundle.File) fusefs.StableAttr {
 func newFileNode(r *releaseNode, f *bundle.File) *fileNode {
 	n := &fileNode{
 		node:    node{vfs: r.vfs},
-		id:      r.vfs.fileIdentity(r.key, f),
-		parent:  r.key,
+		id:      r.vfs.fileIdentity(r.key(), f),
+		parent:  r.key(),
 		release: r.release,
 		name:    f.Name(),
 		size:    max(f.Size(), 0),

@@ -9,7 +9,7 @@ import (
 
 // knownRoom is how many files of releases the kernel is left to know. It forgets by
 // itself only when it is short of memory, and each costs us half a KiB.
-const knownRoom = 4096
+const knownRoom = 2048
 
 // known are the releases whose files the kernel was told of. Of those that were not
 // looked at for longest, the kernel is told to forget the files. It keeps the directories:

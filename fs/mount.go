@@ -73,7 +73,7 @@ func Mount(ctx context.Context, tree *catalog.Catalog, o Options) (*Server, erro
 	v.passthrough.Store(!o.NoPassthrough && server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH != 0)
 
 	s := &Server{vfs: v, dir: dir, done: make(chan struct{})}
-	shown := v.view()
+	shown := tree.Snapshot()
 	unsubscribe := tree.Subscribe(v.poke)
 	v.poke() // in case the tree changed between the two lines above
 	go s.serve(server, shown, unsubscribe)
@@ -155,7 +155,7 @@ func (v *vfs) fuseOptions() *fusefs.Options {
 }
 
 // serve answers requests until the connection ends, and then cleans up.
-func (s *Server) serve(server *fuse.Server, shown view, unsubscribe func()) {
+func (s *Server) serve(server *fuse.Server, shown *catalog.Snapshot, unsubscribe func()) {
 	defer close(s.done)
 	stop := make(chan struct{})
 	var background sync.WaitGroup

@@ -3,6 +3,8 @@ package fs
 import (
 	"crypto/sha256"
 	"syscall"
+
+	"vmcastfs/fs/catalog"
 )
 
 // poke wakes the notifier. It never blocks.
@@ -37,15 +39,14 @@ type view struct {
 	releases map[string]uint64 // generations by name
 }
 
-func (v *vfs) view() view {
-	snap := v.tree.Snapshot()
+func (v *vfs) view(snap *catalog.Snapshot) view {
 	now := view{
 		feed:     sha256.Sum256(snap.FeedXML()),
 		feedTime: snap.FeedTime().UnixNano(),
 		latest:   newest(snap),
 		releases: make(map[string]uint64),
 	}
-	for _, r := range v.releases() {
+	for _, r := range v.releasesOf(snap) {
 		now.releases[r.Name()] = r.Generation()
 	}
 	return now
@@ -73,9 +74,9 @@ func changes(a, b view) []string {
 	return names
 }
 
-// notifier tells the kernel what to forget. It runs until stop is closed; once
-// the connection is gone, notifications fail at once.
-func (v *vfs) notifier(stop <-chan struct{}, shown view) {
+// notifier tells the kernel what to forget, from what was shown on. It runs until stop is
+// closed; once the connection is gone, notifications fail at once.
+func (v *vfs) notifier(stop <-chan struct{}, shown *catalog.Snapshot) {
 	for {
 		select {
 		case <-stop:
@@ -85,8 +86,11 @@ func (v *vfs) notifier(stop <-chan struct{}, shown view) {
 		for f := range v.takeDistrusted() {
 			v.check("content of "+f.name, f.NotifyContent(0, 0))
 		}
-		now := v.view()
-		names := changes(shown, now)
+		now := v.tree.Snapshot()
+		if now == shown {
+			continue // it is files that changed
+		}
+		names := changes(v.view(shown), v.view(now))
 		for _, name := range names {
 			v.check(name, v.root.NotifyEntry(name))
 		}

@@ -20,10 +20,9 @@ import (
 
 // releaseNode is the directory of one generation of a release.
 type releaseNode struct {
-	plain
-	key     releaseID
+	node
 	release *catalog.Release
-	feed    time.Time // of the feed, which stands in for a missing publication date
+	feed    int64 // Unix time of the feed, which stands in for a missing publication date
 	errs    meter.Limiter
 
 	dirsOnce sync.Once
@@ -38,13 +37,25 @@ func releaseIdentity(r *catalog.Release) fusefs.StableAttr {
 
 // newReleaseNode shows r of a feed from feedTime.
 func newReleaseNode(v *vfs, r *catalog.Release, feedTime time.Time) *releaseNode {
-	n := &releaseNode{key: releaseID{r.Name(), r.Generation()}, release: r, feed: feedTime}
-	n.plain = newPlain(v, releaseIdentity(r), 2, 0, n.time)
-	return n
+	return &releaseNode{node: node{vfs: v}, release: r, feed: feedTime.Unix()}
 }
 
+func (r *releaseNode) key() releaseID { return releaseID{r.release.Name(), r.release.Generation()} }
+
 // time is that of the directory: the feed may change the date of a release.
-func (r *releaseNode) time() time.Time { return cmp.Or(r.release.Published(), r.feed) }
+func (r *releaseNode) time() time.Time { return cmp.Or(r.release.Published(), time.Unix(r.feed, 0)) }
+
+func (r *releaseNode) attr(out *fuse.Attr, id fusefs.StableAttr) {
+	r.vfs.setAttr(out, id, 2, 0, r.time())
+}
+
+var _ = (fusefs.NodeGetattrer)((*releaseNode)(nil))
+
+func (r *releaseNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	r.attr(&out.Attr, r.StableAttr())
+	out.SetTimeout(foreverish)
+	return 0
+}
 
 var _ = (fusefs.NodeGetxattrer)((*releaseNode)(nil))
 
@@ -64,7 +75,7 @@ func (r *releaseNode) open(w *waiter, index func(context.Context) (*bundle.Packa
 		return nil, syscall.EAGAIN // the log has said so
 	}
 	if err != nil {
-		errno, _ := r.vfs.errno(w, err, &r.errs, "index a release", "release", r.key.name)
+		errno, _ := r.vfs.errno(w, err, &r.errs, "index a release", "release", r.release.Name())
 		if errors.Is(err, catalog.ErrIndexing) {
 			errno = syscall.EAGAIN
 		}
@@ -107,7 +118,7 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	}
 	f, err := p.Lookup(w, path)
 	if err != nil {
-		errno, _ := r.vfs.errno(w, err, &r.errs, "look up a file", "release", r.key.name, "file", path)
+		errno, _ := r.vfs.errno(w, err, &r.errs, "look up a file", "release", r.release.Name(), "file", path)
 		return nil, errno
 	}
 	n := newFileNode(r, f)
@@ -128,7 +139,7 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 var _ = (fusefs.NodeReaddirer)((*releaseNode)(nil))
 
 func (r *releaseNode) Readdir(ctx context.Context) (fusefs.DirStream, syscall.Errno) {
-	return r.list(ctx, "", dots(r.id.Ino, rootIno))
+	return r.list(ctx, "", dots(r.StableAttr().Ino, rootIno))
 }
 
 // list adds what is directly in the directory in to list.
@@ -139,6 +150,7 @@ func (r *releaseNode) list(ctx context.Context, in string, list []fuse.DirEntry)
 	if errno != 0 {
 		return nil, errno
 	}
+	key := r.key()
 	lastDir := "" // the files of a directory follow each other
 	for _, f := range p.Files() {
 		rest, ok := strings.CutPrefix(f.Name(), in)
@@ -150,11 +162,11 @@ func (r *releaseNode) list(ctx context.Context, in string, list []fuse.DirEntry)
 		case !usableName(name):
 		case deeper:
 			if name != lastDir {
-				list = append(list, dirEntry(name, dirIdentity(r.key, in+name)))
+				list = append(list, dirEntry(name, dirIdentity(key, in+name)))
 				lastDir = name
 			}
 		case !r.isDir(p, f.Name()):
-			list = append(list, dirEntry(name, r.vfs.fileIdentity(r.key, f)))
+			list = append(list, dirEntry(name, r.vfs.fileIdentity(key, f)))
 		}
 	}
 	return fusefs.NewListDirStream(list), 0

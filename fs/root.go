@@ -50,7 +50,10 @@ func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		return nil, syscall.ENOENT
 	}
 	n := newReleaseNode(r.vfs, rel, snap.FeedTime())
-	return n.enter(ctx, &r.Inode, n, out)
+	id := releaseIdentity(rel)
+	n.attr(&out.Attr, id)
+	out.SetAttrTimeout(foreverish)
+	return r.NewInode(ctx, n, id), 0
 }
 
 var _ = (fusefs.NodeReaddirer)((*rootNode)(nil))

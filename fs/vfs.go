@@ -89,8 +89,10 @@ func (v *vfs) release(name string) (*catalog.Release, bool) {
 
 // releases lists what the root shows: the feed's releases in its order, then
 // those that left it and stay.
-func (v *vfs) releases() []*catalog.Release {
-	return slices.DeleteFunc(v.opts.reach.all(v.tree.Snapshot()), func(r *catalog.Release) bool { return !usableName(r.Name()) })
+func (v *vfs) releases() []*catalog.Release { return v.releasesOf(v.tree.Snapshot()) }
+
+func (v *vfs) releasesOf(snap *catalog.Snapshot) []*catalog.Release {
+	return slices.DeleteFunc(v.opts.reach.all(snap), func(r *catalog.Release) bool { return !usableName(r.Name()) })
 }
 
 // addHandle counts an open file.

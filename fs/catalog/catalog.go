@@ -126,7 +126,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 	c.mu.Unlock()
 	stay := c.keeper.dropped(was, f)
 	c.mu.Lock()
-	edited := make(map[*Release]feed.Release)
+	edited := make(map[*Release]*feed.Release)
 	s := &Snapshot{feed: f, raw: raw, time: at}
 	current := make(map[string]*Release, len(f.Releases))
 	used := make(map[string]string, len(f.Releases)) // directory names, by whom
@@ -158,19 +158,17 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 	for _, r := range c.gone {
 		used[r.Name()] = ""
 	}
-	for _, item := range f.Releases {
+	for i := range f.Releases {
+		item := &f.Releases[i]
 		r, was := current[item.ID], c.releases[item.ID]
 		switch {
 		case r != nil:
-			item.Name = r.Name()
-			edited[r] = item
+			edited[r] = named(item, r.Name())
 		case was == nil || stay[was]:
-			item.Name = freeName(item, used)
-			r = newRelease(&c.around, item, f.From, c.left+1)
+			r = newRelease(&c.around, named(item, freeName(item, used)), f.From, c.left+1)
 		default:
 			c.cfg.Logger.Warn("the feed names another package for a release", "release", item.Name, "package", show.URL(item.URL))
-			item.Name = was.Name()
-			r = supersede(newRelease(&c.around, item, f.From, was.generation+1), was)
+			r = supersede(newRelease(&c.around, named(item, was.Name()), f.From, was.generation+1), was)
 		}
 		current[item.ID] = r
 		s.releases = append(s.releases, r)
@@ -183,7 +181,7 @@ func (c *Catalog) publish(f *feed.Feed, raw []byte, at time.Time) bool {
 	}
 	for _, r := range returned {
 		if p, ok := r.Peek(); ok {
-			p.Keep(keepDocument(r))
+			p.Keep((*outside)(r))
 		}
 		r.checkSoon(0) // it may be another archive by now
 	}
@@ -240,14 +238,13 @@ func (c *Catalog) supersede(r, next *Release) bool {
 		for _, x := range s.All() {
 			used[x.Name()] = ""
 		}
-		named := *next.item
-		named.Name = freeName(named, used)
-		next.item, next.now = &named, &named
+		next.name = freeName(next.now, used)
+		next.now = named(next.now, next.name)
 		c.gone = append(c.gone, r)
 	default:
 		supersede(next, r)
 	}
-	c.releases[r.item.ID] = next
+	c.releases[r.id] = next
 	s.releases = slices.Clone(s.releases)
 	s.releases[at] = next
 	c.snapshot.Store(s.with(c.gone))

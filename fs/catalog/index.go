@@ -77,7 +77,7 @@ func index(ctx context.Context, r *Release, why purpose) (*bundle.Package, error
 			r.around.shelf.use(r, p.Bytes())
 			return p, nil
 		}
-		if r.was != "" && r.line.newest.Load() != r {
+		if r.was != (packedKey{}) && r.line.newest.Load() != r {
 			defer r.mu.Unlock()
 			return nil, archive.ErrReplaced
 		}
@@ -137,15 +137,19 @@ func (r *Release) load(ctx context.Context) {
 		remember(r, p.Verdict())
 		p.Prepare(ctx)
 	}
+	var is packedKey
+	if err == nil {
+		is = packKey(p.Is())
+	}
 	r.mu.Lock()
-	replaced := err == nil && r.was != "" && r.was != p.Is()
+	replaced := err == nil && r.was != (packedKey{}) && r.was != is
 	if replaced {
 		err = archive.ErrReplaced // what was listed was of another one
 	}
 	if err != nil {
 		r.failed = &failure{err, time.Now()}
 	} else {
-		r.pkg, r.was, r.failed = p, p.Is(), nil
+		r.pkg, r.was, r.failed = p, is, nil
 	}
 	close(r.loading)
 	r.loading, r.taking, r.wanted = nil, nil, toKnow

@@ -56,7 +56,7 @@ func (k *keeper) needs() (n needs, done func()) {
 func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 	h.open = r.line.opens.Load() > 0
 	for _, m := range n.machines[r.Name()] {
-		if m.GUID == r.item.ID {
+		if m.GUID == r.id {
 			h.machines = append(h.machines, m.Name)
 		}
 	}
@@ -86,10 +86,10 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 // the server is away.
 func (k *keeper) imagesOf(r *Release, n needs) (images []store.Key, known bool) {
 	r.mu.Lock()
-	images = r.images
+	kept := r.images
 	r.mu.Unlock()
-	if images != nil {
-		return images, true
+	if kept != nil {
+		return unpackKeys(kept), true
 	}
 	if p := local(n.ctx, r); p != nil {
 		images, _ = p.Keys()
@@ -143,6 +143,8 @@ func (k *keeper) withdraw(r *Release) bool {
 	over, first := r.over, r.left.IsZero()
 	if !over && first {
 		r.left, r.kept = time.Now().UTC().Truncate(time.Second), true
+		own := *r.now // the feed's list goes
+		r.now = &own
 	}
 	r.mu.Unlock()
 	if !over && first {
@@ -181,9 +183,9 @@ func (k *keeper) giveWay(r *Release) bool {
 // part keeps a withdrawn release on the disk, and nowhere else.
 func part(r *Release) {
 	if p, ok := r.Peek(); ok {
-		p.Keep(keepDocument(r))
+		p.Keep((*outside)(r))
 	} else {
-		r.record.KeepNow(keepDocument(r))
+		r.record.KeepNow((*outside)(r))
 	}
 	r.record.Part()
 }
@@ -226,31 +228,32 @@ func (k *keeper) protect(r *Release, h hold, n needs, withdrawn bool) {
 	r.mu.Unlock()
 }
 
-// keepDocument keeps the document of the release's package, and what the feed says
-// of it, outside of the cache.
-func keepDocument(r *Release) *bundle.Elsewhere {
-	dir := r.around.kept
-	return &bundle.Elsewhere{
-		Put: func(doc []byte) error {
-			r.mu.Lock()
-			if p := held(r); p != nil {
-				r.images, _ = p.Keys()
-			}
-			as := kept.Release{From: r.from, Item: *r.now, Package: doc, Images: r.images, Withdrawn: r.left, Returned: r.returned}
-			r.mu.Unlock()
-			if dir == nil {
-				return bundle.ErrNowhere
-			}
-			return dir.Put(as)
-		},
-		Get: func() []byte {
-			k, err := dir.Get(r.Name())
-			if err != nil || k.Item.ID != r.item.ID || feed.URLKey(k.Item.URL) != r.key() {
-				return nil // it has made room, or is another generation's
-			}
-			return k.Package
-		},
+// outside keeps the document of a release's package, and what the feed says of it,
+// outside of the cache.
+type outside Release
+
+func (o *outside) Put(doc []byte) error {
+	r := (*Release)(o)
+	r.mu.Lock()
+	if p := held(r); p != nil {
+		images, _ := p.Keys()
+		r.images = packKeys(images)
 	}
+	as := kept.Release{From: r.from, Item: *r.now, Package: doc, Images: unpackKeys(r.images), Withdrawn: r.left, Returned: r.returned}
+	r.mu.Unlock()
+	if r.around.kept == nil {
+		return bundle.ErrNowhere
+	}
+	return r.around.kept.Put(as)
+}
+
+func (o *outside) Get() []byte {
+	r := (*Release)(o)
+	k, err := r.around.kept.Get(r.Name())
+	if err != nil || k.Item.ID != r.id || feed.URLKey(k.Item.URL) != r.key() {
+		return nil // it has made room, or is another generation's
+	}
+	return k.Package
 }
 
 // used has the release kept from now on: a guest may depend on it.
@@ -260,7 +263,7 @@ func used(r *Release) {
 	r.kept = again || p != nil
 	r.mu.Unlock()
 	if !again && p != nil {
-		r.around.run(func(context.Context) { p.Keep(keepDocument(r)) })
+		r.around.run(func(context.Context) { p.Keep((*outside)(r)) })
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +56,7 @@ type surroundings struct {
 // It is safe for any number of goroutines.
 type Release struct {
 	around     *surroundings
-	item       *feed.Release // as it was first seen: the id, the name, and which package
+	id, name   string
 	generation uint64
 	record     *bundle.Record
 	checker    checker
@@ -67,10 +66,10 @@ type Release struct {
 	// and before tasks.mu.
 	mu      sync.Mutex
 	from    string        // who gave the feed that names it, see feed.Document
-	now     *feed.Release // as the feed has it now: another title, date, notes, or URL of the same package; never changed
+	now     *feed.Release // as the feed has it now: another title, date, notes, or URL of the same package; never changed. It is of the feed's own list.
 	pkg     *bundle.Package
 	idle    weak.Pointer[bundle.Package] // it, once it was given back; see shelf
-	was     store.Key                    // what it is of; "": it has not been indexed
+	was     packedKey                    // what it is of; zero: it has not been indexed
 	loading chan struct{}                // closed when the indexing under way ends; nil: none
 	taking  archive.Content              // what is taken whole for that; nil: nothing
 	wanted  purpose                      // the strongest of those that wait for it
@@ -80,7 +79,7 @@ type Release struct {
 	left     time.Time   // when the feed was found to have dropped it; zero: it has not
 	returned bool        // it had been dropped before
 	over     bool        // it has given way to another generation, and is not kept
-	images   []store.Key // of its images, if it is kept
+	images   []packedKey // of its images, if it is kept
 	warm     *WarmStatus // nil: it was never the newest
 	hold     hold        // why it stays, as of the last look
 	guard    store.Hold  // of the cache for its files, as far as this process knows
@@ -97,10 +96,11 @@ type failure struct {
 	at  time.Time
 }
 
-func newRelease(around *surroundings, item feed.Release, from string, generation uint64) *Release {
+// newRelease is that of an item, which nobody changes any more.
+func newRelease(around *surroundings, item *feed.Release, from string, generation uint64) *Release {
 	r := &Release{
-		around: around, item: &item, now: &item, from: from, generation: generation,
-		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, feed.URLKey(item.URL), around.log),
+		around: around, id: item.ID, name: item.Name, now: item, from: from, generation: generation,
+		record: bundle.NewRecord(around.bundles.Images.Store, item.ID, item.URL, around.log),
 		line:   new(line),
 	}
 	r.line.newest.Store(r)
@@ -108,7 +108,7 @@ func newRelease(around *surroundings, item feed.Release, from string, generation
 }
 
 // Name is the directory name.
-func (r *Release) Name() string { return r.item.Name }
+func (r *Release) Name() string { return r.name }
 
 // Item is what the feed says now.
 func (r *Release) Item() feed.Release {
@@ -127,7 +127,8 @@ func (r *Release) Published() time.Time { return r.Item().Published }
 // from each other: it grows from one to the next.
 func (r *Release) Generation() uint64 { return r.generation }
 
-func (r *Release) key() string { return feed.URLKey(r.item.URL) }
+// key is the same for all URLs that the feed has given the package.
+func (r *Release) key() string { return feed.URLKey(r.URL()) }
 
 func (r *Release) feedFrom() string {
 	r.mu.Lock()
@@ -138,12 +139,10 @@ func (r *Release) feedFrom() string {
 // edit takes over what the feed, and whoever gave it, say now of the same package.
 // Another URL of it is asked from now on. That the archive there is the same is
 // not believed: its validators are compared with each answer.
-func (r *Release) edit(item feed.Release, from string) {
+func (r *Release) edit(item *feed.Release, from string) {
 	r.mu.Lock()
 	moved := r.now.URL != item.URL
-	if r.from = from; !reflect.DeepEqual(*r.now, item) { // most stay as they are: of thousands two would be kept
-		r.now = &item
-	}
+	r.from, r.now = from, item // also if it is the same: the list that it was of goes as a whole
 	if moved {
 		r.failed = nil
 	}
@@ -165,9 +164,9 @@ func (r *Release) place() archive.Place {
 
 // told is what the package is told of the release.
 func (r *Release) told() bundle.Release {
-	a, name := r.around, r.item.Name
+	a, name := r.around, r.name
 	return bundle.Release{
-		ID: r.item.ID, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
+		ID: r.id, Name: name, Key: r.key(), Item: r.Item, Record: r.record,
 		Refusal: func(v *xvm.Verdict) string { return a.sentry.refusal(presented(r, v), v) },
 		Judged:  r.judged,
 		Left:    r.Withdrawn,
@@ -194,7 +193,7 @@ func (r *Release) told() bundle.Release {
 // presented is what a package of the release is to the trust state.
 func presented(r *Release, v *xvm.Verdict) trust.Package {
 	return trust.Package{
-		ID: r.item.ID, Name: r.item.Name, Manifest: v.Identity(), Former: !r.Withdrawn().IsZero(),
+		ID: r.id, Name: r.name, Manifest: v.Identity(), Former: !r.Withdrawn().IsZero(),
 		Signed: v.Manifest.State == xvm.Good || v.By == xvm.BySidecar, Signer: v.Signer(),
 	}
 }
@@ -202,7 +201,7 @@ func presented(r *Release, v *xvm.Verdict) trust.Package {
 // remember tells the trust state of a package, unless the feed has dropped it.
 func remember(r *Release, v *xvm.Verdict) {
 	if r.Withdrawn().IsZero() {
-		r.around.sentry.remember(*r.item, presented(r, v), v)
+		r.around.sentry.remember(r.Item(), presented(r, v), v)
 	}
 }
 
@@ -250,7 +249,9 @@ func (r *Release) newestURL() string { return r.line.newest.Load().URL() }
 
 // nextOf is a new generation of the release.
 func nextOf(r *Release) *Release {
-	return newRelease(r.around, r.Item(), r.feedFrom(), r.generation+1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return newRelease(r.around, r.now, r.from, r.generation+1)
 }
 
 // takeOver gives r what its holders and the disk know of was. It is called before
@@ -260,7 +261,7 @@ func takeOver(r, was *Release) *Release {
 	r.record, r.kept, r.left, r.returned, r.images, r.hold, r.guard = was.record, was.kept, was.left, was.returned, was.images, was.hold, was.guard
 	was.mu.Unlock() // which the record's mu comes before
 	if r.kept {
-		r.record.KeepBy(keepDocument(r))
+		r.record.KeepBy((*outside)(r))
 	}
 	return r
 }

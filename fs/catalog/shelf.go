@@ -7,7 +7,7 @@ import (
 
 // shelfRoom is how many bytes the packages of releases take that nobody uses just now.
 // It is that of some hundred ordinary ones.
-const shelfRoom = 4 << 20
+const shelfRoom = 2 << 20
 
 // A shelf knows which releases were used last. The package of another is given back: it
 // is on the disk. Whoever uses a package holds it, so that there never are two of one

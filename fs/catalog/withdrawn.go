@@ -14,9 +14,10 @@ import (
 // loadKept makes the releases that are kept on the disk, before the feed is shown.
 func (c *Catalog) loadKept() {
 	for k := range c.cfg.Kept.All() {
-		r := newRelease(&c.around, k.Item, k.From, 1)
-		r.left, r.returned, r.kept, r.images = k.Withdrawn, k.Returned, true, k.Images
-		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, r.key(), r.around.log, keepDocument(r), !k.Withdrawn.IsZero() || k.Returned)
+		item := k.Item // without the document
+		r := newRelease(&c.around, &item, k.From, 1)
+		r.left, r.returned, r.kept, r.images = k.Withdrawn, k.Returned, true, packKeys(k.Images)
+		r.record = bundle.KeptRecord(c.cfg.Store, k.Item.ID, k.Item.URL, r.around.log, (*outside)(r), !k.Withdrawn.IsZero() || k.Returned)
 		if k.Withdrawn.IsZero() {
 			c.releases[k.Item.ID] = r // until the feed says otherwise
 		} else {
@@ -59,7 +60,7 @@ func (k *keeper) dropped(current map[string]*Release, f *feed.Feed) (stay map[*R
 // returning takes the release that an item names again from the withdrawn ones.
 func returning(gone []*Release, item feed.Release) (*Release, []*Release) {
 	for i, r := range slices.Backward(gone) {
-		if r.item.ID == item.ID && samePackage(r.Item(), item) {
+		if r.id == item.ID && samePackage(r.Item(), item) {
 			gone = slices.Delete(gone, i, i+1)
 			r.mu.Lock()
 			r.left, r.returned = time.Time{}, true
@@ -70,9 +71,19 @@ func returning(gone []*Release, item feed.Release) (*Release, []*Release) {
 	return nil, gone
 }
 
+// named is an item with a directory name.
+func named(item *feed.Release, name string) *feed.Release {
+	if item.Name == name {
+		return item
+	}
+	own := *item
+	own.Name = name
+	return &own
+}
+
 // freeName is the directory name of a new release: its own, unless a release that
 // was withdrawn has that.
-func freeName(item feed.Release, used map[string]string) string {
+func freeName(item *feed.Release, used map[string]string) string {
 	name := item.Name
 	for n := 2; ; n++ {
 		if id, taken := used[name]; !taken || id == item.ID {

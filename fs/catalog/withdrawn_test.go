@@ -119,7 +119,7 @@ func TestWithdrawn(t *testing.T) {
 	h = s.open(keep)
 	check(h)
 	r := h.rel("old")
-	for _, key := range r.images {
+	for _, key := range unpackKeys(r.images) {
 		eventually(t, "it can be removed", func() bool { return h.cfg.Store.Remove(key) == nil })
 	}
 	eventually(t, "it goes with its data", func() bool {

@@ -124,7 +124,7 @@ func (s *site) open(change ...func(*Config)) *host {
 }
 
 // docName names the kept index of a release.
-func docName(r *Release) string { return r.item.ID + "\n" + r.key() }
+func docName(r *Release) string { return r.id + "\n" + r.key() }
 
 func (h *host) rel(name string) *Release {
 	h.t.Helper()

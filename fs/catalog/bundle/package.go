@@ -199,7 +199,7 @@ func (p *Package) notes() *File {
 }
 
 // Keep has the document kept elsewhere too, from now on.
-func (p *Package) Keep(keep *Elsewhere) {
+func (p *Package) Keep(keep Elsewhere) {
 	p.shared.release.Record.KeepBy(keep)
 	p.learned.keep()
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/feed"
 )
 
 // kindPackage are the persisted documents.
@@ -15,45 +16,47 @@ const kindPackage = "package"
 // Record keeps the document of one generation of a release on disk. The next
 // generation has the same place in the store for its own.
 type Record struct {
-	store *store.Store
-	name  string
-	log   *slog.Logger
+	store   *store.Store
+	id, url string
+	log     *slog.Logger
 
 	// mu guards what follows it, and is held while the document is written or
 	// deleted.
 	mu   sync.Mutex
 	gone bool       // another generation has taken the place in the store
 	lost bool       // nothing is kept any more
-	keep *Elsewhere // where it is kept as well; nil: nowhere
+	keep Elsewhere // where it is kept as well; nil: nowhere
 	kept bool       // it is there
 	raw  []byte     // the document, where that should keep it and cannot; nil: it is on a disk
 }
 
 // Elsewhere is a place for a document outside of the store.
-type Elsewhere struct {
-	Put func(doc []byte) error // its error wraps ErrNowhere if there is no such place
-	Get func() []byte          // nil: it is not there
+type Elsewhere interface {
+	Put(doc []byte) error // its error wraps ErrNowhere if there is no such place
+	Get() []byte          // nil: it is not there
 }
 
 // ErrNowhere: there is no place outside of the store.
 var ErrNowhere = errors.New("there is no place for it")
 
-// NewRecord is that of the release id whose URL has the key: another place is
-// another package.
-func NewRecord(st *store.Store, id, key string, log *slog.Logger) *Record {
-	return &Record{store: st, name: id + "\n" + key, log: log}
+// NewRecord is that of the release id at url: another place is another package.
+func NewRecord(st *store.Store, id, url string, log *slog.Logger) *Record {
+	return &Record{store: st, id: id, url: url, log: log}
 }
+
+// name is the document's in the store. There are many records, so they do not keep it.
+func (r *Record) name() string { return r.id + "\n" + feed.URLKey(r.url) }
 
 // KeptRecord is one whose document is kept elsewhere. Apart: it has no place in the
 // store.
-func KeptRecord(st *store.Store, id, key string, log *slog.Logger, keep *Elsewhere, apart bool) *Record {
-	r := NewRecord(st, id, key, log)
+func KeptRecord(st *store.Store, id, url string, log *slog.Logger, keep Elsewhere, apart bool) *Record {
+	r := NewRecord(st, id, url, log)
 	r.keep, r.kept, r.gone = keep, true, apart
 	return r
 }
 
 // KeepBy has the document kept elsewhere too, from the next change on.
-func (r *Record) KeepBy(keep *Elsewhere) {
+func (r *Record) KeepBy(keep Elsewhere) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keep = keep
@@ -63,7 +66,7 @@ func (r *Record) KeepBy(keep *Elsewhere) {
 func (r *Record) Known() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.raw != nil || r.kept || !r.gone && r.store.HasDoc(kindPackage, r.name)
+	return r.raw != nil || r.kept || !r.gone && r.store.HasDoc(kindPackage, r.name())
 }
 
 func (r *Record) load() *Doc {
@@ -72,7 +75,7 @@ func (r *Record) load() *Doc {
 	if doc := parseDoc(r.elsewhere()); doc != nil || r.gone {
 		return doc
 	}
-	raw, err := r.store.GetDoc(kindPackage, r.name)
+	raw, err := r.store.GetDoc(kindPackage, r.name())
 	if err != nil {
 		return nil
 	}
@@ -95,7 +98,7 @@ func (r *Record) put(raw []byte) {
 		r.raw = raw
 	}
 	if err != nil && !errors.Is(err, ErrNowhere) {
-		r.log.Error("what shows the release is not kept: its path may go with the feed's entry", "document", r.name, "err", err)
+		r.log.Error("what shows the release is not kept: its path may go with the feed's entry", "document", r.name(), "err", err)
 	}
 }
 
@@ -105,10 +108,10 @@ func (r *Record) save(doc *Doc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && !r.gone {
-		err = r.store.PutDoc(kindPackage, r.name, raw)
+		err = r.store.PutDoc(kindPackage, r.name(), raw)
 	}
 	if err != nil {
-		r.log.Warn("an index is not kept on disk", "document", r.name, "err", err)
+		r.log.Warn("an index is not kept on disk", "document", r.name(), "err", err)
 	}
 	if r.keep != nil && !r.lost {
 		r.put(raw)
@@ -116,13 +119,13 @@ func (r *Record) save(doc *Doc) {
 }
 
 // KeepNow keeps the document elsewhere as it is, and has later ones kept there too.
-func (r *Record) KeepNow(keep *Elsewhere) {
+func (r *Record) KeepNow(keep Elsewhere) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	raw := r.elsewhere()
 	r.keep = keep
 	if raw == nil && !r.gone {
-		raw, _ = r.store.GetDoc(kindPackage, r.name)
+		raw, _ = r.store.GetDoc(kindPackage, r.name())
 	}
 	if raw != nil && !r.lost {
 		r.put(raw)
@@ -140,8 +143,8 @@ func (r *Record) Drop() {
 }
 
 func (r *Record) deleteDoc() {
-	if err := r.store.DeleteDoc(kindPackage, r.name); err != nil {
-		r.log.Warn("the old index is not deleted", "document", r.name, "err", err)
+	if err := r.store.DeleteDoc(kindPackage, r.name()); err != nil {
+		r.log.Warn("the old index is not deleted", "document", r.name(), "err", err)
 	}
 }
 
