@@ -235,5 +235,15 @@ func (c *Cache) Rest() bool {
 	return !c.closed && c.shared.mem.rest()
 }
 
+// Yield makes the memory tier smaller, down to a quarter, by what lives in memory beside
+// it, of live bytes in all, beyond so many.
+func (c *Cache) Yield(live, beside int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.shared.mem.yield(live, beside)
+	}
+}
+
 // Stats returns the counters so far.
 func (c *Cache) Stats() Stats { return c.shared.count.stats() }

@@ -11,6 +11,7 @@ import (
 // a tier that holds nothing.
 type memory struct {
 	cache  *ristretto.Cache[uint64, *memoryEntry]
+	limit  int64
 	warmth atomic.Int32 // cold, cooling or warm
 }
 
@@ -43,7 +44,7 @@ func newMemory(limit int64) (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &memory{cache: c}, nil
+	return &memory{cache: c, limit: limit}, nil
 }
 
 // blockKey is the tier's key of block b of the content numbered id. It is
@@ -103,6 +104,18 @@ func (m *memory) rest() bool {
 	}
 	m.cache.Clear()
 	return true
+}
+
+// yield makes the tier smaller where more than that lives beside it: a quarter stays.
+func (m *memory) yield(live, beside int64) {
+	if m == nil {
+		return
+	}
+	own := m.cache.MaxCost() - m.cache.RemainingCost()
+	most := max(m.limit/4, min(m.limit, m.limit+beside-(live-own)))
+	if most != m.cache.MaxCost() {
+		m.cache.UpdateMaxCost(most)
+	}
 }
 
 // drop forgets a block.

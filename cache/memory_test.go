@@ -57,3 +57,37 @@ func TestRest(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestYield: the memory tier gets smaller where much lives beside it, and has its room
+// back where that is over.
+func TestYield(t *testing.T) {
+	const limit, each = 1 << 20, 64 << 10
+	mem, err := newMemory(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.close()
+	var pools buffers
+	n := int64(0)
+	fill := func() (used int64) {
+		for range 64 {
+			b := pools.get(each)
+			b.publish(blockKey(1, n), 1)
+			mem.put(b)
+			b.release()
+			mem.wait()
+			n++
+		}
+		return mem.cache.MaxCost() - mem.cache.RemainingCost()
+	}
+	if used := fill(); used <= limit/2 {
+		t.Fatalf("the tier holds %d bytes", used)
+	}
+	for _, c := range []struct{ live, want int64 }{{3 * limit, limit}, {100 * limit, limit / 4}, {0, limit}} {
+		mem.yield(c.live, 2*limit)
+		if used := fill(); mem.cache.MaxCost() != c.want || used > c.want {
+			t.Errorf("%d bytes live: the tier may hold %d and holds %d, want %d", c.live, mem.cache.MaxCost(), used, c.want)
+		}
+	}
+	(*memory)(nil).yield(limit, 0)
+}

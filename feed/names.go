@@ -28,8 +28,8 @@ const maxNames = 5 * MaxItems
 type nameTable struct {
 	mu    sync.Mutex // guards all below; nothing is called with it held
 	byID  map[string]*nameEntry
-	taken map[string]struct{} // folded names
-	round int64               // counts calls of assign
+	taken map[string]string // folded name to id
+	round int64             // counts calls of assign
 }
 
 type nameEntry struct {
@@ -52,7 +52,7 @@ func (n *nameTable) assign(releases []Release) {
 		r := &releases[i]
 		if e := n.byID[r.FormerID]; e != nil && n.byID[r.ID] == nil && !present[r.FormerID] {
 			delete(n.byID, r.FormerID)
-			n.byID[r.ID] = e
+			n.byID[r.ID], n.taken[fold(e.Name)] = e, r.ID
 		}
 		if e := n.byID[r.ID]; e != nil {
 			r.Name, e.Seen = e.Name, n.round
@@ -66,14 +66,14 @@ func (n *nameTable) assign(releases []Release) {
 	for _, r := range fresh {
 		r.Name = n.invent(r.Title, r.ID)
 		n.byID[r.ID] = &nameEntry{r.Name, n.round}
-		n.taken[fold(r.Name)] = struct{}{}
+		n.taken[fold(r.Name)] = r.ID
 	}
 	n.forget()
 }
 
 func (n *nameTable) init() {
 	if n.byID == nil {
-		n.byID, n.taken = map[string]*nameEntry{}, map[string]struct{}{}
+		n.byID, n.taken = map[string]*nameEntry{}, map[string]string{}
 	}
 }
 
@@ -144,18 +144,17 @@ func (n *nameTable) UnmarshalJSON(b []byte) error {
 	defer n.mu.Unlock()
 	n.byID, n.taken, n.round = nil, nil, j.Round
 	n.init()
-	by := make(map[string]string, len(j.Names)) // ids by folded name
 	for id, e := range j.Names {
 		if e == nil || id == "" || !IsName(e.Name) {
 			continue
 		}
 		f := fold(e.Name)
-		if other, taken := by[f]; taken && other < id {
+		if other, taken := n.taken[f]; taken && other < id {
 			continue
 		} else if taken {
 			delete(n.byID, other)
 		}
-		n.byID[id], n.taken[f], by[f] = e, struct{}{}, id
+		n.byID[id], n.taken[f] = e, id
 	}
 	return nil
 }

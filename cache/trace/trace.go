@@ -6,12 +6,13 @@ package trace
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 // Limits of a trace. In memory it takes a MiB at most.
@@ -84,7 +85,10 @@ const (
 // Encode is the form on the disk.
 func (t *Trace) Encode() ([]byte, error) {
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z, err := gzip.NewWriterLevel(&b, gzip.StatelessCompression) // others take half a MiB, for the few lines that most are
+	if err != nil {
+		return nil, fmt.Errorf("encode a trace: %w", err)
+	}
 	if err := errors.Join(json.NewEncoder(z).Encode(t), z.Close()); err != nil {
 		return nil, fmt.Errorf("encode a trace: %w", err)
 	}

@@ -156,7 +156,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	quiet, over := context.WithCancel(ctx)
 	defer over()
 	giveMemoryBack(quiet, s.cache.Rest)
-	boundGarbage()
+	boundGarbage(s.cache.Yield)
 	with, err := newServices(s, o, feedURL, dir, log.Logger)
 	if err != nil {
 		return err

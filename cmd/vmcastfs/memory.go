@@ -34,12 +34,15 @@ func heedMemoryLimit() int64 {
 
 // garbageRoom is how much garbage there may be, or a quarter of what lives if that is
 // more.
-const garbageRoom = 24 << 20
+const garbageRoom = 12 << 20
+
+// besideTier is what may live beside the memory tier before that gets smaller.
+const besideTier = 16 << 20
 
 // boundGarbage has garbage collected more often where much lives: the runtime would let
-// it grow to as much as that. Where little lives, nothing changes. GOGC in the
-// environment stays the operator's.
-func boundGarbage() {
+// it grow to as much as that. Where little lives, nothing changes. It tells yield after
+// each collection how much lives. GOGC in the environment stays the operator's.
+func boundGarbage(yield func(live, beside int64)) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -47,7 +50,9 @@ func boundGarbage() {
 	turn = func(percent int) { // after each collection
 		now := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(now)
-		want := gcPercent(now[0].Value.Uint64())
+		live := now[0].Value.Uint64()
+		yield(int64(live), besideTier)
+		want := gcPercent(live)
 		if want > percent+5 || want < percent-5 {
 			debug.SetGCPercent(want)
 			percent = want

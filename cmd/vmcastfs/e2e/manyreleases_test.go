@@ -67,7 +67,7 @@ func many(n int) int {
 }
 
 // TestManyOpenImages: 1,000 images of packages with block lists are open at once, and
-// have been read from, in 96 MiB.
+// have been read from, in 96 MiB. At no time on the way does the daemon take more.
 func TestManyOpenImages(t *testing.T) {
 	t.Parallel()
 	w := bareWorld(t)
@@ -92,6 +92,11 @@ func TestManyOpenImages(t *testing.T) {
 		}
 	}
 	t.Logf("%d MiB right after they were read again", w.residentNow()>>10)
+	for _, pid := range w.daemons() {
+		if peak := residentKiB(t, pid) >> 10; peak > 96 {
+			t.Errorf("at most it took %d MiB", peak)
+		}
+	}
 	w.restsAt("1,000 open images", 96)
 	for i, f := range files {
 		if _, err := f.ReadAt(p, 2<<20); err != nil || !bytes.Equal(p, disk[2<<20:][:len(p)]) {

@@ -61,7 +61,7 @@ func readBlockList(ctx context.Context, list *image.Image, m *xvm.Manifest, room
 	in := &digestReader{r: io.NewSectionReader(archive.ReaderAt(ctx, file), 0, list.Size())}
 	whole := slices.DeleteFunc(m.Sums(xvm.BlockListName), func(s sums.Sum) bool { return s.Prefix != 0 })
 	in.sums = sums.NewDigests(whole)
-	parsed, parseErr := xvm.OutlineBlockList(bufio.NewReaderSize(in, 256<<10), room)
+	parsed, parseErr := xvm.OutlineBlockList(bufio.NewReaderSize(in, int(min(list.Size(), 256<<10))), room)
 	if in.err != nil {
 		return nil, in.err // of the network, or it is known to be corrupt
 	}

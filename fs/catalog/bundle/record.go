@@ -23,11 +23,11 @@ type Record struct {
 	// mu guards what follows it, and is held while the document is written or
 	// deleted.
 	mu   sync.Mutex
-	gone bool       // another generation has taken the place in the store
-	lost bool       // nothing is kept any more
+	gone bool      // another generation has taken the place in the store
+	lost bool      // nothing is kept any more
 	keep Elsewhere // where it is kept as well; nil: nowhere
-	kept bool       // it is there
-	raw  []byte     // the document, where that should keep it and cannot; nil: it is on a disk
+	kept bool      // it is there
+	raw  []byte    // the document, where that should keep it and cannot; nil: it is on a disk
 }
 
 // Elsewhere is a place for a document outside of the store.

@@ -223,7 +223,7 @@ func readSidecar(ctx context.Context, env *Env, from string, a *archive.Archive,
 		return nil, nil, err
 	}
 	in := &digestReader{r: body}
-	sc, err := xvm.OutlineSidecar(bufio.NewReaderSize(in, 1<<20), room)
+	sc, err := xvm.OutlineSidecar(bufio.NewReaderSize(in, int(min(id.Size, 1<<20))), room)
 	body.Close()
 	switch {
 	case in.err != nil:
