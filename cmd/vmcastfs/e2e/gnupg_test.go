@@ -20,7 +20,7 @@ type gnupg struct {
 func newGnuPG(t testing.TB) *gnupg {
 	t.Helper()
 	testkit.Need(t, "gpg")
-	home, err := os.MkdirTemp("/tmp", "vmcast-gpg-") // the agent's socket needs a short name
+	home, err := os.MkdirTemp("", "gpg") // the socket of the agent needs a short name
 	if err != nil {
 		t.Fatal(err)
 	}
