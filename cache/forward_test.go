@@ -254,7 +254,7 @@ func TestForwardCorrupt(t *testing.T) {
 			poison()
 			close(stuck)
 		}
-		short, cancel := context.WithTimeout(ctx, 20*time.Second)
+		short, cancel := context.WithTimeout(ctx, time.Minute)
 		for _, e := range entries {
 			var bad *CorruptError
 			if _, err := f.e.flights.wait(short, nil, e); !errors.As(err, &bad) {

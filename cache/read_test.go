@@ -16,6 +16,7 @@ import (
 
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/xvm/sums"
 )
 
@@ -190,11 +191,7 @@ func waitingNow(h *File) (n int) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited too long")
-		}
-	}
+	testkit.Eventually(t, "what the test waits for", time.Minute, ok)
 }
 
 // TestShortBody: blocks that arrived before a break are served and kept.

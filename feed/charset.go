@@ -111,7 +111,8 @@ func toUTF8(b []byte, contentType string) (doc []byte, warning string, err error
 // unmark decodes UTF-16 and UTF-32, and cuts the byte order mark. marked tells
 // whether one of these has settled the character set.
 func unmark(b []byte) (doc []byte, marked bool, err error) {
-	blank := len(b) - len(bytes.TrimLeft(b[:min(len(b), 1024)], " \t\r\n\x00")) // may precede the document in UTF-16, too
+	start := b[:min(len(b), 1024)]
+	blank := len(start) - len(bytes.TrimLeft(start, " \t\r\n\x00")) // may precede the document in UTF-16, too
 	for at := 0; at <= blank && !marked; at += 2 {
 		for _, m := range marks {
 			if bytes.HasPrefix(b[at:], []byte(m.start)) {

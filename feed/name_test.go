@@ -231,14 +231,18 @@ func TestNamesRejectDamage(t *testing.T) {
 func TestNamesAreBounded(t *testing.T) {
 	t.Parallel()
 	var n nameTable
-	for round := range 6 {
-		list := make([]Release, MaxItems)
-		for i := range list {
-			list[i].ID = fmt.Sprint(round, "-", i)
-		}
-		n.assign(list)
+	n.init()
+	for i := range maxNames {
+		name := fmt.Sprint("old-", i)
+		n.byID[name], n.taken[name] = &nameEntry{Name: name}, name
 	}
-	if len(n.byID) != maxNames || len(n.taken) != maxNames || n.byID["0-0"] != nil || n.byID["5-0"] == nil {
+	list := make([]Release, MaxItems)
+	for i := range list {
+		list[i].ID = fmt.Sprint("new-", i)
+	}
+	n.assign(list)
+	if len(n.byID) != maxNames || len(n.taken) != maxNames || n.byID["old-0"] != nil || n.taken["old-0"] != "" ||
+		n.byID["new-0"] == nil || n.byID["old-99999"] == nil {
 		t.Errorf("%d names, %d taken", len(n.byID), len(n.taken))
 	}
 }
@@ -273,7 +277,7 @@ func TestSanitizeHTML(t *testing.T) {
 	for _, long := range []string{strings.Repeat("x", 1<<20), strings.Repeat("<b>&", 1<<17), strings.Repeat("<p>é</p>", 1<<16), strings.Repeat("<blockquote>", 1<<16)} {
 		got := sanitizeHTML(long)
 		if len(got) > maxNotes || !utf8.ValidString(got) || sanitizeHTML(got) != got {
-			t.Errorf("%.20q: %d bytes, stable: %v", long, len(got), sanitizeHTML(got) == got)
+			t.Errorf("%.20q: %d bytes, not bounded, not UTF-8 or not stable", long, len(got))
 		}
 	}
 }

@@ -333,6 +333,7 @@ func TestF9Charsets(t *testing.T) {
 		"cp1252":                    {decl("windows-1252") + cp1252, title},
 		"cp1252 says utf-8":         {decl("utf-8") + cp1252, title},
 		"cp1252 says none":          {cp1252, title},
+		"cp1252 like a mark":        {decl("windows-1252") + rssOf(strings.Repeat(" ", 1024), item("\xff\xfe a \xff\xfe", "1", "")), "ÿþ a ÿþ"},
 		"koi8-r":                    {decl("koi8-r") + rssOf(item("\xd4\xc5\xd3\xd4", "1", "")), "тест"},
 		"shift_jis":                 {decl("Shift_JIS") + rssOf(item("\x83\x65\x83\x58\x83\x67", "1", "")), "テスト"},
 		"one bad byte":              {rssOf(item("Grüße\xff", "1", "")), "Grüße"},

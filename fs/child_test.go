@@ -278,7 +278,7 @@ func childUser(args []string) error {
 		return fmt.Errorf("unmount while busy: %v", err)
 	}
 	f.Close()
-	ctx, cancel = context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Unmount(ctx, false); err != nil {
 		return err

@@ -18,6 +18,7 @@ const knownRoom = 2048
 // mu guards what follows it; it is a leaf.
 type known struct {
 	mu    sync.Mutex
+	room  int       // for so many files
 	order list.List // of *releaseNode, the last used first
 	at    map[*releaseNode]*list.Element
 	files int
@@ -42,7 +43,7 @@ func (k *known) looked(r *releaseNode, fresh bool) bool {
 		r.looked++
 		k.files++
 	}
-	for k.files > knownRoom && k.order.Len() > 1 {
+	for k.files > k.room && k.order.Len() > 1 {
 		last := k.order.Remove(k.order.Back()).(*releaseNode)
 		delete(k.at, last)
 		k.files -= last.looked

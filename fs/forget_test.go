@@ -15,16 +15,20 @@ import (
 // files that are not open, and we with it. What is open, and the directories, stay; what is
 // forgotten is found again.
 func TestForget(t *testing.T) {
+	const room = 256
 	var releases []*scriptedRelease
 	for _, name := range []string{"a", "b", "c"} {
 		files := []*scriptedFile{newFile("disk.img", 200_000), newFile("deep/er/x", 9)}
-		for i := range knownRoom/2 + 100 {
+		for i := range room/2 + 20 {
 			files = append(files, newFile(fmt.Sprint("f", i), 1))
 		}
 		releases = append(releases, newRelease(name, files...))
 	}
 	m := mountTree(t, newTree(t, releases...))
 	v := m.vfs
+	v.known.mu.Lock()
+	v.known.room = room
+	v.known.mu.Unlock()
 	walk := func(release string) {
 		for _, name := range names(t, m.path(release)) {
 			stat(t, m.path(release, name))
@@ -65,7 +69,7 @@ func TestForget(t *testing.T) {
 	walk("b")
 	walk("c")
 	testkit.Eventually(t, "the files of a and b are forgotten", time.Minute, func() bool { return known("a")+known("b") == 0 })
-	if n := known("c"); n < knownRoom/2 {
+	if n := known("c"); n < room/2 {
 		t.Errorf("%d files of the release that was looked at last", n)
 	}
 	for _, f := range []*os.File{image, dir} {

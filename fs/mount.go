@@ -117,7 +117,7 @@ func newServer(raw fuse.RawFileSystem, dir string, o *fuse.MountOptions) (*fuse.
 
 func (v *vfs) fuseOptions() *fusefs.Options {
 	o := v.opts
-	negative := shortly
+	negative := o.shortly
 	level := slog.LevelWarn
 	if o.Debug {
 		level = slog.LevelDebug

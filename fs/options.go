@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -50,6 +51,9 @@ type Options struct {
 	Debug bool
 
 	reach reach
+	// shortly is how long the kernel believes what may change; 0: shortly. A test that must
+	// see the notifier at work makes it long.
+	shortly time.Duration
 }
 
 // reach is how files of the catalog are reached. Tests put others in its place.
@@ -84,6 +88,7 @@ func (o Options) withDefaults() Options {
 		o.GID = uint32(os.Getegid())
 	}
 	o.Umask &= 0o777
+	o.shortly = cmp.Or(o.shortly, shortly)
 	if o.MaxRead == 0 {
 		o.MaxRead = 512 << 10
 	}

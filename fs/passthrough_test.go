@@ -2,10 +2,12 @@ package fs
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/internal/fusetest"
 )
 
@@ -41,11 +43,7 @@ func TestMixedOpens(t *testing.T) {
 	}
 	released := func(n int64) { // the kernel does not wait for releases
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); disk.closed.Load() != n; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d handles closed, want %d", disk.closed.Load(), n)
-			}
-		}
+		testkit.Eventually(t, fmt.Sprint("handles are closed: ", n), time.Minute, func() bool { return disk.closed.Load() == n })
 	}
 
 	first := open()

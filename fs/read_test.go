@@ -241,26 +241,10 @@ func TestCorruptDropsPages(t *testing.T) {
 			} else if _, err := f.ReadAt(p, 4<<20); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("corrupt: %v", err)
 			}
-			for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-				if _, err := f.ReadAt(p, 0); errors.Is(err, syscall.EIO) {
-					break
-				}
-				if time.Now().After(end) {
-					t.Fatal("the corrupt page is still readable")
-				}
-			}
+			testkit.Eventually(t, "the corrupt page cannot be read", time.Minute, func() bool {
+				_, err := f.ReadAt(p, 0)
+				return errors.Is(err, syscall.EIO)
+			})
 		})
-	}
-}
-
-// eventually waits for a condition that depends on the notifier, for less time
-// than entries live without it.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(shortly / 2); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Errorf("not in time: %s", what)
-			return
-		}
 	}
 }

@@ -124,7 +124,7 @@ func (r *releaseNode) lookup(ctx context.Context, dir *fusefs.Inode, in, name st
 	n := newFileNode(r, f)
 	out.SetAttrTimeout(n.attr(&out.Attr))
 	if out.SetEntryTimeout(foreverish); f.OfFeed() {
-		out.SetEntryTimeout(shortly)
+		out.SetEntryTimeout(r.vfs.opts.shortly)
 	}
 	child := dir.NewInode(ctx, n, n.id)
 	if r.vfs.known.looked(r, child == &n.Inode) {

@@ -27,7 +27,7 @@ type rootNode struct{ node }
 var _ = (fusefs.NodeLookuper)((*rootNode)(nil))
 
 func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	out.SetEntryTimeout(shortly)
+	out.SetEntryTimeout(r.vfs.opts.shortly)
 	snap := r.vfs.tree.Snapshot()
 	switch name {
 	case feedName:
@@ -76,7 +76,7 @@ func (r *rootNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Att
 	snap := r.vfs.tree.Snapshot()
 	id := fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: rootIno}
 	r.vfs.setAttr(&out.Attr, id, 3+len(r.vfs.releases()), 0, snap.FeedTime())
-	out.SetTimeout(shortly)
+	out.SetTimeout(r.vfs.opts.shortly)
 	return 0
 }
 

@@ -415,7 +415,7 @@ func mountTree(t testing.TB, tree *scriptedTree, change ...func(*Options)) *moun
 	}
 	m.Server = s
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Unmount(ctx, false); err != nil {
 			t.Errorf("unmount: %v", err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/internal/fusetest"
 )
 
@@ -20,7 +21,7 @@ func TestNewSnapshot(t *testing.T) {
 	old := newRelease("one", newFile("disk.img", 1<<16))
 	kept := newRelease("two", newFile("disk.img", 1<<16))
 	tree := newTree(t, old, kept)
-	m := mountTree(t, tree)
+	m := mountTree(t, tree, func(o *Options) { o.shortly = time.Hour }) // the notifier must tell
 	exists := func(name string) bool { _, err := os.Lstat(m.path(name)); return err == nil }
 
 	held, err := os.Open(m.path("one/disk.img"))
@@ -48,13 +49,13 @@ func TestNewSnapshot(t *testing.T) {
 	replaced.files[0].data[100] ^= 0xff
 	first := tree.Snapshot()
 	tree.set(t, newRelease("three"), replaced, kept)
-	eventually(t, "three appears", func() bool { return exists("three") })
-	eventually(t, "latest moves", func() bool { to, _ := os.Readlink(m.path("latest")); return to == "three" })
-	eventually(t, "feed.xml changes", func() bool { return bytes.Equal(readFile(t, m.path("feed.xml")), tree.Snapshot().FeedXML()) })
-	eventually(t, "one is replaced", func() bool {
+	testkit.Eventually(t, "three appears", time.Minute, func() bool { return exists("three") })
+	testkit.Eventually(t, "latest moves", time.Minute, func() bool { to, _ := os.Readlink(m.path("latest")); return to == "three" })
+	testkit.Eventually(t, "feed.xml changes", time.Minute, func() bool { return bytes.Equal(readFile(t, m.path("feed.xml")), tree.Snapshot().FeedXML()) })
+	testkit.Eventually(t, "one is replaced", time.Minute, func() bool {
 		return bytes.Equal(readFile(t, m.path("one/disk.img")), replaced.files[0].data)
 	})
-	eventually(t, "root has the feed's time", func() bool { return stat(t, m.dir).Mtim.Nano() == tree.Snapshot().FeedTime().UnixNano() })
+	testkit.Eventually(t, "root has the feed's time", time.Minute, func() bool { return stat(t, m.dir).Mtim.Nano() == tree.Snapshot().FeedTime().UnixNano() })
 	for _, name := range []string{"one", "one/disk.img", "two", "two/disk.img"} {
 		if now := stat(t, m.path(name)).Ino; (now == inodes[name]) != strings.HasPrefix(name, "two") {
 			t.Errorf("%s: inode %d before and %d after", name, inodes[name], now)
@@ -75,47 +76,53 @@ func TestNewSnapshot(t *testing.T) {
 
 	// A release leaves the feed, and comes back.
 	tree.set(t, kept)
-	eventually(t, "three goes", func() bool { return !exists("three") })
+	testkit.Eventually(t, "three goes", time.Minute, func() bool { return !exists("three") })
 	if !exists("one") {
 		t.Error("a release in use went")
 	}
 	back := newRelease("three", newFile("x", 1))
 	tree.set(t, kept, back)
-	eventually(t, "three comes back", func() bool { return exists("three") })
+	testkit.Eventually(t, "three comes back", time.Minute, func() bool { return exists("three") })
 	if got := names(t, m.path("three")); !slices.Equal(got, []string{"x"}) {
 		t.Errorf("holds %q", got)
 	}
 	tree.set(t, newRelease("four"))
-	eventually(t, "latest moves on", func() bool { to, _ := os.Readlink(m.path("latest")); return to == "four" && !exists("two") })
+	testkit.Eventually(t, "latest moves on", time.Minute, func() bool { to, _ := os.Readlink(m.path("latest")); return to == "four" && !exists("two") })
 }
 
 func TestLeavesWhenUnused(t *testing.T) {
-	rel := newRelease("one", newFile("disk.img", 1<<16), newFile("xvm.xml", 10))
-	tree := newTree(t, rel)
-	m := mountTree(t, tree)
-	a, err := os.Open(m.path("one/disk.img"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree.set(t, newRelease("two"))
-	time.Sleep(shortly + 100*time.Millisecond) // so that no cached entry answers
+	for name, remember := range map[string]time.Duration{"asked again": 20 * time.Millisecond, "notified": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			rel := newRelease("one", newFile("disk.img", 1<<16), newFile("xvm.xml", 10))
+			tree := newTree(t, rel)
+			m := mountTree(t, tree, func(o *Options) { o.shortly = remember })
+			a, err := os.Open(m.path("one/disk.img"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree.set(t, newRelease("two"))
+			if name == "asked again" {
+				time.Sleep(100 * time.Millisecond) // so that no cached entry answers
+			}
 
-	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
-		t.Errorf("root holds %q", got)
-	}
-	b, err := os.Open(m.path("one/xvm.xml"))
-	if err != nil {
-		t.Fatalf("another file of a release in use: %v", err)
-	}
-	a.Close()
-	readFile(t, m.path("one/disk.img"))
-	b.Close()
-	eventually(t, "one goes with its last user", func() bool {
-		_, err := os.Lstat(m.path("one"))
-		return errors.Is(err, os.ErrNotExist)
-	})
-	if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "two"}) {
-		t.Errorf("root holds %q", got)
+			if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "one", "two"}) {
+				t.Errorf("root holds %q", got)
+			}
+			b, err := os.Open(m.path("one/xvm.xml"))
+			if err != nil {
+				t.Fatalf("another file of a release in use: %v", err)
+			}
+			a.Close()
+			readFile(t, m.path("one/disk.img"))
+			b.Close()
+			testkit.Eventually(t, "one goes with its last user", time.Minute, func() bool {
+				_, err := os.Lstat(m.path("one"))
+				return errors.Is(err, os.ErrNotExist)
+			})
+			if got := names(t, m.dir); !slices.Equal(got, []string{"feed.xml", "latest", "two"}) {
+				t.Errorf("root holds %q", got)
+			}
+		})
 	}
 }
 
@@ -149,7 +156,7 @@ func TestOrdinaryUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := fusetest.Child(ctx, "namespace", dir, filepath.Join(t.TempDir(), "fuse"), cache)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

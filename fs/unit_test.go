@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/catalog/image"
 	"vmcastfs/fs/internal/fusetest"
 )
@@ -138,12 +139,12 @@ func TestWaiter(t *testing.T) {
 		t.Error("ends by itself")
 	}
 	w.finish()
-	if !ended(w, 5*time.Second) {
+	if !ended(w, time.Minute) {
 		t.Error("outlives its request")
 	}
 	w = &waiter{}
 	w.finish()
-	if !ended(w, 5*time.Second) || w.stop != nil {
+	if !ended(w, time.Minute) || w.stop != nil {
 		t.Error("comes alive after its request")
 	}
 
@@ -165,7 +166,7 @@ func TestWaiter(t *testing.T) {
 		{"caller unknown", interrupt(0, time.Hour), true},
 		{"caller gone", interrupt(1<<30, time.Hour), true},
 	} {
-		if got := ended(c.w, 100*time.Millisecond+map[bool]time.Duration{true: 5 * time.Second}[c.ends]); got != c.ends {
+		if got := ended(c.w, 100*time.Millisecond+map[bool]time.Duration{true: time.Minute}[c.ends]); got != c.ends {
 			t.Errorf("%s: ended %v", c.name, got)
 		}
 		c.w.finish()
@@ -190,11 +191,7 @@ func TestDying(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); !dying(cmd.Process.Pid); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("a zombie is alive")
-		}
-	}
+	testkit.Eventually(t, "a zombie is not alive", time.Minute, func() bool { return dying(cmd.Process.Pid) })
 	cmd.Wait()
 	if !dying(cmd.Process.Pid) {
 		t.Error("a process that is gone is alive")

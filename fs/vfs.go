@@ -69,6 +69,7 @@ func newVFS(tree *catalog.Catalog, opts Options) *vfs {
 		opts:        opts,
 		log:         opts.Logger,
 		started:     time.Now(),
+		known:       known{room: knownRoom},
 		wake:        make(chan struct{}, 1),
 		forgettable: make(chan struct{}, 1),
 		open:        make(map[*handle]struct{}),

@@ -175,11 +175,12 @@ func TestProxy(t *testing.T) {
 	}
 	t.Setenv("http_proxy", proxy)
 	t.Setenv("no_proxy", "direct.invalid")
-	c = client(t, func(o *Options) { o.Proxy = ""; o.Timeo = 200 * time.Millisecond })
+	c = client(t, func(o *Options) { o.Proxy = "" })
 	if _, err := c.Open(t.Context(), "http://images.invalid/g", publicFeed); err != nil || asked.Load() != "http://images.invalid/g" {
 		t.Errorf("from the environment: %v", err)
 	}
 	asked.Store("")
+	c = client(t, func(o *Options) { o.Proxy = ""; o.Timeo = 200 * time.Millisecond })
 	if _, err := c.Open(t.Context(), "http://direct.invalid/g", publicFeed); err == nil || asked.Load() != "" {
 		t.Errorf("no_proxy: %v, asked for %v", err, asked.Load())
 	}
@@ -191,12 +192,12 @@ func TestProxyWantsLogin(t *testing.T) {
 	for status, want := range map[int]bool{407: true, 403: false, 404: false, 502: false} {
 		var s http.Server
 		proxy := listen(t, &s, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
-		c := client(t, func(o *Options) { o.Proxy, o.Timeo = proxy, 100*time.Millisecond })
-		_, err := c.Get(t.Context(), "https://images.invalid/f", "", "", testSize)
+		_, err := client(t, func(o *Options) { o.Proxy = proxy }).Get(t.Context(), "https://images.invalid/f", "", "", testSize)
 		refused, isStatus := errors.AsType[*StatusError](err)
 		if isStatus != want || want && (refused.Code != status || refused.URL != proxy) || !strings.Contains(err.Error(), fmt.Sprint(status)) {
 			t.Errorf("CONNECT with status %d: %v", status, err)
 		}
+		c := client(t, func(o *Options) { o.Proxy, o.Timeo = proxy, 100*time.Millisecond })
 		if _, err := c.Open(t.Context(), "https://images.invalid/f", ""); errors.Is(err, ErrNotFound) {
 			t.Errorf("CONNECT with status %d: %v", status, err)
 		}

@@ -174,7 +174,7 @@ func TestHardMeansWait(t *testing.T) {
 							results <- result{got, err, time.Since(begun)}
 						}()
 					}
-					const away = 30 * time.Minute
+					const away = 10 * time.Minute
 					time.Sleep(away)
 					synctest.Wait()
 					ended := len(results)

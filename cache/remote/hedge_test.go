@@ -14,6 +14,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
+	"vmcastfs/cache/testkit"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,9 +34,9 @@ func TestHalfOpenConnections(t *testing.T) {
 	}
 	wg.Wait()
 	relay.forget()
-	begun := time.Now()
+	clock := testkit.StartClock(t)
 	mustFetch(t, o, b, 200_000, 1000)
-	if d := time.Since(begun); d > time.Second {
+	if d := clock.Elapsed(); d > time.Second {
 		t.Errorf("the fetch took %s: it tried the dead connections one by one", d)
 	}
 }

@@ -107,7 +107,6 @@ func TestH6ClientCertificateStaysAtItsOrigin(t *testing.T) {
 	}
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: servers[0].Certificate().Raw})
 	c := client(t, func(o *Options) {
-		o.Timeo, o.StallTimeout, o.ConnectTimeout = time.Minute, time.Minute, time.Minute // a request is made once, on a busy machine too
 		o.CACert = writeFile(t, "ca.pem", string(ca))
 		o.Cert, o.Key = writeFile(t, "cert.pem", string(certPEM)), writeFile(t, "key.pem", string(keyPEM))
 	})
@@ -122,10 +121,10 @@ func TestH6ClientCertificateStaysAtItsOrigin(t *testing.T) {
 func TestH18NoSecretsInMessages(t *testing.T) {
 	s, _ := serve(t)
 	var logged bytes.Buffer
-	c := client(t, func(o *Options) {
-		o.Timeo = 100 * time.Millisecond
+	log := func(o *Options) {
 		o.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	})
+	}
+	c := client(t, log, func(o *Options) { o.Timeo, o.DocumentTimeout = 100*time.Millisecond, 100*time.Millisecond })
 	secret := strings.Replace(s.URL(), "//", "//user-sekret:pw-sekret@", 1) + "/f?sig=sekret&x#sekret"
 	var messages []string
 	note := func(err error) {
@@ -135,7 +134,7 @@ func TestH18NoSecretsInMessages(t *testing.T) {
 		}
 		messages = append(messages, err.Error())
 	}
-	o := open(t, c, secret)
+	o := c.Resume(secret, "", open(t, client(t, log), secret).Identity())
 	for _, f := range []origin.Fault{
 		{Kind: origin.Status, Status: 403}, {Kind: origin.Status, Status: 503}, {Kind: origin.Drop}, {Kind: origin.Hang},
 		{Kind: origin.WrongRange}, {Kind: origin.Redirect, Value: "http://u-sekret:p-sekret@127.0.0.1:1/?sekret"},

@@ -130,12 +130,11 @@ func TestH8H9H10H16H17RawAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			patient := client(t, func(o *Options) { o.Timeo, o.StallTimeout = 20*time.Second, 10*time.Second })
-			o := open(t, patient, rawServer(t, object, tt.answer))
+			o := open(t, client(t), rawServer(t, object, tt.answer))
 			if !tt.right {
 				o = client(t, func(o *Options) { o.Timeo, o.StallTimeout = 400*time.Millisecond, 150*time.Millisecond }).Resume(o.shown, "", o.Identity())
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			r, err := o.Fetch(ctx, off, n, source.Demand)
 			var got []byte
@@ -166,9 +165,7 @@ func TestH6UserinfoInARedirect(t *testing.T) {
 		s.Put("/moved", bytes.NewReader(nil), 0, time.Time{}, "", "")
 		remove := s.Inject(origin.Fault{Path: "/moved", Kind: origin.Redirect, Value: to})
 		s.ResetStats()
-		c := client(t, func(o *Options) {
-			o.Timeo, o.StallTimeout, o.DocumentTimeout = 20*time.Second, 10*time.Second, 20*time.Second
-		})
+		c := client(t)
 		o := open(t, c, s.URL()+"/moved")
 		mustFetch(t, o, want, 0, 10)
 		d, err := c.Get(t.Context(), s.URL()+"/moved", "", "", testSize)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vmcastfs/cache/origin"
+	"vmcastfs/cache/testkit"
 )
 
 // failUntil is a transport whose server is down until a time.
@@ -139,12 +140,10 @@ func TestCheck(t *testing.T) {
 				s.Inject(origin.Fault{Path: "/f", Kind: origin.IgnoreRange})
 			}
 			o := open(t, client(t), s.URL()+"/f")
-			for end := time.Now().Add(2 * time.Second); s.Stats("/f").BytesSent < headSize && time.Now().Before(end); {
-				time.Sleep(time.Millisecond)
-			}
+			testkit.Eventually(t, "the head is sent", time.Minute, func() bool { return s.Stats("/f").BytesSent >= headSize })
 			before := s.Stats("/f").BytesSent
 			c.change(s, b)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err := o.Check(ctx)
 			if lost := name == "ranges lost"; errors.Is(err, ErrNoRanges) != lost {

@@ -101,7 +101,7 @@ func TestReadWaitsForNoWrite(t *testing.T) {
 		f.State()
 		f.NextMissing(0)
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	select {
 	case <-done:

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/testkit"
 )
 
 // setUsed makes a file look as if it had been used some hours ago.
@@ -195,7 +197,7 @@ func TestLimitUnderLoad(t *testing.T) {
 	var most int64
 	watcher := openStore(t, Options{Dir: dir})
 	evicted := func() int64 { return stores[0].evictedBytes.Load() + stores[1].evictedBytes.Load() }
-	for began := time.Now(); evicted() < 2*limit && time.Since(began) < 10*time.Second; time.Sleep(time.Millisecond) {
+	for began := time.Now(); evicted() < 2*limit && time.Since(began) < time.Minute; time.Sleep(time.Millisecond) {
 		// What moves from one file to another while we measure would count twice.
 		if waitLock(watcher.lock, unix.F_WRLCK, lockEvict, lockPatience) == nil {
 			most = max(most, watcher.usage().total())
@@ -345,9 +347,7 @@ func TestLimitLowered(t *testing.T) {
 	}
 	s.Close()
 	s = openStore(t, Options{Dir: dir, Limit: 100 * bs})
-	for began := time.Now(); s.usage().total() > 100*bs && time.Since(began) < 10*time.Second; {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "no more is used than the limit", time.Minute, func() bool { return s.usage().total() <= 100*bs })
 	if _, err := s.Stat(key("old")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the older file is there: %v", err)
 	}

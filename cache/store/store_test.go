@@ -617,9 +617,7 @@ func TestL3LooseSettles(t *testing.T) {
 	if err := os.Remove(lock); err != nil {
 		t.Error(err)
 	}
-	for began := time.Now(); !f.Has(0) && time.Since(began) < 10*time.Second; {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "a block is written", time.Minute, func() bool { return f.Has(0) })
 	close(stop)
 	work.Wait()
 	wantBlock(t, f, 0)
@@ -707,9 +705,7 @@ func TestRemovedAndMadeAgain(t *testing.T) {
 	testkit.Eventually(t, "the old directory is gone, in which the store may still be writing", time.Minute, func() bool { return os.RemoveAll(away) == nil })
 	f := openFile(t, s, "k", 4*bs, bs) // with a place or without one yet
 	defer f.Close()
-	for began := time.Now(); f.WriteBlock(0, content(0, bs)) != nil && time.Since(began) < 10*time.Second; {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "a block is written", time.Minute, func() bool { return f.WriteBlock(0, content(0, bs)) == nil })
 	wantBlock(t, f, 0)
 	if err := errors.Join(f.flush(), s.PutDoc("feed", "x", []byte("doc"))); err != nil {
 		t.Error(err)

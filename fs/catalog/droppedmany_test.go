@@ -8,6 +8,7 @@ import (
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/testkit"
 )
 
 // TestManyAreDroppedAtOnce: the feed drops releases whose images are cached, and whose
@@ -46,9 +47,9 @@ func TestManyAreDroppedAtOnce(t *testing.T) {
 	keep := keeping(t, s, true)
 	soon := func(cfg *Config) { keep(cfg); cfg.patience = patience }
 	h = s.open(soon)
-	begun := time.Now()
+	clock := testkit.StartClock(t)
 	eventually(t, "the feed is shown", func() bool { return len(h.Snapshot().Releases()) == 1 })
-	if took := time.Since(begun); took > releases/2*patience {
+	if took := clock.Elapsed(); took > releases/2*patience {
 		t.Errorf("it took %v", took)
 	}
 	if n := len(h.Snapshot().gone); n != releases+1 {

@@ -88,7 +88,7 @@ func memoryDir() string {
 // and reads a little of everything.
 func checkPackage(t testing.TB, cat *Catalog) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	release := cat.Snapshot().Latest()
 	p, err := release.Package(ctx)

@@ -24,6 +24,7 @@ import (
 	"vmcastfs/cache/origin"
 	"vmcastfs/cache/remote"
 	"vmcastfs/cache/store"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/feed"
 	"vmcastfs/fs/catalog/bundle"
 	"vmcastfs/fs/catalog/image"
@@ -353,10 +354,5 @@ func mustWrite(t testing.TB, path string, p []byte) {
 // eventually waits for what happens behind a call.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not within a minute: %s", what)
+	testkit.Eventually(t, what, time.Minute, ok)
 }
