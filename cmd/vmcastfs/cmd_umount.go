@@ -5,11 +5,15 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"vmcastfs/fs"
 )
+
+// closing is how long a file may stay open that no program holds any more.
+const closing = 2 * time.Second
 
 // umountCommand is `vmcastfs umount [-l] DIR`.
 func umountCommand(e *env) *cobra.Command {
@@ -36,17 +40,23 @@ processes that have them open; -l detaches it at once and lets them finish.`,
 				}
 				return withCode(exitMount, fs.CleanStale(dir))
 			}
-			switch err := fs.UnmountDir(dir, lazy); err {
-			case nil:
-				return nil
-			case syscall.EBUSY:
-				who := "something there is open"
+			who := "something there is open"
+			err = fs.UnmountDir(dir, lazy)
+			// A file that a program had open may be closed a moment after its end.
+			for end := time.Now().Add(closing); err == syscall.EBUSY && time.Now().Before(end); err = fs.UnmountDir(dir, lazy) {
 				if real, err := filepath.EvalSymlinks(dir); err == nil {
 					dir = real
 				}
 				if found := holders(cmd.Context(), dir); len(found) > 0 {
 					who = "held by " + strings.Join(found[:min(len(found), 10)], ", ")
+					break
 				}
+				time.Sleep(closing / 20)
+			}
+			switch err {
+			case nil:
+				return nil
+			case syscall.EBUSY:
 				return withCode(exitMount, fmt.Errorf("%s is in use, %s: end that, or detach the mount with umount -l", args[0], who))
 			case syscall.EINVAL:
 				return withCode(exitMount, fmt.Errorf("nothing is mounted on %s", args[0]))
