@@ -206,7 +206,7 @@ func TestH17EveryBodyBreaks(t *testing.T) {
 				t.Parallel()
 				s, want := serve(t)
 				s.Inject(origin.Fault{Kind: kind, After: after})
-				o := open(t, client(t, func(o *Options) { o.Timeo = time.Minute }), s.URL()+"/f")
+				o := open(t, client(t, func(o *Options) { o.Timeo, o.StallTimeout = time.Minute, 300*time.Millisecond }), s.URL()+"/f")
 				if head := o.Head(); len(head) == 0 || !bytes.HasPrefix(want, head) {
 					t.Errorf("a head of %d bytes", len(head))
 				}
