@@ -49,7 +49,9 @@ func TestWithdrawnBasesStay(t *testing.T) {
 	overlay := func(i, n int) string { return filepath.Join(overlays, fmt.Sprintf("%d-%d.qcow2", i, n)) }
 	bases := make([]string, len(forms))
 	for i, form := range forms {
-		_, _ = os.Stat(w.path(form, "manifest.txt")) // a listing alone inflates no archive
+		for _, name := range []string{"manifest.txt", "disk.img"} { // a listing alone inflates nothing
+			_, _ = os.Stat(w.path(form, name))
+		}
 		entries, err := os.ReadDir(w.path(form))
 		must(t, err)
 		for _, e := range entries {
