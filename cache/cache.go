@@ -50,7 +50,7 @@ type shared struct {
 	slots    slots
 	demand   atomic.Int64 // demanded fetches under way
 	tables   atomic.Int64 // bytes of sums learned
-	lastMiss atomic.Int64 // when the last one began or ended, UnixNano
+	lastMiss atomic.Int64 // when the last one began, UnixNano; a profile that is followed counts as one
 	trip     atomic.Int64 // about how long a demanded fetch takes to its first block, ns
 }
 
