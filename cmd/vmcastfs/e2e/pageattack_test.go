@@ -71,9 +71,11 @@ func TestPageUnderAttack(t *testing.T) {
 		t.Errorf("the first of a thousand: %v", err)
 	}
 	for _, pid := range w.daemons() {
-		if n := served(t, pid, port); n == 0 || n > 64 {
-			t.Errorf("%d connections are open of a thousand", n)
-		}
+		// One more is accepted before it is closed.
+		testkit.Eventually(t, "64 connections at most are open of a thousand", time.Minute, func() bool {
+			n := served(t, pid, port)
+			return n > 0 && n <= 64
+		})
 	}
 	w.wantFile(w.app.Disk, "latest", appliance.DiskName)
 	for _, c := range watching {
