@@ -2,6 +2,7 @@ package image
 
 import (
 	"time"
+
 	"vmcastfs/cache"
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/trace"
