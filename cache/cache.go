@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -65,9 +66,13 @@ type Cache struct {
 	entries map[store.Key]*entry // guarded by mu
 	handles map[*File]struct{}   // guarded by mu
 	// ids number the entries for the memory tier, so that blocks stay known
-	// over a close and reopen. One small element per file ever opened.
-	ids map[store.Key]uint32 // guarded by mu
+	// over a close and reopen.
+	ids    map[store.Key]uint32 // guarded by mu
+	lastID uint32               // guarded by mu
 }
+
+// maxIDs is how many files may be numbered before those that are closed are forgotten.
+const maxIDs = 1024
 
 // New returns a cache over o.Store, which stays the caller's to close (after
 // the cache).
@@ -158,8 +163,12 @@ func (c *Cache) newEntry(spec Spec) (*entry, error) {
 		return nil, fmt.Errorf("open %q in the cache: %w", spec.Label, err)
 	}
 	id, ok := c.ids[spec.Key]
-	if !ok && len(c.ids) < math.MaxUint32 {
-		id = uint32(len(c.ids) + 1)
+	if !ok && c.shared.mem != nil && c.lastID < math.MaxUint32 {
+		if len(c.ids) >= maxIDs {
+			maps.DeleteFunc(c.ids, func(k store.Key, _ uint32) bool { return c.entries[k] == nil })
+		}
+		c.lastID++
+		id = c.lastID
 		c.ids[spec.Key] = id
 	}
 	e := newEntry(c.shared, spec, sf, id)

@@ -91,3 +91,33 @@ func TestYield(t *testing.T) {
 	}
 	(*memory)(nil).yield(limit, 0)
 }
+
+// TestNumbers: the cache does not keep a number for each file that was ever opened, and no
+// two files have the same one.
+func TestNumbers(t *testing.T) {
+	c := newCache(t, Options{Memory: 1 << 20})
+	var files []*File
+	numbers := make(map[uint32]bool)
+	for i := range maxIDs + 20 {
+		f, err := c.Open(Spec{Key: testKey(i), Size: 1, Source: &script{data: truth(1)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := f.e.local.id; id == 0 || numbers[id] {
+			t.Fatalf("file %d has the number %d", i, id)
+		}
+		if numbers[f.e.local.id] = true; i < 10 {
+			files = append(files, f)
+		} else if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.ids) > maxIDs {
+		t.Errorf("%d numbers are kept", len(c.ids))
+	}
+	for _, f := range files {
+		if c.ids[f.e.key] != f.e.local.id {
+			t.Error("the number of an open file is forgotten")
+		}
+	}
+}

@@ -12,8 +12,8 @@ import (
 const knownRoom = 2048
 
 // known are the releases whose files the kernel was told of. Of those that were not
-// looked at for longest, the kernel is told to forget the files. It keeps the directories:
-// a shell may be in one.
+// looked at for longest, the kernel is told to forget the files. It forgets the directories
+// as well that nobody is in, from Linux 6.18 on. An older one cannot tell, and keeps them.
 //
 // mu guards what follows it; it is a leaf.
 type known struct {
@@ -71,21 +71,23 @@ func (v *vfs) forgetter(stop <-chan struct{}) {
 		case <-v.forgettable:
 		}
 		for _, r := range v.known.takeIdle() {
-			v.forget(&r.Inode)
+			v.check("directories of a release", r.NotifyPrune(v.forget(&r.Inode)))
 		}
 	}
 }
 
-// forget has the kernel forget the files below dir that are not open.
-func (v *vfs) forget(dir *fusefs.Inode) {
+// forget has the kernel forget the files below dir that are not open. It returns the
+// directories, from the deepest up.
+func (v *vfs) forget(dir *fusefs.Inode) (dirs []*fusefs.Inode) {
 	for name, child := range dir.Children() {
 		switch n := child.Operations().(type) {
 		case *dirNode:
-			v.forget(child)
+			dirs = append(dirs, v.forget(child)...)
 		case *fileNode:
 			if n.io.idle() {
 				v.check(name, dir.NotifyEntry(name))
 			}
 		}
 	}
+	return append(dirs, dir)
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // TestForget: of the releases that were not looked at for longest, the kernel forgets the
-// files that are not open, and we with it. What is open, and the directories, stay; what is
-// forgotten is found again.
+// files that are not open, and we with it. From Linux 6.18 on it forgets the directories, too.
+// What is open stays; what is forgotten is found again.
 func TestForget(t *testing.T) {
 	const room = 256
 	var releases []*scriptedRelease
@@ -69,6 +69,12 @@ func TestForget(t *testing.T) {
 	walk("b")
 	walk("c")
 	testkit.Eventually(t, "the files of a and b are forgotten", time.Minute, func() bool { return known("a")+known("b") == 0 })
+	if v.root.NotifyPrune(nil) == 0 { // the kernel can be told
+		testkit.Eventually(t, "the directory b is forgotten", time.Minute, func() bool { return v.root.GetChild("b") == nil })
+	}
+	if v.root.GetChild("a") == nil {
+		t.Error("a directory is forgotten that is open")
+	}
 	if n := known("c"); n < room/2 {
 		t.Errorf("%d files of the release that was looked at last", n)
 	}
@@ -84,4 +90,5 @@ func TestForget(t *testing.T) {
 		t.Errorf("found again: %+v, was %+v", after, before)
 	}
 	walk("a")
+	walk("b")
 }

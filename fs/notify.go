@@ -102,10 +102,11 @@ func (v *vfs) notifier(stop <-chan struct{}, shown *catalog.Snapshot) {
 }
 
 // check logs a failed notification. ENOENT means that the kernel did not know
-// the thing anyway; the others mean that the mount is going away.
+// the thing anyway, and ENOSYS that it cannot be told; the others mean that the mount is
+// going away.
 func (v *vfs) check(what string, errno syscall.Errno) {
 	switch errno {
-	case 0, syscall.ENOENT, syscall.EBADF, syscall.ENODEV, syscall.ENOTCONN:
+	case 0, syscall.ENOENT, syscall.ENOSYS, syscall.EBADF, syscall.ENODEV, syscall.ENOTCONN:
 	default:
 		v.log.Warn("invalidate the kernel's cache", "of", what, "err", errno)
 	}

@@ -173,7 +173,7 @@ var algorithms = []struct {
 // its spellings, or "" to tell it by the length. The second result is not empty
 // when the digest cannot be checked, and says why.
 func newSum(tag, hex string) (sums.Sum, string) {
-	name := strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(tag))
+	name := strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(tag, "-", ""), "_", ""))
 	algo, want := "", len(hex)
 	for _, a := range algorithms {
 		if tag == "" && len(hex) == a.hexLen || slices.Contains(a.tags, name) {

@@ -155,7 +155,7 @@ func (e *env) serve(ctx context.Context, call mountCall, feedURL, dir string, lo
 	defer s.close()
 	quiet, over := context.WithCancel(ctx)
 	defer over()
-	giveMemoryBack(quiet, s.cache.Rest)
+	giveMemoryBack(quiet, s.rest)
 	boundGarbage(s.cache.Yield)
 	with, err := newServices(s, o, feedURL, dir, log.Logger)
 	if err != nil {

@@ -34,10 +34,10 @@ func heedMemoryLimit() int64 {
 
 // garbageRoom is how much garbage there may be, or a quarter of what lives if that is
 // more.
-const garbageRoom = 12 << 20
+const garbageRoom = 8 << 20
 
 // besideTier is what may live beside the memory tier before that gets smaller.
-const besideTier = 16 << 20
+const besideTier = 12 << 20
 
 // boundGarbage has garbage collected more often where much lives: the runtime would let
 // it grow to as much as that. Where little lives, nothing changes. It tells yield after

@@ -113,6 +113,13 @@ func openSession(ctx context.Context, feedURL string, o options, log *slog.Logge
 	return s, nil
 }
 
+// rest gives back what has not been used for a while, and reports whether that is
+// anything.
+func (s *session) rest() bool {
+	blocks := s.cache.Rest()
+	return s.trust != nil && s.trust.Rest() || blocks
+}
+
 // loadKeyring loads the trusted keys; nil if none are named.
 func loadKeyring(o options, log *slog.Logger) (*xvm.Keyring, error) {
 	if o.Keyring == "" {

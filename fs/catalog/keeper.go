@@ -85,11 +85,8 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 // host. Known is false if that cannot be told now: its sidecar is asked for, say, and
 // the server is away.
 func (k *keeper) imagesOf(r *Release, n needs) (images []store.Key, known bool) {
-	r.mu.Lock()
-	kept := r.images
-	r.mu.Unlock()
-	if kept != nil {
-		return unpackKeys(kept), true
+	if kept := keptImages(r); kept != nil {
+		return kept, true
 	}
 	if p := local(n.ctx, r); p != nil {
 		images, _ = p.Keys()
@@ -102,6 +99,13 @@ func (k *keeper) imagesOf(r *Release, n needs) (images []store.Key, known bool) 
 		return nil, true // what the disk knows is not what was listed
 	}
 	return nil, !r.record.Known()
+}
+
+// keptImages are the keys of the release's images, as it is kept; nil: that does not tell.
+func keptImages(r *Release) []store.Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return unpackKeys(r.images)
 }
 
 // local is the package of a release that the disk knows; nil: it does not.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"vmcastfs/cache/store"
@@ -112,24 +113,31 @@ func (w *warmer) warm(ctx context.Context, s *Snapshot, r *Release) (ok bool) {
 	return true
 }
 
-// maxOlder is how many releases that were used here are looked through.
-const maxOlder = 16
+// maxOlder is how many releases that were used here are looked through: each costs a look
+// at the disk.
+const maxOlder = 64
 
 // older finds the newest release other than r of which a file of that name was booted
 // on this host.
 func older(ctx context.Context, s *Snapshot, st *store.Store, r *Release, file string) (b image.Booted, ok bool) {
+	booted := func(key store.Key) bool { return image.HasBooted(st, key) }
 	looked := 0
 	for _, old := range s.All() {
 		p, loaded := old.Peek()
-		if !loaded && isKept(old) && old != r && looked < maxOlder {
-			looked++
+		if old == r || !loaded && !isKept(old) {
+			continue
+		}
+		if looked++; looked > maxOlder {
+			break
+		}
+		if images := keptImages(old); !loaded && (images == nil || slices.ContainsFunc(images, booted)) {
 			p = local(ctx, old)
 		}
-		if old == r || p == nil {
+		if p == nil {
 			continue
 		}
 		for _, f := range p.All() {
-			if key := f.CacheKey(); f.Name() == file && key != "" && image.HasBooted(st, key) {
+			if key := f.CacheKey(); f.Name() == file && key != "" && booted(key) {
 				return image.Booted{Key: key, Size: f.Size()}, true
 			}
 		}

@@ -32,12 +32,15 @@ type Enclosure struct {
 // What its first bytes do not tell is looked at from its end: a DMG, and a fixed VHD,
 // may begin with anything.
 func Recognize(ctx context.Context, a xvm.ReaderAt, size int64, address string, memory *seekable.Budget) (Enclosure, error) {
+	if first, err := readHead(ctx, a, min(size, tarHead)); err != nil || xvm.IsTar(first) {
+		return Enclosure{}, err
+	}
 	head, err := readHead(ctx, a, size)
 	if err != nil {
 		return Enclosure{}, err
 	}
 	enc, refused := recognizeHead(ctx, head, a, size, address, memory)
-	if enc != (Enclosure{}) || xvm.IsTar(head) || size < xvm.SniffTail {
+	if enc != (Enclosure{}) || size < xvm.SniffTail {
 		return enc, refused
 	}
 	tail := make([]byte, xvm.SniffTail)
@@ -56,7 +59,6 @@ func recognizeHead(ctx context.Context, head []byte, a xvm.ReaderAt, size int64,
 	name := addressName(address)
 	claimed, plainName := seekable.PlainName(name)
 	switch {
-	case xvm.IsTar(head):
 	case format != "":
 		inner, err := inflatedHead(ctx, format, a, size, memory)
 		switch {
@@ -75,6 +77,9 @@ func recognizeHead(ctx context.Context, head []byte, a xvm.ReaderAt, size int64,
 	}
 	return Enclosure{}, nil
 }
+
+// tarHead is what a tar is told by. Most enclosures are one.
+const tarHead = 512
 
 // readHead reads what an enclosure is recognized by.
 func readHead(ctx context.Context, a xvm.ReaderAt, size int64) ([]byte, error) {

@@ -89,9 +89,13 @@ func (d *Dir) lock() (unlock func(), err error) {
 func (d *Dir) Load(feedURL string) (*Feed, error) {
 	t, err := d.load(file(feedURL))
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Feed{Version: version, Feed: feedURL, Releases: map[string]*Release{}}, nil
+		return emptyFeed(feedURL), nil
 	}
 	return t, err
+}
+
+func emptyFeed(url string) *Feed {
+	return &Feed{Version: version, Feed: url, Releases: map[string]*Release{}}
 }
 
 func (d *Dir) load(name string) (*Feed, error) {

@@ -209,3 +209,54 @@ func TestL2PlantedState(t *testing.T) {
 		t.Errorf("the file that the link leads to is now %q", got)
 	}
 }
+
+// TestRest: what is on the disk and was not asked for is given back, and read when it is
+// wanted. What cannot be read then is not taken for nothing.
+func TestRest(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := Open(dir, "http://x/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	changed := Package{ID: "a", Name: "a", Manifest: "other"}
+	s.change(func(ft *Feed) { ft.note(Package{ID: "a", Name: "a", Manifest: "first"}, testTime()) })
+	for range 2 {
+		if s.Rest() {
+			t.Error("what is not on the disk yet is given back")
+		}
+	}
+	s.mu.Lock()
+	s.save()
+	s.mu.Unlock()
+	rest := func() {
+		t.Helper()
+		if s.Objection(changed) == "" || s.Err() != nil {
+			t.Error("another manifest is not noticed", s.Err())
+		}
+		first, second, third := s.Rest(), s.Rest(), s.Rest()
+		if first || !second || third || s.now != nil {
+			t.Error("it is not given back by the second call, once", first, second, third)
+		}
+	}
+	rest()
+	rest()
+	at := filepath.Join(dir, feedsDir, file("http://x/"))
+	good, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, at, []byte("{"))
+	if s.Objection(changed); s.Err() == nil {
+		t.Error("a damaged file is taken for an empty one")
+	}
+	write(t, at, good)
+	rest()
+	s.change(func(ft *Feed) { ft.note(Package{ID: "b", Name: "b", Manifest: "b"}, testTime()) })
+	s.mu.Lock()
+	s.save()
+	s.mu.Unlock()
+	if ft, err := s.dir.Load("http://x/"); err != nil || len(ft.Releases) != 2 {
+		t.Error("what was seen before is lost", err)
+	}
+}

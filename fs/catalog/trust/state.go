@@ -11,7 +11,7 @@ import (
 )
 
 // State is the part of a Dir that concerns one feed, as a mount uses
-// it. What it learns is in memory at once and on the disk within delay.
+// it. What it learns is in memory at once and on the disk soon, see delay.
 //
 // mu guards what follows it; it is a leaf, but held over reading and writing
 // the file.
@@ -21,16 +21,23 @@ type State struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	now     *Feed
-	stamp   stamp
+	now     *Feed // nil: it is on the disk alone, see Rest
+	stamp   stamp // of now
+	asked   bool  // for now, since the last Rest
 	pending []func(*Feed)
-	timer   *time.Timer // runs while something is pending
+	timer   *time.Timer   // runs while something is pending
+	took    time.Duration // the last writing
 	closed  bool
 	err     error // why what was learned is not on the disk
 }
 
-// delay is how long changes are gathered before they are written.
-const delay = 200 * time.Millisecond
+// delay is how long changes are gathered before they are written as a whole, and writing
+// takes no more than one part in spare of the time. It is never longer than maxDelay.
+const (
+	delay    = 200 * time.Millisecond
+	spare    = 20
+	maxDelay = 2 * time.Second
+)
 
 // stamp tells whether the file is the one that was read.
 type stamp struct {
@@ -89,19 +96,37 @@ func (s *State) look(fn func(*Feed)) {
 
 // refresh reads the file if it is another one; mu is held.
 func (s *State) refresh() {
+	s.asked = true
 	stamp := s.dir.stamp(s.url)
-	if stamp == s.stamp {
+	if s.now != nil && stamp == s.stamp {
 		return
 	}
 	t, err := s.dir.Load(s.url)
 	if err != nil {
 		s.fail(err)
+		if s.now == nil {
+			s.now = emptyFeed(s.url) // Err says what that is worth; the file is tried again
+		}
 		return
 	}
 	for _, fn := range s.pending {
 		fn(t)
 	}
-	s.now, s.stamp = t, stamp
+	if s.now, s.stamp = t, stamp; len(s.pending) == 0 {
+		s.err = nil
+	}
+}
+
+// Rest gives back what is on the disk, if nobody has asked for it since the last call, and
+// reports whether it did.
+func (s *State) Rest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := !s.asked && s.now != nil && len(s.pending) == 0 && s.err == nil && s.stamp != (stamp{})
+	if s.asked = false; idle {
+		s.now, s.stamp = nil, stamp{}
+	}
+	return idle
 }
 
 // change has fn applied to the state, now and to what is on the disk soon: it
@@ -109,10 +134,11 @@ func (s *State) refresh() {
 func (s *State) change(fn func(*Feed)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refresh()
 	fn(s.now)
 	s.pending = append(s.pending, fn)
 	if s.timer == nil && !s.closed {
-		s.timer = time.AfterFunc(delay, func() {
+		s.timer = time.AfterFunc(min(max(delay, spare*s.took), maxDelay), func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.timer = nil
@@ -126,12 +152,14 @@ func (s *State) save() {
 	if len(s.pending) == 0 {
 		return
 	}
+	begin := time.Now()
 	t, err := s.dir.Change(s.url, func(t *Feed) error {
 		for _, fn := range s.pending {
 			fn(t)
 		}
 		return nil
 	})
+	s.took = time.Since(begin)
 	if err != nil {
 		s.fail(err) // kept pending: the next change tries again
 		return
