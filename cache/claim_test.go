@@ -17,7 +17,7 @@ import (
 func TestClaimsOfOthers(t *testing.T) {
 	const bs, n = 4096, 1024
 	data := truth(n * bs)
-	for name, every := range map[string]time.Duration{"stopped": 0, "slow": 150 * time.Millisecond} {
+	for name, every := range map[string]time.Duration{"stopped": 0, "slow": 2 * time.Second} {
 		for _, whole := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				dir := t.TempDir()
@@ -57,7 +57,7 @@ func TestClaimsOfOthers(t *testing.T) {
 					spec.Source, spec.Whole = &forwardScript{script: script{data: data}}, true
 				}
 				f := mustOpen(t, newCache(t, Options{Store: newStoreAt(t, dir)}), spec)
-				wait, cancel := context.WithTimeout(ctx, time.Minute)
+				wait, cancel := context.WithTimeout(ctx, 5*time.Minute)
 				defer cancel()
 				p := make([]byte, n*bs)
 				if _, err := f.ReadAt(wait, p, 0); err != nil || !bytes.Equal(p, data) {

@@ -165,7 +165,7 @@ func TestKilledReader(t *testing.T) {
 		clock := testkit.StartClock(t)
 		c.cmd.Process.Signal(c.sig)
 		c.cmd.Wait()
-		if took := clock.Elapsed(); took > 5*time.Second {
+		if took := clock.Elapsed(); took > time.Minute {
 			t.Errorf("%s needed %v to die of %v", c.cmd.Path, took, c.sig)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -42,7 +43,9 @@ type Server struct {
 	conns       int64
 	changes     int64 // numbers the ETags of ChangeETag
 
-	addr    string // where it listens, or listened last
+	ip      string   // where it listens, or will
+	addr    string   // the same with the port, from the first start on
+	port    *os.File // keeps that port until Close
 	certPEM []byte
 	cert    *tls.Certificate
 	run     *run // nil unless started
@@ -70,21 +73,22 @@ type connKey struct{}
 // New returns a server with no files, no latency and no bandwidth limit, not yet started.
 func New() *Server {
 	return &Server{
+		ip:    "127.0.0.1",
 		files: map[string]*file{},
 		stats: map[string]Stats{},
 		rand:  mathrand.New(mathrand.NewPCG(1, 1)),
 	}
 }
 
-// Start listens on a loopback address with plain HTTP/1.1. After Close it listens on
-// the address it had before.
+// Start listens on a loopback address with plain HTTP/1.1. After Down or Close it listens on
+// the address it had before; after Close another program may have that.
 func (s *Server) Start() error { return s.start(nil) }
 
 // ListenOn has the first Start of s listen on another address of this machine than 127.0.0.1, unless
 // ip is "".
 func ListenOn(s *Server, ip string) {
 	if ip != "" {
-		s.addr = net.JoinHostPort(ip, "0")
+		s.ip = ip
 	}
 }
 
@@ -111,15 +115,16 @@ func (s *Server) start(cert *tls.Certificate) error {
 	if s.run != nil {
 		return errors.New("start origin: it is running")
 	}
-	addr := s.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
+	if s.addr == "" {
+		var err error
+		if s.addr, s.port, err = KeepPort(s.ip); err != nil {
+			return fmt.Errorf("start origin: %w", err)
+		}
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		return fmt.Errorf("start origin: %w", err)
 	}
-	s.addr = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &run{ctx: ctx, cancel: cancel, served: make(chan struct{})}
 	run.http = &http.Server{
@@ -150,9 +155,21 @@ func (s *Server) start(cert *tls.Certificate) error {
 	return nil
 }
 
-// Close stops listening, breaks all connections and waits until all answers have ended.
-// Files, faults and counters stay; Start brings the server back.
+// Close is Down for good: the port is free then.
 func (s *Server) Close() error {
+	err := s.Down()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.port != nil {
+		err = errors.Join(err, s.port.Close())
+		s.port = nil
+	}
+	return err
+}
+
+// Down stops listening, breaks all connections and waits until all answers have ended.
+// Files, faults, counters and the port stay; Start brings the server back.
+func (s *Server) Down() error {
 	s.mu.Lock()
 	run := s.run
 	s.run = nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"vmcastfs/cache/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -205,25 +208,31 @@ func TestFaults(t *testing.T) {
 		t.Run(string(tt.fault.Kind), func(t *testing.T) {
 			c := client(t)
 			tt.fault.Times = 1
-			defer s.Inject(tt.fault)()
-			limit := 20 * time.Second
+			limit := time.Minute
 			switch tt.fault.Kind {
-			case Stall, Hang, DripFeed, Endless: // no answer is the answer
+			case Stall, Hang, DripFeed, Endless: // no answer is the answer, which comes in time unless the machine is busy
 				limit = 200 * time.Millisecond
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/f", nil)
-			req.Header.Set("Range", "bytes=1000-1099")
-			req.Header.Set("Accept-Encoding", "identity")
-			var o outcome
-			if o.resp, o.err = c.Do(req); o.err == nil {
-				o.body, o.err = io.ReadAll(o.resp.Body)
-				o.resp.Body.Close()
-			}
-			if !tt.check(o) {
-				t.Errorf("%v, %d bytes, %v", o.resp, len(o.body), o.err)
-			}
+			testkit.Eventually(t, string(tt.fault.Kind), time.Minute, func() bool {
+				defer s.Inject(tt.fault)()
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/f", nil)
+				req.Header.Set("Range", "bytes=1000-1099")
+				req.Header.Set("Accept-Encoding", "identity")
+				var o outcome
+				if o.resp, o.err = c.Do(req); o.err == nil {
+					o.body, o.err = io.ReadAll(o.resp.Body)
+					o.resp.Body.Close()
+				}
+				if tt.check(o) {
+					return true
+				}
+				if limit == time.Minute {
+					t.Fatalf("%v, %d bytes, %v", o.resp, len(o.body), o.err)
+				}
+				return false
+			})
 			if _, body, err := get(t, c, s.URL()+"/f", "bytes=0-9"); err != nil || !bytes.Equal(body, content[:10]) {
 				t.Errorf("afterwards: %v", err)
 			}
@@ -265,7 +274,7 @@ func TestRestart(t *testing.T) {
 	for len(s.Log()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	s.Close()
+	s.Down()
 	if err := <-failed; err == nil {
 		t.Error("Close left a hanging request alone")
 	}
@@ -329,7 +338,7 @@ func TestNetworkModel(t *testing.T) {
 				f()
 				took := time.Since(begin)
 				t.Logf("%s: %v, the model says %v (%+.1f %%)", name, took, want, 100*float64(took-want)/float64(want))
-				if took < want-time.Millisecond/2 || took > want+20*time.Second { // how near it comes is for a benchmark to say
+				if took < want-time.Millisecond/2 || took > want+time.Minute { // how near it comes is for a benchmark to say
 					t.Errorf("%s took %v, the model says %v", name, took, want)
 				}
 			}
@@ -380,13 +389,15 @@ func TestConnectionLatency(t *testing.T) {
 	const latency = time.Second
 	s.SetConnLatency(latency)
 	c := client(t)
-	for i, least := range []time.Duration{latency, 0} {
+	timed := func() time.Duration {
 		begin := time.Now()
 		get(t, c, s.URL()+"/f", "")
-		if took := time.Since(begin); took < least || i == 1 && took >= latency {
-			t.Errorf("request %d took %v", i, took)
-		}
+		return time.Since(begin)
 	}
+	if took := timed(); took < latency {
+		t.Errorf("the first request took %v", took)
+	}
+	testkit.Eventually(t, "a connection is used again", time.Minute, func() bool { return timed() < latency })
 }
 
 // zeros is as many zeros as one likes.
@@ -395,4 +406,28 @@ type zeros struct{}
 func (zeros) ReadAt(p []byte, _ int64) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// TestKeepPort: nobody listens on a port that is kept, and who knows it can, twice as well.
+func TestKeepPort(t *testing.T) {
+	address, kept, err := KeepPort("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	for range 2 {
+		if _, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("somebody answers: %v", err)
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		l.Close()
+	}
 }

@@ -24,12 +24,13 @@ const maxHops = 10
 
 // A Client fetches over HTTP for one feed. All methods may be called concurrently.
 type Client struct {
-	options     Options
-	credentials *credentials
-	limiter     *rate.Limiter // nil without a bandwidth limit
-	hedge       time.Duration // how long at least until a request is made again
-	mirrorStall time.Duration // see mirrorStallOf
-	proxy       func(*url.URL) (*url.URL, error)
+	options       Options
+	credentials   *credentials
+	limiter       *rate.Limiter // nil without a bandwidth limit
+	hedge         time.Duration // how long at least until a request is made again
+	mirrorStall   time.Duration // see mirrorStallOf
+	mirrorConnect time.Duration // see there
+	proxy         func(*url.URL) (*url.URL, error)
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -62,16 +63,17 @@ func NewClient(o Options) (*Client, error) {
 		return nil, fmt.Errorf("user agent %q is no header value", o.UserAgent)
 	}
 	c := &Client{
-		options:      o,
-		credentials:  newCredentials(o),
-		proxy:        proxy,
-		hedge:        min(hedgeTime, o.StallTimeout/hedgeFactor),
-		mirrorStall:  mirrorStallOf(o),
-		certificates: certificates,
-		peers:        map[string]*peer{},
-		classes:      map[string]class{},
-		feeds:        map[string]class{},
-		waiting:      map[string]time.Time{},
+		options:       o,
+		credentials:   newCredentials(o),
+		proxy:         proxy,
+		hedge:         min(hedgeTime, o.StallTimeout/hedgeFactor),
+		mirrorStall:   mirrorStallOf(o),
+		mirrorConnect: mirrorConnect,
+		certificates:  certificates,
+		peers:         map[string]*peer{},
+		classes:       map[string]class{},
+		feeds:         map[string]class{},
+		waiting:       map[string]time.Time{},
 	}
 	if o.Bandwidth > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(o.Bandwidth), int(min(max(o.Bandwidth/20, maxGulp), 1<<30)))

@@ -77,7 +77,7 @@ func TestF3F4F5DocumentLimits(t *testing.T) {
 		if _, ok := errors.AsType[*TemporaryError](err); !ok {
 			t.Errorf("F4, %s: %v", f.Kind, err)
 		}
-		if took := clock.Elapsed() - begun; took > 20*time.Second {
+		if took := clock.Elapsed() - begun; took > time.Minute {
 			t.Errorf("F4, %s: %v", f.Kind, took)
 		}
 	}
@@ -133,7 +133,7 @@ func TestFailureOfADocumentIsBrief(t *testing.T) {
 	if want := fmt.Sprintf("%s/f: status 503 Service Unavailable", s.URL()); err == nil || err.Error() != want || s.Stats("").Requests != 1 {
 		t.Errorf("%v after %d requests", err, s.Stats("").Requests)
 	}
-	s.Close()
+	s.Down()
 	if _, err := c.Get(t.Context(), s.URL()+"/f", "", "", 10); err == nil || !strings.HasPrefix(err.Error(), s.URL()+"/f: dial") {
 		t.Errorf("%v", err)
 	}

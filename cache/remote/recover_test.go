@@ -131,7 +131,7 @@ func TestCheck(t *testing.T) {
 		"a weak ETag":  {`W/"one"`, true, func(s *origin.Server, b []byte) { s.Put("/f", bytes.NewReader(b), testSize, old, `W/"two"`, "") }, false, false},
 		"ranges lost":  {`"one"`, true, func(s *origin.Server, b []byte) { s.Inject(origin.Fault{Path: "/f", Kind: origin.IgnoreRange}) }, false, true},
 		"gone":         {`"one"`, true, func(s *origin.Server, b []byte) { s.Remove("/f") }, false, true},
-		"unreachable":  {`"one"`, true, func(s *origin.Server, b []byte) { s.Close() }, false, true},
+		"unreachable":  {`"one"`, true, func(s *origin.Server, b []byte) { s.Down() }, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, b := serve(t)

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,7 +61,7 @@ func client(t *testing.T, change ...func(*Options)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.hedge, c.mirrorStall = time.Minute, time.Minute // on a busy machine they would be a matter of luck
+	c.hedge, c.mirrorStall, c.mirrorConnect = time.Minute, time.Minute, time.Minute // on a busy machine they would be a matter of luck
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -181,7 +183,9 @@ func TestResumesBrokenBodies(t *testing.T) {
 			s.Inject(origin.Fault{Kind: kind, After: 50_000, Delay: 50 * time.Millisecond, Times: 2})
 			mustFetch(t, o, want, 1000, 200_000)
 			log := s.Log()
-			if len(log) < 3 || log[1].Off < 40_000 || log[2].Off < 90_000 {
+			// A busy machine may break it more often than that, and sooner.
+			from := func(a, b origin.Request) int { return cmp.Compare(a.Off, b.Off) }
+			if n := len(log); n < 3 || log[n-1].Off < 90_000 || !slices.IsSortedFunc(log, from) {
 				t.Errorf("asked %+v", log)
 			}
 		})
@@ -218,7 +222,7 @@ func TestSoftGivesUp(t *testing.T) {
 		s.Inject(f)
 		begun, clock := time.Now(), testkit.StartClock(t)
 		_, err := fetch(t, o, 0, 100)
-		if _, ok := errors.AsType[*TemporaryError](err); !ok || time.Since(begun) < 250*time.Millisecond || clock.Elapsed() > 5*time.Second {
+		if _, ok := errors.AsType[*TemporaryError](err); !ok || time.Since(begun) < 250*time.Millisecond || clock.Elapsed() > time.Minute {
 			t.Errorf("%s: %v after %v", f.Kind, err, time.Since(begun))
 		}
 		if f.Kind == origin.Status && !strings.Contains(err.Error(), "503") {
@@ -232,7 +236,7 @@ func TestHardWaits(t *testing.T) {
 	s, want := serve(t)
 	c := client(t, func(o *Options) { o.Hard, o.Timeo = true, 50*time.Millisecond })
 	o := open(t, c, s.URL()+"/f")
-	s.Close()
+	s.Down()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := o.Fetch(ctx, 0, 100, source.Demand); !errors.Is(err, context.DeadlineExceeded) {

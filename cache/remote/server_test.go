@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/origin"
 	"vmcastfs/cache/source"
 )
 
@@ -28,12 +29,12 @@ func run(t *testing.T, program string, args func(port string) []string) string {
 		}
 		t.Skipf("%s is not installed", program)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, kept, err := origin.KeepPort("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	t.Cleanup(func() { kept.Close() })
+	_, port, _ := net.SplitHostPort(address)
 	var output bytes.Buffer
 	cmd := exec.Command(binary, args(port)...)
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -134,12 +135,15 @@ http {
 	}
 	// A limit of ten requests a second, which nginx keeps to without any burst.
 	few := open(t, client(t, func(o *Options) { o.Hard, o.StallTimeout, o.RetryMin, o.RetryMax = true, time.Minute, 0, 0 }), url+"/few/f.xvm")
+	begun := time.Now()
 	for i := range int64(30) {
 		wg.Go(func() { mustFetch(t, few, want, i*1000, 1000) })
 	}
 	wg.Wait()
-	if n := few.client.Stats()[0].Answers[429]; n > 20 {
-		t.Errorf("%d requests were refused for 30 good ones", n)
+	// How many are refused on the way to that pace: TestPace. A busy machine takes longer, and has
+	// requests arrive together.
+	if n, seconds := few.client.Stats()[0].Answers[429], time.Since(begun).Seconds(); float64(30+n) > 20+2*10*seconds {
+		t.Errorf("%d requests were refused for 30 good ones in %.1f s", n, seconds)
 	}
 	put(append(want[:0:0], want...), time.Now().Add(-time.Minute)) // the same bytes, but who knows
 	if _, err := fetch(t, o, 0, 10); !errors.Is(err, ErrChanged) {

@@ -117,7 +117,7 @@ func TestBandwidth(t *testing.T) {
 		wg.Go(func() { mustFetch(t, o, want, 0, 100_000) })
 	}
 	wg.Wait()
-	if took := time.Since(begun); took < 150*time.Millisecond || clock.Elapsed() > 2*time.Second {
+	if took := time.Since(begun); took < 150*time.Millisecond || clock.Elapsed() > time.Minute {
 		t.Errorf("200 kB at 1 MB/s took %v", took)
 	}
 }

@@ -86,7 +86,7 @@ func (p *peer) renew() {
 func (c *Client) httpTransport(w path) http.RoundTripper {
 	connect, handshake := c.options.ConnectTimeout, c.options.ConnectTimeout
 	if w.mirror {
-		connect, handshake = mirrorConnect, mirrorStall
+		connect, handshake = c.mirrorConnect, mirrorStall
 	}
 	dialer := &net.Dialer{
 		Timeout:         connect,

@@ -13,7 +13,7 @@ import (
 
 // Clock measures how long something takes on a machine of ordinary speed that
 // does nothing else. It goes slower where the processor is slow, and while more
-// wants to run than there are processors. A test that compares a duration with
+// wants to run than there are processors or this process is not let to run. A test that compares a duration with
 // a limit uses it, so that no limit depends on the machine or on its load.
 //
 // It is no measure for benchmarks, and none for what must not come too early:
@@ -24,7 +24,8 @@ type Clock struct {
 	mu      sync.Mutex // guards what follows
 	elapsed time.Duration
 	last    time.Time
-	share   float64 // of a processor that a thread got when last looked
+	share   float64       // of a processor that a thread got when last looked
+	most    time.Duration // that counts from one look to the next; 0: all
 }
 
 const clockTick = 10 * time.Millisecond
@@ -32,6 +33,7 @@ const clockTick = 10 * time.Millisecond
 // StartClock starts a clock that runs until the end of the test.
 func StartClock(t testing.TB) *Clock {
 	c := newClock()
+	c.most = 2 * clockTick // where it looks more rarely, this process did not get to run
 	stop := make(chan struct{})
 	var ended sync.WaitGroup
 	ended.Go(func() {
@@ -63,7 +65,11 @@ func (c *Clock) Elapsed() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	c.elapsed += time.Duration(float64(now.Sub(c.last)) * c.share / c.slowness)
+	passed := now.Sub(c.last)
+	if c.most > 0 {
+		passed = min(passed, c.most)
+	}
+	c.elapsed += time.Duration(float64(passed) * c.share / c.slowness)
 	c.last = now
 	return c.elapsed
 }

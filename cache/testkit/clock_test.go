@@ -31,6 +31,18 @@ func TestClockSlowsDown(t *testing.T) {
 	}
 }
 
+// TestClockSkipsStalls: while this process did not run, no time went by.
+func TestClockSkipsStalls(t *testing.T) {
+	c := StartClock(t)
+	before := c.Elapsed()
+	c.mu.Lock()
+	c.last = c.last.Add(-time.Hour)
+	c.mu.Unlock()
+	if d := c.Elapsed() - before; d <= 0 || d > time.Minute {
+		t.Errorf("%s went by in an hour without this process", d)
+	}
+}
+
 func TestEventually(t *testing.T) {
 	n := 0
 	Eventually(t, "the third time", time.Minute, func() bool { n++; return n == 3 })

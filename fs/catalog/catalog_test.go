@@ -35,7 +35,7 @@ func TestIndexPersisted(t *testing.T) {
 	inode := h.file("one", "root.img").Inode()
 	h.close()
 
-	s.origin.Close()
+	s.origin.Down()
 	h = s.open()
 	if got := h.names("one"); got != names {
 		t.Errorf("listed %q without the server", got)

@@ -226,7 +226,7 @@ func TestIndexingInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.release("one", "/one.tar.gz", gz(t, tarOf(t, file{"root.img", diskImage(4*blk, 1)})))
-	s.origin.Inject(origin.Fault{Path: "/one.tar.gz", Kind: origin.Delay, Delay: 300 * time.Millisecond, Times: 1})
+	s.origin.Inject(origin.Fault{Path: "/one.tar.gz", Kind: origin.Delay, Delay: 2 * time.Second, Times: 1})
 	h := s.open()
 	soon, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, ErrIndexing)
 	defer cancel()

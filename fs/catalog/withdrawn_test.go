@@ -106,7 +106,7 @@ func TestWithdrawn(t *testing.T) {
 	}
 	check(h)
 	h.close()
-	s.origin.Close()
+	s.origin.Down()
 	// The cache has made room: no documents but what is held by the images, and no more files.
 	st, err := store.Open(store.Options{Dir: s.dir})
 	if err != nil {

@@ -222,7 +222,7 @@ func TestCaches(t *testing.T) {
 				if code, _, _ := ask(t, at, "0-9", `"one"`); code != 200 {
 					t.Errorf("another piece of the old version: status %d", code)
 				}
-				s.Close()
+				s.Down()
 				for range 2 {
 					if code, etag, _ := ask(t, at, span, `"one"`); code != 206 || etag != `"one"` {
 						t.Errorf("the origin is down, and what is here is not served: status %d", code)

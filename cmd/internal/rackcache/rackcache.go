@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"vmcastfs/cache/origin"
 )
 
 // Programs are what each kind of cache runs.
@@ -24,6 +26,7 @@ type Cache struct {
 	URL  string
 	cmd  *exec.Cmd
 	logs string
+	port *os.File // keeps it for this cache
 }
 
 // Find returns the program of a kind. Those of Debian are where only root looks.
@@ -43,13 +46,11 @@ func Start(ctx context.Context, binary, kind, dir, ip string, flags []string, or
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+	address, port, err := origin.KeepPort(ip)
 	if err != nil {
 		return nil, err
 	}
-	address := l.Addr().String()
-	l.Close()
-	c := &Cache{URL: "http://" + address, logs: filepath.Join(dir, "log")}
+	c := &Cache{URL: "http://" + address, logs: filepath.Join(dir, "log"), port: port}
 	args := append([]string{"config", "mirror", "--listen", address, "--dir", filepath.Join(dir, "cache"), "--size", "1G"}, flags...)
 	text, err := exec.CommandContext(ctx, binary, append(append(args, kind), origins...)...).Output()
 	if err != nil {
@@ -152,4 +153,5 @@ func (c *Cache) Stop() {
 	c.Signal(syscall.SIGCONT)
 	c.Signal(syscall.SIGKILL)
 	_ = c.cmd.Wait()
+	c.port.Close()
 }

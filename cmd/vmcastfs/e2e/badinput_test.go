@@ -54,7 +54,7 @@ func TestBadFeed(t *testing.T) {
 	} {
 		began := w.now()
 		wantFailure(t, exec.Command(binary, "mount", "-o", w.options(), c.feed, w.dir), c.code, c.words...)
-		if d := w.now() - began; d > 20*time.Second {
+		if d := w.now() - began; d > time.Minute {
 			t.Errorf("%s: it took %s", c.feed, d)
 		}
 	}
@@ -188,10 +188,10 @@ func TestUnreachablePackage(t *testing.T) {
 		t.Errorf("%v, %v", entries, err)
 	}
 	w.status()
-	if d := w.now() - began; d > 5*time.Second {
+	if d := w.now() - began; d > time.Minute {
 		t.Errorf("the neighbours of an unreachable release waited %s", d)
 	}
-	if d := <-done; d > 40*time.Second {
+	if d := <-done; d > time.Minute {
 		t.Errorf("listing an unreachable release took %s", d)
 	} else {
 		t.Logf("listing an unreachable release took %s: %s", d, w.release("gone").Error)

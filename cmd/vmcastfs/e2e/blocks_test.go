@@ -268,7 +268,7 @@ func TestNoSidecarInAnOutage(t *testing.T) {
 	w.mount()
 	w.wantFile(disk, "one", "root.img")
 	w.umount()
-	w.origin.Close()
+	w.origin.Down()
 	w.mount()
 	w.wantFile(disk, "one", "root.img")
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -187,16 +188,18 @@ func TestSlowNeighbour(t *testing.T) {
 		w.publish("one", packListed(t, member{"disk.img", disk}))
 		second := *w
 		second.dir = t.TempDir()
-		w.mount("bwlimit=400K", "complete=off")
+		w.mount("bwlimit=40K", "complete=off")
 		slow := w.daemons()[0]
 		second.mount("complete=off")
 		busy := w.open("one", "disk.img")
 		defer busy.Close()
 		var reads sync.WaitGroup
+		var ended atomic.Int32
 		for off := int64(0); off < int64(len(disk)); off += step {
-			reads.Go(func() { _, _ = busy.ReadAt(make([]byte, 4096), off) }) // which claims the region
+			reads.Go(func() { _, _ = busy.ReadAt(aligned(4096), off); ended.Add(1) }) // which claims the region
 		}
 		defer reads.Wait()
+		defer w.kill()
 		testkit.Eventually(t, "all is claimed", time.Minute, func() bool { return w.file("one", "disk.img").InFlight > len(disk)>>17 })
 		if stopped {
 			must(t, syscall.Kill(slow, syscall.SIGSTOP))
@@ -204,10 +207,9 @@ func TestSlowNeighbour(t *testing.T) {
 		}
 		clock := testkit.StartClock(t)
 		second.wantFile(disk, "one", "disk.img")
-		if took := clock.Elapsed(); took > 6*time.Second { // the slow one takes 10 s, a stopped one for ever
-			t.Errorf("it took %s", took)
-		} else {
-			t.Logf("it took %s", took.Round(time.Millisecond))
+		t.Logf("it took %s", clock.Elapsed().Round(time.Millisecond))
+		if n := ended.Load(); n > 4 { // the slow one takes 100 s for all, a stopped one for ever
+			t.Errorf("%d reads of the neighbour had ended before", n)
 		}
 	})
 }

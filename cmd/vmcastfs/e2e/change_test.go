@@ -55,7 +55,7 @@ func (w *world) wantGeneration(f *os.File, old, new []byte, allowed string) {
 // newGeneration waits until opening the image anew gives the new content.
 func (w *world) newGeneration(content []byte, name ...string) {
 	w.t.Helper()
-	testkit.Eventually(w.t, "an open gets the new generation", 20*time.Second, func() bool {
+	testkit.Eventually(w.t, "an open gets the new generation", time.Minute, func() bool {
 		f, err := os.OpenFile(w.path(name...), os.O_RDONLY|syscall.O_DIRECT, 0)
 		if err != nil {
 			return false

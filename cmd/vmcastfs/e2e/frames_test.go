@@ -35,7 +35,7 @@ func TestFramesFreezeNothing(t *testing.T) {
 		w := bareWorld(t)
 		disk := noise(4<<20, 17)
 		w.publish("good", packListed(t, member{"disk.img", disk}))
-		w.origin.Close()
+		w.origin.Down()
 		must(t, w.origin.StartTLS())
 		bad, err := w.origin.NewFrames(attacks[c.attack])
 		must(t, err)

@@ -108,7 +108,7 @@ func TestT1T2T3T4T5T6T7T8T9T10T11T12T13T14T15T16T17T18Packages(t *testing.T) {
 			return nil
 		})
 	}
-	if d := w.now() - began; d > 20*time.Second {
+	if d := w.now() - began; d > time.Minute {
 		t.Errorf("looking at all took %v", d)
 	}
 	files := w.wantTame()
@@ -223,7 +223,7 @@ func TestC1C2Bombs(t *testing.T) {
 	w.mount("complete=off", "soft", "timeo=10s", "cache_size=64M")
 	began := w.now()
 	entries, err := os.ReadDir(w.path("bombs"))
-	if d := w.now() - began; err != nil || d > 20*time.Second {
+	if d := w.now() - began; err != nil || d > time.Minute {
 		t.Fatalf("listing took %v, %v", d, err)
 	}
 	t.Logf("%d files after %v", len(entries), w.now()-began)

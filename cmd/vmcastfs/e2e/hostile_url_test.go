@@ -79,7 +79,7 @@ func TestH1H4H13H18URLs(t *testing.T) {
 			t.Errorf("%s: %d entries, %v; state %s: %q", title, len(entries), err, r.State, r.Error)
 		}
 	}
-	if d := w.now() - began; d > 40*time.Second {
+	if d := w.now() - began; d > 2*time.Minute {
 		t.Errorf("finding out took %v", d)
 	}
 	for _, title := range []string{"good", "h18-user", "h18-query"} {
@@ -153,7 +153,7 @@ func TestH7H8H9H10H11H12H17Answers(t *testing.T) {
 			if err == nil && fault.Kind != origin.MislabelRange && fault.Kind != origin.IgnoreRange {
 				t.Error("the read succeeds")
 			}
-			if d := w.now() - began; d > 30*time.Second {
+			if d := w.now() - began; d > time.Minute {
 				t.Errorf("the read took %v", d)
 			}
 			f.Close()
@@ -256,7 +256,7 @@ func TestF4H15Feed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if d := w.now() - began; d > 5*time.Second {
+	if d := w.now() - began; d > time.Minute {
 		t.Errorf("F4: the mount took %v to answer", d)
 	}
 }

@@ -66,7 +66,7 @@ func TestList(t *testing.T) {
 		t.Errorf("listing again fetched %d bytes of packages", st.BytesSent)
 	}
 	// The server being away does not matter to who has listed before.
-	w.origin.Close()
+	w.origin.Down()
 	if out, err := exec.Command(binary, "list", "-o", w.options(), w.feed).Output(); err != nil || !strings.Contains(string(out), "demo-1.1") {
 		t.Errorf("list with the server down: %v\n%s", err, out)
 	}

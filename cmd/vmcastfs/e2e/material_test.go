@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"vmcastfs/cache/origin"
 	"vmcastfs/cache/testkit"
 	"vmcastfs/cmd/internal/appliance"
 	"vmcastfs/fs/catalog"
@@ -183,10 +184,10 @@ func (w *world) release(name string) catalog.ReleaseStatus {
 				i = n
 			}
 		}
-		if i >= 0 && (releases[i].State != "listed" || w.now()-began > 2*time.Second) {
+		if i >= 0 && (releases[i].State != "listed" || w.now()-began > 10*time.Second) {
 			return releases[i]
 		}
-		if i < 0 && w.now()-began > 2*time.Second {
+		if i < 0 && w.now()-began > time.Minute {
 			break
 		}
 	}
@@ -260,15 +261,15 @@ func (w *world) statSoon(name ...string) {
 	})
 }
 
-// freePort is a port that nobody listens on just now.
+// freePort is a port that nobody listens on unless told of it, until the end of the test.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, kept, err := origin.KeepPort("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	t.Cleanup(func() { kept.Close() })
+	_, port, _ := net.SplitHostPort(address)
 	return port
 }
 

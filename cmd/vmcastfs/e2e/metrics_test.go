@@ -137,12 +137,7 @@ func TestMetrics(t *testing.T) {
 func TestMetricsOnLoopback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, appliance.Options{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := "127.0.0.1:" + freePort(t)
 	w.mount("metrics=" + address)
 	if got := scrape(t, "tcp", address); got["vmcastfs_feed_stale"] != "0" {
 		t.Errorf("feed_stale is %q", got["vmcastfs_feed_stale"])

@@ -128,12 +128,12 @@ func TestSilentServerAtMount(t *testing.T) {
 	w.mount()
 	w.wantFile(disk, "one", "root.img")
 	w.umount()
-	defer w.origin.Inject(origin.Fault{Kind: origin.Delay, Path: "/one.xvm", Delay: time.Minute})()
+	defer w.origin.Inject(origin.Fault{Kind: origin.Delay, Path: "/one.xvm", Delay: time.Hour})()
 	w.mount()
 	for range 3 {
 		start := w.now()
 		w.wantFile(disk, "one", "root.img")
-		if took := w.now() - start; took > 10*time.Second {
+		if took := w.now() - start; took > time.Minute {
 			t.Errorf("it took %s", took)
 		}
 	}

@@ -120,7 +120,7 @@ func TestStaleMount(t *testing.T) {
 	w.origin.ResetStats()
 	began := w.now()
 	w.mount()
-	if d := w.now() - began; d > 5*time.Second {
+	if d := w.now() - began; d > time.Minute {
 		t.Errorf("mounting over a dead mount took %s", d)
 	}
 	if !bytes.Equal(readAll(t, w.path("latest", "disk.img")), disk) {

@@ -32,7 +32,7 @@ func TestMountOffline(t *testing.T) {
 		if exitCode(err) != exitMount || !strings.Contains(out, "no earlier copy") && !strings.Contains(out, "503") {
 			t.Errorf("a mount of a feed never seen: %v\n%s", err, out)
 		}
-		if d := w.now() - began; d > 30*time.Second {
+		if d := w.now() - began; d > time.Minute {
 			t.Errorf("it took %s to fail", d)
 		}
 		end()
@@ -44,7 +44,7 @@ func TestMountOffline(t *testing.T) {
 		log := filepath.Join(t.TempDir(), "log")
 		began = w.now()
 		w.mount("stall=1s", "log="+log)
-		if d := w.now() - began; d > 20*time.Second { // three for the feed
+		if d := w.now() - began; d > time.Minute {
 			t.Errorf("mounting took %s", d)
 		}
 		w.wantFile(disk, "one", "disk.img")
@@ -73,7 +73,7 @@ func TestBootOffline(t *testing.T) {
 	testkit.Eventually(t, "the image is verified", time.Minute, func() bool { return attr(image, "state") == "verified" })
 	f.Close()
 	w.umount()
-	w.origin.Close()
+	w.origin.Down()
 	w.mount()
 	out, err := command(t, "", qemu, "-accel", "tcg", "-m", "16", "-display", "none", "-nodefaults", "-no-reboot",
 		"-serial", "stdio", "-drive", "file="+image+",format=raw,readonly=on,if=virtio")

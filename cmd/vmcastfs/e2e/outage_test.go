@@ -30,7 +30,7 @@ func fault(f origin.Fault) outage {
 func outages() map[string]outage {
 	return map[string]outage{
 		"connection refused": func(w *world) func() {
-			w.origin.Close()
+			w.origin.Down()
 			return func() {
 				if err := w.origin.Start(); err != nil {
 					w.t.Error(err)
@@ -88,16 +88,14 @@ func TestOutageHard(t *testing.T) {
 		})
 
 		end()
-		back := w.now()
+		back := time.Now()
 		for range cap(reads) {
 			if err := testkit.Receive(t, "the reads that waited end", time.Minute, reads); err != nil {
 				t.Errorf("a read that waited: %v", err)
 			}
 		}
-		t.Logf("the last read ended %s after the network was back", (w.now() - back).Round(time.Millisecond))
-		if d := w.now() - back; d > 6*time.Second {
-			t.Errorf("the last read ended %s after the network was back", d)
-		}
+		// How soon: TestHardMeansWait.
+		t.Logf("the last read ended %s after the network was back", time.Since(back).Round(time.Millisecond))
 		testkit.Eventually(t, "the other release is listed", time.Minute, func() bool {
 			_, err := os.ReadDir(w.path("two"))
 			return err == nil
@@ -146,21 +144,21 @@ func TestHardAnswers(t *testing.T) {
 }
 
 // TestForgottenConnections: something on the way forgets the idle connections without a word.
-// The next read must not wait for stall=, which is 30 s, just when a guest resets its disk.
+// The next read must not wait for stall=, just when a guest resets its disk.
 func TestForgottenConnections(t *testing.T) {
 	t.Parallel()
 	disk := noise(8<<20, 27)
 	w := relayedWorld(t)
 	w.publish("one", packListed(t, member{"disk.img", disk}))
-	w.mount("complete=off", "hard")
+	w.mount("complete=off", "hard", "stall=1h")
 	f := w.open("one", "disk.img")
 	w.wantAt(f, disk, 0)
-	time.Sleep(500 * time.Millisecond) // until the connections are idle
+	testkit.Eventually(t, "nothing is under way", time.Minute, func() bool { return w.file("one", "disk.img").InFlight == 0 })
 	w.relay.freeze()()
 	began, beganHere := w.now(), time.Now()
 	w.wantAt(f, disk, 4<<20)
 	t.Logf("the read took %s", time.Since(beganHere).Round(time.Millisecond))
-	if took := w.now() - began; took > 20*time.Second {
+	if took := w.now() - began; took > time.Minute {
 		t.Errorf("the read took %s", took)
 	}
 }
@@ -186,7 +184,7 @@ func TestOutageSoft(t *testing.T) {
 				t.Errorf("a soft read: %v", err)
 			}
 			// How exactly it keeps to the time: TestSoftReadKeepsToTimeo.
-			if took < time.Second || w.now()-clock > 15*time.Second {
+			if took < time.Second || w.now()-clock > time.Minute {
 				t.Errorf("a read with timeo=2s failed after %s", took)
 			}
 		}
@@ -232,7 +230,7 @@ func TestOutageKill(t *testing.T) {
 		case <-time.After(400 * time.Millisecond):
 		}
 		_ = cmd.Process.Signal(c.sig)
-		_ = testkit.Receive(t, fmt.Sprintf("%s ends by %v", c.args, c.sig), 5*time.Second, ended)
+		_ = testkit.Receive(t, fmt.Sprintf("%s ends by %v", c.args, c.sig), time.Minute, ended)
 	}
 }
 
@@ -317,7 +315,7 @@ func TestOutageDNS(t *testing.T) {
 	testkit.Eventually(t, "nothing is under way", time.Minute, func() bool { return w.file("one", "disk.img").InFlight == 0 })
 
 	write(hosts, "127.0.0.1 localhost\n")
-	w.origin.Close() // and its connections with it
+	w.origin.Down() // and its connections with it
 	if err := w.origin.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +333,7 @@ func TestOutageDNS(t *testing.T) {
 		return strings.Contains(fmt.Sprint(st.Origins), "vmcast.test") && anyFailing(st.Origins)
 	})
 	write(hosts, "127.0.0.1 vmcast.test\n")
-	if err := testkit.Receive(t, "the name resolves again and the read ends", 15*time.Second, read); err != nil {
+	if err := testkit.Receive(t, "the name resolves again and the read ends", time.Minute, read); err != nil {
 		t.Error(err)
 	}
 }

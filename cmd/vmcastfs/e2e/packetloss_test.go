@@ -158,14 +158,14 @@ func TestPacketsAreLost(t *testing.T) {
 				}
 			case <-time.After(50 * time.Millisecond):
 			}
-			if d := w.now() - lost; d > 15*time.Second {
+			if d := w.now() - lost; d > time.Minute {
 				t.Fatalf("with timeo=3s a read still waits after %s", d)
 			}
 		}
 		testkit.Eventually(t, "the status tells of it", time.Minute, func() bool { return anyFailing(w.status().Origins) })
 
 		c.ip(c.far, how[1]...)
-		if err := testkit.Receive(t, "the network is back and the read ends", 20*time.Second, hardRead); err != nil {
+		if err := testkit.Receive(t, "the network is back and the read ends", time.Minute, hardRead); err != nil {
 			t.Errorf("the read that waited: %v", err)
 		}
 		testkit.Eventually(t, "the soft mount reads again", time.Minute, func() bool { return compareAt(g, disk, 10<<20) == nil })

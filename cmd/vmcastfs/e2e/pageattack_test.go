@@ -27,7 +27,7 @@ func TestPageUnderAttack(t *testing.T) {
 	address := "127.0.0.1:" + port
 	w.mount("http="+address, "complete=off")
 	page := func() (string, error) {
-		c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		c := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 		resp, err := c.Get("http://" + address + "/")
 		if err != nil {
 			return "", err

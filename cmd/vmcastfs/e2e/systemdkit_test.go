@@ -222,7 +222,7 @@ func (m *machine) mounts(dir string) []string {
 // known waits until systemd has seen a mount that was made by hand.
 func (m *machine) known(unit string) {
 	m.t.Helper()
-	testkit.Eventually(m.t, "systemd knows of "+unit, 20*time.Second, func() bool { return m.property(unit, "ActiveState") == "active" })
+	testkit.Eventually(m.t, "systemd knows of "+unit, time.Minute, func() bool { return m.property(unit, "ActiveState") == "active" })
 }
 
 // kill ends the processes of a unit as a fault would.

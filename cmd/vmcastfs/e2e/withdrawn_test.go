@@ -86,7 +86,7 @@ func TestWithdrawnBasesStay(t *testing.T) {
 		return c.Full > 0 || c.EvictedBytes > 0
 	})
 	w.kill()
-	w.origin.Close()
+	w.origin.Down()
 	w.mount("cache_size=48M", "refresh=1h")
 	for i, form := range forms {
 		r := w.release(form)

@@ -72,7 +72,7 @@ func NoLeaks(t testing.TB) {
 	t.Cleanup(func() {
 		goleak.VerifyNone(t, ignore)
 		var left []string
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			left = more(before, descriptors())
 			if len(left) == 0 {
 				return
