@@ -128,7 +128,7 @@ func (s *Server) start(cert *tls.Certificate) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &run{ctx: ctx, cancel: cancel, served: make(chan struct{})}
 	run.http = &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveOn(run, w, r) }),
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { run.serve(s, w, r) }),
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          log.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
@@ -185,8 +185,8 @@ func (s *Server) Down() error {
 	return err
 }
 
-// serveOn answers one request of a run, whose end also ends the request.
-func (s *Server) serveOn(run *run, w http.ResponseWriter, r *http.Request) {
+// serve answers one request of a run, whose end also ends the request.
+func (run *run) serve(s *Server, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.run != run {
 		s.mu.Unlock()
