@@ -36,6 +36,7 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	watch  *watch
+	silent *watch // for a stream that would rather ask again, see stream.patience; nil: for none
 	resp   *http.Response
 	seen   class // see do
 	eof    bool
@@ -98,7 +99,7 @@ func (a *attempt) fail(err error) {
 	if cause == nil || cause == errStalled {
 		a.peer.failed(err, a.quiet)
 	}
-	if cause == errStalled || errors.Is(err, syscall.ETIMEDOUT) {
+	if cause == errStalled || cause == errSilent || errors.Is(err, syscall.ETIMEDOUT) {
 		a.peer.renew() // what broke this connection may have broken them all
 	}
 }
@@ -109,7 +110,9 @@ func (a *attempt) Read(p []byte) (int, error) {
 		p = p[:min(len(p), maxGulp)]
 	}
 	a.watch.start()
+	a.silent.start()
 	n, err := a.resp.Body.Read(p)
+	a.silent.stop(n)
 	a.watch.stop(n)
 	if n > 0 {
 		a.peer.received(n, a.urgency)

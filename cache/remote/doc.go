@@ -6,7 +6,7 @@
 //   - attempt: one request and its answer. A fetch makes attempts until it has its bytes.
 //   - peer: what is known of one origin (scheme, host, port): its queue, pace and connections.
 //   - pace: how many requests an origin bears, at once and in time.
-//   - hedge: a request made a second time because the first one is not answered.
+//   - hedge: a request made again because the one before is not answered.
 //   - rally: where fetches meet that wait for the same to work again.
 //
 // # The way of a fetch
@@ -43,9 +43,10 @@
 //
 // # Time
 //
-// A request without an answer is hedged after 3 s, or four usual latencies of its origin. TCP
-// ends a connection whose other end has acknowledged nothing for 4 s. Less than 4 KiB in
-// StallTimeout end an attempt. A request has a goroutine of its own: its caller returns when
+// A request is hedged if its first byte is not here after 3 s, or four usual latencies of its
+// origin, and again after 9 and 21 s. A body that pauses for as long is continued on a fresh
+// connection, with twice the patience each time. TCP ends a connection whose other end has
+// acknowledged nothing for 4 s. Less than 4 KiB in StallTimeout end an attempt. A request has a goroutine of its own: its caller returns when
 // its context ends, even if the transport never does. Such a transport is replaced.
 //
 // This package speaks HTTP/1.1 only: a stalled answer then holds up no other. HTTP/2 is no

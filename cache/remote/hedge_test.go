@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -95,6 +96,61 @@ func TestSilentDrop(t *testing.T) {
 		}
 		t.Logf("read on after %v", time.Since(begun).Round(time.Millisecond))
 	})
+}
+
+// TestPauseInBody has a server send part of an answer and then nothing, or next to nothing, as
+// one does over HTTP/2 whose flow control stalls. The rest is asked for elsewhere; it must not
+// wait for StallTimeout, which is two minutes here.
+func TestPauseInBody(t *testing.T) {
+	for name, fault := range map[string]origin.Fault{
+		"after the header":             {Kind: origin.Stall, Times: 1},
+		"after the header, many times": {Kind: origin.Stall, Times: maxAsked - 1},
+		"no header, many times":        {Kind: origin.Hang, Times: maxAsked - 1},
+		"in the body":                  {Kind: origin.Stall, After: 10_000, Times: 1},
+		"in the body, many times":      {Kind: origin.Stall, After: 10_000, Times: 4},
+		"before the last byte":         {Kind: origin.Stall, After: 99_999, Times: 1},
+		"a byte now and then":          {Kind: origin.DripFeed, After: 10_000, Delay: 100 * time.Millisecond, Times: 1},
+	} {
+		for _, u := range []source.Urgency{source.Demand, source.ReadAhead, source.Background} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s, want := serve(t)
+				c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, 2*time.Minute })
+				c.hedge = hedgeTime / 10
+				o := open(t, c, s.URL()+"/f")
+				s.Inject(fault)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				r, err := o.Fetch(ctx, 1000, 100_000, u)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want[1000:101_000]) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
+	}
+}
+
+// TestSlowBody has a server that is merely slow: it pauses for longer than the first patience
+// in every body. It is asked a few times more, and its bytes come.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	s, want := serve(t)
+	c := client(t, func(o *Options) { o.Hard, o.StallTimeout = true, time.Hour })
+	c.hedge = 30 * time.Millisecond
+	o := open(t, c, s.URL()+"/f")
+	s.Inject(origin.Fault{Kind: origin.DripFeed, Delay: 200 * time.Millisecond})
+	for range 10 {
+		mustFetch(t, o, want, 1000, 2)
+	}
+	s.ResetStats()
+	mustFetch(t, o, want, 1000, 4)
+	if n := len(s.Log()); n > 2 {
+		t.Errorf("a slow server was asked %d times", n)
+	}
 }
 
 // slowTransport answers after a while, or never.

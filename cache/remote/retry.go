@@ -31,6 +31,7 @@ const (
 
 var (
 	errStalled = errors.New("the server sends nothing")
+	errSilent  = errors.New("the server pauses in a body")
 	errTimeo   = errors.New("gave up")
 )
 

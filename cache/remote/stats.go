@@ -80,7 +80,6 @@ func (p *peer) answered(status int, latency time.Duration) {
 		p.stats.Answers[status]++
 	}
 	p.stats.Latency.Add(latency)
-	p.latency += (latency - p.latency) / 8
 	p.mu.Unlock()
 }
 

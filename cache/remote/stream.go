@@ -1,11 +1,13 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"vmcastfs/cache/source"
 )
@@ -78,7 +80,11 @@ type stream struct {
 	until   int64    // where its body ends; unknown: wherever it does
 	peer    *peer    // where the last attempt was answered
 	broken  error    // how the last attempt ended, if it is not dealt with yet
-	err     error    // final
+
+	// patience is how long a body may pause before its rest is asked for on a fresh
+	// connection. It doubles each time, so that a server that is slow gets its StallTimeout.
+	patience time.Duration
+	err      error // final
 
 	renewals int  // fresh URLs that were followed since the last pause
 	asked    bool // for the whole, since a range was refused
@@ -159,6 +165,8 @@ func (s *stream) read(p []byte) (int, error) {
 			s.attempt.fail(err)
 			if s.via != nil {
 				s.leaveMirror(err)
+			} else if err == errSilent {
+				s.patience *= 2
 			} else {
 				s.broken = fmt.Errorf("body broke at offset %d: %w", s.off, err)
 			}
@@ -236,6 +244,11 @@ func (s *stream) connect() error {
 			o.remember(route, final)
 			o.answered(s.pin)
 			s.attempt, s.peer = a, a.peer
+			s.patience = cmp.Or(s.patience, a.slot.hedgeAfter(o.client.hedge))
+			if stall := o.client.options.StallTimeout; ranged && s.patience < stall {
+				a.silent = newWatch(a.cancel, s.patience, errSilent)
+				a.silent.least = max(1, int64(minProgress*s.patience/stall)) // the rate is that of watch
+			}
 			return nil
 		}
 		if remembered && s.ctx.Err() == nil {
