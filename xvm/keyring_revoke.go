@@ -8,8 +8,9 @@ import (
 
 // revoke gives keys the revocations that the keyring holds for them. A revocation
 // certificate is a signature alone: in a file of its own, behind the key, or in
-// another armored block. As in GnuPG it counts wherever it stands. The parser knows
-// only those that follow the primary key, so they are put there.
+// another armored block. Key servers have put those of subkeys elsewhere, too. As in
+// GnuPG they count wherever they stand. The parser knows only those that follow what
+// they revoke, so they are put there.
 func (k *Keyring) revoke() {
 	for _, raw := range k.revocations {
 		sig, ok := nextPacket(packet.NewReader(bytes.NewReader(raw))).(*packet.Signature)
@@ -18,19 +19,38 @@ func (k *Keyring) revoke() {
 		}
 		for _, i := range k.byID[*sig.IssuerKeyId] {
 			key := &k.keys[i]
-			primary := publicKey(nextPacket(packet.NewReader(bytes.NewReader(key.packets))))
-			rest := bytes.NewReader(key.packets)
-			if _, err := packet.NewOpaqueReader(rest).Next(); err != nil || primary == nil || primary.VerifyRevocationSignature(sig) != nil {
-				continue // that of a subkey has another type
-			}
-			at := len(key.packets) - rest.Len()
-			if !bytes.HasPrefix(key.packets[at:], raw) {
+			if at := revokedAt(key.packets, sig); at > 0 && !bytes.HasPrefix(key.packets[at:], raw) {
 				key.packets = bytes.Join([][]byte{key.packets[:at], raw, key.packets[at:]}, nil)
 				key.moments = keyMoments(key.packets)
 			}
 		}
 	}
 	k.revocations = nil
+}
+
+// revokedAt is where the primary key or subkey ends that a signature revokes; 0: the
+// packets hold none.
+func revokedAt(packets []byte, sig *packet.Signature) int {
+	var primary *packet.PublicKey
+	rest := bytes.NewReader(packets)
+	for r := packet.NewOpaqueReader(rest); ; {
+		begin := len(packets) - rest.Len()
+		if _, err := r.Next(); err != nil {
+			return 0
+		}
+		end := len(packets) - rest.Len()
+		key := publicKey(nextPacket(packet.NewReader(bytes.NewReader(packets[begin:end]))))
+		switch {
+		case key == nil:
+		case primary == nil:
+			primary = key
+			if sig.SigType == packet.SigTypeKeyRevocation && key.VerifyRevocationSignature(sig) == nil {
+				return end
+			}
+		case sig.SigType == packet.SigTypeSubkeyRevocation && primary.VerifySubkeyRevocationSignature(sig, key) == nil:
+			return end
+		}
+	}
 }
 
 func publicKey(p packet.Packet) *packet.PublicKey {
@@ -43,8 +63,15 @@ func publicKey(p packet.Packet) *packet.PublicKey {
 	return nil
 }
 
-// isRevocation reports whether the body of a signature packet is that of a key
-// revocation. Versions 4 and 6 tell their type second, version 3 third.
+// isRevocation reports whether the body of a signature packet is that of the revocation
+// of a key or subkey. Versions 4 and 6 tell their type second, version 3 third.
 func isRevocation(body []byte) bool {
-	return len(body) > 2 && (body[0] >= 4 && body[1] == byte(packet.SigTypeKeyRevocation) || body[0] < 4 && body[2] == byte(packet.SigTypeKeyRevocation))
+	if len(body) < 3 {
+		return false
+	}
+	kind := body[1]
+	if body[0] < 4 {
+		kind = body[2]
+	}
+	return kind == byte(packet.SigTypeKeyRevocation) || kind == byte(packet.SigTypeSubkeyRevocation)
 }

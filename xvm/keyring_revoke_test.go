@@ -104,3 +104,73 @@ func TestRevocationCertificates(t *testing.T) {
 		t.Errorf("a revocation alone: %v", err)
 	}
 }
+
+// TestSubkeyRevocationAnywhere: a subkey that its key has revoked is revoked wherever
+// the revocation stands, as in GnuPG.
+func TestSubkeyRevocationAnywhere(t *testing.T) {
+	t.Parallel()
+	config := signConfig(judgedAt)
+	e, err := openpgp.NewEntity("someone", "", "someone@example.org", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Subkeys = nil
+	for range 2 {
+		if err := e.AddSigningSubkey(config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	message := []byte("what is signed\n")
+	sign := func(with *packet.PrivateKey) []byte {
+		sig := &packet.Signature{
+			Version: with.Version, SigType: packet.SigTypeBinary, PubKeyAlgo: with.PubKeyAlgo,
+			Hash: config.Hash(), CreationTime: judgedAt, IssuerKeyId: &with.KeyId, IssuerFingerprint: with.Fingerprint,
+		}
+		h := sig.Hash.New()
+		h.Write(message)
+		if err := sig.Sign(h, with, config); err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := sig.Serialize(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	byFirst, bySecond := sign(e.Subkeys[0].PrivateKey), sign(e.Subkeys[1].PrivateKey)
+	var public, revoked bytes.Buffer
+	if err := e.Serialize(&public); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Subkeys[0].Revoke(packet.KeyCompromised, "", signConfig(judgedAt.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Subkeys[0].Revocations[0].Packet.Serialize(&revoked); err != nil {
+		t.Fatal(err)
+	}
+	var parts [][]byte
+	rest := bytes.NewReader(public.Bytes())
+	for r := packet.NewOpaqueReader(rest); ; {
+		begin := public.Len() - rest.Len()
+		if _, err := r.Next(); err != nil {
+			break
+		}
+		parts = append(parts, public.Bytes()[begin:public.Len()-rest.Len()])
+	}
+	if len(parts) != 7 {
+		t.Fatalf("%d packets", len(parts))
+	}
+	for at := range len(parts) + 1 { // before the key, behind each packet
+		ring, err := ParseKeyring(bytes.Join([][]byte{bytes.Join(parts[:at], nil), revoked.Bytes(), bytes.Join(parts[at:], nil)}, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := judgedAt.Add(2 * time.Hour)
+		if _, err := ring.Verify(message, byFirst, now); !errors.Is(err, ErrSignature) {
+			t.Errorf("behind packet %d: the signature of the revoked subkey: %v", at, err)
+		}
+		if _, err := ring.Verify(message, bySecond, now); err != nil {
+			t.Errorf("behind packet %d: the signature of the other subkey: %v", at, err)
+		}
+	}
+}
