@@ -3,6 +3,7 @@ package remote
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -79,9 +80,16 @@ func (id Identity) ifRange() string {
 	return ""
 }
 
-// conditionOf is ifRange, but the date for a server that gives no strong ETag any more.
+// conditionOf is ifRange, but the date for a server that gives no strong ETag any more, and
+// nothing for one that gives no validator and was adopted.
 func conditionOf(o *Object) string {
-	if o.byDate.Load() {
+	o.mu.Lock()
+	adopted := slices.ContainsFunc(o.known, Identity{}.looksLike)
+	o.mu.Unlock()
+	switch {
+	case adopted:
+		return ""
+	case o.byDate.Load():
 		return o.id.LastModified
 	}
 	return o.id.ifRange()

@@ -29,6 +29,7 @@ type Object struct {
 	shown  string
 	rally  rally
 	renew  func(ctx context.Context, was string) string // nil: there never is a fresh URL
+	doubt  func()                                       // see Doubt; nil: nobody is told
 	heard  atomic.Bool                                  // from a mirror alone, see Hearsay
 	byDate atomic.Bool                                  // the server gives no strong ETag any more
 
@@ -110,6 +111,11 @@ func (o *Object) Move(url string) error {
 // any more (401, 403, 404, 410). renew returns "" if there is none. It may be called by many
 // fetches at once, and must return soon. Follow is called before the first Fetch.
 func (o *Object) Follow(renew func(ctx context.Context, was string) string) { o.renew = renew }
+
+// Doubt has told called, often and by many, while the server's answers are of no use: somebody
+// may find out what it has, and Adopt that. It is called before the first Fetch, and told must
+// return soon.
+func (o *Object) Doubt(told func()) { o.doubt = told }
 
 // renewed follows the object to a fresh URL, if there is one.
 func (o *Object) renewed(ctx context.Context) bool {

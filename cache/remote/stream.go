@@ -271,6 +271,9 @@ func (s *stream) connect() error {
 		if deniesAccess(err) {
 			o.client.renewCertificates()
 		}
+		if unusable(err) && o.doubt != nil {
+			o.doubt()
+		}
 		if err := s.retry.failed(s.ctx, o.client.peer(originOf(final)), err); err != nil {
 			return err
 		}

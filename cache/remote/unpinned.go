@@ -43,9 +43,20 @@ func (o *Object) Strange() bool {
 	return o.other != Identity{}
 }
 
+// Unlabelled reports whether the last such answer had no validator at all: the server says of
+// no object any more what it is.
+func (o *Object) Unlabelled() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.other != Identity{} && !o.other.Pinned()
+}
+
 // Adopt says that the last other identity is of the same bytes, as sums have proven. Check
-// takes it for the object from now on.
+// takes it for the object from now on. So does every Fetch if it is [Object.Unlabelled]: what
+// has another validator is not mixed in, but what has none is as of a server that never had
+// one.
 func (o *Object) Adopt() {
+	defer o.rally.over()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !slices.ContainsFunc(o.known, o.other.looksLike) {
@@ -74,7 +85,7 @@ func (o *Object) check(h http.Header, p pin) (sure bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	other := identityOf(h, o.id.Size, true)
-	if p == unpinned || p == adopted && slices.ContainsFunc(o.known, other.looksLike) {
+	if p == unpinned || (p == adopted || !other.Pinned()) && slices.ContainsFunc(o.known, other.looksLike) {
 		err = nil
 	}
 	if err != nil || p == unpinned {

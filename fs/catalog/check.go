@@ -15,7 +15,9 @@ import (
 const (
 	// checkEvery is how often, at most, opening a file of a release has its
 	// server asked whether the archive is still the same.
-	checkEvery   = time.Minute
+	checkEvery = time.Minute
+	// doubtEvery is how often reads have it asked that wait for its answers to be of use.
+	doubtEvery   = 5 * time.Second
 	checkTimeout = 30 * time.Second
 	// confirmWait is how long the first open in a process waits for the answer.
 	confirmWait = time.Second

@@ -158,7 +158,7 @@ func (r *Release) edit(item *feed.Release, from string) {
 func (r *Release) place() archive.Place {
 	return archive.Place{
 		Name: r.Name(), URL: r.URL, Key: r.key(), Base: r.around.feedURL, Writer: r.feedFrom,
-		Renew: r.renewed, Replaced: func() { r.around.replace(r) },
+		Renew: r.renewed, Doubted: func() { r.checkSoon(doubtEvery) }, Replaced: func() { r.around.replace(r) },
 	}
 }
 

@@ -173,3 +173,95 @@ func TestPackedAnew(t *testing.T) {
 		t.Error("it is not read")
 	}
 }
+
+// TestValidatorsLost: a server gives no validator at all any more, of a package without block
+// list. If every header and the manifest are as before it is the same archive: guests read on,
+// and a new mount reads it. Otherwise it is another one, however like it is.
+func TestValidatorsLost(t *testing.T) {
+	t.Parallel()
+	disk := diskImage(24*blk, 5)
+	second := diskImage(24*blk, 6)
+	changed := bytes.Clone(disk)
+	for i := 2; i < 24; i++ {
+		changed[i*blk] ^= 1
+	}
+	a, b, c := file{"a.img", disk}, file{"b.img", second}, file{"a.img", changed}
+	was := tarOf(t, manifestOf(a, b), a, b)
+	for name, test := range map[string]struct {
+		was, is []byte
+		same    bool // it goes on
+		other   bool // it is known to be another
+	}{
+		"the same":              {was, was, true, false},
+		"other bytes":           {was, tarOf(t, manifestOf(c, b), c, b), false, true},
+		"another order":         {was, tarOf(t, manifestOf(a, b), b, a), false, true},
+		"no manifest":           {tarOf(t, a, b), tarOf(t, a, b), false, false},
+		"one of two not listed": {tarOf(t, manifestOf(b), a, b), tarOf(t, manifestOf(b), a, b), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.release("one", "/r.xvm", test.was)
+			put := func(p []byte, date time.Time, etag string) {
+				s.origin.Put("/r.xvm", bytes.NewReader(p), int64(len(p)), date, etag, "")
+			}
+			put(test.was, testTime, `"a"`)
+			h := s.open()
+			guest := h.open("one", "a.img")
+			at := func(block int) error {
+				p := make([]byte, 512)
+				n, err := guest.ReadAt(t.Context(), p, int64(block)*blk)
+				if (err == nil || err == io.EOF) && !bytes.Equal(p[:n], disk[block*blk:block*blk+n]) {
+					t.Errorf("block %d: bytes of two archives", block)
+				}
+				return err
+			}
+			if err := at(0); err != nil {
+				t.Fatal(err)
+			}
+			r := h.rel("one")
+			put(test.is, time.Time{}, "")
+			again := func() error {
+				r.checker.mu.Lock()
+				r.checker.checked = time.Time{} // it may be asked again
+				r.checker.mu.Unlock()
+				return at(20)
+			}
+			if test.same {
+				eventually(t, "a running guest reads on", func() bool { return again() == nil })
+			} else {
+				for range 3 {
+					if again() == nil {
+						t.Fatal("a running guest reads of what nothing proves")
+					}
+				}
+			}
+			if test.other {
+				eventually(t, "another generation", func() bool { return r.line.newest.Load() != r })
+				return
+			}
+			if !test.same {
+				return
+			}
+			guest.Close()
+			h.close()
+			h = s.open()
+			if now, err := h.rel("one").Confirm(t.Context()); err != nil || now != h.rel("one") {
+				t.Errorf("a new mount takes it for another archive: %v", err)
+			}
+			if !bytes.Equal(h.read("one", "a.img"), disk) || !bytes.Equal(h.read("one", "b.img"), second) {
+				t.Error("a new mount reads something else")
+			}
+			// And it is asked again: nothing else would tell that it is replaced now.
+			r = h.rel("one")
+			put(tarOf(t, manifestOf(c, b), c, b), time.Time{}, "")
+			r.checker.checked = time.Time{}
+			if now, err := r.Confirm(t.Context()); err != nil || now == r {
+				t.Errorf("another archive is not noticed: %v", err)
+			}
+			if !bytes.Equal(h.read("one", "a.img"), changed) {
+				t.Error("the other archive is not read")
+			}
+		})
+	}
+}

@@ -48,6 +48,7 @@ type object interface {
 	Check(ctx context.Context) error
 	Unpinned() source.Source
 	Strange() bool
+	Unlabelled() bool
 	Adopt()
 	Contradicted() bool
 }
@@ -89,6 +90,7 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 	if place.Renew != nil {
 		obj.Follow(place.Renew)
 	}
+	obj.Doubt(place.Doubted)
 	if a.id.Ranged {
 		lost := &rangeless{whole: a.whole(watch(remote.Rangeless(obj), place)), run: env.Go}
 		a.from, a.loose = lost.behind(watch(obj, place), a.id.Size), lost.behind(a.loose, a.id.Size)

@@ -19,6 +19,9 @@ type Place struct {
 	// Renew returns a fresh URL in the place of was, which is of no use any more, "" if
 	// there is none. nil: there never is.
 	Renew func(ctx context.Context, was string) string
+	// Doubted is called, often, while reads wait since the answers are of no use: perhaps
+	// the archive is another one now. nil: nobody is told.
+	Doubted func()
 	// Replaced is called when the enclosure turns out to be another one. nil:
 	// the caller looks for remote.ErrChanged itself.
 	Replaced func()

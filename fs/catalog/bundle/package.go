@@ -1,20 +1,15 @@
 package bundle
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"vmcastfs/cache/remote"
-	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/fs/catalog/image"
@@ -263,69 +258,6 @@ func (p *Package) Archive() *archive.Archive { return p.archive }
 
 // Transport says how its bytes come, see archive.Content.
 func (p *Package) Transport() string { return p.content.Transport() }
-
-// Check asks whether the archive is still there as it was: nil, remote.ErrChanged, or why
-// that cannot be told now. Another validator is none of that if blocks match the list.
-func (p *Package) Check(ctx context.Context) error {
-	err := p.archive.Check(ctx)
-	if errors.Is(err, remote.ErrChanged) || errors.Is(err, remote.ErrProtocol) {
-		// An answer that lacks the validators says nothing, but another manifest does.
-		if other := p.proven(ctx); other == nil || errors.Is(other, remote.ErrChanged) {
-			return other
-		}
-	}
-	return err
-}
-
-// unchanged compares a member that describes others.
-func (p *Package) unchanged(ctx context.Context, m xvm.Member) error {
-	known, ok := p.doc.Meta[m.Name]
-	if !ok {
-		return nil
-	}
-	from, _ := archive.Member(p.content.Proven(), m)
-	body, err := from.Fetch(ctx, 0, m.Size, source.Background)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	now := make([]byte, len(known))
-	if _, err := io.ReadFull(body, now); err != nil || !bytes.Equal(now, known) {
-		return fmt.Errorf("%s is another one, or cannot be read: %w", m.Name, cmp.Or(err, remote.ErrChanged))
-	}
-	return nil
-}
-
-// samples is how many blocks tell whether what has another validator is the same archive.
-const samples = 8
-
-// proven compares what describes the package, and some blocks, as the server has them now,
-// with what is known. It takes the other validator for the archive's if they match. A package
-// that was made anew has another manifest, however few blocks differ.
-func (p *Package) proven(ctx context.Context) error {
-	for _, m := range p.doc.Index.Members {
-		if err := p.unchanged(ctx, m); err != nil {
-			return err
-		}
-	}
-	compared := 0
-	for _, f := range p.files { // in whatever order
-		im := f.image()
-		if im == nil || compared == samples {
-			continue
-		}
-		n, err := im.Sample(ctx, min(samples-compared, max(2, samples/len(p.files))))
-		if err != nil {
-			return err
-		}
-		compared += n
-	}
-	if compared == 0 {
-		return errors.New("there is no block list that tells")
-	}
-	p.archive.Adopt()
-	return nil
-}
 
 // Index is the archive's index; nobody may write to it.
 func (p *Package) Index() *xvm.Index { return p.doc.Index }
