@@ -319,7 +319,7 @@ func TestHardFollows(t *testing.T) {
 				return "" // the feed has no other yet
 			}
 			return s.URL() + "/fresh"
-		})
+		}, nil)
 		s.Inject(origin.Fault{Path: "/f", Kind: origin.Status, Status: 403})
 		mustFetch(t, o, want, 1000, 1000)
 		if n := asked.Load(); hard && n < 3 || n == 0 {

@@ -29,7 +29,7 @@ type Object struct {
 	shown  string
 	rally  rally
 	renew  func(ctx context.Context, was string) string // nil: there never is a fresh URL
-	doubt  func()                                       // see Doubt; nil: nobody is told
+	doubt  func()                                       // see Follow; nil: nobody is told
 	heard  atomic.Bool                                  // from a mirror alone, see Hearsay
 	byDate atomic.Bool                                  // the server gives no strong ETag any more
 
@@ -109,13 +109,12 @@ func (o *Object) Move(url string) error {
 
 // Follow has renew asked for a fresh URL when the server says that the one at hand is no good
 // any more (401, 403, 404, 410). renew returns "" if there is none. It may be called by many
-// fetches at once, and must return soon. Follow is called before the first Fetch.
-func (o *Object) Follow(renew func(ctx context.Context, was string) string) { o.renew = renew }
-
-// Doubt has told called, often and by many, while the server's answers are of no use: somebody
-// may find out what it has, and Adopt that. It is called before the first Fetch, and told must
-// return soon.
-func (o *Object) Doubt(told func()) { o.doubt = told }
+// fetches at once, and must return soon. So must doubt, which they call while answers are of no
+// use: somebody may find out what the server has, and Adopt that. Either may be nil. Follow is
+// called before the first Fetch.
+func (o *Object) Follow(renew func(ctx context.Context, was string) string, doubt func()) {
+	o.renew, o.doubt = renew, doubt
+}
 
 // renewed follows the object to a fresh URL, if there is one.
 func (o *Object) renewed(ctx context.Context) bool {

@@ -43,16 +43,16 @@ func (o *Object) Strange() bool {
 	return o.other != Identity{}
 }
 
-// Unlabelled reports whether the last such answer had no validator at all: the server says of
-// no object any more what it is.
-func (o *Object) Unlabelled() bool {
+// Unlabelled reports whether the last such answer had no validator at all: the server does not
+// say any more what the object is.
+func Unlabelled(o *Object) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.other != Identity{} && !o.other.Pinned()
 }
 
 // Adopt says that the last other identity is of the same bytes, as sums have proven. Check
-// takes it for the object from now on. So does every Fetch if it is [Object.Unlabelled]: what
+// takes it for the object from now on. So does every Fetch if it is [Unlabelled]: what
 // has another validator is not mixed in, but what has none is as of a server that never had
 // one.
 func (o *Object) Adopt() {

@@ -48,7 +48,6 @@ type object interface {
 	Check(ctx context.Context) error
 	Unpinned() source.Source
 	Strange() bool
-	Unlabelled() bool
 	Adopt()
 	Contradicted() bool
 }
@@ -87,10 +86,7 @@ func newRemote(env Env, place Place, obj *remote.Object) *Archive {
 		a.head = newHead(head)
 		obj.DropHead() // its memory goes with a.head
 	}
-	if place.Renew != nil {
-		obj.Follow(place.Renew)
-	}
-	obj.Doubt(place.Doubted)
+	obj.Follow(place.Renew, place.Doubted)
 	if a.id.Ranged {
 		lost := &rangeless{whole: a.whole(watch(remote.Rangeless(obj), place)), run: env.Go}
 		a.from, a.loose = lost.behind(watch(obj, place), a.id.Size), lost.behind(a.loose, a.id.Size)
@@ -190,6 +186,12 @@ func (a *Archive) PrefetchTail(ctx context.Context) {
 func (a *Archive) Hearsay() bool {
 	obj, ok := a.object.(*remote.Object)
 	return ok && obj.Hearsay()
+}
+
+// Unlabelled tells that the server does not say any more what the archive is.
+func (a *Archive) Unlabelled() bool {
+	obj, ok := a.object.(*remote.Object)
+	return ok && remote.Unlabelled(obj)
 }
 
 // Reach is up to where the first bytes of the archive are here, or are coming.

@@ -146,9 +146,6 @@ func (l *local) Strange() bool {
 	return l.other != remote.Identity{}
 }
 
-// Unlabelled is false: a file has a time.
-func (l *local) Unlabelled() bool { return false }
-
 func (l *local) Adopt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
