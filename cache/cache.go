@@ -244,7 +244,7 @@ func (c *Cache) Rest() bool {
 	return !c.closed && c.shared.mem.rest()
 }
 
-// Yield makes the memory tier smaller, down to a quarter, by what lives in memory beside
+// Yield makes the memory tier smaller, down to an eighth, by what lives in memory beside
 // it, of live bytes in all, beyond so many.
 func (c *Cache) Yield(live, beside int64) {
 	c.mu.Lock()

@@ -106,13 +106,13 @@ func (m *memory) rest() bool {
 	return true
 }
 
-// yield makes the tier smaller where more than that lives beside it: a quarter stays.
+// yield makes the tier smaller where more than that lives beside it: an eighth stays.
 func (m *memory) yield(live, beside int64) {
 	if m == nil {
 		return
 	}
 	own := m.cache.MaxCost() - m.cache.RemainingCost()
-	most := max(m.limit/4, min(m.limit, m.limit+beside-(live-own)))
+	most := max(m.limit/8, min(m.limit, m.limit+beside-(live-own)))
 	if most != m.cache.MaxCost() {
 		m.cache.UpdateMaxCost(most)
 	}

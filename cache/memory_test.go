@@ -83,7 +83,7 @@ func TestYield(t *testing.T) {
 	if used := fill(); used <= limit/2 {
 		t.Fatalf("the tier holds %d bytes", used)
 	}
-	for _, c := range []struct{ live, want int64 }{{3 * limit, limit}, {100 * limit, limit / 4}, {0, limit}} {
+	for _, c := range []struct{ live, want int64 }{{3 * limit, limit}, {100 * limit, limit / 8}, {0, limit}} {
 		mem.yield(c.live, 2*limit)
 		if used := fill(); mem.cache.MaxCost() != c.want || used > c.want {
 			t.Errorf("%d bytes live: the tier may hold %d and holds %d, want %d", c.live, mem.cache.MaxCost(), used, c.want)

@@ -32,9 +32,12 @@ func heedMemoryLimit() int64 {
 	return limit
 }
 
-// garbageRoom is how much garbage there may be, or a quarter of what lives if that is
-// more.
-const garbageRoom = 8 << 20
+// garbageRoom is how much garbage there may be, or leastGarbage percent of what lives if
+// that is more.
+const (
+	garbageRoom  = 8 << 20
+	leastGarbage = 15
+)
 
 // besideTier is what may live beside the memory tier before that gets smaller.
 const besideTier = 12 << 20
@@ -53,7 +56,7 @@ func boundGarbage(yield func(live, beside int64)) {
 		live := now[0].Value.Uint64()
 		yield(int64(live), besideTier)
 		want := gcPercent(live)
-		if want > percent+5 || want < percent-5 {
+		if want > percent+2 || want < percent-2 {
 			debug.SetGCPercent(want)
 			percent = want
 		}
@@ -64,7 +67,7 @@ func boundGarbage(yield func(live, beside int64)) {
 
 // gcPercent is how much garbage there may be beside what lives.
 func gcPercent(live uint64) int {
-	return int(min(100, max(25, 100*garbageRoom/max(live, 1))))
+	return int(min(100, max(leastGarbage, 100*garbageRoom/max(live, 1))))
 }
 
 // giveMemoryBack has memory given back to the system after the process has been busy,

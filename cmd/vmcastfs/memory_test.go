@@ -83,9 +83,9 @@ func TestLogFileIsOurs(t *testing.T) {
 }
 
 // TestGCPercent: where little lives garbage may be as much; where much lives it may be a
-// constant, or a quarter.
+// constant, or a share.
 func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 100, 1 << 20: 100, garbageRoom: 100, 2 * garbageRoom: 50, 3 * garbageRoom: 33, 10 * garbageRoom: 25, 1 << 60: 25} {
+	for live, want := range map[uint64]int{0: 100, 1 << 20: 100, garbageRoom: 100, 2 * garbageRoom: 50, 3 * garbageRoom: 33, 10 * garbageRoom: 15, 1 << 60: 15} {
 		if got := gcPercent(live); got != want {
 			t.Errorf("%d of %d bytes", got, live)
 		}
