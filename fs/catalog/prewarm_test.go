@@ -35,6 +35,7 @@ func TestPrewarm(t *testing.T) {
 			c.Profile, c.Prewarm, c.PrewarmLimit = true, "boot", 20*blk
 		}
 		h := s.open(warm)
+		eventually(t, "nothing tells what a boot of the old one reads", func() bool { st := h.shown("old"); return st.Prewarm != nil && st.Prewarm.State == "unknown" })
 		if err := h.complete("old", "root.img"); err != nil {
 			t.Fatal(err)
 		}
