@@ -117,7 +117,7 @@ func TestSystemd(t *testing.T) {
 	}
 	asked := w.origin.Stats(appliance.FeedPath).Requests
 	m.ok("systemctl", "reload", unit)
-	testkit.Eventually(t, "reload asks for the feed", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests == asked+1 })
+	testkit.Eventually(t, "reload asks for the feed", time.Minute, func() bool { return w.origin.Stats(appliance.FeedPath).Requests > asked })
 
 	// mount -a finds everything mounted.
 	all := func() string { return fmt.Sprint(m.mounts("/srv/plain"), m.mounts("/srv/auto"), m.mounts("/srv/unit")) }
