@@ -24,11 +24,11 @@ type lastPieces struct {
 
 func (l *lastStatus) known() bool { return l.State != "" }
 
-// set keeps the status of an image that has just been closed; judged: closing gave
-// it a verdict, which only the store knows.
+// set keeps the status of an image from just before it was closed. What closing has
+// changed only the store knows: blocks on their way have come, or judged: it gave a verdict.
 func (l *lastStatus) set(st *store.Store, key store.Key, now cache.Status, judged bool) {
 	l.Status = now
-	if judged {
+	if judged || now.InFlight > 0 {
 		l.stamp = store.Stamp{}
 		l.look(st, key, now.Size)
 		return
