@@ -43,6 +43,9 @@ func releaseTable(m *mountStatus, room, width int, now time.Time) (shown table, 
 			shown.rows, shown.notes = append(shown.rows, t.rows...), append(shown.notes, t.notes...)
 		}
 	}
+	if len(m.Images) == 0 {
+		shown.cut(4) // nothing is fetched, so there are no rates
+	}
 	return shown, len(list) - len(blocks)
 }
 

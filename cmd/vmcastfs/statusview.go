@@ -57,7 +57,7 @@ func printMount(w *strings.Builder, on screen, m *mountStatus, now time.Time) er
 		_, _ = io.WriteString(w, wrapped(line.label, line.text, on.width))
 	}
 	for _, line := range latencyLines(m) {
-		fmt.Fprintln(w, "         "+line)
+		w.WriteString(wrapped("         ", line, on.width))
 	}
 	if len(st.Origins) > 0 {
 		var t table
@@ -94,8 +94,8 @@ func printMount(w *strings.Builder, on screen, m *mountStatus, now time.Time) er
 	if err := t.print(w, on.width); err != nil || more == 0 {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "… %s more; status --all shows them\n", count(more, "release"))
-	return err
+	w.WriteString(wrapped("", fmt.Sprintf("… %s more; status --all shows them", count(more, "release")), on.width))
+	return nil
 }
 
 // mirrorTable shows the mirrors, and what is wrong with them.

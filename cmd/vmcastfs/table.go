@@ -29,6 +29,14 @@ func (t *table) note(text string) {
 	}
 }
 
+// cut leaves the first n cells of each row.
+func (t *table) cut(n int) {
+	for i, row := range t.rows {
+		cells := strings.Split(row, "\t")
+		t.rows[i] = strings.Join(cells[:min(n, len(cells))], "\t")
+	}
+}
+
 // height is how many lines the table takes.
 func (t *table) height(width int) int { return strings.Count(t.text(width), "\n") }
 
