@@ -48,6 +48,17 @@ type listImage struct {
 	words   string // its state
 }
 
+// maxLooked is how many releases are looked at for a screen that does not show as many.
+const maxLooked = 128
+
+// looked is how many of so many releases are looked at for the screen.
+func (s screen) looked(all int) int {
+	if s.height == 0 {
+		return all
+	}
+	return min(all, max(s.height, maxLooked))
+}
+
 // listCommand is `vmcastfs list [--json] FEED`.
 func listCommand(e *env) *cobra.Command {
 	var asJSON bool
@@ -62,7 +73,8 @@ for it) and state. It reads the headers of the packages it has not seen yet, a
 few small requests each, and asks whether the others are still the same. A
 release that cannot be read, or is not on its server any more, is listed with
 the reason, and makes the exit status 1. Below the table stand the entries of
-archives that are not shown, and why.`,
+archives that are not shown, and why. On a terminal only the newest 128 are
+read, and those are shown that fit.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := softOptions(list)
@@ -95,6 +107,9 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 	if limit <= 0 {
 		releases = c.Snapshot().All()
 	}
+	on := screenOf(e.stdout).all(asJSON || limit >= 0)
+	rest := len(releases) - on.looked(len(releases))
+	releases = releases[:len(releases)-rest]
 	rows := make([]listed, len(releases))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -118,8 +133,7 @@ func (e *env) list(ctx context.Context, c *catalog.Catalog, asJSON bool, limit i
 			return err
 		}
 	} else {
-		on := screenOf(e.stdout)
-		if err := printList(e.stdout, on.all(limit >= 0), rows, listNext(c.Status().Feed.URL, rows)); err != nil {
+		if err := printList(e.stdout, on, rows, rest, listNext(c.Status().Feed.URL, rows)); err != nil {
 			return err
 		}
 	}
@@ -190,15 +204,16 @@ func listNext(feed string, rows []listed) string {
 	return next
 }
 
-func printList(stdout io.Writer, on screen, rows []listed, next string) error {
+// printList shows rows; of so many more releases nothing is known.
+func printList(stdout io.Writer, on screen, rows []listed, rest int, next string) error {
 	var t table
 	t.row("RELEASE", "STATE", "DATE", "SIZE", "SIGNATURE")
-	room, more := on.height-5, 0
+	room, more := on.height-5, rest
 	for i, row := range rows {
 		var one table
 		row.addTo(&one)
 		if room -= one.height(on.width); room < 0 && on.height > 0 && i > 0 {
-			more = len(rows) - i
+			more += len(rows) - i
 			break
 		}
 		t.rows, t.notes = append(t.rows, one.rows...), append(t.notes, one.notes...)
