@@ -206,6 +206,26 @@ func (d Dir) Names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
+// Each calls fn with each entry, in no order. There may be many.
+func (d Dir) Each(fn func(name string)) error {
+	f, err := d.openat(".", unix.O_RDONLY|unix.O_DIRECTORY, unix.S_IFDIR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		some, err := f.Readdirnames(256)
+		for _, name := range some {
+			fn(name)
+		}
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
 // StatOf describes an entry, or the link that it is.
 func (d Dir) StatOf(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t

@@ -32,9 +32,8 @@ type Stats struct {
 // Stats looks at the directory, which takes some stats for each file.
 func (s *Store) Stats() Stats {
 	free, _ := s.files.free()
-	all, _ := s.files.entries()
 	used := s.usage()
-	return s.Known(Stats{Bytes: used.total(), DocBytes: used.documents, Free: free, Files: len(all)})
+	return s.Known(Stats{Bytes: used.total(), DocBytes: used.documents, Free: free, Files: used.files})
 }
 
 // Known is Stats from memory: what only the directory tells is as it was in seen.

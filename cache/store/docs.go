@@ -171,27 +171,27 @@ type docEntry struct {
 }
 
 // docEntries lists all documents, the least recently used first, and what is left of some that were being written.
-func (s *documents) docEntries() []docEntry {
-	var all []docEntry
-	kinds, err := s.root.Names()
-	if err != nil {
-		return nil
-	}
+func (s *documents) docEntries() (all []docEntry) {
+	s.eachDoc(func(e docEntry) { all = append(all, e) })
+	slices.SortFunc(all, func(a, b docEntry) int { return a.used.Compare(b.used) })
+	return all
+}
+
+// eachDoc calls fn with what docEntries lists, in no order.
+func (s *documents) eachDoc(fn func(docEntry)) {
+	kinds, _ := s.root.Names()
 	for _, kind := range kinds {
 		d, err := s.root.Sub(kind)
 		if err != nil {
 			continue
 		}
-		files, _ := d.Names()
-		for _, file := range files {
+		_ = d.Each(func(file string) {
 			if st, err := d.StatOf(file); err == nil {
-				all = append(all, docEntry{kind, file, time.Unix(st.Mtim.Unix()), st.Blocks * 512})
+				fn(docEntry{kind, file, time.Unix(st.Mtim.Unix()), st.Blocks * 512})
 			}
-		}
+		})
 		d.Close()
 	}
-	slices.SortFunc(all, func(a, b docEntry) int { return a.used.Compare(b.used) })
-	return all
 }
 
 // evictDocs removes documents, in the order of all, until those take no more than most bytes or want bytes

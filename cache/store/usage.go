@@ -12,33 +12,34 @@ type usage struct {
 	blocks    int64 // data files, those on their way out included
 	journals  int64
 	documents int64
+	files     int // how many
 }
 
 func (u usage) total() int64 { return u.blocks + u.journals + u.documents }
 
 // usage asks the filesystem, so that there is no count to go wrong in a crash.
 func (s *Store) usage() (u usage) {
-	names, err := s.files.Names()
-	if err != nil {
-		return usage{blocks: math.MaxInt64 / 2} // unknown is too much
-	}
-	for _, n := range names {
+	err := s.files.Each(func(n string) {
 		if strings.HasSuffix(n, lockSuffix) {
-			continue // empty
+			return // empty
 		}
 		st, err := s.files.StatOf(n)
 		if err != nil {
-			continue
+			return
 		}
 		if strings.HasSuffix(n, dataSuffix) || strings.HasPrefix(n, gonePrefix) {
 			u.blocks += st.Blocks * 512
 		} else {
 			u.journals += st.Blocks * 512
 		}
+		if k, ok := strings.CutSuffix(n, journalSuffix); ok && Key(k).check() == nil {
+			u.files++
+		}
+	})
+	if err != nil {
+		return usage{blocks: math.MaxInt64 / 2} // unknown is too much
 	}
-	for _, e := range s.docEntries() {
-		u.documents += e.bytes
-	}
+	s.eachDoc(func(e docEntry) { u.documents += e.bytes })
 	return u
 }
 

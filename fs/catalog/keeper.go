@@ -75,10 +75,29 @@ func (k *keeper) holdOf(r *Release, n needs) (h hold) {
 		case n.ctx.Err() != nil:
 			h.unknown = true
 		default:
-			h.cached = image.IsCached(k.store, key, isKept(r))
+			h.cached = k.isCached(r, key)
 		}
 	}
 	return h
+}
+
+// isCached tells whether data of an image is cached that keeps the release. As long as the
+// image is as it was, one stat tells.
+func (k *keeper) isCached(r *Release, key store.Key) bool {
+	stamp, err := k.store.Stamp(key)
+	r.mu.Lock()
+	opened, same := r.kept, r.cached == stamp
+	r.mu.Unlock()
+	if err != nil || opened && same {
+		return err == nil
+	}
+	cached := image.IsCached(k.store, key, opened)
+	if cached && opened {
+		r.mu.Lock()
+		r.cached = stamp
+		r.mu.Unlock()
+	}
+	return cached
 }
 
 // imagesOf are the keys of the release's images, none if it was never indexed on this

@@ -82,6 +82,7 @@ type Release struct {
 	images   []packedKey // of its images, if it is kept
 	warm     *WarmStatus // nil: it was never the newest
 	hold     hold        // why it stays, as of the last look
+	cached   store.Stamp // of an image of which data is cached, if a file was opened
 	guard    store.Hold  // of the cache for its files, as far as this process knows
 }
 
