@@ -20,7 +20,7 @@ import (
 	"vmcastfs/xvm/sums"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 var ctx = context.Background()
 

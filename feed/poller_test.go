@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"vmcastfs/cache/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 // fakeServer answers fetches from a script and records when they came.
 type fakeServer struct {

@@ -124,6 +124,7 @@ func TestErrno(t *testing.T) {
 
 func TestWaiter(t *testing.T) {
 	defer goleak.VerifyNone(t)
+	defer testkit.Settle()
 	ended := func(w *waiter, within time.Duration) bool {
 		select {
 		case <-w.Done():

@@ -22,7 +22,7 @@ import (
 	"vmcastfs/cache/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 // start returns a running origin with size random bytes at /f, and those bytes.
 func start(t *testing.T, size int) (*Server, []byte) {

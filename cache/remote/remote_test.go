@@ -26,7 +26,7 @@ import (
 	"vmcastfs/cache/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 const testSize = 300_000
 

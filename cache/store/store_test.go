@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"vmcastfs/cache/testkit"
 )
 
 const bs = minBlockSize
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 	if cmd := os.Getenv("STORE_TEST_CHILD"); cmd != "" {
 		os.Exit(child(cmd))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(testkit.Settled{M: m})
 }
 
 func key(name string) Key {

@@ -32,7 +32,7 @@ import (
 	"vmcastfs/xvm/pack"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 var testTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 

@@ -14,9 +14,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"vmcastfs/cache/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 var background = context.Background()
 

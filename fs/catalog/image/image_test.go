@@ -21,6 +21,7 @@ import (
 	"vmcastfs/cache/source"
 	"vmcastfs/cache/store"
 	"vmcastfs/cache/store/storetest"
+	"vmcastfs/cache/testkit"
 	"vmcastfs/fs/catalog/archive"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/seekable"
@@ -28,7 +29,7 @@ import (
 
 const blk = cache.DefaultBlockSize
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testkit.Settled{M: m}) }
 
 // memory is an archive in memory. Swap puts another one in its place.
 type memory struct {

@@ -70,6 +70,7 @@ func NoLeaks(t testing.TB) {
 	ignore := goleak.IgnoreCurrent()
 	before := descriptors()
 	t.Cleanup(func() {
+		testkit.Settle(ignore)
 		goleak.VerifyNone(t, ignore)
 		var left []string
 		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
