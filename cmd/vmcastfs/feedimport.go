@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -103,9 +104,11 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	if err != nil {
 		return err
 	}
-	if err := older(im.signed, feed.SignedIn(old)); err != nil && !im.call.older {
+	signed := feed.SignedIn(old)
+	if err := older(im.signed, signed); err != nil && !im.call.older {
 		return withCode(exitFailed, fmt.Errorf("import: %w", err))
 	}
+	maps.Copy(signed, im.signed) // what is read unsigned now was signed then: a later signature counts against that
 	for _, r := range was.Releases {
 		im.had[r.ID] = r
 	}
@@ -118,7 +121,7 @@ func (im *importer) write(ctx context.Context, items []catalogue.Item) error {
 	}
 	channel := feed.Channel{
 		Title: cmp.Or(im.call.title, was.Title, "images of "+show.URL(im.call.address)), Link: im.call.address, TTL: 24 * time.Hour, Built: time.Now(),
-		Signed: im.signed,
+		Signed: signed,
 	}
 	for i := range items {
 		entry, err := im.entry(ctx, &items[i], i, len(items))

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,11 +34,16 @@ func TestImportRefusesAnOldCatalogue(t *testing.T) {
 	}
 	dir := t.TempDir()
 	streams, files := filepath.Join(dir, "streams.xml"), filepath.Join(dir, "sums.xml")
+	unsigned := false
 	want := func(when string, code int, reason string, more ...string) {
 		t.Helper()
 		before := [2]string{string(readIf(streams)), string(readIf(files))}
 		for i, args := range [][]string{{"--only", "arch=x86_64", "-o", streams, s.at}, {"-o", files, s.origin.URL() + sums}} {
-			text, err := s.run(append(append([]string{"feed", "import", "--keyring", s.keys}, more...), args...)...)
+			how := []string{"--keyring", s.keys}
+			if unsigned {
+				how = []string{"--unsigned"}
+			}
+			text, err := s.run(slices.Concat([]string{"feed", "import"}, how, more, args)...)
 			if exitCode(err) != code || !strings.Contains(text, reason) {
 				t.Errorf("%s: want %d and %q: %v\n%s", when, code, reason, err, text)
 			}
@@ -54,11 +60,18 @@ func TestImportRefusesAnOldCatalogue(t *testing.T) {
 	serve(third, second)
 	want("a newer one, with the old version still there", 0, "1 new")
 	want("the same again", 0, "unchanged")
+	// Who takes it once without its signature has not forgotten that.
+	unsigned = true
+	s.image("20240701", "a.img", "disk1.img", noise(4096, 3))
+	serve(third, second)
+	want("unsigned", 0, "no signature was checked")
+	unsigned = false
+	delete(s.versions, "20240701")
 	delete(s.versions, "20240601")
 	serve(first, first)
 	want("replayed", 1, "this is an old catalogue")
 	serve(third, first)
 	want("an old list under a new index", 1, "--older takes it")
-	want("accepted", 0, "1 gone", "--older")
+	want("accepted", 0, "gone", "--older")
 	want("from then on", 0, "unchanged")
 }
