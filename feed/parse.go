@@ -218,6 +218,18 @@ func (f *Feed) Newest(now time.Time) (newest Release) {
 	return newest
 }
 
+// NewestUntil is when another release is going to be the newest one, by its date ahead; zero:
+// not by itself.
+func (f *Feed) NewestUntil(now time.Time) (until time.Time) {
+	for _, r := range f.Releases {
+		if !Ahead(r.Published, now) {
+			break
+		}
+		until = r.Published.Add(-24 * time.Hour)
+	}
+	return until
+}
+
 // release reads one item. note is a warning that does not keep it out.
 func release(item *gofeed.Item, base *url.URL) (r Release, note string, err error) {
 	r = Release{

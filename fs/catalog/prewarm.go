@@ -23,7 +23,7 @@ type WarmStatus struct {
 }
 
 // warmer fetches what a boot of the newest release is going to read. Catalog.settling
-// guards last, ended and again.
+// guards last, ended, again and alarm.
 type warmer struct {
 	how   string
 	limit int64
@@ -34,10 +34,21 @@ type warmer struct {
 	last  *Release  // that was begun
 	ended chan bool // gets whether it succeeded; nil: nothing is under way
 	again time.Time // not before that
+
+	alarm *time.Timer // has another look made when a release may be the newest by its date; nil: there was none
 }
+
+// alarmEvery bounds how long such a look is waited for, as a clock may be set.
+const alarmEvery = time.Hour
 
 // next begins with the newest release, once for each.
 func (w *warmer) next(s *Snapshot) {
+	if w.alarm != nil {
+		w.alarm.Stop()
+	}
+	if until := s.feed.NewestUntil(time.Now()); !until.IsZero() {
+		w.alarm = time.AfterFunc(min(time.Until(until)+time.Millisecond, alarmEvery), w.done)
+	}
 	if w.ended != nil {
 		select {
 		case ok := <-w.ended:

@@ -3,8 +3,10 @@ package catalog
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"vmcastfs/cache/store"
+	"vmcastfs/feed"
 	"vmcastfs/xvm"
 	"vmcastfs/xvm/pack"
 )
@@ -107,4 +109,32 @@ func TestPrewarmKernel(t *testing.T) {
 		t.Errorf("%d bytes were fetched", more)
 	}
 	h.close()
+}
+
+// TestPrewarmByDate: a release that is dated ahead is warmed when its day has come, without
+// another look at the feed.
+func TestPrewarmByDate(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	one := packed(t, true, nil, file{"root.img", diskImage(4*blk, 1)})
+	s.release("now", "/now.xvm", one)
+	s.origin.PutBytes("/then.xvm", one)
+	for i, ahead := range []time.Duration{48 * time.Hour, 24*time.Hour + 4*time.Second} {
+		s.item(feed.Entry{ID: []string{"far", "then"}[i], Title: []string{"far", "then"}[i], URL: s.origin.URL() + []string{"/far.xvm", "/then.xvm"}[i],
+			Length: int64(len(one)), Published: time.Now().Add(ahead)})
+	}
+	keep := keeping(t, s, true)
+	h := s.open(func(c *Config) {
+		keep(c)
+		c.Prewarm, c.PrewarmLimit = "boot", 256*blk
+	})
+	defer h.close()
+	eventually(t, "the newest is warm", func() bool { return h.shown("now").Prewarm != nil })
+	if st := h.shown("then"); st.Prewarm != nil && time.Now().Before(st.Published.Add(-24*time.Hour)) {
+		t.Errorf("it is warmed before its day: %+v", st.Prewarm)
+	}
+	eventually(t, "the next one is warm on its day", func() bool { return h.shown("then").Prewarm != nil })
+	if h.shown("far").Prewarm != nil {
+		t.Error("the one after it is warm, too")
+	}
 }
