@@ -226,6 +226,9 @@ func madeOfManifest(name, manifest string) bool {
 	case manifest, ManifestSignatureName, DescriptionSignatureName:
 		return true
 	}
+	if suffix, ok := strings.CutPrefix(name, manifest+"."); ok && slices.Contains([]string{"asc", "sig", "gpg", "sign"}, suffix) {
+		return true
+	}
 	stem, ovf := strings.CutSuffix(manifest, ".mf")
 	return ovf && name == stem+".cert"
 }

@@ -299,12 +299,12 @@ func TestManifestListsItself(t *testing.T) {
 	t.Parallel()
 	requireTool(t, "sha1sum")
 	dir := t.TempDir()
-	for name, content := range map[string]string{"root.img": "disk", "xvm.xml": "<xvm/>", "signature.asc": "s", "mf-signature.asc": "m", "vm.cert": "c", "other.cert": "o"} {
+	for name, content := range map[string]string{"root.img": "disk", "xvm.xml": "<xvm/>", "signature.asc": "s", "mf-signature.asc": "m", "vm.cert": "c", "other.cert": "o", "manifest.txt.asc": "m", "vm.mf.asc": "m"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for file, own := range map[string]int{"manifest.txt": 3, "vm.mf": 4} {
+	for file, own := range map[string]int{"manifest.txt": 4, "vm.mf": 5} {
 		cmd := exec.Command("sh", "-c", "sha1sum * > "+file+"; sha1sum * > "+file+"; cat "+file+"; rm "+file)
 		cmd.Dir = dir
 		raw, err := cmd.Output()
@@ -318,7 +318,7 @@ func TestManifestListsItself(t *testing.T) {
 		if got := len(m.Warnings()); got != own || !strings.Contains(m.Warnings()[0], "depends on that of the manifest") {
 			t.Errorf("%s: warnings %q, want %d", file, m.Warnings(), own)
 		}
-		for _, name := range []string{file, "signature.asc", "mf-signature.asc"} {
+		for _, name := range []string{file, file + ".asc", "signature.asc", "mf-signature.asc"} {
 			if m.Sums(name) != nil {
 				t.Errorf("%s: it has sums of %s", file, name)
 			}

@@ -3,6 +3,7 @@ package xvm
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"vmcastfs/xvm/seekable"
@@ -45,8 +46,9 @@ var foreignMagics = []magic{
 	{0, "-----BEGIN PGP ", "an OpenPGP message, key or signature"},
 	{0, "d8:announce", "a torrent"},
 	{0, "!<arch>\n", "an ar archive, as .deb packages are"},
-	{0, "\x7fELF", "a program"},
+	{0, "\x7fELF", "a program, perhaps one that unpacks itself"},
 	{0, "%PDF-", "a PDF document"},
+	{0, "WARC/", "a WARC archive"},
 }
 
 // likelyMagics are those, and of bare images, that are too short, or too far
@@ -60,7 +62,7 @@ var likelyMagics = []magic{
 	{0, "RZIP", "an rzip file"},
 	{0, "\x60\xea", "an arj archive"},
 	{2, "-lh", "an lha archive"},
-	{0, "MZ", "a program of Windows"},
+	{0, "MZ", "a program of Windows, perhaps one that unpacks itself"},
 	{0, "#!", "a script"},
 	{0, "\xc7\x71", "a cpio archive"},
 	{0, "\x71\xc7", "a cpio archive"},
@@ -85,7 +87,14 @@ func kindOf(magics []magic, head []byte) string {
 
 // Foreign names by its first bytes a file that nothing here can read: "an lz4 file".
 // "": it may be an archive, a disk image, or compressed in a way that is read here.
-func Foreign(head []byte) string { return kindOf(foreignMagics, head) }
+func Foreign(head []byte) string {
+	const frame = 8 // bytes of the header of a frame to be skipped: its magic number, and the length of the rest
+	for len(head) > frame && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte("\x2a\x4d\x18")) {
+		n := frame + int64(binary.LittleEndian.Uint32(head[4:]))
+		head = head[min(n, int64(len(head))):] // lz4 has such frames, too, which say nothing of what follows
+	}
+	return kindOf(foreignMagics, head)
+}
 
 // probe looks at the beginning of the archive and says what it is if it is not a tar archive.
 func (w *tarWalker) probe(ctx context.Context) error {

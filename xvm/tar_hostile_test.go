@@ -327,11 +327,12 @@ func TestT16NotATar(t *testing.T) {
 	for content, reason := range map[string]string{
 		"": "empty", "\x1f\x8b\x08": "gzip", "\xfd7zXZ\x00": "xz", "PK\x03\x04": "zip", "BZh91AY&SY": "bzip2", "\x28\xb5\x2f\xfd": "zstd", "QFI\xfb": "qcow2", "KDMV": "VMDK",
 		"<!DOCTYPE html><html>": "web page", "\n <HTML>": "web page", "<?xml version='1.0'?><rss/>": "XML", "<?xml version='1.0'?><html>": "web page", `{"error": 1}`: "JSON",
-		"\x04\x22\x4d\x18": "an lz4 file", "LZIP\x01": "an lzip file", "\x1f\x9d\x90": "a compress (.Z) file", "Rar!\x1a\x07\x00": "a rar archive", "7z\xbc\xaf\x27\x1c": "a 7z archive",
+		"\x04\x22\x4d\x18": "an lz4 file", "\x50\x2a\x4d\x18\x04\x00\x00\x00abcd\x5f\x2a\x4d\x18\x00\x00\x00\x00\x04\x22\x4d\x18": "an lz4 file", "WARC/1.1\r\n": "a WARC archive",
+		"MZ\x90\x00": "a program of Windows, perhaps one that unpacks itself", "\x7fELF\x02": "perhaps one that unpacks itself", "LZIP\x01": "an lzip file", "\x1f\x9d\x90": "a compress (.Z) file", "Rar!\x1a\x07\x00": "a rar archive", "7z\xbc\xaf\x27\x1c": "a 7z archive",
 		"MSCF\x00\x00\x00\x00": "a cab archive", "070701": "a cpio archive", "\xc7\x71": "a cpio archive", "\xed\xab\xee\xdb": "an rpm package", "!<arch>\ndebian-binary": "an ar archive",
 		"\x5d\x00\x00\x80\x00\xff\xff": "an lzma file", "\x5d\x00\x00\x00\x04\xff": "an lzma file", "\x5d\x00\x00\x04\x00\xff": "an lzma file", "\x1f\x1e\x00": "a pack",
 		"xar!\x00\x1c\x00\x01": "a xar archive", "MSWIM\x00\x00\x00\xd0": "a WIM archive", "  -lh5-": "an lha archive", "\x60\xea": "an arj archive", "\xff\x06\x00\x00sNaPpY": "a snappy file",
-		"\x37\xa4\x30\xec": "a zstd dictionary", "ZOO 2.10 Archive.\x1a\x00\x00\xdc\xa7\xc4\xfd": "a zoo archive", "MZ\x90\x00": "a program of Windows", "#!/bin/sh\n": "a script",
+		"\x37\xa4\x30\xec": "a zstd dictionary", "ZOO 2.10 Archive.\x1a\x00\x00\xdc\xa7\xc4\xfd": "a zoo archive", "#!/bin/sh\n": "a script",
 		"-----BEGIN PGP MESSAGE-----\n": "an OpenPGP message",
 		"hello":                         "5 bytes", strings.Repeat("hello", 1000): "no tar header", strings.Repeat("\x00", 10240): "zeros", string(disk): "boot sector", string(ext): "ext file system",
 	} {

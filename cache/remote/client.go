@@ -247,7 +247,7 @@ func (c *Client) hop(ctx context.Context, fresh bool, method string, r *route, t
 		req.Header.Set("Accept", "*/*")
 	}
 	if err := c.credentials.authorize(r, to, req.Header); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrSecrets, err)
 	}
 	key := originOf(to)
 	if proxy == nil {

@@ -20,6 +20,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrProtocol: the server's answer contradicts HTTP or what was asked for.
 	ErrProtocol = errors.New("unusable answer")
+	// ErrSecrets: a file with logins, a token or headers cannot be used now.
+	ErrSecrets = errors.New("a file that an option names cannot be used")
 	// ErrTooLarge: a document is larger than its limit.
 	ErrTooLarge = errors.New("document too large")
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -71,10 +72,10 @@ func listCommand(e *env) *cobra.Command {
 signature (good, bad, missing, unchecked; "sidecar": one that is signed vouches
 for it) and state. It reads the headers of the packages it has not seen yet, a
 few small requests each, and asks whether the others are still the same. A
-release that cannot be read, or is not on its server any more, is listed with
-the reason, and makes the exit status 1. Below the table stand the entries of
-archives that are not shown, and why. On a terminal only the newest 128 are
-read, and those are shown that fit.`,
+release that cannot be read, or that its server has no more or refuses, is
+listed with the reason, and makes the exit status 1. Below the table stand the
+entries of archives that are not shown, and why. On a terminal only the newest
+128 are read, and those are shown that fit.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := softOptions(list)
@@ -158,8 +159,11 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 		Name: st.Name, Title: st.Title, ID: st.ID, Published: st.Published, URL: st.URL,
 		Size: item.Length, State: st.State, Withdrawn: st.Withdrawn, Error: st.Error, Images: []listImage{},
 	}
-	if remote.IsLost(lost) {
+	switch {
+	case errors.Is(lost, remote.ErrNotFound):
 		row.Error = "the archive is not on its server any more: " + lost.Error()
+	case remote.IsLost(lost):
+		row.Error = "the server refuses to give the archive: " + lost.Error()
 	}
 	p, ok := r.Peek()
 	if !ok {
@@ -180,6 +184,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	row.Alarm, row.Hidden = st.Alarm, st.Hidden
 	for _, f := range st.Files {
 		if f.Image && !f.NoDisk {
+			f.Open = false // by nobody but this command, which looks at it
 			row.Images = append(row.Images, listImage{f.Name, f.Size, f.State, f.VerifyNote, f.Refused, page.ImageState(f)})
 		}
 	}

@@ -164,7 +164,7 @@ func explainFeed(err error) error {
 	var file *os.PathError
 	hint := "check that this is the address of a VMcast feed"
 	switch {
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.Is(err, remote.ErrSecrets):
 		return err // of what an option names: it says all there is to say
 	case errors.Is(err, feed.ErrHTML):
 		hint = "is there a login page or a proxy between?"

@@ -29,7 +29,7 @@ func (c *checker) conclude() {
 			continue
 		}
 		switch from := c.report.file(f.From); {
-		case f.State != Corrupt && from.State == Verified:
+		case f.State != Corrupt && f.Size >= 0 && from.State == Verified: // nobody knows what it would be otherwise
 			f.proof("inflated from %s", f.From)
 		case f.State == Verified && from.State == Unverified:
 			from.proof("it inflates to %s", f.Name)

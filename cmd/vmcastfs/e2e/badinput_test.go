@@ -67,6 +67,12 @@ func TestBadFeed(t *testing.T) {
 	wantFailure(t, exec.Command(binary, "mount", "-o", w.options(), feed, file), exitMount, file, "no directory")
 	wantFailure(t, exec.Command(binary, "mount", "-o", w.options("frobnicate=1"), feed, w.dir), exitFailed, "frobnicate", "--help")
 	wantFailure(t, exec.Command(binary, "mount", "-o", w.options("keyring=/no/keys"), feed, w.dir), exitFailed, "/no/keys")
+	for option, words := range map[string]string{"header_file": "it is empty", "token_file": "it is empty", "netrc": "it is empty"} {
+		cmd := exec.Command(binary, "mount", "-o", w.options(option+"="+file), feed, w.dir)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), file) || !strings.Contains(string(out), words) || strings.Contains(string(out), "the network") {
+			t.Errorf("an empty %s: %v\n%s", option, err, out)
+		}
+	}
 	wantFailure(t, exec.Command(binary, "mount", feed), exitFailed, "needs a FEED and a DIR")
 	wantFailure(t, exec.Command(binary, "umount", w.dir), exitMount, "nothing is mounted on "+w.dir)
 	if entries, err := os.ReadDir(w.dir); err != nil || len(entries) > 0 {

@@ -405,6 +405,13 @@ func TestReplacedWhileOff(t *testing.T) {
 	if out, err := w.run("list", "-o", w.options(), w.feed); err != nil || !strings.Contains(out, "other.img") || strings.Contains(out, "root.img") {
 		t.Errorf("list of a replaced archive: %v\n%s", err, out)
 	}
+	for status, want := range map[int]string{401: "refuses to give the archive", 403: "refuses to give the archive", 404: "not on its server any more", 410: "not on its server any more"} {
+		well := w.origin.Inject(origin.Fault{Path: "/one.xvm", Kind: origin.Status, Status: status})
+		if out, err := w.run("list", "-o", w.options(), w.feed); err == nil || !strings.Contains(out, want) {
+			t.Errorf("list of an archive with status %d: %v\n%s", status, err, out)
+		}
+		well()
+	}
 	w.origin.Remove("/one.xvm")
 	if out, err := w.run("list", "-o", w.options(), w.feed); err == nil || !strings.Contains(out, "not on its server any more") {
 		t.Errorf("list of an archive that is gone: %v\n%s", err, out)

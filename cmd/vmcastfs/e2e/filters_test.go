@@ -35,6 +35,9 @@ func TestUnsupportedCompression(t *testing.T) {
 		if verifyErr == nil || !strings.Contains(verify, image+": not supported: ") || !strings.Contains(verify, why) {
 			t.Errorf("%s in verify: %v\n%s", image, verifyErr, verify)
 		}
+		if !regexp.MustCompile(regexp.QuoteMeta(image) + ` +- +unverified`).MatchString(verify) {
+			t.Errorf("verify knows what it cannot inflate:\n%s", verify)
+		}
 	}
 	if strings.Contains(verify, "corrupt") {
 		t.Errorf("verify calls it corrupt:\n%s", verify)
