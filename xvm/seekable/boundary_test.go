@@ -139,7 +139,7 @@ func blockAt(kind, next string, end int) (data, plain []byte) {
 func TestBlockBoundaries(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{chunkMin, 3 * chunkMin} {
-		if at > chunkMin && scale > 1 {
+		if at > chunkMin && scale > 2 {
 			continue
 		}
 		for _, kind := range blockKinds {

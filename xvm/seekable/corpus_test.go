@@ -275,7 +275,7 @@ func TestSmallBuffers(t *testing.T) {
 				t.Fatal("not what was meant")
 			}
 			for _, by := range []chunks{{1, 1}, {2, 2}, {3, 3}, {7, 7}, {25, 50}} {
-				if scale > 1 && (by.min == 2 || by.min == 3) {
+				if scale > 2 && (by.min == 2 || by.min == 3) {
 					continue
 				}
 				r := newReader(t, p.format, data, Options{Every: 64 << 10, chunks: by})

@@ -43,7 +43,7 @@ func TestXZFilters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program = program[len(program)/4:][:1<<20/scale]
+	program = program[len(program)/4:][:1<<19/scale]
 	for name, plain := range map[string][]byte{
 		"empty": nil, "four": {0xe8, 0, 0, 0}, "five": {0xe8, 1, 0, 0, 0},
 		"program": program, "code": machineCode(200_000/scale, 1), "odd code": machineCode(filterBuffer+3, 2), "disk": disk(100_000/scale, 3),

@@ -74,11 +74,7 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "vmcastfs")
-	out, err := exec.Command("go", "build", "-o", path, "vmcastfs/cmd/vmcastfs").CombinedOutput()
-	if err != nil {
-		return "", &exec.Error{Name: string(out), Err: err}
-	}
-	return path, nil
+	return path, testkit.Build(path, "vmcastfs/cmd/vmcastfs")
 })
 
 func TestMain(m *testing.M) {

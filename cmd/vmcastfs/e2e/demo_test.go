@@ -50,9 +50,7 @@ func fastBinary(t *testing.T) string {
 	defer fast.Unlock()
 	if fast.path == "" {
 		path := filepath.Join(filepath.Dir(binary), "fast", "vmcastfs")
-		if out, err := exec.Command("go", "build", "-o", path, "..").CombinedOutput(); err != nil {
-			t.Fatalf("build: %v\n%s", err, out)
-		}
+		must(t, testkit.Build(path, ".."))
 		fast.path = path
 	}
 	return fast.path

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -54,34 +55,32 @@ func dom0Packages(t *testing.T) string {
 	return dir
 }
 
-// dom0Files makes what boots the host, in a directory. The test programs of the packages
-// are in it too, as NAME.test.
-func dom0Files(t *testing.T, packages ...string) (at func(name string) string) {
+var dom0Made struct {
+	sync.Mutex
+	dir string // "": not yet made
+}
+
+// dom0Files is a directory with what boots the host, made once for all tests; nobody may
+// change it. The test program of package machines is in it too.
+func dom0Files(t *testing.T) (at func(name string) string) {
 	t.Helper()
 	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "dpkg-deb", "busybox", "cpio", "bash", "losetup", "dmsetup", "flock"} {
 		testkit.Need(t, tool)
 	}
-	dir := t.TempDir()
-	at = func(name string) string { return filepath.Join(dir, name) }
-	programs := []string{at("vmcastfs")}
-	builds := [][]string{{"build", "-o", programs[0], ".."}}
-	for _, p := range packages {
-		program := at(filepath.Base(p) + ".test")
-		programs = append(programs, program)
-		builds = append(builds, []string{"test", "-c", "-o", program, p})
-	}
-	for _, args := range builds {
-		build := exec.CommandContext(t.Context(), "go", args...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // it runs without our libraries, and emulated
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v\n%s", args, err, out)
+	dom0Made.Lock()
+	defer dom0Made.Unlock()
+	if dom0Made.dir == "" {
+		dir, err := os.MkdirTemp("", "dom0")
+		must(t, err)
+		program, machines := filepath.Join(dir, "vmcastfs"), filepath.Join(dir, "machines.test")
+		must(t, errors.Join(testkit.Build(program, ".."), testkit.BuildTest(machines, "vmcastfs/cmd/internal/machines")))
+		if out, err := exec.CommandContext(t.Context(), "bash", "testdata/dom0.sh", dir, dom0Packages(t), program, machines).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
 		}
+		dom0Made.dir = dir
 	}
-	args := append([]string{"testdata/dom0.sh", dir, dom0Packages(t)}, programs...)
-	if out, err := exec.CommandContext(t.Context(), "bash", args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return at
+	dir := dom0Made.dir
+	return func(name string) string { return filepath.Join(dir, name) }
 }
 
 // bootDom0 starts the host under Xen. It has /tmp of 90 % of its memory.
@@ -89,7 +88,7 @@ func bootDom0(t *testing.T) *dom0 {
 	t.Helper()
 	at := dom0Files(t)
 	for range 3 {
-		d := startDom0(t, at("console"), "console=hvc0", func(append string) []string {
+		d := startDom0(t, "console=hvc0", func(append string) []string {
 			return []string{"-cpu", "qemu64,+svm,+npt", "-m", "2048", "-kernel", at("xen"), "-append", "dom0_mem=1024M,max:1024M console=com1 com1=115200 noreboot",
 				"-initrd", at("vmlinuz") + " " + append + "," + at("initrd")}
 		})
@@ -110,20 +109,19 @@ func bootDom0(t *testing.T) *dom0 {
 	return nil
 }
 
-// bootMapper starts the host without Xen: a Linux with device-mapper, and with the test
-// programs of packages.
-func bootMapper(t *testing.T, packages ...string) *dom0 {
+// bootMapper starts the host without Xen: a Linux with device-mapper.
+func bootMapper(t *testing.T) *dom0 {
 	t.Helper()
-	at := dom0Files(t, packages...)
-	return startDom0(t, at("console"), "console=ttyS0", func(append string) []string {
+	at := dom0Files(t)
+	return startDom0(t, "console=ttyS0", func(append string) []string {
 		return []string{"-m", "768", "-kernel", at("vmlinuz"), "-initrd", at("initrd"), "-append", append + " no_timer_check"} // a busy machine may not give QEMU the time that the check needs
 	})
 }
 
 // startDom0 starts QEMU with what args makes of the kernel's command line.
-func startDom0(t *testing.T, console, append string, args func(append string) []string) *dom0 {
+func startDom0(t *testing.T, append string, args func(append string) []string) *dom0 {
 	t.Helper()
-	d := &dom0{t: t, commands: make(chan string), ended: make(chan struct{}), console: console, waiting: make(map[string]chan dom0Answer)}
+	d := &dom0{t: t, commands: make(chan string), ended: make(chan struct{}), console: filepath.Join(t.TempDir(), "console"), waiting: make(map[string]chan dom0Answer)}
 	server := httptest.NewServer(d)
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	qemu := exec.Command("qemu-system-x86_64", slices.Concat([]string{"-accel", "tcg", "-display", "none", "-nodefaults", "-no-reboot",

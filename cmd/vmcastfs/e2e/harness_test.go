@@ -35,12 +35,12 @@ func buildBinary() error {
 		return nil
 	}
 	binary = filepath.Join(os.TempDir(), "bin", "vmcastfs")
-	args := []string{"build", "-o", binary}
+	build := testkit.Build
 	if raceEnabled {
-		args = append(args, "-race")
+		build = testkit.BuildRace
 	}
-	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	if err := build(binary, ".."); err != nil {
+		return err
 	}
 	return os.Symlink("vmcastfs", filepath.Join(filepath.Dir(binary), "mount.vmcastfs"))
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,8 +93,8 @@ func buildGuest(ctx context.Context, dir, deb string, rootMiB int) (*linuxGuest,
 		}
 		return nil
 	}
-	pkg := filepath.Join(dir, "kernel")
-	if err := run("dpkg-deb", "-x", deb, pkg); err != nil {
+	pkg, err := unpackKernel(ctx, deb)
+	if err != nil {
 		return nil, err
 	}
 	kernels, _ := filepath.Glob(filepath.Join(pkg, "boot/vmlinuz-*"))
@@ -104,12 +106,15 @@ func buildGuest(ctx context.Context, dir, deb string, rootMiB int) (*linuxGuest,
 		return nil, err
 	}
 	g := &linuxGuest{
-		kernel: kernels[0],
+		kernel: filepath.Join(dir, "vmlinuz"),
 		initrd: filepath.Join(dir, "initrd"),
 		root:   filepath.Join(dir, "root.img"),
 		append: "console=ttyS0 panic=-1 quiet no_timer_check", // a busy machine may not give QEMU the time that the check needs
 	}
 
+	if err := os.Link(kernels[0], g.kernel); err != nil {
+		return nil, err
+	}
 	early := filepath.Join(dir, "early")
 	files := map[string]string{"init": initramfsInit}
 	if err := guestTree(early, busybox, files, "dev", "proc", "root", "modules"); err != nil {
@@ -121,7 +126,8 @@ func buildGuest(ctx context.Context, dir, deb string, rootMiB int) (*linuxGuest,
 			return nil, fmt.Errorf("%s has no module %s", deb, m)
 		}
 		to := filepath.Join(early, "modules", fmt.Sprintf("%d-%s", i, filepath.Base(m)))
-		if err := os.Rename(from[0], to); err != nil {
+		content, err := os.ReadFile(from[0])
+		if err = errors.Join(err, os.WriteFile(to, content, 0o644)); err != nil {
 			return nil, err
 		}
 	}
@@ -141,6 +147,28 @@ func buildGuest(ctx context.Context, dir, deb string, rootMiB int) (*linuxGuest,
 		return nil, err
 	}
 	return g, nil
+}
+
+var kernelTree struct {
+	sync.Mutex
+	dir string // "": not yet made
+}
+
+// unpackKernel unpacks the kernel package once for all tests; nobody may change it.
+func unpackKernel(ctx context.Context, deb string) (dir string, err error) {
+	kernelTree.Lock()
+	defer kernelTree.Unlock()
+	if kernelTree.dir != "" {
+		return kernelTree.dir, nil
+	}
+	if dir, err = os.MkdirTemp("", "kernel"); err != nil {
+		return "", err
+	}
+	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", deb, err, out)
+	}
+	kernelTree.dir = dir
+	return dir, nil
 }
 
 // guestTree makes dirs and executable files under root, and bin/busybox with bin/sh.

@@ -19,7 +19,7 @@ func TestSnapshotDisks(t *testing.T) {
 	content := append(sectorDisk("first"), noise(3<<20, 1)...)
 	w.publish("one", packListed(t, member{"root.img", content}))
 	began := time.Now()
-	d := bootMapper(t, "vmcastfs/cmd/internal/machines")
+	d := bootMapper(t)
 	d.run("dmsetup version && mkdir -p /srv/m /tmp/vms")
 	t.Logf("%4.0f s: the host is up", time.Since(began).Seconds())
 	out := d.run("cd /tmp && machines.test -test.v -test.run '^TestSnapshot'")

@@ -47,7 +47,7 @@ func countingGuest(t *testing.T) (archive []byte) {
 	xml := filepath.Join(dir, "xvm.xml")
 	out := filepath.Join(dir, "out.xvm")
 	if err := errors.Join(
-		os.Rename(g.kernel, filepath.Join(dir, "vmlinuz")), os.Remove(g.root), fillRoot(root, 8<<20),
+		os.Remove(g.root), fillRoot(root, 8<<20),
 		os.WriteFile(xml, []byte(`<xvm><name>counting</name><memory unit="MiB">256</memory><kernel>vmlinuz</kernel><ramdisk>initrd</ramdisk>
 			<cmdline>console=ttyS0 panic=-1 quiet no_timer_check root=/dev/vda1</cmdline><disk file="root.img" target="vda1"/></xvm>`), 0o644),
 	); err != nil {
@@ -56,7 +56,7 @@ func countingGuest(t *testing.T) (archive []byte) {
 	if said, err := command(t, dir, "mke2fs", "-q", "-t", "ext4", "-d", root, disk, "32M"); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
-	if said, err := runBinary(t, "pack", "-o", out, xml, disk, filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")); err != nil {
+	if said, err := runBinary(t, "pack", "-o", out, xml, disk, g.kernel, g.initrd); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
 	return readAll(t, out)
