@@ -5,7 +5,7 @@
 //   - mode: how the kernel reads an inode, by its page cache or by passthrough.
 //   - passthrough: the kernel reads a complete local file itself, but for O_DIRECT.
 //   - notifier: the goroutine that tells the kernel which names have changed.
-//   - forgetter: the goroutine that has it forget files nobody has looked at for long.
+//   - forgetter: the goroutine that has it forget what nobody has looked at for long.
 //   - grace: how long a wait goes on after a signal that does not kill the caller.
 //
 // # The tree
