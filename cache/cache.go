@@ -19,7 +19,7 @@ type Options struct {
 	Store *store.Store
 	// Memory is the size of the memory tier in bytes; 0 = none.
 	Memory int64
-	// Region is how many bytes around a miss are fetched, aligned to
+	// Region is how many bytes around a miss are fetched at most, aligned to
 	// themselves; 0 = 512 KiB. At most one block: misses stay alone.
 	Region int
 	// ReadAhead is the greatest distance in bytes fetched ahead of a

@@ -7,7 +7,8 @@ never asked for again.
 # Words
 
   - A flight is one block on its way.
-  - A region is 512 KiB, aligned to itself: what is fetched around a miss.
+  - A region is what is fetched around a miss, aligned to itself. It is 512 KiB,
+    and less where the origin is near: its first byte comes within 2 ms.
   - A forward source produces its bytes only forward: an inflating reader, a
     server without ranges. Its runner makes passes from [source.Forward] Start on.
   - A profile is what an earlier boot read, in order.
@@ -33,9 +34,9 @@ not match its sum is fetched once more, then it fails alone, with a *BlockError.
 # What is fetched
 
 A demanded range begins with what is waited for and goes on to the end of its
-region; what precedes it in the region is a range beside it. Each handle
-recognizes up to eight sequential readers and fetches ahead of them, twice as
-far as they have come, at most 8 MiB. It also learns whether regions pay: when
+region; what precedes it in the region is a range beside it, unless the origin is
+near. Each handle recognizes up to eight sequential readers and fetches ahead of
+them, twice as far as they have come (if it is near, once), at most 8 MiB. It learns whether regions pay: when
 reads are random, misses fetch their blocks only. A profile is fetched in its
 order, ahead of the readers, from the time that it is known
 (File.Follow). It is given up after 32 misses in a row outside of it. At most

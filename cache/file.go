@@ -59,7 +59,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcom
 	}
 	var ahead window
 	if !st.whole.Load() {
-		ahead = h.ahead.note(off, int64(len(p)), int64(opts.Region), opts.ReadAhead)
+		ahead = h.ahead.note(off, int64(len(p)), fl.origin.reach(opts.Region), opts.ReadAhead)
 		fl.followed(off, int64(len(p)))
 	}
 	for idle := 0; n < len(p); {
@@ -110,7 +110,7 @@ func (h *File) read(ctx context.Context, p []byte, off int64) (n int, how outcom
 			continue
 		}
 		w := want{urgency: source.UrgencyOf(ctx)}
-		w.wide = ctx.Value(narrowKey{}) == nil && !fl.follows(b) && h.ahead.wide(pos, int64(opts.Region))
+		w.wide = ctx.Value(narrowKey{}) == nil && !fl.follows(b) && h.ahead.wide(pos, fl.origin.reach(opts.Region).region)
 		list := fl.acquire(b, (pos+int64(len(rest))-1)/l.bs, w)
 		h.readAhead(ahead)
 		ahead = window{}

@@ -169,7 +169,11 @@ func (j *job) stream(n int, claims []func()) error {
 	if err != nil {
 		return fmt.Errorf("fetch %d bytes of %q at %d: %w", end-off, l.label, off, err)
 	}
-	body = metered{body, &j.brought}
+	m := &metered{ReadCloser: body, n: &j.brought}
+	if j.urgency == source.Demand && trial == nil { // a mirror's time is not the origin's
+		m.first = func() { fl.origin.trips.add(time.Since(begun)) }
+	}
+	body = m
 	defer body.Close()
 	for i := range n {
 		f := j.left[0]

@@ -35,13 +35,17 @@ func (fl *flights) plan(fresh []*flight, w want) {
 
 // rest makes flights for what is missing around the demanded blocks
 // first..last, up to the borders of their region: what follows, then what
-// precedes; mu is held.
+// precedes, if the origin is not near; mu is held.
 func (fl *flights) rest(first, last int64) (runs [][]*flight) {
-	region := int64(fl.s.opts.Region) / fl.local.bs
+	r := fl.origin.reach(fl.s.opts.Region)
+	region := r.region / fl.local.bs
 	if region <= 1 || fl.full.Load() {
 		return nil
 	}
 	runs = fl.missing(last+1, min(last/region*region+region, fl.local.blocks()), source.ReadAhead, nil)
+	if r.near {
+		return runs
+	}
 	return fl.missing(first/region*region, first, source.ReadAhead, runs)
 }
 

@@ -22,7 +22,8 @@ const (
 type origin struct {
 	name   string
 	demand atomic.Int64 // demanded fetches under way
-	used   int          // guarded by slots.mu
+	trips  trips
+	used   int // guarded by slots.mu
 }
 
 // slots are shared out to origins: one may hold as many as are free, at most
@@ -94,11 +95,16 @@ func (s *slots) state(o *origin) (used int, more bool) {
 // metered counts what is read of a body.
 type metered struct {
 	io.ReadCloser
-	n *atomic.Int64
+	n     *atomic.Int64
+	first func() // called once, when the first byte is here; nil: not
 }
 
-func (m metered) Read(p []byte) (int, error) {
+func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
+	if n > 0 && m.first != nil {
+		m.first()
+		m.first = nil
+	}
 	m.n.Add(int64(n))
 	return n, err
 }

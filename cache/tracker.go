@@ -22,9 +22,12 @@ type tracker struct {
 
 // guess is a region that was fetched for the sake of one place in it.
 type guess struct {
-	region, place int64 // plus one; 0: none
-	used          bool  // another place in it has been read since
+	from, to int64 // bytes from..to-1; to 0: none
+	place    int64
+	used     bool // another place in it has been read since
 }
+
+func (g *guess) has(off int64) bool { return g.from <= off && off < g.to }
 
 const (
 	maxWaste = 16 // more useless regions than useful ones (times four): misses become narrow
@@ -50,14 +53,14 @@ type stream struct {
 const slack = 256 << 10
 
 // note records a read of n bytes at off and returns what to fetch ahead of it.
-// A reader that has read more than a region gets twice as much ahead as it has
-// read, up to limit. Gaps do not count, else scattered reads look like a stream.
-func (t *tracker) note(off, n, region, limit int64) window {
+// A reader that has read more than a region gets as much ahead as r says, up to
+// limit. Gaps do not count, else scattered reads look like a stream.
+func (t *tracker) note(off, n int64, r reach, limit int64) window {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.clock++
 	for i := range t.guesses {
-		if g := &t.guesses[i]; g.region == off/region+1 && g.place != off/placeLen+1 {
+		if g := &t.guesses[i]; g.has(off) && g.place != off/placeLen {
 			g.used = true
 		}
 	}
@@ -80,13 +83,13 @@ func (t *tracker) note(off, n, region, limit int64) window {
 	s.used = t.clock
 	s.read += max(0, min(n, off+n-s.next))
 	s.next = max(s.next, off+n)
-	if s.read < region || limit <= 0 {
+	if s.read < r.region || limit <= 0 {
 		return window{}
 	}
 	from := max(s.ahead, s.next)
 	// Up to whole ranges only, else each read would ask for its own little one. All hosts
 	// that ask a mirror have these borders in common.
-	to := (s.next + min(2*s.read, limit)) / rangeLen * rangeLen
+	to := (s.next + min(r.ahead(s.read), limit)) / rangeLen * rangeLen
 	if to <= from {
 		return window{}
 	}
@@ -99,7 +102,7 @@ func (t *tracker) wide(off, region int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.guesses {
-		if t.guesses[i].region == off/region+1 {
+		if t.guesses[i].has(off) {
 			return true // on its way
 		}
 	}
@@ -108,14 +111,15 @@ func (t *tracker) wide(off, region int64) bool {
 		return false
 	}
 	g := &t.guesses[t.next]
-	if g.region != 0 {
+	if g.to != 0 {
 		if g.used {
 			t.waste = max(0, t.waste-4)
 		} else {
 			t.waste = min(maxWaste, t.waste+1)
 		}
 	}
-	*g = guess{region: off/region + 1, place: off/placeLen + 1}
+	from := off / region * region
+	*g = guess{from: from, to: from + region, place: off / placeLen}
 	t.next = (t.next + 1) % len(t.guesses)
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"vmcastfs/cache/origin"
 	"vmcastfs/feed"
@@ -113,6 +114,8 @@ func TestReadAheadIsPerServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { slow.Close() })
+	s.origin.SetLatency(10 * time.Millisecond) // it is far, so that regions are long
+	slow.SetLatency(10 * time.Millisecond)
 	disk := diskImage(12*region, 5)
 	pkg := tarOf(t, file{"xvm.xml", []byte("<x/>")}, file{"root.img", disk})
 	s.release("good", "/good.xvm", pkg)

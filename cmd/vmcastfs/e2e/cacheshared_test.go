@@ -182,8 +182,9 @@ func TestL2CacheRefused(t *testing.T) {
 func TestSlowNeighbour(t *testing.T) {
 	t.Parallel()
 	together(t, map[string]bool{"slow": false, "stopped": true}, func(t *testing.T, stopped bool) {
-		const step = 512 << 10 // a region
+		const step = 512 << 10 // a region of an origin that is far
 		w := bareWorld(t)
+		w.origin.SetLatency(10 * time.Millisecond)
 		disk := noise(4<<20, 82)
 		w.publish("one", packListed(t, member{"disk.img", disk}))
 		second := *w
