@@ -249,6 +249,12 @@ func TestValidatorsLost(t *testing.T) {
 			if now, err := h.rel("one").Confirm(t.Context()); err != nil || now != h.rel("one") {
 				t.Errorf("a new mount takes it for another archive: %v", err)
 			}
+			image := h.file("one", "a.img")
+			opened := h.open("one", "a.img")
+			if st := image.Status(); st.Verify != "strict" {
+				t.Errorf("it is checked %q", st.Verify)
+			}
+			opened.Close()
 			if !bytes.Equal(h.read("one", "a.img"), disk) || !bytes.Equal(h.read("one", "b.img"), second) {
 				t.Error("a new mount reads something else")
 			}

@@ -51,15 +51,16 @@ func newBuilder(env *Env, release Release, a *archive.Archive, content archive.C
 	}
 	b.shared.ruling.Store(verdict)
 	files := b.files // complete before any image is used
+	pinned := func() bool { return doc.Identity.Pinned() && !b.archive.Unlabelled() }
 	b.unlisted = &image.Set{
-		Env: env.Images, Release: release.Name, Origin: archive.Origin(release.Item().URL), Content: content, Pinned: doc.Identity.Pinned(),
+		Env: env.Images, Release: release.Name, Origin: archive.Origin(release.Item().URL), Content: content, Pinned: pinned,
 		Mirrored: content.Mirrored(), Index: "vmcastfs index " + show.URL(release.Item().URL),
 		Profile:   func() []xvm.ProfileRead { return profile(files, doc, env.Images) },
 		Older:     release.Older,
 		SizeFound: b.learned.size,
 		Corrupt: func(name string) {
 			tellCorrupt(release, files, files[name])
-			if !doc.Identity.Pinned() { // nothing else would tell that it is another archive
+			if !pinned() { // nothing else would tell that it is another archive
 				env.Images.Go(func(context.Context) { release.Replaced() })
 			} else if name == xvm.BlockListName {
 				env.Images.Go(func(context.Context) { b.contradicted() })
@@ -299,7 +300,7 @@ func (b *builder) mayBeTrusted(f *File) bool {
 
 // checkPinned tells what comes of a server without validators.
 func (b *builder) checkPinned() {
-	if b.set.Pinned {
+	if b.set.Pinned() {
 		return
 	}
 	var loose []string

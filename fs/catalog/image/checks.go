@@ -57,7 +57,7 @@ func (c *checks) begin(set *Set, m Member, spec *cache.Spec, listed *listedBlock
 		c.share(set, m, spec)
 		return
 	}
-	if (m.WholeFirst != nil && m.WholeFirst() || !set.Pinned) && summed {
+	if (m.WholeFirst != nil && m.WholeFirst() || !set.Pinned()) && summed {
 		spec.Policy = cache.Strict
 		c.set(strictMode)
 	}
@@ -138,7 +138,7 @@ func (c *checks) verifyNote(set *Set, summed bool) string {
 	mode := c.mode()
 	likely := mode == unknownMode && set.Blocks == nil // how it will be opened
 	switch {
-	case set.Pinned:
+	case set.Pinned():
 		return ""
 	case mode == strictMode, likely && summed:
 		return noValidator

@@ -41,7 +41,7 @@ type Set struct {
 	Release string          // its name, for messages
 	Origin  string          // whose share it takes of Env.Memory, and of what is read ahead
 	Content archive.Content // what members are cut from
-	Pinned  bool            // the server's validator tells versions of the archive apart
+	Pinned  func() bool     // the server's validator tells versions of the archive apart
 	Blocks  *BlockSums      // nil: the package has no block list
 	// Mirrored tells whether a mirror would be asked now; nil: there is none.
 	Mirrored func() bool

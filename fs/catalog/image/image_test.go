@@ -81,7 +81,7 @@ func newSet(t testing.TB, content archive.Content) *Set {
 			Store: st, Cache: c, Log: log, Memory: seekable.NewBudget(260 << 20), Go: run,
 			Lists: &ListMemory{}, Held: held, Pool: &BlockPool{},
 		},
-		Release: "one", Content: content, Pinned: true,
+		Release: "one", Content: content, Pinned: func() bool { return true },
 		Profile:   func() []xvm.ProfileRead { return nil },
 		SizeFound: func(string, int64) {},
 		Corrupt:   func(string) {},

@@ -37,7 +37,7 @@ func (c chunks) checksBlocks() bool { return c.listed == nil }
 
 // judge: every chunk was compared when it was fetched.
 func (c chunks) judge(context.Context, []bool) (store.FileState, string) {
-	if !c.set.Pinned { // each version has sums that match
+	if !c.set.Pinned() { // each version has sums that match
 		return store.Unverified, noValidator + ": chunks may be of several versions of the archive"
 	}
 	algos := make(map[string]bool)
