@@ -167,9 +167,8 @@ func (r *runner) claimStream() (release func()) {
 
 // fromDisk delivers a block that another process has put on the disk.
 func (fl *flights) fromDisk(f *flight) bool {
-	buf := fl.s.buffers.get(fl.local.blockLen(f.b))
-	if _, err := fl.local.sf.ReadBlock(f.b, buf.data); err != nil {
-		buf.discard()
+	buf, err := fl.local.stored(f.b)
+	if err != nil {
 		return false
 	}
 	fl.mu.Lock()

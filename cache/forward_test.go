@@ -175,6 +175,21 @@ func TestForwardUnknown(t *testing.T) {
 	}
 }
 
+// TestLastBlockBeforeTheSize: a block that was written when the size had just become known has its
+// own length, also for one who asked for the length before.
+func TestLastBlockBeforeTheSize(t *testing.T) {
+	f := mustOpen(t, newCache(t, Options{}), Spec{Size: store.Unknown, Source: &forwardScript{script: script{data: truth(5)}}})
+	l := f.e.local
+	if err := errors.Join(l.sf.SetSize(5), l.sf.WriteBlock(0, truth(5))); err != nil {
+		t.Fatal(err)
+	}
+	buf, err := l.stored(0)
+	if err != nil || !bytes.Equal(buf.data, truth(5)) {
+		t.Fatalf("%d bytes, %v", len(buf.data), err)
+	}
+	buf.discard()
+}
+
 // TestForwardEnds: sources that end where they should not.
 func TestForwardEnds(t *testing.T) {
 	data := truth(300 << 10)

@@ -200,12 +200,10 @@ func (l *local) read(b int64, skip int, p []byte) (n int, err error) {
 	if skip == 0 && len(p) >= length {
 		n, err = l.sf.ReadBlock(b, p[:length])
 	} else { // a part of the block; another part is likely to be wanted soon
-		buf := l.s.buffers.get(length)
-		if _, err = l.sf.ReadBlock(b, buf.data); err != nil {
-			buf.discard()
-		} else {
+		var buf *buffer
+		if buf, err = l.stored(b); err == nil {
 			buf.publish(key, 1)
-			n = copy(p, buf.data[skip:])
+			n = copy(p, buf.data[min(skip, len(buf.data)):])
 			l.keep(buf)
 			buf.release()
 		}
@@ -214,6 +212,19 @@ func (l *local) read(b int64, skip int, p []byte) (n int, err error) {
 		l.s.count.diskHits.Add(1)
 	}
 	return n, err
+}
+
+// stored reads a block from the disk into an unpublished buffer of its true length: the size may have
+// become known since blockLen was asked.
+func (l *local) stored(b int64) (*buffer, error) {
+	buf := l.s.buffers.get(l.blockLen(b))
+	n, err := l.sf.ReadBlock(b, buf.data)
+	if err != nil {
+		buf.discard()
+		return nil, err
+	}
+	buf.data = buf.data[:n]
+	return buf, nil
 }
 
 // keep offers a published block to the memory tier.

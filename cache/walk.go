@@ -94,13 +94,11 @@ func (cp *completion) walk(ctx context.Context, p *pass, r *review) (_ sums.Dige
 func (cp *completion) load(ctx context.Context, p *pass, b int64, reached *int64) (*buffer, error) {
 	l := cp.local
 	for b < l.blocks() {
-		buf := l.s.buffers.get(l.blockLen(b))
-		_, err := l.sf.ReadBlock(b, buf.data)
+		buf, err := l.stored(b)
 		if err == nil {
 			buf.publish(blockKey(l.id, b), 1)
 			return buf, nil
 		}
-		buf.discard()
 		if !errors.Is(err, store.ErrAbsent) {
 			return nil, fmt.Errorf("check %q at %d: %w", l.label, b*l.bs, err)
 		}
