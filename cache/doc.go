@@ -36,13 +36,13 @@ not match its sum is fetched once more, then it fails alone, with a *BlockError.
 A demanded range begins with what is waited for and goes on to the end of its
 region; what precedes it in the region is a range beside it, unless the origin is
 near. Each handle recognizes up to eight sequential readers and fetches ahead of
-them, twice as far as they have come (if it is near, once), at most 8 MiB. It learns whether regions pay: when
-reads are random, misses fetch their blocks only. A profile is fetched in its
-order, ahead of the readers, from the time that it is known
-(File.Follow). It is given up after 32 misses in a row outside of it. At most
-eight ranges of an origin that no reader asked for are under way, 64 of all. One
-that finds no slot is not begun: nobody ever waits behind read-ahead. One below
-64 KiB/s yields to an origin that lacks a slot. TestReplayBoot has what was measured.
+them, at most 8 MiB: as far as they have come, or twice as far if the origin is not
+near. It learns whether regions pay: when reads are random, misses fetch their
+blocks only. A profile is fetched in its order, ahead of the readers, from the time
+that it is known (File.Follow). It is given up after 32 misses in a row outside of
+it. At most eight ranges of an origin that no reader asked for are under way, 64 of
+all. One that finds no slot is not begun: nobody ever waits behind read-ahead. One
+below 64 KiB/s yields to an origin that lacks a slot. See TestReplayBoot.
 
 # What is served
 

@@ -45,9 +45,9 @@
 //
 // A request is hedged if its first byte is not here after 3 s, or four usual latencies of its
 // origin, and again after 9 and 21 s. A body that pauses for as long is continued on a fresh
-// connection, with twice the patience each time. TCP ends a connection whose other end has
-// acknowledged nothing for 4 s. Less than 4 KiB in StallTimeout end an attempt. A request has a goroutine of its own: its caller returns when
-// its context ends, even if the transport never does. Such a transport is replaced.
+// connection, with twice the patience each time. TCP ends a connection that acknowledges
+// nothing for 4 s. Less than 4 KiB in StallTimeout end an attempt. A caller returns when its
+// context ends, even if the transport never does. Such a transport is replaced.
 //
 // This package speaks HTTP/1.1 only: a stalled answer then holds up no other. HTTP/2 is no
 // faster for ranges: over TLS, 30 ms and 100 Mbit/s, 8 ranges of 256 KiB at a time come at 95

@@ -72,7 +72,7 @@ func TestBootProfile(t *testing.T) {
 	w.mount("complete=off", "profile="+profile)
 	w.bootLike()
 	with := w.packageStats().BytesSent
-	if least := int64(len(reads)) * 64 << 10; with < least || with > without/2 {
+	if least := int64(len(reads)) * 64 << 10; with < least || with > without*2/3 {
 		t.Errorf("%d bytes with the profile, %d without", with, without)
 	}
 	w.umount()
