@@ -8,7 +8,7 @@ never asked for again.
 
   - A flight is one block on its way.
   - A region is what is fetched around a miss, aligned to itself. It is 512 KiB,
-    and less where the origin is near: its first byte comes within 2 ms.
+    256 if the first byte comes within 2 ms, 128 within 1 ms: the origin is near.
   - A forward source produces its bytes only forward: an inflating reader, a
     server without ranges. Its runner makes passes from [source.Forward] Start on.
   - A profile is what an earlier boot read, in order.

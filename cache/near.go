@@ -21,7 +21,7 @@ const (
 // save there. It is Options.Region of an origin that is far or not known.
 type reach struct {
 	region int64 // bytes around a miss, aligned to themselves
-	near   bool  // shorter than it might be
+	near   bool  // the shortest, though it might be longer
 }
 
 // reach is that of the origin now, with regions of at most so many bytes.
@@ -31,7 +31,7 @@ func (o *origin) reach(longest int) reach {
 	for region < most && (trip == 0 || time.Duration(region)*time.Millisecond/wireRate < trip) {
 		region = min(2*region, most)
 	}
-	return reach{region, region < most}
+	return reach{region, region < most && region <= leastRegion}
 }
 
 // ahead is how far ahead of a sequential reader is fetched that has read so much.

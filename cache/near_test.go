@@ -40,8 +40,8 @@ func TestRegion(t *testing.T) {
 		for _, d := range tc.trips {
 			o.trips.add(d)
 		}
-		if got := o.reach(tc.most).region; got>>10 != tc.region {
-			t.Errorf("%s: %d bytes", tc.name, got)
+		if got := o.reach(tc.most); got.region>>10 != tc.region || got.near != (tc.region == 128) {
+			t.Errorf("%s: %+v", tc.name, got)
 		}
 	}
 }

@@ -35,8 +35,8 @@ func readTrace(t testing.TB) (reads []Extent) {
 //	  ... beside it                       6.8 s   69 MB        0.58 s
 //	regions of 1 MiB                      7.8 s   94 MB        0.77 s
 //
-// Now a region is as long as the origin is far (see reach): 6.5 s and 69 MB, or 0.51 s
-// and 49 MB. With a profile it takes 3.3 s and 41 MB, or 0.33 s: the blocks that are
+// Now a region is as long as the origin is far (see reach): 6.5 s and 69 MB, or 0.49 s
+// and 55 MB. With a profile it takes 3.3 s and 41 MB, or 0.33 s: the blocks that are
 // read, at the speed of the wire.
 func TestReplayBoot(t *testing.T) {
 	reads := readTrace(t)
