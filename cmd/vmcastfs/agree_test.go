@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +197,12 @@ func (f *agreeFeed) compare(s *session, o options, served func(r *catalog.Releas
 			name, reason, _ := strings.Cut(h, ": ")
 			if !slices.ContainsFunc(p.Report.Warnings, func(w string) bool { return strings.Contains(w, name) && strings.Contains(w, reason) }) {
 				t.Errorf("%s: list hides %q, verify says %q", id, h, p.Report.Warnings)
+			}
+		}
+		for _, fault := range p.Report.Faults {
+			name, missing := strings.CutSuffix(fault, " is missing: the manifest lists it")
+			if missing && !slices.ContainsFunc(row.Warnings, func(w string) bool { return strings.Contains(w, strconv.Quote(name)) }) {
+				t.Errorf("%s: verify misses %q, list says %q", id, name, row.Warnings)
 			}
 		}
 		if served != nil {

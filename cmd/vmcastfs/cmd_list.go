@@ -36,6 +36,7 @@ type listed struct {
 	Error     string      `json:"error,omitempty"`
 	Withdrawn *time.Time  `json:"withdrawn,omitempty"` // when the feed was found to have dropped it
 	Alarm     string      `json:"alarm,omitempty"`     // in what the release is not what it was
+	Warnings  []string    `json:"warnings,omitempty"`  // what is wrong with the archive or its manifest
 	Hidden    []string    `json:"hidden,omitempty"`    // entries of the archive that are not shown, and why
 	Images    []listImage `json:"images"`
 }
@@ -73,9 +74,9 @@ signature (good, bad, missing, unchecked; "sidecar": one that is signed vouches
 for it) and state. It reads the headers of the packages it has not seen yet, a
 few small requests each, and asks whether the others are still the same. A
 release that cannot be read, or that its server has no more or refuses, is
-listed with the reason, and makes the exit status 1. Below the table stand the
-entries of archives that are not shown, and why. On a terminal only the newest
-128 are read, and those are shown that fit.`,
+listed with the reason, and makes the exit status 1. Below a release stands what
+is wrong with its archive or manifest, and which entries are not shown. On a
+terminal only the newest 128 are read, and those are shown that fit.`,
 		Args: exactArgs(1, "a FEED"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := softOptions(list)
@@ -181,7 +182,7 @@ func listRelease(ctx context.Context, r *catalog.Release) listed {
 	if row.TrustedBy = st.Trust.By; row.TrustedBy == "sidecar" {
 		row.Signer = st.Sidecar.Signer
 	}
-	row.Alarm, row.Hidden = st.Alarm, st.Hidden
+	row.Alarm, row.Warnings, row.Hidden = st.Alarm, st.Warnings, st.Hidden
 	for _, f := range st.Files {
 		if f.Image && !f.NoDisk {
 			f.Open = false // by nobody but this command, which looks at it
@@ -260,11 +261,18 @@ func (row listed) addTo(t *table) {
 	for _, im := range row.Images {
 		t.note(show.Text(im.text()))
 	}
-	for _, text := range row.Hidden[:min(len(row.Hidden), listedHidden)] {
-		t.note("an entry is not shown: " + show.Text(text))
-	}
-	if more := len(row.Hidden) - listedHidden; more > 0 {
-		t.note(fmt.Sprintf("and %d more entries are not shown; --json has them all", more))
+	for _, faults := range []struct {
+		what, more string
+		texts      []string
+	}{{"warning", "warnings", row.Warnings}, {"an entry is not shown", "entries are not shown", row.Hidden}} {
+		for _, text := range faults.texts[:min(len(faults.texts), listedFaults)] {
+			if text != row.Error {
+				t.note(faults.what + ": " + show.Text(text))
+			}
+		}
+		if more := len(faults.texts) - listedFaults; more > 0 {
+			t.note(fmt.Sprintf("and %d more %s; --json has them all", more, faults.more))
+		}
 	}
 }
 
@@ -288,5 +296,5 @@ func (im listImage) text() string {
 	return fmt.Sprintf("%s: %s, %s%s", im.Name, size, im.words, note)
 }
 
-// listedHidden is how many hidden entries of a release the table names.
-const listedHidden = 5
+// listedFaults is how many warnings, and hidden entries, of a release the table names.
+const listedFaults = 5
