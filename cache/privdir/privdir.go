@@ -197,13 +197,9 @@ func (d Dir) MakeSub(name string) (Dir, error) {
 }
 
 // Names lists the entries, in no order.
-func (d Dir) Names() ([]string, error) {
-	f, err := d.openat(".", unix.O_RDONLY|unix.O_DIRECTORY, unix.S_IFDIR)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
+func (d Dir) Names() (all []string, err error) {
+	err = d.Each(func(name string) { all = append(all, name) })
+	return all, err
 }
 
 // Each calls fn with each entry, in no order. There may be many.
