@@ -12,9 +12,10 @@ import (
 )
 
 // Clock measures how long something takes on a machine of ordinary speed that
-// does nothing else. It goes slower where the processor is slow, and while more
-// wants to run than there are processors or this process is not let to run. A test that compares a duration with
-// a limit uses it, so that no limit depends on the machine or on its load.
+// does nothing else. It goes slower where the processor is slow, while more wants
+// to run than there are processors, and while this process is not let to run. A test
+// that compares a duration with a limit uses it, so that no limit depends on the
+// machine or on its load.
 //
 // It is no measure for benchmarks, and none for what must not come too early:
 // for that there is time.Since.
